@@ -1,0 +1,1 @@
+"""Benchmarks: one module a family of methods, all under the contract of `benchmarks.contract`."""

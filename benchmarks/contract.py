@@ -1,0 +1,279 @@
+"""The contract of every benchmark: what is timed, how, and what a result must say.
+
+A `Work` is one task on fixed inputs with its competitors, the first of which is lpprop. `measure` runs every
+competitor once, which warms it up, and refuses to go on unless those that claim the same result agree. Then it times them in
+rounds, each competitor once a round and in alternating order, so that noise from outside hits all of them. A ratio is taken
+inside each round, so it has a spread of its own. CUDA work is synchronised before the clock is read.
+
+Peak memory comes from a fresh process for each competitor. Its inputs are made and the competitor warmed up on tiny inputs
+before the peak is reset: what counts is what the call adds to the inputs, its output included. It is null where the system
+cannot reset the peak.
+
+Nothing in a result names the host or a path.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import multiprocessing
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+SCHEMA = json.loads((Path(__file__).parent / "schema.json").read_text())
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass(frozen=True)
+class Competitor:
+    """One way to do the work; `run` takes nothing and returns the result.
+
+    `target` is the aim for its time divided by lpprop's; 2.5 reads "lpprop is to be 2.5 times faster".
+    A competitor that does other work, such as a bare matrix product for a floor, is not `comparable`.
+    """
+
+    name: str
+    note: str
+    run: Callable[[], Any]
+    target: float | None = None
+    comparable: bool = True
+
+
+@dataclass(frozen=True)
+class Work:
+    """A task at fixed sizes. `tolerance` bounds max |a - b| / max |a| between comparable results."""
+
+    name: str
+    sizes: Mapping[str, int]
+    tolerance: float
+    competitors: Sequence[Competitor]
+
+
+class Disagreement(RuntimeError):
+    """Two competitors that claim the same result differ by more than the work's tolerance."""
+
+
+def measure(
+    build: Callable[[], Work],
+    *,
+    repeats: int,
+    device: str = "cpu",
+    tiny: Callable[[], Work] | None = None,
+) -> dict[str, Any]:
+    """Measure one work. With `tiny`, the same work at small sizes, also its peak memory.
+
+    `build` and `tiny` must be picklable then: a module's function, or a `functools.partial` of one.
+    """
+    work = build()
+    ours, *others = work.competitors
+    expected, agreement = _array(ours.run()), []
+    for other in others:
+        result = other.run()
+        if other.comparable:
+            agreement.append(_agreement(work, other.name, _array(result), expected))
+        del result
+
+    busy, own, seconds = _busy_seconds(), time.process_time(), {c.name: [] for c in work.competitors}
+    for repeat in range(repeats):
+        order = reversed(work.competitors) if repeat % 2 else work.competitors
+        for competitor in order:
+            seconds[competitor.name].append(_time(competitor.run, device))
+    own = time.process_time() - own
+    elsewhere = None if busy is None else max(0.0, 1 - own / max(_busy_seconds() - busy, 1e-9))
+
+    return {
+        "name": work.name,
+        "sizes": dict(work.sizes),
+        "device": device,
+        "agreement": {"tolerance": work.tolerance, "differences": agreement},
+        "cpu_share_of_other_processes": None if elsewhere is None else round(elsewhere, 3),
+        "competitors": [
+            {
+                "name": c.name,
+                "note": c.note,
+                "comparable": c.comparable,
+                "target": c.target,
+                "seconds": summary(seconds[c.name]),
+                "ratio": summary(_divide(seconds[c.name], seconds[ours.name])),
+                "peak_memory_bytes": tiny and peak_memory(build, tiny, c.name, device),
+            }
+            for c in work.competitors
+        ],
+    }
+
+
+def _divide(a: Sequence[float], b: Sequence[float]) -> list[float]:
+    return [x / y for x, y in zip(a, b, strict=True)]
+
+
+def summary(values: Sequence[float]) -> dict[str, Any]:
+    """Median and quartiles, with the values in the order in which they were taken."""
+    values = [float(f"{v:.6g}") for v in values]
+    q1, median, q3 = (
+        statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else values * 3
+    )
+    return {"median": median, "q1": q1, "q3": q3, "values": values}
+
+
+def document(benchmark: str, works: Sequence[dict[str, Any]], *, quick: bool, packages: str) -> dict:
+    """The whole result, validated; `packages` names the distributions whose versions matter."""
+    result = {
+        "schema_version": 1,
+        "benchmark": benchmark,
+        "quick": quick,
+        "date": datetime.now(timezone.utc).date().isoformat(),
+        "machine": machine(),
+        "versions": {"python": platform.python_version()} | {p: version(p) for p in packages.split()},
+        "works": list(works),
+    }
+    validate(result)
+    return result
+
+
+def machine() -> dict[str, Any]:
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {
+        "cpu": _cpu_model(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": gpu,
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def validate(result: Any) -> None:
+    """Refuse a result that breaks the schema, or whose statistics are not those of its values."""
+    import jsonschema
+
+    jsonschema.validate(result, SCHEMA)
+    for work in result["works"]:
+        ours = work["competitors"][0]["seconds"]["values"]
+        for c in work["competitors"]:
+            seconds, ratio = c["seconds"], c["ratio"]
+            if len(seconds["values"]) != len(ours):
+                raise ValueError(f"{work['name']}, {c['name']}: not timed as often as lpprop")
+            expected = _divide(seconds["values"], ours)
+            if not np.allclose(ratio["values"], expected, rtol=1e-4):
+                raise ValueError(f"{work['name']}, {c['name']}: ratios are not those of the times")
+            for field in (seconds, ratio):
+                if field != summary(field["values"]):
+                    raise ValueError(f"{work['name']}, {c['name']}: statistics of other values")
+        worst = max((d["max_relative"] for d in work["agreement"]["differences"]), default=0)
+        if worst > work["agreement"]["tolerance"]:
+            raise ValueError(f"{work['name']}: the results differ by {worst:.1e}")
+
+
+def save(result: dict[str, Any], file: Path) -> None:
+    validate(result)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
+
+
+def peak_memory(
+    build: Callable[[], Work], tiny: Callable[[], Work], name: str, device: str
+) -> int | None:
+    """Bytes that one call of the competitor `name` adds at its peak, measured in a fresh process."""
+    context = multiprocessing.get_context("spawn")
+    receive, send = context.Pipe(duplex=False)
+    threads = torch.get_num_threads()
+    child = context.Process(target=_peak_in_child, args=(send, build, tiny, name, device, threads))
+    child.start()
+    send.close()
+    try:
+        return receive.recv()
+    except EOFError:
+        raise RuntimeError(f"{name}: the process that measures its memory failed") from None
+    finally:
+        child.join()
+
+
+def _peak_in_child(send: Any, build: Any, tiny: Any, name: str, device: str, threads: int) -> None:
+    torch.set_num_threads(threads)
+    next(c for c in tiny().competitors if c.name == name).run()
+    run = next(c for c in build().competitors if c.name == name).run
+    gc.collect()
+    if device == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        run()
+        send.send(torch.cuda.max_memory_allocated() - before)
+        return
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak (VmHWM), see proc(5)
+    except OSError:
+        send.send(None)
+        return
+    before = _status("VmRSS")
+    run()
+    send.send(max(0, _status("VmHWM") - before))
+
+
+def _status(field: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field + ":"):
+            return 1024 * int(line.split()[1])
+    raise KeyError(field)
+
+
+def _time(run: Callable[[], Any], device: str) -> float:
+    gc.collect()
+    _synchronize(device)
+    start = time.perf_counter()
+    result = run()
+    _synchronize(device)
+    elapsed = time.perf_counter() - start
+    del result
+    return elapsed
+
+
+def _synchronize(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def _array(result: Any) -> np.ndarray:
+    return np.asarray(result.detach().cpu() if isinstance(result, torch.Tensor) else result)
+
+
+def _agreement(work: Work, name: str, result: np.ndarray, expected: np.ndarray) -> dict[str, Any]:
+    if result.shape != expected.shape:
+        raise Disagreement(f"{work.name}: {name} gives {result.shape}, lpprop {expected.shape}")
+    difference = float(np.abs(result - expected).max() / np.abs(result).max())
+    print(f"{work.name}: {name} differs from lpprop by {difference:.1e} of its maximum", flush=True)
+    if not difference <= work.tolerance:
+        raise Disagreement(
+            f"{work.name}: {name} and lpprop differ by {difference:.1e}, more than {work.tolerance:.0e}"
+        )
+    return {"competitor": name, "max_relative": difference}
+
+
+def _busy_seconds() -> float | None:
+    """CPU seconds that all processes of the machine have used, from /proc/stat; None elsewhere."""
+    if sys.platform != "linux":
+        return None
+    user, nice, system, _, _, irq, softirq, *_ = map(
+        int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
+    )
+    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
+
+
+def _cpu_model() -> str:
+    if sys.platform == "linux":
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()

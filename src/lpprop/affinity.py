@@ -1,0 +1,208 @@
+"""Graphs over patches and over pixels, and the normalised operator that propagation needs.
+
+Every graph is symmetric, has no self-loops, and offers one thing: `product(x)`, the sum over each
+node's neighbours of weight times x, for x of shape (C, N).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from lpprop.checks import check_image, check_tensors, compute_dtype
+from lpprop.kernels import portable, torch_sparse
+
+__all__ = [
+    "CSRGraph",
+    "DenseGraph",
+    "Graph",
+    "StencilGraph",
+    "lab_features",
+    "nearest_neighbours",
+    "normalised",
+    "patch_centres",
+    "spatial_affinity",
+    "stencil_graph",
+    "symmetric_graph",
+]
+
+# Similarities are made this many bytes of rows at a time, so no N x N matrix appears when N is
+# large.
+_SIMILARITY_BYTES = 64 * 2**20
+
+
+class Graph(Protocol):
+    """A symmetric weighted graph over N nodes."""
+
+    def product(self, x: Float[Tensor, "C N"]) -> Float[Tensor, "C N"]:
+        """Sum over each node's neighbours j of weight_ij x_j."""
+        ...
+
+
+@dataclass(frozen=True)
+class DenseGraph:
+    """A graph stored as its full matrix."""
+
+    weights: Float[Tensor, "N N"]
+
+    def product(self, x: Float[Tensor, "C N"]) -> Float[Tensor, "C N"]:
+        """Sum over each node's neighbours j of weight_ij x_j."""
+        return x @ self.weights
+
+
+@dataclass(frozen=True)
+class CSRGraph:
+    """A graph stored as compressed sparse rows, multiplied by PyTorch or by torch-sparse."""
+
+    crow: Int[Tensor, N + 1]
+    col: Int[Tensor, E]
+    values: Float[Tensor, E]
+    multiply: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor] = portable.csr_product
+
+    def product(self, x: Float[Tensor, "C N"]) -> Float[Tensor, "C N"]:
+        """Sum over each node's neighbours j of weight_ij x_j."""
+        return self.multiply(self.crow, self.col, self.values, x)
+
+
+@dataclass(frozen=True)
+class StencilGraph:
+    """A graph that joins each pixel with those of the square around it, as weight planes."""
+
+    weights: Float[Tensor, "K H W"]
+    offsets: tuple[tuple[int, int], ...]
+
+    def product(self, x: Float[Tensor, "C N"]) -> Float[Tensor, "C N"]:
+        """Sum over each node's neighbours j of weight_ij x_j."""
+        image = x.unflatten(-1, self.weights.shape[1:])
+        return portable.stencil_product(self.weights, image, self.offsets).flatten(1)
+
+
+def normalised(graph: Graph, ones: Float[Tensor, "1 N"]) -> Callable[[Tensor], Tensor]:
+    """Return x -> D^-1/2 S D^-1/2 x, with D the row sums of S, a node without edges counting 1."""
+    degree = graph.product(ones)
+    scale = torch.where(degree > 0, degree, 1.0).rsqrt()
+    return lambda x: scale * graph.product(scale * x)
+
+
+# --------------------------------------------------------------------------- patches
+
+
+def nearest_neighbours(
+    feats: Float[Tensor, "N D"], k: int
+) -> tuple[Int[Tensor, "N k"], Float[Tensor, "N k"]]:
+    """Find the k nodes of highest cosine similarity to each, exactly, itself among them.
+
+    Returns:
+        Their indices in no order, and their similarities. Ties at the k-th place fall either way,
+        but the same way every time. A zero feature is similar to nothing, at similarity 0.
+    """
+    # By the largest entry first: the squares of large features would overflow.
+    largest = feats.detach().abs().amax(-1, keepdim=True)
+    unit = F.normalize(feats / torch.where(largest > 0, largest, 1.0), dim=-1)
+    k = min(k, len(feats))
+    rows = max(1, _SIMILARITY_BYTES // (len(feats) * feats.element_size()))
+    nearest = [(chunk @ unit.mT).topk(k, sorted=False) for chunk in unit.split(rows)]
+    return (
+        torch.cat([found.indices for found in nearest]),
+        torch.cat([found.values for found in nearest]),
+    )
+
+
+def patch_centres(
+    grid: tuple[int, int], patch_size: float, corners: Float[Tensor, "n 2"]
+) -> Float[Tensor, "N 2"]:
+    """Centres (y, x) in pixels of the patches of n windows: y1 + p//2 + r p, x1 + p//2 + c p."""
+    rows, columns = (torch.arange(side, device=corners.device) for side in grid)
+    steps = torch.cartesian_prod(rows, columns).to(corners.dtype)
+    centres = corners[:, None] + patch_size // 2 + steps * patch_size
+    return centres.flatten(0, 1)
+
+
+def spatial_affinity(distance: Tensor, kind: str, sigma: float, distance_power: float) -> Tensor:
+    """Affinity of two places by their distance d: exp(-sigma d^q), or max(1 - sigma d^q, 0)."""
+    decay = sigma * distance**distance_power
+    return torch.exp(-decay) if kind == "rbf" else (1 - decay).clamp(min=0)
+
+
+def symmetric_graph(
+    neighbours: Int[Tensor, "N k"], weights: Float[Tensor, "N k"], storage: str
+) -> Graph:
+    """Join the directed edges i -> neighbours[i] into W + W^T with an empty diagonal.
+
+    Args:
+        neighbours: heads of the edges, each at most once a row.
+        weights: their weights.
+        storage: "dense", "csr", "torch-sparse", or "auto": dense where the matrix is small or
+            well filled.
+    """
+    n, k = neighbours.shape
+    node = torch.arange(n, device=neighbours.device)
+    weights = weights.masked_fill(neighbours == node[:, None], 0)
+    if storage == "auto":
+        storage = "dense" if _dense_is_smaller(n, k) else "csr"
+    if storage == "dense":
+        directed = weights.new_zeros((n, n)).scatter(1, neighbours, weights)
+        return DenseGraph(directed + directed.mT)
+    tail = node.repeat_interleave(k)
+    head = neighbours.flatten()
+    # An edge found from both ends adds up; the key sorts edges by row, then column.
+    key, place = torch.cat([tail * n + head, head * n + tail]).unique(return_inverse=True)
+    values = weights.new_zeros(len(key)).index_add(0, place, weights.flatten().repeat(2))
+    crow = torch.zeros(n + 1, dtype=torch.int64, device=key.device)
+    crow[1:] = torch.bincount(key // n, minlength=n).cumsum(0)
+    multiply = torch_sparse.csr_product if storage == "torch-sparse" else portable.csr_product
+    return CSRGraph(crow, key % n, values, multiply)
+
+
+def _dense_is_smaller(n: int, k: int) -> bool:
+    return n <= 16 * k or n <= 2048
+
+
+# --------------------------------------------------------------------------- pixels
+
+
+def lab_features(image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:
+    """Colour features of the pixel graph: f = Lab(image) / (100, 128, 128).
+
+    CIE Lab under D65, so that distances are close to perceived ones; L lies in [0, 1], a and b in
+    about [-1, 1]. Concatenate other features, such as depth, to use them together.
+
+    Args:
+        image: RGB in [0, 1], shape (B, 3, H, W).
+
+    Returns:
+        Features (B, 3, H, W) in the image's dtype. Differentiable.
+
+    Raises:
+        InputError: not three channels, values that are not finite or outside [0, 1].
+
+    >>> lab_features(torch.ones(1, 3, 1, 1)).flatten()           # white: L = 100, a = b = 0
+    tensor([ 1.0000e+00, ...])
+    """
+    # Imported here: kornia takes a third of a second that `import lpprop` should not.
+    from kornia.color import rgb_to_lab
+
+    check_tensors(image=(image, "B 3 H W"))
+    check_image(image)
+    lab = rgb_to_lab(image.to(compute_dtype(image)))
+    return (lab / lab.new_tensor([100.0, 128.0, 128.0])[:, None, None]).to(image.dtype)
+
+
+def stencil_graph(
+    f: Float[Tensor, "F H W"], *, tau: float, r: int, sigma: float, distance_power: float
+) -> StencilGraph:
+    """Join each pixel with the others of the r x r square around it, by likeness of features.
+
+    w_ij = exp(-|f_i - f_j| / tau) exp(-sigma d_ij^q) for |dy| <= r//2 and |dx| <= r//2.
+    """
+    offsets = portable.half_offsets(r // 2, *f.shape[1:])
+    distances: Sequence[float] = [math.hypot(dy, dx) for dy, dx in offsets]
+    spatial = tuple(math.exp(-sigma * d**distance_power) for d in distances)
+    return StencilGraph(portable.stencil_weights(f, offsets, spatial, tau), offsets)

@@ -1,0 +1,179 @@
+"""Composition: refiners one after the other are a refiner."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from torch import Tensor, nn
+
+from lpprop.bilinear import bilinear_upsample
+from lpprop.checks import check_tensors
+from lpprop.errors import InputError
+from lpprop.refiner import INPUTS
+from lpprop.windows import SlidingWindows
+
+__all__ = ["Chain"]
+
+
+class Chain(nn.Module):
+    """Apply steps in order, each to the scores of the one before.
+
+    A step is any callable `step(logits, *, feats, image, attention) -> scores`: a refiner of this
+    package, another chain, or a function of your own. One that works on sliding windows also takes
+    `windows`; one that compares pixels by given features also takes `pixel_feats`.
+
+    On entry the logits are resized to the grid of the feats where a step needs those.
+
+    Args:
+        steps: one or more callables.
+
+    Raises:
+        InputError: no step, a step that cannot be called, or, in a call, an input that a step
+            needs and that is not there, or that no step takes.
+
+    >>> import torch, lpprop
+    >>> def sharpen(logits, *, feats, image, attention):
+    ...     return 2 * logits
+    >>> chain = Chain(lpprop.PatchPropagation(k=50), sharpen, lpprop.BilinearUpsample())
+    >>> feats, image = torch.rand(1, 16, 8, 8), torch.rand(1, 3, 128, 128)
+    >>> chain(torch.rand(1, 5, 8, 8), feats=feats, image=image).shape
+    torch.Size([1, 5, 128, 128])
+    """
+
+    def __init__(self, *steps: Callable[..., Tensor]) -> None:
+        """Take the steps in order."""
+        super().__init__()
+        if not steps:
+            raise InputError.of("steps", got="none", expected="at least one", fix="Add a step.")
+        for step in steps:
+            if not callable(step):
+                raise InputError.of(
+                    "steps",
+                    got=repr(step),
+                    expected="callables",
+                    fix="Pass modules or functions step(logits, *, feats, image, attention).",
+                )
+        self.steps = nn.ModuleList(
+            step if isinstance(step, nn.Module) else _FunctionStep(step) for step in steps
+        )
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The inputs that some step cannot do without."""
+        needed = [name for step in self.steps for name in getattr(step, "needs", ())]
+        return tuple(dict.fromkeys(needed))
+
+    @property
+    def merges_windows(self) -> bool:
+        """Whether the scores of n windows come back as those of one image."""
+        return any(getattr(step, "merges_windows", False) for step in self.steps)
+
+    @property
+    def takes(self) -> frozenset[str]:
+        """The inputs that some step takes."""
+        return frozenset[str]().union(*(inputs_of(step) for step in self.steps))
+
+    def fitted(self, grid: tuple[int, int], pixels: tuple[int, int]) -> Chain:
+        """Return this chain for a feature grid that spans so many pixels."""
+        return Chain(
+            *(step.fitted(grid, pixels) if hasattr(step, "fitted") else step for step in self.steps)
+        )
+
+    def forward(
+        self,
+        logits: Tensor,
+        *,
+        feats: Tensor | None = None,
+        image: Tensor | None = None,
+        attention: Tensor | None = None,
+        windows: SlidingWindows | None = None,
+        pixel_feats: Tensor | None = None,
+    ) -> Tensor:
+        """Apply the steps; see `lpprop.refine` for the inputs' shapes."""
+        inputs: dict[str, Any] = dict(
+            zip(INPUTS, (feats, image, attention, windows, pixel_feats), strict=True)
+        )
+        self._check(inputs)
+        if feats is not None and "feats" in self.needs:
+            check_tensors(logits=(logits, "B C h w"), feats=(feats, "B D h' w'"))
+            if logits.shape[-2:] != feats.shape[-2:]:
+                logits = bilinear_upsample(logits, (feats.shape[-2], feats.shape[-1]))
+        for step in self.steps:
+            # Once merged, the windows are one image, and the next steps need not know of them.
+            logits = step(logits, **{name: inputs[name] for name in inputs_of(step)})
+            if getattr(step, "merges_windows", False):
+                inputs["windows"] = None
+        return logits
+
+    def _check(self, inputs: dict[str, Any]) -> None:
+        """Refuse what would fail or be ignored half way, before any step runs."""
+        for name in self.needs:
+            # Features of the pixels' own stand in for the image's colours.
+            stands_in = name == "image" and inputs["pixel_feats"] is not None
+            if inputs[name] is None and not stands_in:
+                raise InputError.of(
+                    name,
+                    got="None",
+                    expected="a tensor",
+                    fix=f"This method needs it: pass {name}=.",
+                )
+        if inputs["windows"] is not None:
+            self._check_windows()
+        if inputs["pixel_feats"] is not None and "pixel_feats" not in self.takes:
+            raise InputError.of(
+                "pixel_feats",
+                got="a tensor",
+                expected="None, since no step of this method compares pixels by features",
+                fix="Use a method with a pixel step, such as 'lposs+'.",
+            )
+
+    def _check_windows(self) -> None:
+        for step in self.steps:
+            if "windows" not in inputs_of(step):
+                raise InputError.of(
+                    "windows",
+                    got="sliding windows",
+                    expected=f"None, since {_name(step)} works on one image",
+                    fix="Put BilinearUpsample() before it, give it a keyword windows=, or call it "
+                    "on windows.merge(logits).",
+                )
+            if getattr(step, "merges_windows", False):
+                return
+
+
+def inputs_of(step: nn.Module) -> tuple[str, ...]:
+    """List the inputs that a step takes; the first three always, the others by its signature."""
+    function = step.function if isinstance(step, _FunctionStep) else step.forward
+    parameters = inspect.signature(function).parameters
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    return tuple(name for name in INPUTS if takes_any or name in INPUTS[:3] or name in parameters)
+
+
+def _name(step: nn.Module) -> str:
+    function = step.function if isinstance(step, _FunctionStep) else type(step)
+    return getattr(function, "__name__", repr(function))
+
+
+class _FunctionStep(nn.Module):
+    """A plain function as a module, so that a chain can hold, show and copy it."""
+
+    def __init__(self, function: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def extra_repr(self) -> str:
+        return _name(self)
+
+    def forward(self, logits: Tensor, **inputs: Any) -> Tensor:
+        return self.function(logits, **inputs)
+
+
+def steps_of(chain: Chain) -> Iterable[nn.Module]:
+    """Walk the steps, those of inner chains included."""
+    for step in chain.steps:
+        if isinstance(step, Chain):
+            yield from steps_of(step)
+        else:
+            yield step

@@ -1,0 +1,235 @@
+"""Checks of arguments, run before any work.
+
+Axis names bind ACROSS tensors, so that a batch of one or a 1x1 feature map never broadcasts
+against something larger without being asked to.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from lpprop.errors import InputError
+
+__all__ = [
+    "check_choice",
+    "check_finite",
+    "check_image",
+    "check_integer",
+    "check_number",
+    "check_size",
+    "check_tensors",
+    "compute_dtype",
+    "returned",
+]
+
+# Bicubic resizing and 8-bit rounding leave [0, 1] by about this much; more has another cause.
+_IMAGE_SLACK = 1e-3
+
+
+def check_tensors(**tensors: tuple[object, str]) -> dict[str, int]:
+    """Check type, rank, sizes, device and finiteness of `name=(tensor, "B C h w")`.
+
+    An axis is a name, which must have one size in all tensors, or a number, which is its size.
+    Returns the sizes by name.
+
+    >>> check_tensors(logits=(torch.zeros(2, 5, 4, 4), "B C h w"))
+    {'B': 2, 'C': 5, 'h': 4, 'w': 4}
+    >>> check_tensors(logits=(torch.zeros(2, 5, 4, 4), "B C h w"),
+    ...               feats=(torch.zeros(1, 8, 4, 4), "B D h w"))
+    Traceback (most recent call last):
+    lpprop.errors.InputError: feats: got shape (1, 8, 4, 4), expected (B=2, D, h=4, w=4), since
+    logits has B=2. Nothing is broadcast: give every tensor its full size.
+    """
+    sizes: dict[str, int] = {}
+    owner: dict[str, str] = {}
+    first: tuple[str, torch.device] | None = None
+    for name, (tensor, axes) in tensors.items():
+        names = axes.split()
+        tensor = _as_float_tensor(name, tensor, names)
+        _check_axes(name, tensor, names, sizes, owner)
+        if first is None:
+            first = (name, tensor.device)
+        elif tensor.device != first[1]:
+            raise InputError.of(
+                name,
+                got=f"a tensor on {tensor.device}",
+                expected=f"one on {first[1]}, where {first[0]} is",
+                fix=f"Move it with {name}.to({str(first[1])!r}).",
+            )
+    # Last, since it alone costs a pass over the data.
+    for name, (tensor, _) in tensors.items():
+        check_finite(name, tensor)  # type: ignore[arg-type]
+    return sizes
+
+
+def _as_float_tensor(name: str, tensor: object, axes: Sequence[str]) -> Tensor:
+    shape = f"({', '.join(axes)})"
+    if tensor is None:
+        raise InputError.of(
+            name, got="None", expected=f"a tensor {shape}", fix=f"This step needs it: pass {name}=."
+        )
+    if not isinstance(tensor, Tensor):
+        raise InputError.of(
+            name,
+            got=type(tensor).__name__,
+            expected=f"a torch.Tensor {shape}",
+            fix="Convert it with torch.as_tensor, or call lpprop.refine, which also takes arrays.",
+        )
+    if not tensor.is_floating_point():
+        raise InputError.of(
+            name,
+            got=f"dtype {tensor.dtype}",
+            expected="a floating-point dtype",
+            fix=f"Convert it with {name}.float().",
+        )
+    return tensor
+
+
+def _check_axes(
+    name: str, tensor: Tensor, axes: Sequence[str], sizes: dict[str, int], owner: dict[str, str]
+) -> None:
+    got = f"shape {tuple(tensor.shape)}"
+    if tensor.ndim != len(axes):
+        raise InputError.of(
+            name,
+            got=got,
+            expected=f"{len(axes)} axes ({', '.join(axes)})",
+            fix="Add the missing axes with .unsqueeze(0), or drop the extra ones.",
+        )
+    if 0 in tensor.shape:
+        raise InputError.of(
+            name,
+            got=got,
+            expected="no axis of size 0",
+            fix="Skip empty batches, images and class lists before the call.",
+        )
+    clash = ""
+    for axis, size in zip(axes, tensor.shape, strict=True):
+        known = int(axis) if axis.isdigit() else sizes.setdefault(axis, size)
+        source = owner.setdefault(axis, name)
+        if size != known and not clash:
+            clash = "" if axis.isdigit() else f", since {source} has {axis}={known}"
+            clash = clash or " by definition"
+    if clash:
+        wanted = ", ".join(
+            f"{axis}={sizes[axis]}" if owner[axis] != name and axis in sizes else axis
+            for axis in axes
+        )
+        raise InputError.of(
+            name,
+            got=got,
+            expected=f"({wanted}){clash}",
+            fix="Nothing is broadcast: give every tensor its full size.",
+        )
+
+
+def check_finite(name: str, tensor: Tensor) -> None:
+    """Refuse NaN and infinity, which one product would spread over every patch."""
+    finite = torch.isfinite(tensor)
+    if not bool(finite.all()):
+        bad = int((~finite).sum())
+        where = tuple((~finite).nonzero()[0].tolist())
+        raise InputError.of(
+            name,
+            got=f"{bad} NaN or infinite of {tensor.numel()} values, the first at {where}",
+            expected="finite values",
+            fix="Find their source, or replace them with torch.nan_to_num.",
+        )
+
+
+def check_image(image: Tensor, name: str = "image") -> None:
+    """Refuse values outside [0, 1] and name the likely cause."""
+    low, high = (float(bound) for bound in torch.aminmax(image.detach()))
+    if low >= -_IMAGE_SLACK and high <= 1 + _IMAGE_SLACK:
+        return
+    if low < -_IMAGE_SLACK:
+        cause = "It looks normalised: undo it with image * std + mean."
+    else:
+        cause = "It looks like 0-255: divide by 255, or pass uint8 to lpprop.refine."
+    raise InputError.of(
+        name, got=f"values from {low:.4g} to {high:.4g}", expected="RGB in [0, 1]", fix=cause
+    )
+
+
+def check_number(
+    name: str,
+    value: object,
+    *,
+    low: float = -math.inf,
+    high: float = math.inf,
+    open_low: bool = False,
+    open_high: bool = False,
+) -> float:
+    """Refuse what is not a finite number between `low` and `high` (open: excluded)."""
+    bounds = f"{'(' if open_low or low == -math.inf else '['}{low:g}, {high:g}"
+    bounds += ")" if open_high or high == math.inf else "]"
+    number = (
+        float(value)
+        if isinstance(value, (int, float)) and not isinstance(value, bool)
+        else math.nan
+    )
+    inside = (number > low if open_low else number >= low) and (
+        number < high if open_high else number <= high
+    )
+    if not (inside and math.isfinite(number)):
+        raise InputError.of(
+            name, got=repr(value), expected=f"a number in {bounds}", fix=f"Change {name}."
+        )
+    return number
+
+
+def check_integer(name: str, value: object, *, low: int = 1) -> int:
+    """Refuse what is not an integer of at least `low`."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < low:
+        raise InputError.of(
+            name, got=repr(value), expected=f"an integer >= {low}", fix=f"Change {name}."
+        )
+    return value
+
+
+def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    """Refuse a name that is not one of `choices`."""
+    if value not in choices:
+        known = ", ".join(repr(choice) for choice in choices)
+        raise InputError.of(
+            name, got=repr(value), expected=f"one of {known}", fix=f"Change {name}."
+        )
+
+
+def check_size(name: str, value: object) -> tuple[int, int]:
+    """Refuse what is not a pair (H, W) of positive integers whose product torch can index."""
+    if not isinstance(value, Sequence) or len(value) != 2:
+        raise InputError.of(
+            name, got=repr(value), expected="a pair (H, W)", fix=f"Pass {name}=(height, width)."
+        )
+    height, width = (check_integer(f"{name}[{i}]", side) for i, side in enumerate(value))
+    if height * width > 2**31 - 1:
+        raise InputError.of(
+            name,
+            got=f"{height} x {width} pixels",
+            expected="fewer than 2**31",
+            fix="Work on tiles of the image.",
+        )
+    return height, width
+
+
+def compute_dtype(tensor: Tensor) -> torch.dtype:
+    """Return the dtype to compute in: the tensor's own, but never less than float32."""
+    return torch.promote_types(tensor.dtype, torch.float32)
+
+
+def returned(result: Tensor, like: Tensor) -> Tensor:
+    """Cast to the input's dtype; refuse what it cannot hold instead of returning infinity."""
+    cast = result.to(like.dtype)
+    if not bool(torch.isfinite(cast).all()):
+        raise InputError.of(
+            "logits",
+            got=f"values up to {float(like.detach().abs().max()):.4g} in {like.dtype}",
+            expected="logits whose refined scores that dtype can hold",
+            fix="Scale the logits down, or pass them as float32.",
+        )
+    return cast

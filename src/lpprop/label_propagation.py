@@ -1,0 +1,347 @@
+"""LPOSS and LPOSS+: label propagation over patches and over pixels.
+
+Stojnic, Kalantidis, Matas, Tolias: LPOSS: Label Propagation Over Patches and Pixels for
+Open-vocabulary Semantic Segmentation, CVPR 2025.
+
+Both minimise, for each class, the sum of the distance to the initial scores and of the differences
+along the edges of a graph, whose solution is (I - alpha S) Y' = Y up to the factor (1 - alpha),
+left out as in the authors' code.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lpprop.affinity import (
+    Graph,
+    lab_features,
+    nearest_neighbours,
+    normalised,
+    patch_centres,
+    spatial_affinity,
+    stencil_graph,
+    symmetric_graph,
+)
+from lpprop.checks import (
+    check_choice,
+    check_image,
+    check_integer,
+    check_number,
+    check_tensors,
+    compute_dtype,
+    returned,
+)
+from lpprop.errors import InputError
+from lpprop.kernels import torch_sparse
+from lpprop.refiner import Refiner
+from lpprop.solvers import cg
+from lpprop.windows import SlidingWindows
+
+__all__ = ["PatchPropagation", "PixelPropagation", "propagate_patches", "propagate_pixels"]
+
+# Conjugate gradients hold about six vectors a class; classes are solved in groups that keep them
+# under this many bytes together.
+_SOLVER_BYTES = 512 * 2**20
+
+
+def propagate_patches(
+    logits: Float[Tensor, "B C h w"],
+    feats: Float[Tensor, "B D h w"],
+    *,
+    k: int = 400,
+    gamma: float = 3.0,
+    sigma: float = 0.01,
+    alpha: float = 0.95,
+    patch_size: float = 16,
+    distance_power: float = 1.0,
+    windows: SlidingWindows | Tensor | None = None,
+    max_iter: int = 10,
+    tol: float = 1e-6,
+    appearance: str = "power",
+    sigma_a: float = 1 / 3,
+    spatial: str = "rbf",
+    backend: str = "auto",
+) -> Float[Tensor, "B C h w"]:
+    """Propagate scores over the patches of an image (LPOSS).
+
+    With x_i the L2-normalised feature of patch i and s_ij = x_i . x_j,
+
+        A_ij = max(s_ij, 0)^gamma for j among the k patches most similar to i, else 0
+        P_ij = exp(-sigma d_ij^q),  d in pixels, q = distance_power
+        W = A * P,  S = (W + W^T without diagonal),  S' = D^-1/2 S D^-1/2
+        solve (I - alpha S') Y' = Y for each class
+
+    The published numbers come from 10 steps of conjugate gradients, which is not convergence; for
+    the converged solution pass `max_iter=1000`.
+
+    Args:
+        logits: (B, C, h, w) scores, larger = likelier; any real numbers.
+        feats: (B, D, h, w) affinity features; need not be normalised.
+        k: neighbours a patch, itself counted; more than there are patches means all.
+        gamma: exponent of the similarity, > 0.
+        sigma: decay with distance, >= 0, per pixel (to the power q).
+        alpha: strength of propagation, in [0, 1); 0 returns the logits.
+        patch_size: pixels between neighbouring patches, > 0, in the image that the backbone saw.
+        distance_power: exponent q of the distance, > 0.
+        windows: `SlidingWindows`, or boxes (n, 4) of y1, y2, x1, x2: the B items are the n windows
+            of ONE image, and one graph joins the patches of all of them.
+        max_iter: budget of conjugate gradient steps.
+        tol: stop a class when its residual is at most tol |Y_c|.
+        appearance: "power" as above, or "exponential": A_ij = exp(-(1 - s_ij) / sigma_a).
+        sigma_a: scale of the exponential appearance, > 0; at 1/3 its slope at s = 1 is that of
+            gamma = 3.
+        spatial: "rbf" as above, "linear": P_ij = max(1 - sigma d^q, 0), or "none": P = 1.
+        backend: how the graph is stored: "dense", "csr", "torch-sparse" (the extra of that name),
+            or "auto", which takes dense for well-filled graphs and csr for large sparse ones.
+
+    Returns:
+        Refined scores (B, C, h, w), in the dtype of `logits`; computed in that dtype, float32 at
+        least. Differentiable in `logits` and `feats` (the choice of neighbours is held fixed).
+
+    Raises:
+        InputError: shapes that do not match, values that are not finite, an option out of range,
+            or a backend that is not installed.
+
+    >>> logits = torch.tensor([[[[4.0, 0.0, 0.0]], [[0.0, 0.0, 3.0]]]])     # 2 classes, 3 patches
+    >>> feats = torch.tensor([[[[1.0, 0.9, 0.0]], [[0.0, 0.1, 1.0]]]])
+    >>> propagate_patches(logits, feats).argmax(1)        # the middle patch joins the first
+    tensor([[[0, 0, 1]]])
+    """
+    sizes = check_tensors(logits=(logits, "B C h w"), feats=(feats, "B D h w"))
+    check_integer("k", k)
+    check_number("gamma", gamma, low=0, open_low=True)
+    check_number("sigma", sigma, low=0)
+    check_number("alpha", alpha, low=0, high=1, open_high=True)
+    check_number("patch_size", patch_size, low=0, open_low=True)
+    check_number("distance_power", distance_power, low=0, open_low=True)
+    check_choice("appearance", appearance, ("power", "exponential"))
+    check_number("sigma_a", sigma_a, low=0, open_low=True)
+    check_choice("spatial", spatial, ("rbf", "linear", "none"))
+    check_integer("max_iter", max_iter)
+    check_number("tol", tol, low=0)
+    _check_backend(backend)
+    corners = _window_corners(windows, sizes["B"])
+
+    dtype = compute_dtype(logits)
+    labels, nodes = logits.to(dtype).flatten(2), feats.to(dtype).flatten(2).mT
+    if windows is not None:  # the patches of all windows are the nodes of one graph
+        labels, nodes = labels.transpose(0, 1).flatten(1)[None], nodes.flatten(0, 1)[None]
+    centres = patch_centres((sizes["h"], sizes["w"]), patch_size, corners.to(logits.device, dtype))
+
+    def refined(labels: Tensor, nodes: Tensor) -> Tensor:
+        neighbours, similarity = nearest_neighbours(nodes, k)
+        if appearance == "power":
+            weights = similarity.clamp(min=0) ** gamma
+        else:
+            weights = torch.exp((similarity - 1) / sigma_a)
+        if spatial != "none":
+            distance = torch.linalg.vector_norm(centres[neighbours] - centres[:, None], dim=-1)
+            weights = weights * spatial_affinity(distance, spatial, sigma, distance_power)
+        graph = symmetric_graph(neighbours, weights, backend)
+        return _propagate(labels, graph, alpha=alpha, max_iter=max_iter, tol=tol)
+
+    # A graph at a time: memory does not grow with the batch, and a batch equals a loop to the bit.
+    scores = torch.stack([refined(*item) for item in zip(labels, nodes, strict=True)])
+    if windows is not None:
+        scores = scores[0].unflatten(1, (sizes["B"], -1)).transpose(0, 1)
+    return returned(scores.reshape(logits.shape), logits)
+
+
+def propagate_pixels(
+    logits: Float[Tensor, "B C H W"],
+    image: Float[Tensor, "B 3 H W"] | None,
+    *,
+    tau: float = 0.01,
+    r: int = 13,
+    alpha: float = 0.95,
+    max_iter: int = 10,
+    tol: float = 1e-6,
+    pixel_feats: Float[Tensor, "B F H W"] | None = None,
+    sigma: float = 0.0,
+    distance_power: float = 1.0,
+) -> Float[Tensor, "B C H W"]:
+    """Propagate scores over the pixels of an image, which sharpens their borders (LPOSS+).
+
+    With f = Lab(image) / (100, 128, 128),
+
+        w_ij = exp(-|f_i - f_j| / tau) for |dy| <= r//2, |dx| <= r//2, i != j, else 0
+        S' = D^-1/2 w D^-1/2;  solve (I - alpha S') Y' = Y for each class
+
+    The graph is a stencil: no edge is listed, and memory grows with pixels x (r^2 / 2 + classes).
+
+    Args:
+        logits: (B, C, H, W) scores at the image's size.
+        image: (B, 3, H, W) RGB in [0, 1]; may be None where `pixel_feats` is given.
+        tau: feature distance at which a weight falls to 1/e, > 0.
+        r: side of the square neighbourhood in pixels; 13 gives 168 neighbours, 1 gives none.
+        alpha: strength of propagation, in [0, 1); 0 returns the logits.
+        max_iter: budget of conjugate gradient steps; 10 is published, 1000 converges.
+        tol: stop a class when its residual is at most tol |Y_c|.
+        pixel_feats: (B, F, H, W) features in place of Lab, compared at the same tau: depth scaled
+            to [0, 1], or `torch.cat([lab_features(image), depth], 1)`.
+        sigma: decay with distance, >= 0; above 0 the weight is multiplied by exp(-sigma d^q).
+        distance_power: exponent q of the distance d in pixels, > 0.
+
+    Returns:
+        Refined scores (B, C, H, W), in the dtype of `logits`; computed in that dtype, float32 at
+        least. Differentiable in `logits`, `image` and `pixel_feats`, the last two once.
+
+    Raises:
+        InputError: shapes that do not match, values that are not finite, an image outside [0, 1],
+            or an option out of range.
+
+    >>> image = torch.zeros(1, 3, 4, 6)
+    >>> image[..., 3:] = 1                                  # a black and a white half
+    >>> logits = torch.zeros(1, 2, 4, 6)
+    >>> logits[:, 0, :, :2] = 1                             # class 0 seen in two columns
+    >>> logits[:, 1, :, 4:] = 1
+    >>> propagate_pixels(logits, image).argmax(1)[0, 0]     # it spreads up to the edge
+    tensor([0, 0, 0, 1, 1, 1])
+    """
+    guide, name = (image, "image") if pixel_feats is None else (pixel_feats, "pixel_feats")
+    axes = "B 3 H W" if pixel_feats is None else "B F H W"
+    check_tensors(logits=(logits, "B C H W"), **{name: (guide, axes)})
+    assert guide is not None
+    check_number("tau", tau, low=0, open_low=True)
+    check_integer("r", r)
+    check_number("alpha", alpha, low=0, high=1, open_high=True)
+    check_integer("max_iter", max_iter)
+    check_number("tol", tol, low=0)
+    check_number("sigma", sigma, low=0)
+    check_number("distance_power", distance_power, low=0, open_low=True)
+    if pixel_feats is None:
+        check_image(guide)
+
+    dtype = compute_dtype(logits)
+
+    def refined(labels: Tensor, guide: Tensor) -> Tensor:
+        f = lab_features(guide[None])[0] if pixel_feats is None else guide
+        graph = stencil_graph(f, tau=tau, r=r, sigma=sigma, distance_power=distance_power)
+        return _propagate(labels.flatten(1), graph, alpha=alpha, max_iter=max_iter, tol=tol)
+
+    pairs = zip(logits.to(dtype), guide.to(dtype), strict=True)
+    scores = torch.stack([refined(*pair) for pair in pairs])
+    return returned(scores.reshape(logits.shape), logits)
+
+
+def _propagate(
+    labels: Float[Tensor, "C N"], graph: Graph, *, alpha: float, max_iter: int, tol: float
+) -> Float[Tensor, "C N"]:
+    """Solve (I - alpha S') Y' = Y, classes in groups that keep the solver's memory bounded."""
+    spread = normalised(graph, torch.ones_like(labels[:1]))
+    group = max(1, _SOLVER_BYTES // (6 * labels[0].nbytes))
+    return torch.cat(
+        [
+            cg(
+                lambda x: torch.sub(x, spread(x), alpha=alpha), part, tol=tol, max_iter=max_iter
+            ).value
+            for part in labels.split(group)
+        ]
+    )
+
+
+def _check_backend(backend: str) -> None:
+    check_choice("backend", backend, ("auto", "dense", "csr", "torch-sparse"))
+    if backend == "torch-sparse" and not torch_sparse.is_installed():
+        raise InputError.of(
+            "backend",
+            got="'torch-sparse', which is not installed",
+            expected="an installed backend",
+            fix="Run pip install --no-build-isolation torch-scatter torch-sparse, or pass 'csr'.",
+        )
+
+
+def _window_corners(windows: SlidingWindows | Tensor | None, count: int) -> Tensor:
+    """Return the (y1, x1) of each window, or of the whole image."""
+    if windows is None:
+        return torch.zeros(1, 2)
+    boxes = windows.boxes if isinstance(windows, SlidingWindows) else torch.as_tensor(windows)
+    if tuple(boxes.shape) != (count, 4):
+        raise InputError.of(
+            "windows",
+            got=f"boxes of shape {tuple(boxes.shape)}",
+            expected=f"({count}, 4), one box for each of the {count} items of logits",
+            fix="Pass the logits of all windows of one image, in the order of the boxes.",
+        )
+    return boxes[:, [0, 2]]
+
+
+def fitted_patch_size(patch_size: float, grid: tuple[int, int], pixels: tuple[int, int]) -> float:
+    """Return the patch size at which a grid spans an image, given the one that was assumed.
+
+    The assumed size stays where grid x patch_size is within a patch of the image's size. Elsewhere
+    it is scaled by their ratio, so that distances are in pixels of that image.
+
+    Raises:
+        InputError: height and width call for different ratios, more than a patch apart.
+    """
+    spans = list(zip(grid, pixels, strict=True))
+    if all(abs(side * patch_size - length) < patch_size for side, length in spans):
+        return patch_size
+    # A side of n patches of size p fits a length within a patch if (n - 1) p < length < (n + 1) p.
+    low = max(length / (side + 1) for side, length in spans)
+    high = min(length / (side - 1) if side > 1 else math.inf for side, length in spans)
+    if low >= high:
+        raise InputError.of(
+            "feats",
+            got=f"a grid of {grid[0]} x {grid[1]} patches for {pixels[0]} x {pixels[1]} pixels",
+            expected="patches that are square in the image",
+            fix="Pass the image as the backbone saw it (after its resizing or cropping), and "
+            "size= for the size that the scores should have.",
+        )
+    ratio = math.sqrt(math.prod(pixels) / math.prod(grid))
+    return ratio if low < ratio < high else (low + min(high, 2 * low)) / 2
+
+
+class PatchPropagation(Refiner, function=propagate_patches, needs=("feats",)):
+    """`propagate_patches` as a module; it takes that function's options.
+
+    >>> step = PatchPropagation(k=100)
+    >>> step(torch.rand(1, 5, 8, 8), feats=torch.rand(1, 16, 8, 8)).shape
+    torch.Size([1, 5, 8, 8])
+    """
+
+    def fitted(self, grid: tuple[int, int], pixels: tuple[int, int]) -> PatchPropagation:
+        """Return this step with the patch size at which the grid spans the pixels.
+
+        Left alone when grid x patch_size is within a patch of the pixels' size already.
+        """
+        size = fitted_patch_size(self.patch_size, grid, pixels)
+        return self if size == self.patch_size else type(self)(**self.config | {"patch_size": size})
+
+    def forward(
+        self,
+        logits: Float[Tensor, "B C h w"],
+        *,
+        feats: Tensor | None = None,
+        image: Tensor | None = None,
+        attention: Tensor | None = None,
+        windows: SlidingWindows | None = None,
+    ) -> Float[Tensor, "B C h w"]:
+        """Propagate over patches; `image` and `attention` are ignored."""
+        return propagate_patches(logits, feats, windows=windows, **self.config)
+
+
+class PixelPropagation(Refiner, function=propagate_pixels, needs=("image",)):
+    """`propagate_pixels` as a module; it takes that function's options.
+
+    >>> step = PixelPropagation(r=5)
+    >>> step(torch.rand(1, 5, 8, 8), image=torch.rand(1, 3, 8, 8)).shape
+    torch.Size([1, 5, 8, 8])
+    """
+
+    def forward(
+        self,
+        logits: Float[Tensor, "B C H W"],
+        *,
+        feats: Tensor | None = None,
+        image: Tensor | None = None,
+        attention: Tensor | None = None,
+        pixel_feats: Tensor | None = None,
+    ) -> Float[Tensor, "B C H W"]:
+        """Propagate over pixels; `feats` and `attention` are ignored."""
+        return propagate_pixels(logits, image, pixel_feats=pixel_feats, **self.config)

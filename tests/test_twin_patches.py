@@ -1,0 +1,333 @@
+"""`propagate_patches` against the dense float64 twin, on ordinary and on awkward shapes."""
+
+import numpy as np
+import pytest
+import reference
+import torch
+
+import lpprop
+
+BACKENDS = ["auto", "dense", "csr", "torch-sparse"]
+# float64 to 1e-9, float32 to 1e-5, each relative to the largest entry of a class.
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5}
+DTYPES = pytest.mark.parametrize("dtype", TOLERANCE, ids=["float64", "float32"])
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request):
+    if request.param == "torch-sparse":
+        pytest.importorskip("torch_sparse")
+    return request.param
+
+
+def rounded(array):
+    """The same values in float32 and float64, so that both precisions solve one problem."""
+    return array.astype(np.float32).astype(np.float64)
+
+
+def make(seed, B=1, C=3, D=8, h=4, w=5, k=400):
+    """Random logits and feats whose k nearest neighbours are beyond doubt in either precision."""
+    rng = np.random.default_rng(seed)
+    logits = rounded(rng.normal(size=(B, C, h, w)))
+    for _ in range(1000):
+        feats = rounded(rng.normal(size=(B, D, h, w)))
+        rows = [x.reshape(D, -1).T for x in feats]
+        together = np.concatenate(rows)
+        if min(reference.neighbour_gap(x, k) for x in [*rows, together]) > 1e-4:
+            return logits, feats
+    raise AssertionError("no feats without near ties")
+
+
+def check(logits, feats, dtype=torch.float64, *, backend="auto", exact=False, **options):
+    """Compare with the twin; returns the refined scores."""
+    expected = reference.propagate_patches(logits, feats, exact=exact, **options)
+    got = lpprop.propagate_patches(
+        torch.tensor(logits, dtype=dtype),
+        torch.tensor(feats, dtype=dtype),
+        backend=backend,
+        **options,
+    )
+    assert got.dtype == dtype
+    assert reference.class_error(got, expected) <= TOLERANCE[dtype]
+    return got.double().numpy()
+
+
+SHAPES = {
+    "plain": ({}, {"k": 6}),
+    "batch": ({"B": 3, "C": 2, "h": 3, "w": 4}, {"k": 5}),
+    "tall": ({"h": 9, "w": 2}, {"k": 4}),
+    "one-row": ({"h": 1, "w": 9}, {"k": 4}),
+    "one-column": ({"h": 9, "w": 1}, {"k": 4}),
+    "one-class": ({"C": 1}, {"k": 6}),
+    "one-patch": ({"h": 1, "w": 1}, {"k": 1}),
+    "one-patch-one-class": ({"B": 2, "C": 1, "h": 1, "w": 1}, {"k": 400}),
+    "two-patches": ({"h": 1, "w": 2}, {"k": 2}),
+    "one-channel": ({"D": 1}, {"k": 20}),
+    "k-is-1": ({}, {"k": 1}),
+    "k-is-2": ({}, {"k": 2}),
+    "k-is-N": ({}, {"k": 20}),
+    "k-above-N": ({"h": 3, "w": 3}, {"k": 400}),
+    "many-classes": ({"C": 40, "h": 3, "w": 3}, {"k": 4}),
+    "larger": ({"h": 8, "w": 9, "D": 16}, {"k": 12}),
+}
+
+
+@DTYPES
+@pytest.mark.parametrize(("shape", "options"), SHAPES.values(), ids=SHAPES)
+def test_shapes(shape, options, dtype, backend):
+    check(*make(0, k=options["k"], **shape), dtype, backend=backend, **options)
+
+
+def test_defaults():
+    """Nothing but logits and feats: the twin's own defaults are those of the equations."""
+    check(*make(1))
+
+
+OPTIONS = {
+    "gamma-1": {"gamma": 1.0},
+    "gamma-7": {"gamma": 7.0},
+    "gamma-half": {"gamma": 0.5},
+    "sigma-0": {"sigma": 0.0},
+    "sigma-large": {"sigma": 1.0},
+    "alpha-0": {"alpha": 0.0},
+    "alpha-half": {"alpha": 0.5},
+    "alpha-0.99": {"alpha": 0.99},
+    "patch-8": {"patch_size": 8},
+    "patch-odd": {"patch_size": 7},
+    "patch-1": {"patch_size": 1},
+    "distance-squared": {"distance_power": 2.0, "sigma": 1e-3},
+    "distance-root": {"distance_power": 0.5, "sigma": 0.1},
+    "one-step": {"max_iter": 1},
+    "three-steps": {"max_iter": 3},
+    "stops-early": {"tol": 0.05},
+    "stops-before-it-starts": {"tol": 1.0},
+    "exponential": {"appearance": "exponential"},
+    "exponential-sharp": {"appearance": "exponential", "sigma_a": 0.1},
+    "linear": {"spatial": "linear"},
+    "linear-cut": {"spatial": "linear", "sigma": 0.03},
+    "linear-squared": {"spatial": "linear", "sigma": 1e-3, "distance_power": 2.0},
+    "no-spatial": {"spatial": "none"},
+    "exponential-linear": {"appearance": "exponential", "spatial": "linear"},
+    "exponential-none": {"appearance": "exponential", "spatial": "none"},
+}
+
+
+@DTYPES
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_options(options, dtype, backend):
+    check(*make(2, B=2, k=7), dtype, backend=backend, k=7, **options)
+
+
+VARIANTS = [
+    {"appearance": a, "spatial": s}
+    for a in ("power", "exponential")
+    for s in ("rbf", "linear", "none")
+]
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=lambda v: "-".join(v.values()))
+def test_converged(variant, backend):
+    """Enough steps reach the exact solution of (I − alpha Ŝ) Ŷ = Y."""
+    converged = {"max_iter": 1000, "tol": 1e-12}
+    check(*make(3, k=7), backend=backend, k=7, exact=True, **converged, **variant)
+
+
+def test_converged_single_precision(backend):
+    converged = {"max_iter": 1000, "tol": 1e-7}
+    check(*make(3, k=7), torch.float32, backend=backend, k=7, exact=True, **converged)
+
+
+# --------------------------------------------------------------------------- degenerate graphs
+
+
+def unchanged(logits, feats, dtype, **options):
+    """An edgeless graph has Ŝ = 0, so Ŷ = Y."""
+    got = check(logits, feats, dtype, **options)
+    np.testing.assert_allclose(got, logits, rtol=4 * torch.finfo(dtype).eps)
+
+
+@DTYPES
+def test_zero_feats_leave_the_logits(dtype, backend):
+    """A zero feature has cosine 0 with everything, itself included."""
+    logits, feats = make(4)
+    unchanged(logits, np.zeros_like(feats), dtype, backend=backend, k=5)
+
+
+@DTYPES
+def test_zero_feats_under_the_exponential(dtype, backend):
+    """exp(−1/sigma_a) between all patches: with k ≥ N no tie has to be broken."""
+    logits, feats = make(4)
+    check(logits, np.zeros_like(feats), dtype, backend=backend, appearance="exponential")
+
+
+@DTYPES
+def test_some_zero_feats(dtype, backend):
+    logits, feats = make(5)
+    feats[..., 1:3, 2:4] = 0
+    got = check(logits, feats, dtype, backend=backend)
+    np.testing.assert_allclose(
+        got[..., 1:3, 2:4], logits[..., 1:3, 2:4], rtol=4 * torch.finfo(dtype).eps, atol=1e-6
+    )
+
+
+@DTYPES
+def test_orthogonal_feats_disconnect_every_patch(dtype, backend):
+    logits, _ = make(6, h=3, w=4)
+    feats = np.eye(12).reshape(1, 12, 3, 4)
+    unchanged(logits, feats, dtype, backend=backend, k=5)
+
+
+@DTYPES
+def test_opposite_feats_do_not_attract(dtype, backend):
+    """max(x_i·x_j, 0): a cosine of −1 is no edge."""
+    logits, _ = make(6, h=1, w=2)
+    unchanged(logits, np.array([1.0, -1.0]).reshape(1, 1, 1, 2), dtype, backend=backend)
+
+
+@DTYPES
+def test_nothing_within_reach(dtype, backend):
+    """The linear weight is cut to 0 beyond 1/sigma pixels, here less than one patch."""
+    unchanged(*make(7), dtype, backend=backend, spatial="linear", sigma=1.0)
+
+
+@DTYPES
+def test_blocks_of_orthogonal_feats(dtype, backend):
+    """Three unconnected groups. k reaches past each, but only to cosines 0, so ties weigh nothing."""
+    logits, _ = make(8, h=3, w=6)
+    group = np.arange(18).reshape(3, 6) % 3
+    feats = np.moveaxis(np.eye(3)[group], -1, 0)[None] * np.linspace(1, 2, 18).reshape(3, 6)
+    logits[0, 0][group != 1] = 0
+    got = check(logits, rounded(feats), dtype, backend=backend, k=8)
+    assert (got[0, 0][group != 1] == 0).all(), "scores crossed between unconnected groups"
+    # On the graph where every group is complete, each group's sum is as if it stood alone.
+    converged = {"max_iter": 1000, "tol": 1e-12 if dtype == torch.float64 else 1e-7}
+    check(logits, rounded(feats), dtype, backend=backend, k=8, exact=True, **converged)
+
+
+@DTYPES
+@pytest.mark.parametrize("variant", VARIANTS, ids=lambda v: "-".join(v.values()))
+def test_identical_feats_complete_graph(variant, dtype, backend):
+    """All cosines are 1, and with k ≥ N every pair is an edge: the answer is unique."""
+    logits, _ = make(9)
+    feats = np.broadcast_to(np.arange(1.0, 9.0)[None, :, None, None], (1, 8, 4, 5))
+    check(logits, feats, dtype, backend=backend, **variant)
+
+
+@DTYPES
+@pytest.mark.parametrize("k", [1, 2, 7, 19])
+def test_identical_feats_few_neighbours(k, dtype, backend):
+    """Which k of the tied patches count is open; these hold for every choice.
+
+    The eigenvalues of Ŝ lie in [−1, 1], hence ‖Y‖/(1 + alpha) ≤ ‖Ŷ‖ ≤ ‖Y‖/(1 − alpha); (I − alpha Ŝ)⁻¹ is
+    a sum of non-negative matrices, hence Ŷ ≥ Y wherever Y ≥ 0.
+    """
+    logits = np.abs(make(10)[0])
+    feats = torch.ones(1, 8, 4, 5, dtype=dtype)
+    converged = {"max_iter": 1000, "tol": 1e-7}
+    got = lpprop.propagate_patches(
+        torch.tensor(logits, dtype=dtype), feats, k=k, backend=backend, **converged
+    ).double()
+    norm, size = got.norm(dim=(2, 3)), torch.tensor(logits).norm(dim=(2, 3))
+    slack = 1e-4
+    assert (norm >= size / 1.95 * (1 - slack)).all()
+    assert (norm <= size / 0.05 * (1 + slack)).all()
+    assert (got.numpy() >= logits - slack).all()
+
+
+@DTYPES
+def test_duplicated_patches(dtype, backend):
+    """Each feature occurs twice; k ≥ N keeps the answer unique."""
+    logits, feats = make(11, h=4, w=6)
+    feats[..., 3:] = feats[..., :3]
+    check(logits, feats, dtype, backend=backend)
+
+
+@DTYPES
+def test_zero_logits_stay_zero(dtype, backend):
+    """A class without evidence: CG must not divide by its zero residual, nor spoil its neighbours."""
+    logits, feats = make(12, k=6)
+    logits[0, 1] = 0
+    got = check(logits, feats, dtype, backend=backend, k=6)
+    assert (got[0, 1] == 0).all()
+
+
+@DTYPES
+def test_classes_that_stop_at_different_steps(dtype, backend):
+    """Class 0 is an eigenvector and is done after one step, while the others go on."""
+    logits, feats = make(13)
+    rows = feats[0].reshape(8, -1).T
+    S = reference.patch_graph(rows, reference.patch_centres(4, 5, 16))
+    logits[0, 0] = np.sqrt(S.sum(axis=1)).reshape(4, 5)
+    got = check(rounded(logits), feats, dtype, backend=backend)
+    np.testing.assert_allclose(got[0, 0], logits[0, 0] / 0.05, rtol=1e-5)
+
+
+# --------------------------------------------------------------------------- windows
+
+WINDOWS = {
+    "overlapping": ((64, 80), 48, 24),
+    "touching": ((96, 96), 48, 48),
+    "shifted-back": ((50, 75), 48, 32),
+    "larger-than-image": ((40, 44), 48, 24),
+    "wider-than-image": ((90, 40), 48, 24),
+}
+
+
+@DTYPES
+@pytest.mark.parametrize("setting", WINDOWS.values(), ids=WINDOWS)
+def test_windows(setting, dtype, backend):
+    """One graph over the patches of all windows, each patch at its place in the image."""
+    windows = lpprop.SlidingWindows(setting[0], window=setting[1], stride=setting[2])
+    boxes = reference.window_boxes(*setting[0], *setting[1:])
+    logits, feats = make(14, B=len(boxes), C=2, h=3, w=3, k=5)
+    options = {"k": 5, "backend": backend}
+    expected = reference.propagate_patches(logits, feats, k=5, windows=boxes)
+    tensors = [torch.tensor(x, dtype=dtype) for x in (logits, feats)]
+    for given in (windows, torch.from_numpy(boxes)):
+        got = lpprop.propagate_patches(*tensors, windows=given, **options)
+        assert reference.class_error(got, expected) <= TOLERANCE[dtype]
+
+
+@DTYPES
+def test_one_window_is_no_window(dtype, backend):
+    """Only differences of places count, so one window anywhere equals no window."""
+    logits, feats = make(15, k=6)
+    tensors = [torch.tensor(x, dtype=dtype) for x in (logits, feats)]
+    plain = lpprop.propagate_patches(*tensors, k=6, backend=backend)
+    boxes = torch.tensor([[100, 164, 200, 280]])
+    windowed = lpprop.propagate_patches(*tensors, k=6, windows=boxes, backend=backend)
+    assert reference.class_error(windowed, plain) <= TOLERANCE[dtype]
+
+
+@DTYPES
+def test_identical_windows(dtype, backend):
+    """The same window twice: patches at distance 0 of another patch, with cosine 1."""
+    logits, feats = make(16, h=3, w=3)
+    logits, feats = np.concatenate([logits] * 2), np.concatenate([feats] * 2)
+    boxes = torch.tensor([[0, 48, 0, 48]] * 2)
+    got = check(logits, feats, dtype, backend=backend, windows=boxes)
+    np.testing.assert_allclose(got[0], got[1], rtol=1e-5, atol=1e-5)
+
+
+@DTYPES
+def test_windows_in_any_order(dtype, backend):
+    boxes = torch.tensor(reference.window_boxes(64, 80, 48, 24))
+    logits, feats = make(17, B=len(boxes), h=3, w=3, k=6)
+    order = np.random.default_rng(0).permutation(len(boxes))
+    got = check(logits, feats, dtype, backend=backend, k=6, windows=boxes)
+    shuffled = check(logits[order], feats[order], dtype, backend=backend, k=6, windows=boxes[order])
+    assert reference.class_error(shuffled, got[order]) <= TOLERANCE[dtype]
+
+
+# --------------------------------------------------------------------------- backends
+
+
+@DTYPES
+@pytest.mark.parametrize("k", [3, 20, 144, 400])
+def test_backends_agree(k, dtype, backend):
+    """A graph large enough that the backends differ in layout, at every density."""
+    logits, feats = make(18, B=2, C=5, D=32, h=12, w=12, k=k)
+    tensors = [torch.tensor(x, dtype=dtype) for x in (logits, feats)]
+    dense = lpprop.propagate_patches(*tensors, k=k, backend="dense")
+    got = lpprop.propagate_patches(*tensors, k=k, backend=backend)
+    assert reference.class_error(got, dense) <= TOLERANCE[dtype]

@@ -1,0 +1,253 @@
+"""`propagate_pixels` against the dense float64 twin, on ordinary and on awkward images."""
+
+import numpy as np
+import pytest
+import reference
+import torch
+
+import lpprop
+
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5}
+DTYPES = pytest.mark.parametrize("dtype", TOLERANCE, ids=["float64", "float32"])
+
+
+def make(seed, B=1, C=3, H=5, W=6):
+    """Random logits, and images smooth enough that tau = 0.01 joins some neighbours and not others."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(B, C, H, W))
+    ramp = np.linspace(0.3, 0.36, H)[:, None] + np.linspace(0, 0.05, W)[None, :]
+    image = ramp + rng.uniform(-0.01, 0.01, size=(B, 3, H, W))
+    return logits.astype(np.float32).astype(float), image.astype(np.float32).astype(float)
+
+
+def check(logits, image=None, dtype=torch.float64, *, pixel_feats=None, exact=False, **options):
+    """Compare with the twin; returns the refined scores.
+
+    In float32, Lab itself is good to about 5e-7, which exp(−d/tau) with tau = 0.01 turns into 5e-5 of a weight.
+    That is the image's conversion and not the propagation; so there the twin gets the same float32 Lab,
+    which `test_lab_single_precision` checks by itself.
+    """
+
+    def tensor(x):
+        return None if x is None else torch.tensor(x, dtype=dtype)
+
+    features = pixel_feats
+    if features is None and dtype == torch.float32:
+        features = lpprop.lab_features(tensor(image)).double().numpy()
+    expected = reference.propagate_pixels(
+        logits, image, pixel_feats=features, exact=exact, **options
+    )
+    got = lpprop.propagate_pixels(
+        tensor(logits), tensor(image), pixel_feats=tensor(pixel_feats), **options
+    )
+    assert got.dtype == dtype
+    assert reference.class_error(got, expected) <= TOLERANCE[dtype]
+    return got.double().numpy()
+
+
+SHAPES = {
+    "plain": ({}, {"r": 3}),
+    "default-radius": ({"H": 9, "W": 16}, {}),
+    "batch": ({"B": 3, "C": 2}, {"r": 3}),
+    "tall": ({"H": 13, "W": 3}, {"r": 5}),
+    "one-row": ({"H": 1, "W": 20}, {"r": 5}),
+    "one-column": ({"H": 20, "W": 1}, {"r": 5}),
+    "one-class": ({"C": 1}, {"r": 3}),
+    "one-pixel": ({"H": 1, "W": 1}, {}),
+    "one-pixel-one-class": ({"B": 2, "C": 1, "H": 1, "W": 1}, {"r": 1}),
+    "two-pixels": ({"H": 1, "W": 2}, {}),
+    "many-classes": ({"C": 40}, {"r": 3}),
+    "r-is-1": ({}, {"r": 1}),
+    "r-even": ({"H": 8, "W": 8}, {"r": 4}),
+    "r-just-covers": ({"H": 5, "W": 5}, {"r": 9}),
+    "r-above-image": ({}, {"r": 101}),
+}
+
+
+@DTYPES
+@pytest.mark.parametrize(("shape", "options"), SHAPES.values(), ids=SHAPES)
+def test_shapes(shape, options, dtype):
+    check(*make(0, **shape), dtype, **options)
+
+
+OPTIONS = {
+    "tau-large": {"tau": 1.0},
+    "tau-small": {"tau": 0.003},
+    "alpha-0": {"alpha": 0.0},
+    "alpha-0.99": {"alpha": 0.99},
+    "one-step": {"max_iter": 1},
+    "three-steps": {"max_iter": 3},
+    "stops-early": {"tol": 0.05},
+    "spatial": {"sigma": 0.3},
+    "spatial-squared": {"sigma": 0.1, "distance_power": 2.0},
+    "spatial-root": {"sigma": 0.5, "distance_power": 0.5},
+    "power-without-sigma": {"sigma": 0.0, "distance_power": 2.0},
+}
+
+
+@DTYPES
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_options(options, dtype):
+    check(*make(1, B=2, H=7, W=6), dtype, **{"r": 5} | options)
+
+
+@DTYPES
+@pytest.mark.parametrize("options", [{}, {"sigma": 0.3}], ids=["binary", "spatial"])
+def test_converged(options, dtype):
+    converged = {"max_iter": 1000, "tol": 1e-12 if dtype == torch.float64 else 1e-7}
+    check(*make(2, H=7, W=8), dtype, r=5, exact=True, **converged, **options)
+
+
+# --------------------------------------------------------------------------- features
+
+
+@DTYPES
+def test_depth_alone_needs_no_image(dtype):
+    logits, image = make(3)
+    check(logits, None, dtype, pixel_feats=image[:, :1], r=3)
+
+
+@DTYPES
+def test_lab_and_depth(dtype):
+    """pixel_feats replaces Lab, also where an image is given."""
+    logits, image = make(4)
+    tensor = torch.tensor(image, dtype=dtype)
+    lab = lpprop.lab_features(tensor).double().numpy()
+    feats = np.concatenate([lab, make(5)[1][:, :1]], axis=1)
+    feats = feats.astype(np.float32).astype(float)
+    alone = check(logits, None, dtype, pixel_feats=feats, r=3)
+    with_image = check(logits, image, dtype, pixel_feats=feats, r=3)
+    np.testing.assert_array_equal(alone, with_image)
+
+
+def test_lab_as_pixel_feats_is_the_default():
+    logits, image = (torch.tensor(x) for x in make(6))
+    default = lpprop.propagate_pixels(logits, image, r=3)
+    explicit = lpprop.propagate_pixels(logits, image, pixel_feats=lpprop.lab_features(image), r=3)
+    torch.testing.assert_close(default, explicit, rtol=1e-12, atol=0)
+
+
+def colours():
+    """The cube of colours, its black, white and pure corners among them: (1, 3, 17, 289)."""
+    steps = np.linspace(0, 1, 17)
+    return np.stack(np.meshgrid(steps, steps, steps, indexing="ij")).reshape(1, 3, 17, 289)
+
+
+def test_lab():
+    image = colours()
+    got = lpprop.lab_features(torch.tensor(image))
+    np.testing.assert_allclose(got[0].numpy(), reference.lab_features(image[0]), rtol=0, atol=1e-12)
+
+
+def test_lab_single_precision():
+    image = colours().astype(np.float32)
+    got = lpprop.lab_features(torch.tensor(image))
+    assert got.dtype == torch.float32
+    np.testing.assert_allclose(got[0].numpy(), reference.lab_features(image[0]), rtol=0, atol=2e-6)
+
+
+def test_twin_lab_is_lab():
+    """The twin against scikit-image and kornia.
+
+    All three agree to rounding. OpenCV's float conversion does not: it interpolates tables and is off by up
+    to 0.4 in Lab, so it is no oracle here.
+    """
+    color = pytest.importorskip("skimage.color")
+    import kornia
+
+    image = colours()
+    theirs = np.moveaxis(color.rgb2lab(np.moveaxis(image[0], 0, -1)), -1, 0)
+    np.testing.assert_allclose(reference.lab(image[0]), theirs, rtol=0, atol=1e-10)
+    theirs = kornia.color.rgb_to_lab(torch.tensor(image))[0].numpy()
+    np.testing.assert_allclose(reference.lab(image[0]), theirs, rtol=0, atol=1e-10)
+
+
+# --------------------------------------------------------------------------- degenerate images
+
+
+@DTYPES
+@pytest.mark.parametrize("level", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("r", [3, 13])
+def test_constant_image(level, r, dtype):
+    """Every weight is exactly 1; black is where a gradient of the root or of Lab would break."""
+    logits, image = make(7)
+    check(logits, np.full_like(image, level), dtype, r=r)
+
+
+@DTYPES
+def test_r_1_leaves_the_logits(dtype):
+    """No pixel but itself: Ŝ = 0, Ŷ = Y."""
+    logits, image = make(8)
+    got = check(logits, image, dtype, r=1)
+    np.testing.assert_allclose(got, logits, rtol=4 * torch.finfo(dtype).eps)
+
+
+@DTYPES
+def test_a_sharp_edge(dtype):
+    """Black beside white: weights of e^-100 across, and nothing is propagated over the edge."""
+    logits, image = make(9, H=6, W=8)
+    image[..., :4], image[..., 4:] = 0.0, 1.0
+    logits[0, 0, :, 4:] = 0
+    got = check(logits, image, dtype, r=5)
+    assert np.abs(got[0, 0, :, 4:]).max() < 1e-20
+
+
+@DTYPES
+def test_a_lone_pixel(dtype):
+    """One white pixel on black: its degree is 24·e^-100, which float32 barely holds."""
+    logits, image = make(10, H=6, W=8)
+    image[:] = 0.0
+    image[..., 2, 3] = 1.0
+    got = check(logits, image, dtype, r=5)
+    np.testing.assert_allclose(got[..., 2, 3], logits[..., 2, 3], rtol=1e-5)
+
+
+@DTYPES
+def test_no_weight_above_zero(dtype):
+    """exp(−1000) is 0 in either precision: all degrees vanish, and D counts as 1."""
+    logits, image = make(11)
+    image[:] = (np.indices((5, 6)).sum(axis=0) % 2)[None, None]
+    got = check(
+        logits, None, dtype, pixel_feats=image * np.arange(30.0).reshape(5, 6), tau=1e-3, r=3
+    )
+    assert np.isfinite(got).all()
+
+
+@DTYPES
+def test_strong_contrast_everywhere(dtype):
+    """Pixels of random colour: degrees of 1e-20 and their tiny products, and still Ŝ has rows near 1."""
+    logits, _ = make(12)
+    image = np.random.default_rng(12).uniform(size=(1, 3, 5, 6))
+    check(logits, image.astype(np.float32).astype(float), dtype, r=5)
+
+
+@DTYPES
+def test_zero_logits_stay_zero(dtype):
+    logits, image = make(13)
+    logits[0, 1] = 0
+    got = check(logits, image, dtype, r=3)
+    assert (got[0, 1] == 0).all()
+
+
+def test_chunks_do_not_show():
+    """An image of more pixels than the twin can hold: each corner is as if cropped generously.
+
+    With max_iter steps of reach r//2, what lies beyond max_iter·(r//2) pixels enters a pixel's score through
+    the step sizes alone; a class that is zero outside the crop has the same step sizes.
+    """
+    H, W, reach, steps = 60, 70, 2, 3
+    rng = np.random.default_rng(14)
+    image = torch.tensor(rng.uniform(0.4, 0.45, size=(1, 3, H, W)))
+    logits = torch.zeros(1, 4, H, W, dtype=torch.float64)
+    margin = (steps + 1) * reach
+    corners = [(0, 0), (0, W - 20), (H - 20, 0), (H - 20, W - 20)]
+    for c, (y, x) in enumerate(corners):
+        inside = torch.tensor(rng.normal(size=(20 - 2 * margin, 20 - 2 * margin)))
+        logits[0, c, y + margin : y + 20 - margin, x + margin : x + 20 - margin] = inside
+    whole = lpprop.propagate_pixels(logits, image, r=5, max_iter=steps)
+    for c, (y, x) in enumerate(corners):
+        crop = (slice(0, 1), slice(c, c + 1), slice(y, y + 20), slice(x, x + 20))
+        alone = reference.propagate_pixels(
+            logits[crop], image[:, :, crop[2], crop[3]], r=5, max_iter=steps
+        )
+        assert reference.class_error(whole[crop], alone) <= 1e-9
