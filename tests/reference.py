@@ -1,7 +1,7 @@
 """The dense float64 twin: label propagation written out from the equations, and nothing else.
 
-Everything here is plain numpy in float64, with full matrices and one class at a time, so that it can be
-read beside the equations. It imports nothing from the package under test. It is slow on purpose.
+Plain numpy in float64, with full matrices and one class at a time, so that it can be read beside
+the equations. It imports nothing from the package under test, and it is slow on purpose.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def similarities(X):
 
 
 def neighbour_gap(X, k):
-    """The least difference between a row's k-th and (k+1)-th similarity: 0 where kNN is ambiguous."""
+    """Least difference of a row's k-th and (k+1)-th similarity: 0 where kNN is ambiguous."""
     s = -np.sort(-similarities(X), axis=1)
     return np.inf if k >= len(s) else float((s[:, k - 1] - s[:, k]).min())
 
@@ -125,7 +125,10 @@ def propagate_patches(
     exact=False,
     **graph,
 ):
-    """The patch step for logits (B, C, h, w), feats (B, D, h, w); windows: (n, 4) boxes, one graph."""
+    """The patch step for logits (B, C, h, w) and feats (B, D, h, w).
+
+    With windows, boxes (n, 4) as y1, y2, x1, x2, one graph joins the patches of all items.
+    """
     logits = np.asarray(logits, dtype=np.float64)
     feats = np.asarray(feats, dtype=np.float64)
     n, C, h, w = logits.shape
@@ -205,7 +208,7 @@ def propagate_pixels(
     exact=False,
     **graph,
 ):
-    """The pixel step for logits (B, C, H, W) and image (B, 3, H, W), or pixel_feats in its place."""
+    """The pixel step for logits (B, C, H, W) and image (B, 3, H, W) or pixel_feats (B, F, H, W)."""
     logits = np.asarray(logits, dtype=np.float64)
     features = [lab_features(i) for i in image] if pixel_feats is None else np.asarray(pixel_feats)
     solve = {"alpha": alpha, "max_iter": max_iter, "tol": tol, "exact": exact}
@@ -225,7 +228,7 @@ def propagate_pixels(
 
 
 def window_boxes(H, W, window, stride):
-    """(n, 4) boxes y1, y2, x1, x2 in the order that mmsegmentation's slide_inference visits them."""
+    """(n, 4) boxes y1, y2, x1, x2 in the order of mmsegmentation's slide inference."""
     rows = max(H - window + stride - 1, 0) // stride + 1
     columns = max(W - window + stride - 1, 0) // stride + 1
     boxes = []
@@ -276,8 +279,8 @@ def merge_windows(scores, boxes, size):
 def class_error(got, expected):
     """The largest deviation of a class map, relative to the largest entry of that expected map.
 
-    The classes are solved independently and differ by orders of magnitude: a tolerance taken over all of
-    them together would say nothing about the faint ones. A map that must be zero has to be exactly zero.
+    Classes are solved apart and differ by orders of magnitude: a tolerance over all of them would
+    say nothing about the faint ones. A map that must be zero has to be exactly zero.
     """
     got = np.asarray(got, dtype=np.float64)
     expected = np.asarray(expected, dtype=np.float64)
@@ -286,6 +289,5 @@ def class_error(got, expected):
     axes = (-2, -1)
     scale = np.abs(expected).max(axis=axes)
     deviation = np.abs(got - expected).max(axis=axes)
-    return float(
-        np.where(deviation == 0, 0.0, deviation / np.where(scale == 0, 1e-300, scale)).max()
-    )
+    relative = deviation / np.where(scale == 0, np.finfo(float).tiny, scale)
+    return float(np.where(deviation == 0, 0.0, relative).max())

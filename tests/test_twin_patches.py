@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-import reference
 import torch
 
 import lpprop
+import reference
 
 BACKENDS = ["auto", "dense", "csr", "torch-sparse"]
 # float64 to 1e-9, float32 to 1e-5, each relative to the largest entry of a class.
@@ -25,15 +25,19 @@ def rounded(array):
     return array.astype(np.float32).astype(np.float64)
 
 
-def make(seed, B=1, C=3, D=8, h=4, w=5, k=400):
-    """Random logits and feats whose k nearest neighbours are beyond doubt in either precision."""
+def make(seed, B=1, C=3, D=8, h=4, w=5, k=400, joined=False):
+    """Random logits and feats whose k nearest neighbours are beyond doubt in either precision.
+
+    `joined`: among the patches of all items, as for windows.
+    """
     rng = np.random.default_rng(seed)
     logits = rounded(rng.normal(size=(B, C, h, w)))
     for _ in range(1000):
         feats = rounded(rng.normal(size=(B, D, h, w)))
-        rows = [x.reshape(D, -1).T for x in feats]
-        together = np.concatenate(rows)
-        if min(reference.neighbour_gap(x, k) for x in [*rows, together]) > 1e-4:
+        graphs = [x.reshape(D, -1).T for x in feats]
+        if joined:
+            graphs = [np.concatenate(graphs)]
+        if min(reference.neighbour_gap(x, k) for x in graphs) > 1e-5:
             return logits, feats
     raise AssertionError("no feats without near ties")
 
@@ -164,10 +168,10 @@ def test_zero_feats_under_the_exponential(dtype, backend):
 def test_some_zero_feats(dtype, backend):
     logits, feats = make(5)
     feats[..., 1:3, 2:4] = 0
-    got = check(logits, feats, dtype, backend=backend)
-    np.testing.assert_allclose(
-        got[..., 1:3, 2:4], logits[..., 1:3, 2:4], rtol=4 * torch.finfo(dtype).eps, atol=1e-6
-    )
+    check(logits, feats, dtype, backend=backend)
+    # Truncated CG mixes all patches in its step sizes; a converged one leaves the isolated alone.
+    got = check(logits, feats, dtype, backend=backend, max_iter=1000, tol=1e-7)
+    np.testing.assert_allclose(got[..., 1:3, 2:4], logits[..., 1:3, 2:4], rtol=1e-5)
 
 
 @DTYPES
@@ -192,14 +196,13 @@ def test_nothing_within_reach(dtype, backend):
 
 @DTYPES
 def test_blocks_of_orthogonal_feats(dtype, backend):
-    """Three unconnected groups. k reaches past each, but only to cosines 0, so ties weigh nothing."""
+    """Three unconnected groups; k reaches past each, but only to cosines 0, whose ties weigh 0."""
     logits, _ = make(8, h=3, w=6)
     group = np.arange(18).reshape(3, 6) % 3
     feats = np.moveaxis(np.eye(3)[group], -1, 0)[None] * np.linspace(1, 2, 18).reshape(3, 6)
     logits[0, 0][group != 1] = 0
     got = check(logits, rounded(feats), dtype, backend=backend, k=8)
     assert (got[0, 0][group != 1] == 0).all(), "scores crossed between unconnected groups"
-    # On the graph where every group is complete, each group's sum is as if it stood alone.
     converged = {"max_iter": 1000, "tol": 1e-12 if dtype == torch.float64 else 1e-7}
     check(logits, rounded(feats), dtype, backend=backend, k=8, exact=True, **converged)
 
@@ -218,8 +221,8 @@ def test_identical_feats_complete_graph(variant, dtype, backend):
 def test_identical_feats_few_neighbours(k, dtype, backend):
     """Which k of the tied patches count is open; these hold for every choice.
 
-    The eigenvalues of Ŝ lie in [−1, 1], hence ‖Y‖/(1 + alpha) ≤ ‖Ŷ‖ ≤ ‖Y‖/(1 − alpha); (I − alpha Ŝ)⁻¹ is
-    a sum of non-negative matrices, hence Ŷ ≥ Y wherever Y ≥ 0.
+    The eigenvalues of Ŝ lie in [−1, 1], hence ‖Y‖/(1 + alpha) ≤ ‖Ŷ‖ ≤ ‖Y‖/(1 − alpha).
+    (I − alpha Ŝ)⁻¹ = I + alpha Ŝ + … has no negative term, hence Ŷ ≥ Y where Y ≥ 0.
     """
     logits = np.abs(make(10)[0])
     feats = torch.ones(1, 8, 4, 5, dtype=dtype)
@@ -244,7 +247,7 @@ def test_duplicated_patches(dtype, backend):
 
 @DTYPES
 def test_zero_logits_stay_zero(dtype, backend):
-    """A class without evidence: CG must not divide by its zero residual, nor spoil its neighbours."""
+    """A class without evidence: CG must not divide by its zero residual, nor spoil others."""
     logits, feats = make(12, k=6)
     logits[0, 1] = 0
     got = check(logits, feats, dtype, backend=backend, k=6)
@@ -279,7 +282,7 @@ def test_windows(setting, dtype, backend):
     """One graph over the patches of all windows, each patch at its place in the image."""
     windows = lpprop.SlidingWindows(setting[0], window=setting[1], stride=setting[2])
     boxes = reference.window_boxes(*setting[0], *setting[1:])
-    logits, feats = make(14, B=len(boxes), C=2, h=3, w=3, k=5)
+    logits, feats = make(14, B=len(boxes), C=2, h=3, w=3, k=5, joined=True)
     options = {"k": 5, "backend": backend}
     expected = reference.propagate_patches(logits, feats, k=5, windows=boxes)
     tensors = [torch.tensor(x, dtype=dtype) for x in (logits, feats)]
@@ -312,7 +315,7 @@ def test_identical_windows(dtype, backend):
 @DTYPES
 def test_windows_in_any_order(dtype, backend):
     boxes = torch.tensor(reference.window_boxes(64, 80, 48, 24))
-    logits, feats = make(17, B=len(boxes), h=3, w=3, k=6)
+    logits, feats = make(17, B=len(boxes), h=3, w=3, k=6, joined=True)
     order = np.random.default_rng(0).permutation(len(boxes))
     got = check(logits, feats, dtype, backend=backend, k=6, windows=boxes)
     shuffled = check(logits[order], feats[order], dtype, backend=backend, k=6, windows=boxes[order])

@@ -78,12 +78,12 @@ def refine(
             option.
 
     >>> import torch
-    >>> logits, feats = torch.rand(2, 21, 14, 14), torch.rand(2, 64, 14, 14)
-    >>> image = torch.rand(2, 3, 224, 224)
+    >>> logits, feats = torch.rand(2, 5, 6, 6), torch.rand(2, 64, 6, 6)
+    >>> image = torch.rand(2, 3, 96, 96)
     >>> refine(logits, feats, image).shape
-    torch.Size([2, 21, 224, 224])
-    >>> refine(logits, feats, image, method="lposs", k=100, size=(112, 112)).shape
-    torch.Size([2, 21, 112, 112])
+    torch.Size([2, 5, 96, 96])
+    >>> refine(logits, feats, image, method="lposs", k=20, size=(48, 48)).shape
+    torch.Size([2, 5, 48, 48])
     """
     if windows is not None and not isinstance(windows, SlidingWindows):
         return _window_ensemble(

@@ -9,9 +9,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from lpprop.bilinear import bilinear_upsample
-from lpprop.checks import check_tensors
+from lpprop.checks import check_tensors, needed
 from lpprop.errors import InputError
-from lpprop.refiner import INPUTS
+from lpprop.refiner import INPUTS, Refiner
 from lpprop.windows import SlidingWindows
 
 __all__ = ["Chain"]
@@ -62,8 +62,8 @@ class Chain(nn.Module):
     @property
     def needs(self) -> tuple[str, ...]:
         """The inputs that some step cannot do without."""
-        needed = [name for step in self.steps for name in getattr(step, "needs", ())]
-        return tuple(dict.fromkeys(needed))
+        names = [name for step in self.steps for name in getattr(step, "needs", ())]
+        return tuple(dict.fromkeys(names))
 
     @property
     def merges_windows(self) -> bool:
@@ -73,12 +73,15 @@ class Chain(nn.Module):
     @property
     def takes(self) -> frozenset[str]:
         """The inputs that some step takes."""
-        return frozenset[str]().union(*(inputs_of(step) for step in self.steps))
+        return frozenset(name for step in steps_of(self) for name in inputs_of(step))
 
     def fitted(self, grid: tuple[int, int], pixels: tuple[int, int]) -> Chain:
         """Return this chain for a feature grid that spans so many pixels."""
         return Chain(
-            *(step.fitted(grid, pixels) if hasattr(step, "fitted") else step for step in self.steps)
+            *(
+                step.fitted(grid, pixels) if isinstance(step, (Refiner, Chain)) else step
+                for step in self.steps
+            )
         )
 
     def forward(
@@ -112,13 +115,8 @@ class Chain(nn.Module):
         for name in self.needs:
             # Features of the pixels' own stand in for the image's colours.
             stands_in = name == "image" and inputs["pixel_feats"] is not None
-            if inputs[name] is None and not stands_in:
-                raise InputError.of(
-                    name,
-                    got="None",
-                    expected="a tensor",
-                    fix=f"This method needs it: pass {name}=.",
-                )
+            if not stands_in:
+                needed(name, inputs[name])
         if inputs["windows"] is not None:
             self._check_windows()
         if inputs["pixel_feats"] is not None and "pixel_feats" not in self.takes:
@@ -130,7 +128,7 @@ class Chain(nn.Module):
             )
 
     def _check_windows(self) -> None:
-        for step in self.steps:
+        for step in steps_of(self):
             if "windows" not in inputs_of(step):
                 raise InputError.of(
                     "windows",
@@ -145,6 +143,8 @@ class Chain(nn.Module):
 
 def inputs_of(step: nn.Module) -> tuple[str, ...]:
     """List the inputs that a step takes; the first three always, the others by its signature."""
+    if isinstance(step, Chain):
+        return tuple(name for name in INPUTS if name in step.takes)
     function = step.function if isinstance(step, _FunctionStep) else step.forward
     parameters = inspect.signature(function).parameters
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -23,8 +24,11 @@ __all__ = [
     "check_size",
     "check_tensors",
     "compute_dtype",
+    "needed",
     "returned",
 ]
+
+T = TypeVar("T")
 
 # Bicubic resizing and 8-bit rounding leave [0, 1] by about this much; more has another cause.
 _IMAGE_SLACK = 1e-3
@@ -66,12 +70,18 @@ def check_tensors(**tensors: tuple[object, str]) -> dict[str, int]:
     return sizes
 
 
+def needed(name: str, value: T | None) -> T:
+    """Return an optional input that is not optional here."""
+    if value is None:
+        raise InputError.of(
+            name, got="None", expected="a tensor", fix=f"This method needs it: pass {name}=."
+        )
+    return value
+
+
 def _as_float_tensor(name: str, tensor: object, axes: Sequence[str]) -> Tensor:
     shape = f"({', '.join(axes)})"
-    if tensor is None:
-        raise InputError.of(
-            name, got="None", expected=f"a tensor {shape}", fix=f"This step needs it: pass {name}=."
-        )
+    tensor = needed(name, tensor)
     if not isinstance(tensor, Tensor):
         raise InputError.of(
             name,

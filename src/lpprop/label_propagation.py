@@ -33,6 +33,7 @@ from lpprop.checks import (
     check_number,
     check_tensors,
     compute_dtype,
+    needed,
     returned,
 )
 from lpprop.errors import InputError
@@ -202,10 +203,13 @@ def propagate_pixels(
     >>> propagate_pixels(logits, image).argmax(1)[0, 0]     # it spreads up to the edge
     tensor([0, 0, 0, 1, 1, 1])
     """
-    guide, name = (image, "image") if pixel_feats is None else (pixel_feats, "pixel_feats")
-    axes = "B 3 H W" if pixel_feats is None else "B F H W"
-    check_tensors(logits=(logits, "B C H W"), **{name: (guide, axes)})
-    assert guide is not None
+    if pixel_feats is None:
+        guide = needed("image", image)
+        check_tensors(logits=(logits, "B C H W"), image=(guide, "B 3 H W"))
+        check_image(guide)
+    else:
+        guide = pixel_feats
+        check_tensors(logits=(logits, "B C H W"), pixel_feats=(guide, "B F H W"))
     check_number("tau", tau, low=0, open_low=True)
     check_integer("r", r)
     check_number("alpha", alpha, low=0, high=1, open_high=True)
@@ -213,8 +217,6 @@ def propagate_pixels(
     check_number("tol", tol, low=0)
     check_number("sigma", sigma, low=0)
     check_number("distance_power", distance_power, low=0, open_low=True)
-    if pixel_feats is None:
-        check_image(guide)
 
     dtype = compute_dtype(logits)
 
@@ -305,6 +307,8 @@ class PatchPropagation(Refiner, function=propagate_patches, needs=("feats",)):
     torch.Size([1, 5, 8, 8])
     """
 
+    patch_size: float
+
     def fitted(self, grid: tuple[int, int], pixels: tuple[int, int]) -> PatchPropagation:
         """Return this step with the patch size at which the grid spans the pixels.
 
@@ -323,7 +327,7 @@ class PatchPropagation(Refiner, function=propagate_patches, needs=("feats",)):
         windows: SlidingWindows | None = None,
     ) -> Float[Tensor, "B C h w"]:
         """Propagate over patches; `image` and `attention` are ignored."""
-        return propagate_patches(logits, feats, windows=windows, **self.config)
+        return propagate_patches(logits, needed("feats", feats), windows=windows, **self.config)
 
 
 class PixelPropagation(Refiner, function=propagate_pixels, needs=("image",)):

@@ -103,4 +103,5 @@ def cg(
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
-    return torch.linalg.vecdot(a, b).unsqueeze(-1)
+    products: Tensor = torch.linalg.vecdot(a, b)
+    return products.unsqueeze(-1)

@@ -82,9 +82,9 @@ class _StencilWeights(torch.autograd.Function):
             here, there = _pair(offset, *f.shape[1:])
             # dw/df_i = -w / (tau |f_i - f_j|) (f_i - f_j), and its opposite for f_j.
             slope = grad[k][here] * weights[k][here] / (-ctx.tau * _distance(f, here, there))
-            pull = slope * (f[(..., *here)] - f[(..., *there)])
-            grad_f[(..., *here)] += pull
-            grad_f[(..., *there)] -= pull
+            pull = slope * (f[:, here[0], here[1]] - f[:, there[0], there[1]])
+            grad_f[:, here[0], here[1]] += pull
+            grad_f[:, there[0], there[1]] -= pull
         return grad_f, None, None, None
 
 
@@ -105,8 +105,12 @@ class _StencilProduct(torch.autograd.Function):
             grad_weights = torch.zeros_like(weights)
             for plane, offset in zip(grad_weights, ctx.offsets, strict=True):
                 here, there = _pair(offset, *x.shape[1:])
-                plane[here] = torch.linalg.vecdot(grad[(..., *here)], x[(..., *there)], dim=0)
-                plane[here] += torch.linalg.vecdot(grad[(..., *there)], x[(..., *here)], dim=0)
+                plane[here] = torch.linalg.vecdot(
+                    grad[:, here[0], here[1]], x[:, there[0], there[1]], dim=0
+                )
+                plane[here] += torch.linalg.vecdot(
+                    grad[:, there[0], there[1]], x[:, here[0], here[1]], dim=0
+                )
         return grad_weights, grad_x, None
 
 
@@ -148,7 +152,7 @@ def _pair(
 
 
 def _distance(f: Tensor, here: tuple[slice, slice], there: tuple[slice, slice]) -> Tensor:
-    difference = f[(..., *here)] - f[(..., *there)]
+    difference = f[:, here[0], here[1]] - f[:, there[0], there[1]]
     return difference.square_().sum(0).clamp_(min=_TINY).sqrt_()
 
 

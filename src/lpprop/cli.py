@@ -1,0 +1,283 @@
+"""The command line: `lpprop demo` and `lpprop refine`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from lpprop import __version__
+from lpprop.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+    from lpprop.chain import Chain
+
+__all__ = ["main"]
+
+_REFINE_HELP = """\
+Refine coarse segmentation scores of any model to the image's resolution.
+
+LOGITS is an array (C, h, w) of scores, larger = likelier; FEATS an array (D, h', w') of affinity
+features, such as DINO's patch tokens. Both may be .npy, .npz, .safetensors, .pt or .pth; of
+several arrays in a file, those named "logits" and "feats" are taken.
+
+IMAGE, LOGITS and FEATS may be folders: files of one stem belong together.
+
+For each image DIR receives <stem>_labels.png (class indices with a palette), <stem>_overlay.png
+and <stem>_scores.npy (float32, C x H x W)."""
+
+_REFINE_EXAMPLE = """\
+example:
+  lpprop refine street.jpg --logits street_logits.npy --feats street_feats.npy --out refined
+  lpprop refine images/ --logits logits/ --feats feats/ --out refined --option backbone=dinov2"""
+
+_DEMO_EXAMPLE = """\
+example:
+  lpprop demo
+  lpprop demo --image cat.jpg --classes "tabby; tiger cat" "studio couch" --out cat.png"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code.
+
+    Args:
+        argv: the arguments, those of the process if None.
+
+    Returns:
+        0, or 1 where something could not be done, or 130 after Ctrl-C.
+
+    Raises:
+        SystemExit: with 2 for wrong usage, and with 0 after `--help` and `--version`.
+    """
+    arguments = _parser().parse_args(argv)
+    run: Callable[[argparse.Namespace], int] = arguments.run
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_, **__: _say(f"warning: {message}")
+        try:
+            return run(arguments)
+        except (InputError, OSError) as error:
+            _say(f"error: {error}")
+            return 1
+        except KeyboardInterrupt:
+            _say("interrupted")
+            return 130
+
+
+def _say(message: str) -> None:
+    from tqdm import tqdm
+
+    # Not print, which would write into a progress bar.
+    tqdm.write(f"lpprop: {' '.join(message.split())}", file=sys.stderr)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="lpprop", description="Refine open-vocabulary segmentation by label propagation."
+    )
+    parser.add_argument("--version", action="version", version=f"lpprop {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_demo(commands)
+    _add_refine(commands)
+    return parser
+
+
+def _add_command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    run: Callable[[argparse.Namespace], int],
+    *,
+    short: str,
+    description: str,
+    example: str,
+) -> argparse.ArgumentParser:
+    command = commands.add_parser(
+        name,
+        help=short,
+        description=description,
+        epilog=example,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.set_defaults(run=run)
+    command.add_argument(
+        "--device", default="cpu", help='where to compute, such as "cuda" (default: cpu)'
+    )
+    return command
+
+
+def _add_refine(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    short = "refine scores of any model, from files"
+    command = _add_command(
+        commands, "refine", _refine,
+        short=short, description=_REFINE_HELP, example=_REFINE_EXAMPLE,
+    )  # fmt: skip
+    command.add_argument("image", type=Path, metavar="IMAGE", help="an image, or a folder of them")
+    command.add_argument("--logits", type=Path, required=True, help="array file, or a folder")
+    command.add_argument("--feats", type=Path, help="array file, or a folder")
+    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="made if missing")
+    command.add_argument("--method", default="lposs+", help="lposs+ (default) or lposs")
+    command.add_argument(
+        "--option",
+        type=_option,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an option of the method, such as k=200 or backbone=dinov2; may be repeated",
+    )
+    command.add_argument(
+        "--overwrite", action="store_true", help="redo images whose results exist"
+    )
+
+
+def _option(text: str) -> tuple[str, int | float | str]:
+    name, equals, value = text.partition("=")
+    if not (name.isidentifier() and equals and value):
+        raise argparse.ArgumentTypeError(f"expected NAME=VALUE, such as k=200, got {text!r}")
+    for number in (int, float):
+        try:
+            return name, number(value)
+        except ValueError:
+            continue
+    return name, value
+
+
+class _Job(NamedTuple):
+    """One image with its arrays."""
+
+    image: Path
+    logits: Path
+    feats: Path | None
+
+
+def _refine(arguments: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    chain = _checked_chain(arguments)
+    device = _checked_device(arguments.device)
+    images, jobs = _jobs(arguments)
+    _make_folder(arguments.out)
+
+    failed = 0
+    # On a terminal only (None), and only where there is something to wait for.
+    for job in tqdm(jobs, unit="image", file=sys.stderr, disable=True if len(jobs) < 2 else None):
+        try:
+            _refine_image(job, chain, device, arguments.out)
+        except (InputError, OSError, MemoryError, RuntimeError) as error:  # torch: out of memory
+            failed += 1
+            _say(f"error: {job.image}: {error}")
+    parts = [f"{len(jobs) - failed} refined into {arguments.out}"]
+    if skipped := len(images) - len(jobs):
+        parts.append(f"{skipped} skipped, since results exist (--overwrite redoes them)")
+    if failed:
+        parts.append(f"{failed} failed")
+    print(", ".join(parts))
+    return 1 if failed else 0
+
+
+def _results(image: Path, folder: Path) -> tuple[Path, Path, Path]:
+    stem = image.stem
+    return (
+        folder / f"{stem}_labels.png",
+        folder / f"{stem}_overlay.png",
+        folder / f"{stem}_scores.npy",
+    )
+
+
+def _jobs(arguments: argparse.Namespace) -> tuple[list[Path], list[_Job]]:
+    """List all images, and the jobs of those that are to be refined."""
+    from lpprop.files import find_arrays, find_images
+
+    images = find_images(arguments.image, "IMAGE")
+    if arguments.image.resolve() == arguments.out.resolve():
+        raise InputError.of(
+            "--out",
+            got=f"{arguments.out}, where the images are",
+            expected="another folder",
+            fix="The next run would take the results for images: change --out.",
+        )
+    todo = [
+        image
+        for image in images
+        if arguments.overwrite
+        or not all(result.is_file() for result in _results(image, arguments.out))
+    ]
+    logits = find_arrays(arguments.logits, todo, "--logits")
+    feats: list[Path | None] = [None] * len(todo)
+    if arguments.feats is not None:
+        feats = [*find_arrays(arguments.feats, todo, "--feats")]
+    return images, [_Job(*paths) for paths in zip(todo, logits, feats, strict=True)]
+
+
+def _checked_chain(arguments: argparse.Namespace) -> Chain:
+    """Build the method, and try its options on a toy, so that none fails after the first image."""
+    import torch
+
+    from lpprop import presets
+
+    chain = presets.by_name(arguments.method, **dict(arguments.option))
+    toys = {"feats": torch.zeros(1, 1, 1, 1)}
+    if arguments.feats is None:
+        if "feats" in chain.needs:
+            raise InputError.of(
+                "--feats",
+                got="nothing",
+                expected="a file or a folder",
+                fix=f"The method {arguments.method} needs it.",
+            )
+        toys = {}
+    chain(torch.zeros(1, 1, 1, 1), image=torch.zeros(1, 3, 1, 1), **toys)
+    return chain
+
+
+def _checked_device(name: str) -> torch.device:
+    import torch
+
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch built without CUDA asserts
+        reason = str(error).strip().splitlines()[0]
+        raise InputError.of(
+            "--device", got=f"{name} ({reason})", expected="a device of this machine", fix="Use cpu."
+        ) from error
+    return device
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        problem = "" if os.access(path, os.W_OK) else "it cannot be written to"
+    except OSError as error:
+        problem = error.strerror or str(error)
+    if problem:
+        raise InputError.of(
+            "--out", got=f"{path} ({problem})", expected="a folder to write to", fix="Change --out."
+        )
+
+
+def _refine_image(job: _Job, chain: Chain, device: torch.device, folder: Path) -> None:
+    import torch
+
+    import lpprop
+    from lpprop.drawing import overlay
+    from lpprop.files import load_array, load_image, save_image, save_labels, save_scores
+
+    image = load_image(job.image, "IMAGE")
+    logits = load_array(job.logits, "logits").to(device)
+    feats = None if job.feats is None else load_array(job.feats, "feats").to(device)
+    with torch.inference_mode():
+        scores = lpprop.refine(logits, feats, image, method=chain)[0]
+        labels = scores.argmax(0)
+    labels_file, overlay_file, scores_file = _results(job.image, folder)
+    save_labels(labels_file, labels, classes=len(scores))
+    save_image(overlay_file, overlay(image, labels, len(scores)))
+    save_scores(scores_file, scores)
+
+
+def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    pass
