@@ -14,6 +14,8 @@ Nothing in a result names the host or a path.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import gc
 import json
 import multiprocessing
@@ -85,7 +87,11 @@ def measure(
             agreement.append(_agreement(work, other.name, _array(result), expected))
         del result
 
-    busy, own, seconds = _busy_seconds(), time.process_time(), {c.name: [] for c in work.competitors}
+    busy, own, seconds = (
+        _busy_seconds(),
+        time.process_time(),
+        {c.name: [] for c in work.competitors},
+    )
     for repeat in range(repeats):
         order = reversed(work.competitors) if repeat % 2 else work.competitors
         for competitor in order:
@@ -127,7 +133,9 @@ def summary(values: Sequence[float]) -> dict[str, Any]:
     return {"median": median, "q1": q1, "q3": q3, "values": values}
 
 
-def document(benchmark: str, works: Sequence[dict[str, Any]], *, quick: bool, packages: str) -> dict:
+def document(
+    benchmark: str, works: Sequence[dict[str, Any]], *, quick: bool, packages: str
+) -> dict:
     """The whole result, validated; `packages` names the distributions whose versions matter."""
     result = {
         "schema_version": 1,
@@ -135,7 +143,8 @@ def document(benchmark: str, works: Sequence[dict[str, Any]], *, quick: bool, pa
         "quick": quick,
         "date": datetime.now(timezone.utc).date().isoformat(),
         "machine": machine(),
-        "versions": {"python": platform.python_version()} | {p: version(p) for p in packages.split()},
+        "versions": {"python": platform.python_version()}
+        | {p: version(p) for p in packages.split()},
         "works": list(works),
     }
     validate(result)
@@ -204,7 +213,6 @@ def _peak_in_child(send: Any, build: Any, tiny: Any, name: str, device: str, thr
     torch.set_num_threads(threads)
     next(c for c in tiny().competitors if c.name == name).run()
     run = next(c for c in build().competitors if c.name == name).run
-    gc.collect()
     if device == "cuda":
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
@@ -212,6 +220,7 @@ def _peak_in_child(send: Any, build: Any, tiny: Any, name: str, device: str, thr
         run()
         send.send(torch.cuda.max_memory_allocated() - before)
         return
+    _release_free_memory()
     try:
         Path("/proc/self/clear_refs").write_text("5")  # resets the peak (VmHWM), see proc(5)
     except OSError:
@@ -220,6 +229,13 @@ def _peak_in_child(send: Any, build: Any, tiny: Any, name: str, device: str, thr
     before = _status("VmRSS")
     run()
     send.send(max(0, _status("VmHWM") - before))
+
+
+def _release_free_memory() -> None:
+    """Give the allocator's free pages back, or the call would reuse them and seem to need none."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # glibc alone has it
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _status(field: str) -> int:

@@ -89,9 +89,16 @@ def pixel_step(device: str, r: int, **sizes: int) -> Work:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.label_propagation")
-    parser.add_argument("--repeats", type=int, default=11, help="rounds of the patch step; the pixel step takes a third")
+    parser.add_argument(
+        "--repeats",
+        type=int,
+        default=11,
+        help="rounds of the patch step; the pixel step takes a third",
+    )
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes, no memory: tests the benchmark alone")
+    parser.add_argument(
+        "--quick", action="store_true", help="tiny sizes, no memory: tests the benchmark alone"
+    )
     parser.add_argument("--out", type=Path, help="default: benchmarks/results; with --quick none")
     args = parser.parse_args(arguments)
 

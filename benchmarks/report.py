@@ -43,10 +43,14 @@ def table(result: dict[str, Any]) -> str:
                 "" if memory is None else f"{memory / 2**20:.0f}",
             )
             lines.append("| " + " | ".join(cells) + " |")
-        lines += ["", "; ".join(
-            f"{d['competitor']} agrees to {d['max_relative']:.0e} of the maximum"
-            for d in work["agreement"]["differences"]
-        ) + ("." if others is None else f". Other processes used {others:.0%} of the CPU time.")]
+        lines += [
+            "",
+            "; ".join(
+                f"{d['competitor']} agrees to {d['max_relative']:.0e} of the maximum"
+                for d in work["agreement"]["differences"]
+            )
+            + ("." if others is None else f". Other processes used {others:.0%} of the CPU time."),
+        ]
     return "\n".join(lines)
 
 
@@ -66,7 +70,9 @@ def report() -> str:
         validate(result)
         if result["quick"]:
             raise ValueError(f"{file.name} is a --quick result, which says nothing about speed")
-        sections.append(f"### {result['benchmark'].replace('_', ' ').capitalize()}\n\n{table(result)}")
+        sections.append(
+            f"### {result['benchmark'].replace('_', ' ').capitalize()}\n\n{table(result)}"
+        )
     return "\n\n".join(sections)
 
 

@@ -78,7 +78,10 @@ def propagate_pixels(
         i, j, w = (
             np.concatenate(parts)
             for parts in zip(
-                *((pixel[here].ravel(), pixel[there].ravel(), w.ravel()) for here, there, w in edges),
+                *(
+                    (pixel[here].ravel(), pixel[there].ravel(), w.ravel())
+                    for here, there, w in edges
+                ),
                 strict=True,
             )
         )

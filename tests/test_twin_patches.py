@@ -308,8 +308,13 @@ def test_identical_windows(dtype, backend):
     logits, feats = make(16, h=3, w=3)
     logits, feats = np.concatenate([logits] * 2), np.concatenate([feats] * 2)
     boxes = torch.tensor([[0, 48, 0, 48]] * 2)
-    got = check(logits, feats, dtype, backend=backend, windows=boxes)
-    np.testing.assert_allclose(got[0], got[1], rtol=1e-5, atol=1e-5)
+    # Half of the eigenvectors are antisymmetric and absent from Y: the Krylov space is exhausted
+    # after 9 steps, and steps near that are all rounding. So few steps, or enough of them.
+    check(logits, feats, dtype, backend=backend, windows=boxes, max_iter=3)
+    tol = 1e-12 if dtype == torch.float64 else 1e-7
+    converged = {"max_iter": 1000, "tol": tol, "exact": True}
+    got = check(logits, feats, dtype, backend=backend, windows=boxes, **converged)
+    assert reference.class_error(got[0], got[1]) <= 2 * TOLERANCE[dtype]
 
 
 @DTYPES

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lpprop.errors import InputError
 
-__all__ = ["as_grid", "as_image"]
+__all__ = ["as_attention", "as_grid", "as_image"]
 
 
 def as_grid(name: str, array: object) -> Tensor:
@@ -19,18 +19,25 @@ def as_grid(name: str, array: object) -> Tensor:
     return tensor[None] if tensor.ndim == 3 else tensor
 
 
+def as_attention(array: object) -> Tensor:
+    """Return (B, N, N) or (B, heads, N, N) from an array with or without B."""
+    tensor = _as_tensor("attention", array)
+    return tensor[None] if tensor.ndim == 2 else tensor
+
+
 def as_image(image: object, like: Tensor) -> Tensor:
     """Return (B, 3, H, W) floats in [0, 1] from an array or a PIL image.
 
     What has no device of its own goes to that of `like`. Integers other than uint8 are refused,
     since their range is anyone's guess.
     """
+    trusted = isinstance(image, Tensor)
     if hasattr(image, "convert") and hasattr(image, "mode"):  # a PIL image, without importing PIL
-        return _from_pil(image).to(like.device)
+        image, trusted = _from_pil(image), True
     tensor = _as_tensor("image", image)
     if not isinstance(image, Tensor):
         tensor = tensor.to(like.device)
-    tensor = _channels_first(tensor, trusted=isinstance(image, Tensor))
+    tensor = _channels_first(tensor, trusted=trusted)
     if tensor.dtype == torch.uint8:
         return tensor.to(torch.promote_types(like.dtype, torch.float32)) / 255
     if not tensor.is_floating_point():
@@ -43,7 +50,7 @@ def as_image(image: object, like: Tensor) -> Tensor:
     return tensor
 
 
-def _from_pil(image: Any) -> Tensor:
+def _from_pil(image: Any) -> np.ndarray[Any, Any]:
     if image.mode.startswith(("I", "F")):
         raise InputError.of(
             "image",
@@ -51,8 +58,9 @@ def _from_pil(image: Any) -> Tensor:
             expected="8 bits a channel",
             fix="Scale it to 0-255 and convert it to mode 'RGB'.",
         )
-    pixels = np.array(image.convert("RGB"))
-    return torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255
+    # Channels first, so that a picture three pixels wide is not mistaken.
+    pixels: np.ndarray[Any, Any] = np.array(image.convert("RGB"))
+    return np.moveaxis(pixels[None], -1, 1)
 
 
 def _as_tensor(name: str, array: object) -> Tensor:
@@ -65,9 +73,12 @@ def _as_tensor(name: str, array: object) -> Tensor:
             expected="a torch.Tensor or a NumPy array",
             fix="Convert it with numpy.asarray or torch.as_tensor.",
         )
-    if array.dtype.kind not in "fiub":
+    if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
         raise InputError.of(
-            name, got=f"dtype {array.dtype}", expected="numbers", fix="Convert it with .astype."
+            name,
+            got=f"dtype {array.dtype}",
+            expected="numbers that torch has",
+            fix="Convert it with .astype.",
         )
     # Torch reads neither foreign byte order nor negative strides, and writes into shared memory.
     return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))

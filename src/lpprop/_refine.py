@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from lpprop import presets
-from lpprop._inputs import as_grid, as_image
+from lpprop._inputs import as_attention, as_grid, as_image
 from lpprop.bilinear import bilinear_upsample
 from lpprop.chain import Chain, steps_of
 from lpprop.checks import check_image, check_size, check_tensors
@@ -85,29 +86,50 @@ def refine(
     >>> refine(logits, feats, image, method="lposs", k=20, size=(48, 48)).shape
     torch.Size([2, 5, 48, 48])
     """
-    if windows is not None and not isinstance(windows, SlidingWindows):
-        return _window_ensemble(
-            logits, feats, windows, image=image, attention=attention, method=method, size=size,
-            pixel_feats=pixel_feats, **options,
-        )  # fmt: skip
+    prepare = partial(
+        _prepare, image=image, attention=attention, method=method, size=size,
+        pixel_feats=pixel_feats, options=options,
+    )  # fmt: skip
+    if windows is None or isinstance(windows, SlidingWindows):
+        return prepare(logits, feats, windows=windows)()
+    settings = _window_settings(logits, feats, windows)
+    # All are checked before the first is run.
+    runs = [prepare(*arrays, windows=setting) for *arrays, setting in settings]
+    return torch.stack([run() for run in runs]).mean(0)
 
+
+def _prepare(
+    logits: Any,
+    feats: Any,
+    *,
+    image: Any,
+    attention: Any,
+    method: str | Callable[..., Tensor],
+    windows: SlidingWindows | None,
+    size: tuple[int, int] | None,
+    pixel_feats: Any,
+    options: dict[str, Any],
+) -> Callable[[], Tensor]:
+    """Convert and check everything; return the work itself, to be called."""
     scores = as_grid("logits", logits)
     inputs = {
         "feats": None if feats is None else as_grid("feats", feats),
         "image": None if image is None else as_image(image, like=scores),
-        "attention": None if attention is None else _as_attention(attention),
+        "attention": None if attention is None else as_attention(attention),
         "pixel_feats": None if pixel_feats is None else as_grid("pixel_feats", pixel_feats),
     }
     chain = _as_chain(method, options)
     target = _check(scores, inputs, windows, size)
+    chain.check(windows=windows, **inputs)
     chain = _fitted(chain, inputs, windows)
 
-    scores = chain(scores, windows=windows, **inputs)
-    if windows is not None and not chain.merges_windows:
-        scores = windows.merge(scores)
-    if scores.shape[-2:] != target:
-        scores = bilinear_upsample(scores, target)
-    return scores
+    def run() -> Tensor:
+        refined = chain(scores, windows=windows, **inputs)
+        if windows is not None and not chain.merges_windows:
+            refined = windows.merge(refined)
+        return refined if refined.shape[-2:] == target else bilinear_upsample(refined, target)
+
+    return run
 
 
 def _as_chain(method: str | Callable[..., Tensor], options: dict[str, Any]) -> Chain:
@@ -206,7 +228,7 @@ def _fitted(
                 f"span {pixels[0]} x {pixels[1]} pixels: distances are taken as if patches had "
                 f"{after:.4g}. Pass patch_size={after:.4g} if that is right; if the backbone saw "
                 "a resized image, pass that one as image and the full size as size=.",
-                stacklevel=3,
+                stacklevel=4,
             )
     return fitted
 
@@ -215,29 +237,24 @@ def _patch_sizes(chain: Chain) -> list[float]:
     return [step.patch_size for step in steps_of(chain) if isinstance(step, PatchPropagation)]
 
 
-def _as_attention(attention: ArrayLike) -> Tensor:
-    tensor = attention if isinstance(attention, Tensor) else torch.tensor(attention)
-    return tensor[None] if tensor.ndim == 2 else tensor
-
-
-def _window_ensemble(
-    logits: Any, feats: Any, windows: Sequence[SlidingWindows], **arguments: Any
-) -> Tensor:
-    """Average the refined scores of several window settings of one image."""
-    settings = list(windows)
+def _window_settings(logits: Any, feats: Any, windows: Any) -> list[tuple[Any, ...]]:
+    """Pair the logits and feats of several window settings with their windows."""
+    settings = list(windows) if isinstance(windows, Sequence) else []
+    if not settings or not all(isinstance(setting, SlidingWindows) for setting in settings):
+        raise InputError.of(
+            "windows",
+            got=repr(windows) if settings else type(windows).__name__,
+            expected="SlidingWindows, or a list of them",
+            fix="Make them with SlidingWindows((H, W), window, stride).",
+        )
+    feats = [None] * len(settings) if feats is None else feats
     for name, value in (("logits", logits), ("feats", feats)):
-        several = isinstance(value, (list, tuple)) and len(value) == len(settings) > 0
-        if not several and not (name == "feats" and value is None):
-            came = f"{len(value)}" if isinstance(value, (list, tuple)) else type(value).__name__
+        listed = isinstance(value, (list, tuple))
+        if not listed or len(value) != len(settings):
             raise InputError.of(
                 name,
-                got=came,
+                got=f"a list of {len(value)}" if listed else type(value).__name__,
                 expected=f"a list of {len(settings)}, one for each of windows",
-                fix="Pass lists of equal length, such as logits=[small, large], feats=[...].",
+                fix="Pass lists of equal length: logits=[small, large], feats=[...].",
             )
-    feats = [None] * len(settings) if feats is None else feats
-    total = [
-        refine(part, part_feats, windows=setting, **arguments)
-        for part, part_feats, setting in zip(logits, feats, settings, strict=True)
-    ]
-    return torch.stack(total).mean(0)
+    return list(zip(logits, feats, settings, strict=True))

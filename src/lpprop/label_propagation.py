@@ -11,6 +11,7 @@ left out as in the authors' code.
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from lpprop.affinity import (
     Graph,
+    check_storage,
     lab_features,
     nearest_neighbours,
     normalised,
@@ -27,17 +29,19 @@ from lpprop.affinity import (
     symmetric_graph,
 )
 from lpprop.checks import (
+    Check,
     check_choice,
+    check_finite,
     check_image,
     check_integer,
     check_number,
+    check_options,
     check_tensors,
     compute_dtype,
     needed,
     returned,
 )
 from lpprop.errors import InputError
-from lpprop.kernels import torch_sparse
 from lpprop.refiner import Refiner
 from lpprop.solvers import cg
 from lpprop.windows import SlidingWindows
@@ -47,6 +51,31 @@ __all__ = ["PatchPropagation", "PixelPropagation", "propagate_patches", "propaga
 # Conjugate gradients hold about six vectors a class; classes are solved in groups that keep them
 # under this many bytes together.
 _SOLVER_BYTES = 512 * 2**20
+
+_positive = partial(check_number, low=0, open_low=True)
+_non_negative = partial(check_number, low=0)
+_SOLVER_CHECKS: dict[str, Check] = {
+    "alpha": partial(check_number, low=0, high=1, open_high=True),
+    "max_iter": check_integer,
+    "tol": _non_negative,
+}
+_PATCH_CHECKS: dict[str, Check] = _SOLVER_CHECKS | {
+    "k": check_integer,
+    "gamma": _positive,
+    "sigma": _non_negative,
+    "patch_size": _positive,
+    "distance_power": _positive,
+    "appearance": partial(check_choice, choices=("power", "exponential")),
+    "sigma_a": _positive,
+    "spatial": partial(check_choice, choices=("rbf", "linear", "none")),
+    "backend": check_storage,
+}
+_PIXEL_CHECKS: dict[str, Check] = _SOLVER_CHECKS | {
+    "tau": _positive,
+    "r": check_integer,
+    "sigma": _non_negative,
+    "distance_power": _positive,
+}
 
 
 def propagate_patches(
@@ -113,18 +142,12 @@ def propagate_patches(
     tensor([[[0, 0, 1]]])
     """
     sizes = check_tensors(logits=(logits, "B C h w"), feats=(feats, "B D h w"))
-    check_integer("k", k)
-    check_number("gamma", gamma, low=0, open_low=True)
-    check_number("sigma", sigma, low=0)
-    check_number("alpha", alpha, low=0, high=1, open_high=True)
-    check_number("patch_size", patch_size, low=0, open_low=True)
-    check_number("distance_power", distance_power, low=0, open_low=True)
-    check_choice("appearance", appearance, ("power", "exponential"))
-    check_number("sigma_a", sigma_a, low=0, open_low=True)
-    check_choice("spatial", spatial, ("rbf", "linear", "none"))
-    check_integer("max_iter", max_iter)
-    check_number("tol", tol, low=0)
-    _check_backend(backend)
+    options = {
+        "k": k, "gamma": gamma, "sigma": sigma, "alpha": alpha, "patch_size": patch_size,
+        "distance_power": distance_power, "max_iter": max_iter, "tol": tol,
+        "appearance": appearance, "sigma_a": sigma_a, "spatial": spatial, "backend": backend,
+    }  # fmt: skip
+    check_options(_PATCH_CHECKS, options)
     corners = _window_corners(windows, sizes["B"])
 
     dtype = compute_dtype(logits)
@@ -210,13 +233,11 @@ def propagate_pixels(
     else:
         guide = pixel_feats
         check_tensors(logits=(logits, "B C H W"), pixel_feats=(guide, "B F H W"))
-    check_number("tau", tau, low=0, open_low=True)
-    check_integer("r", r)
-    check_number("alpha", alpha, low=0, high=1, open_high=True)
-    check_integer("max_iter", max_iter)
-    check_number("tol", tol, low=0)
-    check_number("sigma", sigma, low=0)
-    check_number("distance_power", distance_power, low=0, open_low=True)
+    options = {
+        "tau": tau, "r": r, "alpha": alpha, "max_iter": max_iter, "tol": tol, "sigma": sigma,
+        "distance_power": distance_power,
+    }  # fmt: skip
+    check_options(_PIXEL_CHECKS, options)
 
     dtype = compute_dtype(logits)
 
@@ -246,22 +267,19 @@ def _propagate(
     )
 
 
-def _check_backend(backend: str) -> None:
-    check_choice("backend", backend, ("auto", "dense", "csr", "torch-sparse"))
-    if backend == "torch-sparse" and not torch_sparse.is_installed():
-        raise InputError.of(
-            "backend",
-            got="'torch-sparse', which is not installed",
-            expected="an installed backend",
-            fix="Run pip install --no-build-isolation torch-scatter torch-sparse, or pass 'csr'.",
-        )
-
-
 def _window_corners(windows: SlidingWindows | Tensor | None, count: int) -> Tensor:
     """Return the (y1, x1) of each window, or of the whole image."""
     if windows is None:
         return torch.zeros(1, 2)
-    boxes = windows.boxes if isinstance(windows, SlidingWindows) else torch.as_tensor(windows)
+    boxes = windows.boxes if isinstance(windows, SlidingWindows) else windows
+    if not isinstance(boxes, Tensor):
+        raise InputError.of(
+            "windows",
+            got=type(boxes).__name__,
+            expected="SlidingWindows or a tensor of boxes (n, 4)",
+            fix="Convert boxes with torch.as_tensor.",
+        )
+    check_finite("windows", boxes)
     if tuple(boxes.shape) != (count, 4):
         raise InputError.of(
             "windows",
@@ -299,7 +317,7 @@ def fitted_patch_size(patch_size: float, grid: tuple[int, int], pixels: tuple[in
     return ratio if low < ratio < high else (low + min(high, 2 * low)) / 2
 
 
-class PatchPropagation(Refiner, function=propagate_patches, needs=("feats",)):
+class PatchPropagation(Refiner, function=propagate_patches, needs=("feats",), checks=_PATCH_CHECKS):
     """`propagate_patches` as a module; it takes that function's options.
 
     >>> step = PatchPropagation(k=100)
@@ -330,7 +348,7 @@ class PatchPropagation(Refiner, function=propagate_patches, needs=("feats",)):
         return propagate_patches(logits, needed("feats", feats), windows=windows, **self.config)
 
 
-class PixelPropagation(Refiner, function=propagate_pixels, needs=("image",)):
+class PixelPropagation(Refiner, function=propagate_pixels, needs=("image",), checks=_PIXEL_CHECKS):
     """`propagate_pixels` as a module; it takes that function's options.
 
     >>> step = PixelPropagation(r=5)

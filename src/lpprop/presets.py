@@ -17,6 +17,7 @@ from lpprop.chain import Chain
 from lpprop.checks import check_choice
 from lpprop.errors import InputError
 from lpprop.label_propagation import PatchPropagation, PixelPropagation
+from lpprop.refiner import unknown_option
 
 __all__ = ["BACKBONES", "METHODS", "by_name", "lposs", "lposs_plus"]
 
@@ -52,6 +53,7 @@ def lposs(*, backbone: str = "vit-b/16", **options: Any) -> Chain:
     >>> lposs(backbone="dinov2", k=200).steps[0].config["gamma"]
     7.0
     """
+    _check_options("lposs", options, own=("backbone",))
     return Chain(_patch_step(backbone, options), BilinearUpsample())
 
 
@@ -80,12 +82,20 @@ def lposs_plus(
     >>> lposs_plus(r=9, max_iter=20).steps[2]
     PixelPropagation(tau=0.01, r=9, alpha=0.95, max_iter=20, tol=1e-06, sigma=0.0, ...)
     """
+    _check_options("lposs_plus", options, own=("backbone", "tau", "r"))
     shared = {name: options[name] for name in ("alpha", "max_iter", "tol") if name in options}
     return Chain(
         _patch_step(backbone, options),
         BilinearUpsample(),
         PixelPropagation(tau=tau, r=r, **shared),
     )
+
+
+def _check_options(preset: str, options: dict[str, Any], own: tuple[str, ...]) -> None:
+    known = [*own, *PatchPropagation().config]
+    for name in options:
+        if name not in known:
+            raise unknown_option(name, preset, known)
 
 
 def _patch_step(backbone: str, options: dict[str, Any]) -> PatchPropagation:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
-from typing_extensions import Self
 
+from lpprop.checks import Check, check_options
 from lpprop.errors import InputError
 
 __all__ = ["INPUTS", "Refiner"]
@@ -22,7 +22,8 @@ class Refiner(nn.Module):
     """Hold the configuration of one function; `forward` calls it and computes nothing itself.
 
     A subclass names its function, and takes that function's keywords with the same defaults, so
-    that `Module(**p)(logits, feats=feats)` equals `function(logits, feats, **p)`:
+    that `Module(**p)(logits, feats=feats)` equals `function(logits, feats, **p)`; and, as `checks`,
+    the same check of each option that the function runs, so that a bad one is refused early:
 
         class PatchPropagation(Refiner, function=propagate_patches, needs=("feats",)): ...
 
@@ -34,13 +35,19 @@ class Refiner(nn.Module):
     needs: tuple[str, ...] = ()
     merges_windows: bool = False
     _defaults: ClassVar[dict[str, Any]] = {}
+    _checks: ClassVar[Mapping[str, Check]] = {}
 
     def __init_subclass__(
-        cls, function: Callable[..., Tensor], needs: tuple[str, ...] = (), **kwargs: Any
+        cls,
+        function: Callable[..., Tensor],
+        needs: tuple[str, ...] = (),
+        checks: Mapping[str, Check] | None = None,
+        **kwargs: Any,
     ) -> None:
         """Read the configuration off the function's keywords."""
         super().__init_subclass__(**kwargs)
         cls.needs = needs
+        cls._checks = checks or {}
         keywords = [
             parameter
             for parameter in inspect.signature(function).parameters.values()
@@ -55,6 +62,7 @@ class Refiner(nn.Module):
         for name in config:
             if name not in self._defaults:
                 raise unknown_option(name, type(self).__name__, list(self._defaults))
+        check_options(self._checks, config)
         for name, default in self._defaults.items():
             setattr(self, name, config.get(name, default))
 
@@ -63,7 +71,7 @@ class Refiner(nn.Module):
         """The keywords that `forward` calls the function with."""
         return {name: getattr(self, name) for name in self._defaults}
 
-    def fitted(self, grid: tuple[int, int], pixels: tuple[int, int]) -> Self:
+    def fitted(self, grid: tuple[int, int], pixels: tuple[int, int]) -> Refiner:
         """Return this refiner for a feature grid that spans so many pixels: usually itself."""
         return self
 

@@ -7,6 +7,7 @@ are symmetric, so only half of the offsets are stored: weights[k, y, x] joins (y
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
@@ -48,9 +49,9 @@ def stencil_product(
 
 
 def csr_product(
-    crow: Int[Tensor, N + 1],
-    col: Int[Tensor, E],
-    values: Float[Tensor, E],
+    crow: Int[Tensor, " N+1"],
+    col: Int[Tensor, " E"],
+    values: Float[Tensor, " E"],
     x: Float[Tensor, "C N"],
 ) -> Float[Tensor, "C N"]:
     """Multiply the rows of x by a symmetric sparse matrix."""
@@ -163,7 +164,9 @@ class _CSRProduct(torch.autograd.Function):
     def forward(ctx: Any, crow: Tensor, col: Tensor, values: Tensor, x: Tensor) -> Tensor:
         ctx.save_for_backward(crow, col, values, x)
         n = x.shape[-1]
-        matrix = torch.sparse_csr_tensor(crow, col, values, (n, n), check_invariants=False)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
+            matrix = torch.sparse_csr_tensor(crow, col, values, (n, n), check_invariants=False)
         return (matrix @ x.mT).mT
 
     @staticmethod

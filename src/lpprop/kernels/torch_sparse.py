@@ -16,9 +16,9 @@ def is_installed() -> bool:
 
 
 def csr_product(
-    crow: Int[Tensor, N + 1],
-    col: Int[Tensor, E],
-    values: Float[Tensor, E],
+    crow: Int[Tensor, " N+1"],
+    col: Int[Tensor, " E"],
+    values: Float[Tensor, " E"],
     x: Float[Tensor, "C N"],
 ) -> Float[Tensor, "C N"]:
     """Multiply the rows of x by a symmetric sparse matrix."""

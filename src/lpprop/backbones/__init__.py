@@ -1,0 +1,12 @@
+"""Models that make logits and feats; nothing below this package imports one."""
+
+from lpprop.backbones.efficientnet_lite import BackboneOutput, EfficientNetLite0
+from lpprop.backbones.imagenet import ClassGroups, class_groups, imagenet_classes
+
+__all__ = [
+    "BackboneOutput",
+    "ClassGroups",
+    "EfficientNetLite0",
+    "class_groups",
+    "imagenet_classes",
+]

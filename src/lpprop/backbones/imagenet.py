@@ -1,0 +1,169 @@
+"""ImageNet's 1000 classes by their WordNet names, and the classes that users make of them."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from importlib.resources import files
+from typing import NamedTuple
+
+from lpprop.errors import InputError
+
+__all__ = ["ClassGroups", "class_groups", "imagenet_classes"]
+
+# Everyday words that ImageNet has kinds of, but not the word itself.
+_KINDS: dict[str, tuple[int, ...]] = {
+    "airplane": (404, 895),
+    "bear": (294, 295, 296, 297),
+    "bird": (*range(7, 25), *range(80, 101), *range(127, 147)),
+    "boat": (472, 554, 576, 625, 814, 914),
+    "bus": (654, 779, 874),
+    "butterfly": (321, 322, 323, 324, 325, 326),
+    "car": (436, 468, 511, 609, 627, 656, 661, 751, 817),
+    "cat": (281, 282, 283, 284, 285),
+    "chair": (423, 559, 765),
+    "couch": (831,),
+    "dog": tuple(range(151, 269)),
+    "fish": (0, 1, *range(389, 398)),
+    "flag": (557,),
+    "frog": (30, 31, 32),
+    "lizard": tuple(range(38, 49)),
+    "monkey": tuple(range(370, 383)),
+    "motorcycle": (665, 670),
+    "phone": (487, 528, 707),
+    "snake": tuple(range(52, 69)),
+    "sofa": (831,),
+    "spider": tuple(range(72, 78)),
+    "spoon": (618, 910),
+    "table": (532,),
+    "truck": (569, 717, 864, 867),
+    "turtle": (33, 34, 35, 36, 37),
+}
+
+
+class ClassGroups(NamedTuple):
+    """Classes of a user in terms of ImageNet's.
+
+    Attributes:
+        labels: what each class is called.
+        groups: for each class the indices of its ImageNet classes, as `merge_classes` takes them.
+    """
+
+    labels: list[str]
+    groups: list[list[int]]
+
+
+@lru_cache
+def imagenet_classes() -> tuple[str, ...]:
+    """Return the 1000 names in ILSVRC's order, WordNet synonyms separated by ", ".
+
+    >>> imagenet_classes()[281:283]
+    ('tabby, tabby cat', 'tiger cat')
+    """
+    text = files("lpprop.backbones").joinpath("imagenet_classes.txt").read_text(encoding="utf-8")
+    return tuple(text.splitlines())
+
+
+def class_groups(classes: Sequence[str]) -> ClassGroups:
+    """Find the ImageNet classes that each of a user's classes stands for.
+
+    Args:
+        classes: one string a class, either synonyms separated by ";", the first of which is its
+            label, or "label = synonyms". A synonym is any WordNet name of an ImageNet class, or an
+            everyday word for a family of them ("cat", "dog", "bird", "car", "sofa"), in
+            any case. A name that several ImageNet classes share ("crane") stands for all of them.
+
+    Returns:
+        The labels and, for each, indices into `imagenet_classes()`.
+
+    Raises:
+        InputError: no class, an empty one, a name that ImageNet does not have (the message
+            suggests some), two classes of one label, or two that share an ImageNet class.
+
+    >>> class_groups(["cat; lynx", "seat = sofa; rocking chair"])
+    ClassGroups(labels=['cat', 'seat'], groups=[[281, 282, 283, 284, 285, 287], [831, 765]])
+    >>> class_groups(["shuttle"])
+    Traceback (most recent call last):
+    lpprop.errors.InputError: classes[0]: got 'shuttle', expected names of ImageNet classes.
+    Close to it: space shuttle.
+    """
+    if isinstance(classes, str) or not classes:
+        raise InputError.of(
+            "classes",
+            got=repr(classes),
+            expected="a list of class names",
+            fix='Pass one string a class, such as ["cat; tiger cat", "sofa"].',
+        )
+    labels: list[str] = []
+    groups: list[list[int]] = []
+    owner: dict[int, str] = {}
+    for number, text in enumerate(classes):
+        label, synonyms = _parse(number, text)
+        group = list(dict.fromkeys(i for name in synonyms for i in _find(number, name)))
+        clash = [(repr(imagenet_classes()[i]), owner[i]) for i in group if i in owner] or [
+            ("the same label", known) for known in labels if known.lower() == label.lower()
+        ]
+        if clash:
+            raise InputError.of(
+                f"classes[{number}]",
+                got=f"{text!r} with {clash[0][0]}, which {clash[0][1]!r} has",
+                expected="classes that share nothing",
+                fix="Merge the two, or leave the common name to one of them.",
+            )
+        owner |= dict.fromkeys(group, label)
+        labels.append(label)
+        groups.append(group)
+    return ClassGroups(labels, groups)
+
+
+def _parse(number: int, text: object) -> tuple[str, list[str]]:
+    """Split "label = synonym; synonym" into its parts; the label may be absent."""
+    label, equals, names = text.rpartition("=") if isinstance(text, str) else ("", "", "")
+    synonyms = [" ".join(name.split()) for name in names.split(";")]
+    label = " ".join(label.split()) if equals else synonyms[0]
+    if not label or not all(synonyms):
+        raise InputError.of(
+            f"classes[{number}]",
+            got=repr(text),
+            expected='synonyms separated by ";", with or without "label ="',
+            fix='Write it like "cat; tiger cat" or "pet = cat; dog".',
+        )
+    return label, synonyms
+
+
+def _find(number: int, name: str) -> tuple[int, ...]:
+    found = _index().get(name.lower()) or _KINDS.get(name.lower())
+    if not found:
+        close = _suggestions(name.lower())
+        raise InputError.of(
+            f"classes[{number}]",
+            got=repr(name),
+            expected="names of ImageNet classes",
+            fix=f"Close to it: {', '.join(close)}."
+            if close
+            else "lpprop.backbones.imagenet_classes() lists all 1000.",
+        )
+    return found
+
+
+@lru_cache
+def _index() -> dict[str, tuple[int, ...]]:
+    """Map each WordNet name in lower case to the classes that bear it, and whole lines too."""
+    index: dict[str, tuple[int, ...]] = {}
+    for number, line in enumerate(imagenet_classes()):
+        for name in dict.fromkeys([line.lower(), *line.lower().split(", ")]):
+            index[name] = (*index.get(name, ()), number)
+    return index
+
+
+def _suggestions(name: str) -> list[str]:
+    """Names with all words of this one, else those of similar spelling or with it as a part."""
+    known = [text for text in (*_KINDS, *_index()) if "," not in text]
+    words = set(re.findall(r"\w+", name))
+    close = [text for text in known if words and words <= set(re.findall(r"\w+", text))]
+    if not close:
+        close = difflib.get_close_matches(name, known, n=3)
+        close += [text for text in known if name in text and text not in close]
+    return close[:5]

@@ -1,0 +1,186 @@
+"""The demo: an image, a classifier's coarse labels, LPOSS and LPOSS+ side by side."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from lpprop import drawing
+from lpprop.backbones import BackboneOutput, EfficientNetLite0, class_groups
+from lpprop.bilinear import bilinear_upsample
+from lpprop.classes import merge_classes
+from lpprop.errors import InputError
+from lpprop.files import IMAGE_SUFFIXES, load_image, save_image
+from lpprop.label_propagation import propagate_patches, propagate_pixels
+
+__all__ = ["DEMO_CLASSES", "class_scores", "run_demo"]
+
+#: Classes of the astronaut's portrait. ImageNet has neither people nor spacesuits: what stands in
+#: for the astronaut was chosen by looking at the result.
+DEMO_CLASSES = ("space shuttle", "flag", "astronaut = bulletproof vest; groom")
+
+CLOSED_SET = "Each class is taken to be in the image; every pixel gets one of them, right or not."
+
+# Longer side of the picture in pixels, and the further sizes at which the classifier sees it:
+# trained on 224 pixels, it recognises large things in a smaller image, and small ones in a larger.
+_SIDE = 640
+_SCALES = (0.7, 0.5)
+
+_T = TypeVar("_T")
+
+
+def run_demo(
+    image_path: Path | None = None,
+    classes: Sequence[str] | None = None,
+    out: Path = Path("out"),
+    device: str | torch.device = "cpu",
+) -> Path:
+    """Refine an image's labels, draw them side by side, and print what each step did.
+
+    Args:
+        image_path: a picture of any size; scikit-image's portrait of an astronaut if None.
+        classes: two or more classes as `lpprop.backbones.class_groups` takes them; needed with a
+            picture, `DEMO_CLASSES` without one.
+        out: the PNG file to write, or a folder, where it is called demo.png.
+        device: where to compute.
+
+    Returns:
+        The path of the picture, which appears there complete or not at all.
+
+    Raises:
+        InputError: a picture that cannot be read, or classes that cannot be used.
+        ImportError: the extra `demo` is not installed.
+    """
+    if classes is None and image_path is not None:
+        raise InputError.of(
+            "classes",
+            got="none",
+            expected="what to look for in your picture",
+            fix='Name ImageNet classes, such as "cat; tiger cat" "sofa".',
+        )
+    classes = DEMO_CLASSES if classes is None else classes
+    labels, groups = class_groups(classes)
+    device = torch.device(device)
+    if len(labels) < 2:
+        raise InputError.of(
+            "classes",
+            got=f"only {labels[0]!r}",
+            expected="two or more",
+            fix="Every pixel gets one of them, so a single one would get all.",
+        )
+    target = _target(out)
+    picture = _sized(load_image(image_path) if image_path is not None else _astronaut())
+    image = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].to(device) / 255
+    size = (picture.height, picture.width)
+    backbone = EfficientNetLite0().to(device)
+
+    (logits, feats), model_time = _timed(device, lambda: class_scores(backbone, image, groups))
+    patches, patch_time = _timed(device, lambda: _lposs(logits, feats, size))
+    pixels, pixel_time = _timed(device, lambda: propagate_pixels(patches, image))
+
+    initial = F.interpolate(logits, size, mode="nearest-exact")
+    steps = [scores[0].argmax(0).cpu() for scores in (initial, patches, pixels)]
+    titles = ("ImageNet classifier", "LPOSS", "LPOSS+")
+    drawn = [drawing.overlay(picture, step, len(labels)) for step in steps]
+    pictures = [("image", picture), *zip(titles, drawn, strict=True)]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    save_image(target, drawing.panels(pictures, labels, CLOSED_SET))
+
+    changed = [f"{float((a != b).float().mean()):.1%}" for a, b in pairwise(steps)]
+    print(f"{'step':<24}{'seconds':>8}{'pixels changed':>17}")
+    for row in (
+        ("classifier", model_time, ""),
+        ("LPOSS (patches)", patch_time, changed[0]),
+        ("LPOSS+ (then pixels)", pixel_time, changed[1]),
+    ):
+        print(f"{row[0]:<24}{row[1]:>8.2f}{row[2]:>17}")
+    print(f"classes: {' | '.join(classes)}")
+    print(CLOSED_SET)
+    print(f"picture: {target}")
+    return target
+
+
+def class_scores(
+    backbone: EfficientNetLite0, image: Float[Tensor, "B 3 H W"], groups: Sequence[Sequence[int]]
+) -> BackboneOutput:
+    """Score a user's classes with a dense classifier that was not made for segmentation.
+
+    The logits are averaged over three sizes of the image. A classifier scores some classes higher
+    than others all over an image, which says nothing about where they are; without each class's
+    mean over the image what is left is where it is likelier than elsewhere. This takes for granted
+    that each class is somewhere in the image, but not everywhere.
+
+        z_c = max over synonyms of the mean logit;   score_c = softmax over c of (z_c - mean of z_c)
+
+    Args:
+        backbone: the model.
+        image: (B, 3, H, W) RGB in [0, 1].
+        groups: for each class the indices of its ImageNet classes.
+
+    Returns:
+        logits (B, C, h/2, w/2) that sum to 1 over the classes, and the feats (B, D, h, w) of the
+        image at full size.
+    """
+    logits, feats = backbone(image)
+    grid = (logits.shape[-2], logits.shape[-1])
+    height, width = image.shape[-2:]
+    views = [logits]
+    for scale in _SCALES:
+        size = (max(1, round(scale * height)), max(1, round(scale * width)))
+        smaller = F.interpolate(image, size, mode="bilinear", antialias=True)
+        views.append(bilinear_upsample(backbone(smaller).logits, grid))
+    scores = merge_classes(torch.stack(views).mean(0), groups)
+    return BackboneOutput((scores - scores.mean((2, 3), keepdim=True)).softmax(1), feats)
+
+
+def _lposs(
+    logits: Float[Tensor, "1 C h/2 w/2"], feats: Float[Tensor, "1 D h w"], size: tuple[int, int]
+) -> Float[Tensor, "1 C H W"]:
+    # In the pixels that the backbone saw, whose sides are multiples of 32, a patch has exactly 16.
+    on_patches = bilinear_upsample(logits, (feats.shape[-2], feats.shape[-1]))
+    return bilinear_upsample(propagate_patches(on_patches, feats), size)
+
+
+def _timed(device: torch.device, work: Callable[[], _T]) -> tuple[_T, float]:
+    start = time.perf_counter()
+    result = work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return result, time.perf_counter() - start
+
+
+def _astronaut() -> Image.Image:
+    try:
+        from skimage import data
+    except ImportError as error:
+        raise ImportError("the demo's image needs an extra: pip install lpprop[demo]") from error
+    return Image.fromarray(data.astronaut())  # type: ignore[no-untyped-call]
+
+
+def _sized(picture: Image.Image) -> Image.Image:
+    """Bring the longer side to `_SIDE` pixels."""
+    scale = _SIDE / max(picture.size)
+    width, height = (max(1, round(scale * side)) for side in picture.size)
+    return picture.resize((width, height), Image.Resampling.BICUBIC)
+
+
+def _target(out: Path) -> Path:
+    """Return the PNG file that `out` means."""
+    suffix = out.suffix.lower()
+    if out.is_dir() or suffix not in IMAGE_SUFFIXES:
+        return out / "demo.png"
+    if suffix != ".png":
+        raise InputError.of(
+            "out", got=str(out), expected="a .png file or a folder", fix="Change its suffix."
+        )
+    return out

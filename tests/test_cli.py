@@ -1,0 +1,241 @@
+"""The command line: results equal the library's, failures are one line, nothing is done twice."""
+
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import lpprop
+from lpprop import cli, files
+from lpprop.cli import main
+
+CLASSES, SIZE = 4, (48, 64)
+NAMES = ("labels.png", "overlay.png", "scores.npy")
+
+
+def lpprop_process(*arguments):
+    command = [sys.executable, "-m", "lpprop", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+
+
+def make_item(folder, stem, seed=0):
+    """Write an image with logits and feats, and return them."""
+    random = np.random.default_rng(seed)
+    image = random.integers(0, 256, (*SIZE, 3), np.uint8)
+    logits = random.normal(size=(CLASSES, 3, 4)).astype(np.float32)
+    feats = random.normal(size=(8, 3, 4)).astype(np.float32)
+    for part in ("images", "logits", "feats"):
+        (folder / part).mkdir(exist_ok=True)
+    Image.fromarray(image).save(folder / "images" / f"{stem}.png")
+    np.save(folder / "logits" / f"{stem}.npy", logits)
+    np.savez(folder / "feats" / f"{stem}.npz", feats=feats)
+    return logits, feats, image
+
+
+def arguments(folder, stem=None):
+    """Spell the command for one image, or for the folders."""
+    parts = {"images": "", "logits": "", "feats": ""}
+    if stem is not None:
+        parts = {"images": f"{stem}.png", "logits": f"{stem}.npy", "feats": f"{stem}.npz"}
+    image, logits, feats = (str(folder / part / name) for part, name in parts.items())
+    return ["refine", image, "--logits", logits, "--feats", feats, "--out", str(folder / "out")]
+
+
+def results(folder, stem):
+    return [folder / "out" / f"{stem}_{name}" for name in NAMES]
+
+
+def test_version_help_and_usage(tmp_path, capsys):
+    for argv, code in [
+        (["--version"], 0),
+        (["--help"], 0),
+        (["refine", "--help"], 0),
+        (["demo", "--help"], 0),
+        ([], 2),
+        (["refine"], 2),
+        (["sharpen"], 2),
+        ([*arguments(tmp_path, "a"), "--option", "k"], 2),
+    ]:
+        with pytest.raises(SystemExit) as stopped:
+            main(argv)
+        assert stopped.value.code == code
+    streams = capsys.readouterr()
+    assert streams.out.startswith(f"lpprop {lpprop.__version__}\n")
+    assert "lpprop refine street.jpg --logits" in streams.out
+    assert "expected NAME=VALUE, such as k=200, got 'k'" in streams.err
+
+
+def test_refine_equals_the_library(tmp_path):
+    logits, feats, image = make_item(tmp_path, "a")
+    done = lpprop_process(*arguments(tmp_path, "a"), "--option", "k=5", "--option", "r=5")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"1 refined into {tmp_path / 'out'}\n"
+    assert sorted((tmp_path / "out").iterdir()) == sorted(results(tmp_path, "a"))
+
+    labels_file, overlay_file, scores_file = results(tmp_path, "a")
+    expected = lpprop.refine(logits, feats, image, k=5, r=5)[0].numpy()
+    scores = np.load(scores_file)
+    assert scores.dtype == np.float32
+    np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-6)
+    with Image.open(labels_file) as labels:
+        assert labels.mode == "P"
+        np.testing.assert_array_equal(np.asarray(labels), scores.argmax(0))
+    with Image.open(overlay_file) as overlay:
+        assert (overlay.mode, overlay.size) == ("RGB", SIZE[::-1])
+
+
+def test_hostile_logits_in_a_process(tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return open, (str(tmp_path / "executed"), "w")
+
+    make_item(tmp_path, "a")
+    hostile = tmp_path / "a.pt"
+    torch.save(Bomb(), hostile)
+    argv = arguments(tmp_path, "a")
+    argv[argv.index("--logits") + 1] = hostile
+    done = lpprop_process(*argv)
+    assert done.returncode == 1
+    assert done.stderr.startswith("lpprop: error:")
+    assert f"logits: got {hostile}, which holds a pickle" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "executed").exists()
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_existing_results_are_skipped(tmp_path, capsys):
+    for seed, stem in enumerate("ab"):
+        make_item(tmp_path, stem, seed)
+    argv = [*arguments(tmp_path), "--method", "lposs"]
+    assert main(argv) == 0
+    assert capsys.readouterr().out.startswith("2 refined into")
+    written = {path: path.read_bytes() for path in results(tmp_path, "a") + results(tmp_path, "b")}
+
+    results(tmp_path, "a")[0].write_bytes(b"mine")
+    results(tmp_path, "b")[1].unlink()
+    assert main(argv) == 0
+    streams = capsys.readouterr()
+    assert streams.out.startswith("1 refined into")
+    assert "1 skipped" in streams.out
+    assert results(tmp_path, "a")[0].read_bytes() == b"mine"
+    assert results(tmp_path, "b")[1].read_bytes() == written[results(tmp_path, "b")[1]]
+
+    assert main([*argv, "--overwrite"]) == 0
+    assert capsys.readouterr().out.startswith("2 refined into")
+    assert {path: path.read_bytes() for path in written} == written
+
+
+def test_one_image_is_skipped_too(tmp_path, capsys):
+    make_item(tmp_path, "a")
+    argv = [*arguments(tmp_path, "a"), "--method", "lposs"]
+    assert (main(argv), main(argv)) == (0, 0)
+    assert capsys.readouterr().out.splitlines()[1].startswith("0 refined into")
+
+
+def test_one_bad_image_does_not_stop_the_others(tmp_path, capsys):
+    for seed, stem in enumerate("abc"):
+        make_item(tmp_path, stem, seed)
+    (tmp_path / "logits" / "a.npy").write_bytes(b"not an array")
+    np.save(tmp_path / "logits" / "b.npy", np.full((CLASSES, 3, 4), np.nan))
+    assert main([*arguments(tmp_path), "--method", "lposs"]) == 1
+    streams = capsys.readouterr()
+    assert streams.out.endswith(", 2 failed\n")
+    first, second = streams.err.splitlines()
+    assert first.startswith(f"lpprop: error: {tmp_path / 'images' / 'a.png'}: logits: got")
+    assert "NaN" in second
+    assert sorted((tmp_path / "out").iterdir()) == sorted(results(tmp_path, "c"))
+
+
+def replaced(argv, name, value):
+    position = argv.index(name) + 1
+    return [*argv[:position], str(value), *argv[position + 1 :]]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda argv, d: replaced(argv, "refine", d / "x.png"), "IMAGE: got"),
+        (lambda argv, d: replaced(argv, "--logits", d / "x.npy"), "--logits: got"),
+        (lambda argv, d: replaced(argv, "--feats", d), "--feats: got"),
+        (lambda argv, d: [*argv[:4], *argv[6:]], "--feats: got nothing"),
+        (lambda argv, d: [*argv, "--method", "lpos"], "Did you mean 'lposs'"),
+        (lambda argv, d: [*argv, "--option", "kay=3"], "kay: got an option"),
+        (lambda argv, d: [*argv, "--option", "k=many"], "k: got 'many'"),
+        (lambda argv, d: [*argv, "--option", "alpha=1.5"], "alpha: got 1.5"),
+        (lambda argv, d: [*argv, "--device", "quantum"], "--device: got quantum"),
+        (lambda argv, d: replaced(argv, "--out", d / "images" / "a.png"), "--out: got"),
+    ],
+)
+def test_mistakes_are_found_before_any_work(tmp_path, capsys, monkeypatch, change, message):
+    make_item(tmp_path, "a")
+    monkeypatch.setattr(cli, "_refine_image", lambda *_: pytest.fail("work was done"))
+    assert main(change(arguments(tmp_path, "a"), tmp_path)) == 1
+    streams = capsys.readouterr()
+    assert streams.err.startswith("lpprop: error: ")
+    assert message in streams.err
+    assert streams.err.count("\n") == 1
+    assert streams.out == ""
+
+
+def test_all_missing_partners_are_listed(tmp_path, capsys):
+    for stem in "abcd":
+        make_item(tmp_path, stem)
+    (tmp_path / "feats" / "b.npz").unlink()
+    (tmp_path / "feats" / "d.npz").unlink()
+    assert main(arguments(tmp_path)) == 1
+    assert "2 of 4 images: b (0 files), d (0 files)" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_results_do_not_go_among_the_images(tmp_path, capsys):
+    make_item(tmp_path, "a")
+    assert main(replaced(arguments(tmp_path), "--out", tmp_path / "images")) == 1
+    assert "--out: got" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("error", "code"), [(OSError("disk full"), 1), (KeyboardInterrupt(), 130)])
+def test_interrupted_writes_leave_nothing_half_done(tmp_path, capsys, monkeypatch, error, code):
+    def half(file, array):
+        file.write(b"half")
+        raise error
+
+    make_item(tmp_path, "a")
+    monkeypatch.setattr(files.np, "save", half)
+    assert main([*arguments(tmp_path, "a"), "--method", "lposs"]) == code
+    assert ("disk full" if code == 1 else "interrupted") in capsys.readouterr().err
+    assert sorted((tmp_path / "out").iterdir()) == sorted(results(tmp_path, "a")[:2])
+
+
+@pytest.mark.filterwarnings("default")
+def test_warnings_are_one_line(tmp_path, capsys):
+    make_item(tmp_path, "a")
+    Image.new("RGB", (128, 96)).save(tmp_path / "images" / "a.png")
+    assert main([*arguments(tmp_path, "a"), "--method", "lposs"]) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("lpprop: warning: the feats' grid of 3 x 4 patches")
+
+
+def test_demo_passes_its_arguments_on(tmp_path, capsys, monkeypatch):
+    calls = []
+    demo = SimpleNamespace(run_demo=lambda *arguments: calls.append(arguments))
+    monkeypatch.setitem(sys.modules, "lpprop.demo", demo)
+    assert main(["demo"]) == 0
+    own = ["demo", "--image", "cat.jpg", "--classes", "tabby; tiger cat", "studio couch"]
+    assert main([*own, "--out", str(tmp_path)]) == 0
+    cpu = torch.device("cpu")
+    assert calls == [
+        (None, None, Path("out"), cpu),
+        (Path("cat.jpg"), ["tabby; tiger cat", "studio couch"], tmp_path, cpu),
+    ]
+
+    def missing(*_):
+        raise ImportError("the demo needs an extra: pip install lpprop[demo]")
+
+    demo.run_demo = missing
+    assert main(["demo"]) == 1
+    assert "error: the demo needs an extra: pip" in capsys.readouterr().err

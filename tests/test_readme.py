@@ -1,0 +1,47 @@
+"""Every Python block of the README and the docs runs; the blocks of one file share a namespace.
+
+A block is left out where the line before it is the comment `<!-- no-run -->`.
+"""
+
+import re
+import textwrap
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+BLOCK = re.compile(
+    r"^(?P<skip>[ \t]*<!-- no-run -->[ \t]*\n\s*)?[ \t]*```python\n(?P<code>.*?)^[ \t]*```",
+    re.DOTALL | re.MULTILINE,
+)
+
+
+def blocks_of(text):
+    """List the (line, code) of the blocks to run."""
+    return [
+        (text.count("\n", 0, found.start("code")), textwrap.dedent(found["code"]))
+        for found in BLOCK.finditer(text)
+        if not found["skip"]
+    ]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
+def test_the_blocks_run(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    namespace = {"__name__": "__main__"}
+    for line, code in blocks_of(page.read_text(encoding="utf-8")):
+        # Blank lines first, so that a traceback names the line of the page.
+        exec(compile("\n" * line + code, str(page), "exec"), namespace)  # noqa: S102
+
+
+def test_the_readme_has_blocks_to_run():
+    assert len(blocks_of(PAGES[0].read_text(encoding="utf-8"))) >= 2
+
+
+def test_how_blocks_are_found():
+    page = "a\n```python\nx = 1\n```\n<!-- no-run -->\n```python\n1 / 0\n```\n```sh\nls\n```\n"
+    assert blocks_of(page + "- b\n  ```python\n  y = x\n  ```\n") == [
+        (2, "x = 1\n"),
+        (13, "y = x\n"),
+    ]
