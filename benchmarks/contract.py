@@ -1,13 +1,14 @@
 """The contract of every benchmark: what is timed, how, and what a result must say.
 
-A `Work` is one task on fixed inputs with its competitors, the first of which is lpprop. `measure` runs every
-competitor once, which warms it up, and refuses to go on unless those that claim the same result agree. Then it times them in
-rounds, each competitor once a round and in alternating order, so that noise from outside hits all of them. A ratio is taken
-inside each round, so it has a spread of its own. CUDA work is synchronised before the clock is read.
+A `Work` is one task on fixed inputs with its competitors, the first of which is lpprop. `measure`
+runs every competitor once, which warms it up, and refuses to go on unless those that claim the same
+result agree. Then it times them in rounds, each competitor once a round and in alternating order,
+so that noise from outside hits all of them. A ratio is taken inside each round, so it has a spread
+of its own. CUDA work is synchronised before the clock is read.
 
-Peak memory comes from a fresh process for each competitor. Its inputs are made and the competitor warmed up on tiny inputs
-before the peak is reset: what counts is what the call adds to the inputs, its output included. It is null where the system
-cannot reset the peak.
+Peak memory comes from a fresh process for each competitor. Its inputs are made and the competitor
+warmed up on tiny inputs before the peak is reset: what counts is what the call adds to the inputs,
+its output included. It is null where the system cannot reset the peak.
 
 Nothing in a result names the host or a path.
 """
@@ -42,8 +43,8 @@ RESULTS = Path(__file__).parent / "results"
 class Competitor:
     """One way to do the work; `run` takes nothing and returns the result.
 
-    `target` is the aim for its time divided by lpprop's; 2.5 reads "lpprop is to be 2.5 times faster".
-    A competitor that does other work, such as a bare matrix product for a floor, is not `comparable`.
+    `target` is the aim for its time over lpprop's; 2.5 reads "lpprop is to be 2.5 times faster".
+    One that does other work, such as a bare matrix product for a floor, is not `comparable`.
     """
 
     name: str
@@ -55,7 +56,7 @@ class Competitor:
 
 @dataclass(frozen=True)
 class Work:
-    """A task at fixed sizes. `tolerance` bounds max |a - b| / max |a| between comparable results."""
+    """A task at fixed sizes. `tolerance` bounds max |a - b| / max |a| of comparable results."""
 
     name: str
     sizes: Mapping[str, int]
@@ -63,7 +64,7 @@ class Work:
     competitors: Sequence[Competitor]
 
 
-class Disagreement(RuntimeError):
+class DisagreementError(RuntimeError):
     """Two competitors that claim the same result differ by more than the work's tolerance."""
 
 
@@ -194,7 +195,7 @@ def save(result: dict[str, Any], file: Path) -> None:
 def peak_memory(
     build: Callable[[], Work], tiny: Callable[[], Work], name: str, device: str
 ) -> int | None:
-    """Bytes that one call of the competitor `name` adds at its peak, measured in a fresh process."""
+    """Bytes that one call of the competitor `name` adds at its peak, in a fresh process."""
     context = multiprocessing.get_context("spawn")
     receive, send = context.Pipe(duplex=False)
     threads = torch.get_num_threads()
@@ -267,12 +268,13 @@ def _array(result: Any) -> np.ndarray:
 
 def _agreement(work: Work, name: str, result: np.ndarray, expected: np.ndarray) -> dict[str, Any]:
     if result.shape != expected.shape:
-        raise Disagreement(f"{work.name}: {name} gives {result.shape}, lpprop {expected.shape}")
+        raise DisagreementError(f"{work.name}: {name} gives {result.shape}, not {expected.shape}")
     difference = float(np.abs(result - expected).max() / np.abs(result).max())
-    print(f"{work.name}: {name} differs from lpprop by {difference:.1e} of its maximum", flush=True)
+    print(f"{work.name}: {name} differs by {difference:.1e} of its maximum", flush=True)
     if not difference <= work.tolerance:
-        raise Disagreement(
-            f"{work.name}: {name} and lpprop differ by {difference:.1e}, more than {work.tolerance:.0e}"
+        raise DisagreementError(
+            f"{work.name}: {name} and {work.competitors[0].name} differ by {difference:.1e}, "
+            f"more than {work.tolerance:.0e}"
         )
     return {"competitor": name, "max_relative": difference}
 

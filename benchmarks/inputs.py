@@ -1,4 +1,4 @@
-"""Seeded inputs that look like the real ones: an image, ViT-like features, noisy class probabilities."""
+"""Seeded inputs that look like real ones: an image, ViT-like features, noisy probabilities."""
 
 from typing import NamedTuple
 
@@ -29,8 +29,8 @@ def scene(
 ) -> Scene:
     """Twelve regions with sharp borders; every patch sees the region beneath its centre.
 
-    The features are a common direction, a direction a region, slow drift and noise, weighted so that
-    cosine similarities resemble those of DINO: about 0.7 inside a region, 0.2 across.
+    The features are a common direction, a direction a region, slow drift and noise, weighted so
+    that cosine similarities resemble those of DINO: about 0.7 inside a region, 0.2 across.
     """
     g = torch.Generator().manual_seed(seed)
     size, regions = (H, W), 12

@@ -1,8 +1,8 @@
-"""Label propagation against SciPy: `python -m benchmarks.label_propagation [--repeats N] [--quick]`.
+"""Label propagation against SciPy: `python -m benchmarks.label_propagation`.
 
 The patch step is 2,940 patches of 15 windows, against faiss-cpu's exact search, CSR and
-`scipy.sparse.linalg.cg` a class at a time; the pixel step is 448x597 pixels, against the same solver.
-Both sides take the same float32 arrays and start from nothing else: normalisation, graph and solve are timed.
+`scipy.sparse.linalg.cg` a class at a time; the pixel step is 448x597 pixels, against the same
+solver. Both sides take the same float32 arrays: normalisation, graph and solve are timed.
 """
 
 import argparse

@@ -1,6 +1,7 @@
-"""Committed results as Markdown: `python -m benchmarks.report` prints them, `… FILE` renews them there.
+"""Committed results as Markdown: `python -m benchmarks.report [FILE]`.
 
-FILE must hold the lines `<!-- benchmarks -->` and `<!-- /benchmarks -->`; what stands between them is replaced.
+Without FILE it prints them. FILE must hold the lines `<!-- benchmarks -->` and
+`<!-- /benchmarks -->`; what stands between them is replaced.
 """
 
 import json
@@ -16,7 +17,8 @@ START, END = "<!-- benchmarks -->", "<!-- /benchmarks -->"
 def table(result: dict[str, Any]) -> str:
     machine, versions = result["machine"], result["versions"]
     lines = [
-        f"{machine['gpu'] or machine['cpu']}: {machine['cores']} cores ({machine['instructions']}), "
+        f"{machine['gpu'] or machine['cpu']}, "
+        f"{machine['cores']} CPU cores ({machine['instructions']}), "
         f"{machine['threads']} threads, {machine['system']}; "
         + ", ".join(f"{name} {number}" for name, number in versions.items())
         + f"; {result['date']}"

@@ -119,11 +119,11 @@ def test_errors_are_value_errors():
 
 
 def test_the_backbones():
-    assert {
+    assert lpprop.presets.BACKBONES == {
         "vit-b/16": {"k": 400, "gamma": 3.0, "patch_size": 16},
         "vit-b/8": {"k": 800, "gamma": 3.0, "patch_size": 8},
         "dinov2": {"k": 400, "gamma": 7.0, "patch_size": 14},
-    } == lpprop.presets.BACKBONES
+    }
 
 
 @pytest.mark.parametrize(

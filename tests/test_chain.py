@@ -105,7 +105,7 @@ def test_a_module_has_the_options_and_defaults_of_its_function(module, function,
 )
 def test_repr_of_a_module_makes_it_again(module, text):
     assert repr(module) == text
-    assert eval(text, vars(lpprop)).config == module.config  # noqa: S307
+    assert eval(text, vars(lpprop)).config == module.config
 
 
 # --------------------------------------------------------------------------- composition
@@ -201,19 +201,19 @@ def test_a_missing_input_is_refused_before_any_step(missing):
     given = {"feats": feats, "image": image} | {missing: None}
     with pytest.raises(
         lpprop.InputError,
-        match=rf"^{missing}: got None, expected a tensor\. This method needs it: pass {missing}=\.$",
+        match=rf"^{missing}: got None, expected a tensor\. "
+        rf"This method needs it: pass {missing}=\.$",
     ):
         lpprop.Chain(count, lpprop.presets.lposs_plus())(logits, **given)
     assert count.calls == 0
 
 
-def test_pixel_feats_stand_in_for_the_image():
-    logits, feats, image = inputs()
+def test_pixel_feats_replace_the_colours_of_the_image():
+    logits, _, image = inputs()
     depth = image[:, :1]
     chain = lpprop.Chain(lpprop.BilinearUpsample(), lpprop.PixelPropagation())
     full = lpprop.bilinear_upsample(logits, PIXELS)
     expected = lpprop.propagate_pixels(full, None, pixel_feats=depth)
-    assert torch.equal(chain(full, feats=feats, pixel_feats=depth), expected)
     assert torch.equal(chain(logits, image=image, pixel_feats=depth), expected)
 
 

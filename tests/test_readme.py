@@ -32,7 +32,7 @@ def test_the_blocks_run(page, tmp_path, monkeypatch):
     namespace = {"__name__": "__main__"}
     for line, code in blocks_of(page.read_text(encoding="utf-8")):
         # Blank lines first, so that a traceback names the line of the page.
-        exec(compile("\n" * line + code, str(page), "exec"), namespace)  # noqa: S102
+        exec(compile("\n" * line + code, str(page), "exec"), namespace)
 
 
 def test_the_readme_has_blocks_to_run():

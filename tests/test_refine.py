@@ -111,14 +111,14 @@ def test_size_is_that_of_the_result(case, size):
     assert torch.equal(result, lpprop.bilinear_upsample(full, tuple(size)))
 
 
-def test_pixel_feats_replace_lab_and_stand_in_for_the_image():
+def test_pixel_feats_replace_lab():
     logits, feats, depth = scores_of(), feats_of(), random(1, 1, *PIXELS)
     patches = lposs_by_hand(logits, feats, depth)
     expected = lpprop.propagate_pixels(patches, None, pixel_feats=depth, tau=0.1)
     image = random(1, 3, *PIXELS, seed=9)
-    assert torch.equal(lpprop.refine(logits, feats, image, pixel_feats=depth, tau=0.1), expected)
     for given in (depth, depth[0], depth.numpy(), depth[0].numpy()):
-        assert torch.equal(lpprop.refine(logits, feats, pixel_feats=given, tau=0.1), expected)
+        result = lpprop.refine(logits, feats, image, pixel_feats=given, tau=0.1)
+        assert torch.equal(result, expected)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
@@ -461,7 +461,7 @@ def test_a_window_ensemble_without_feats():
 
 def test_distances_are_scaled_with_a_warning_where_the_image_is_larger():
     logits, feats, image = scores_of(), feats_of(), random(1, 3, 128, 160)
-    with pytest.warns(UserWarning) as caught:
+    with pytest.warns(UserWarning, match="the feats' grid") as caught:
         result = lpprop.refine(logits, feats, image, method="lposs")
     assert torch.equal(result, lposs_by_hand(logits, feats, image, patch_size=32.0))
     assert [str(warning.message) for warning in caught] == [

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from lpprop.errors import InputError
@@ -50,7 +51,7 @@ def as_image(image: object, like: Tensor) -> Tensor:
     return tensor
 
 
-def _from_pil(image: Any) -> np.ndarray[Any, Any]:
+def _from_pil(image: Any) -> NDArray[np.uint8]:
     if image.mode.startswith(("I", "F")):
         raise InputError.of(
             "image",
@@ -59,7 +60,7 @@ def _from_pil(image: Any) -> np.ndarray[Any, Any]:
             fix="Scale it to 0-255 and convert it to mode 'RGB'.",
         )
     # Channels first, so that a picture three pixels wide is not mistaken.
-    pixels: np.ndarray[Any, Any] = np.array(image.convert("RGB"))
+    pixels: NDArray[np.uint8] = np.array(image.convert("RGB"))
     return np.moveaxis(pixels[None], -1, 1)
 
 

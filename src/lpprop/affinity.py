@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -40,6 +40,7 @@ __all__ = [
 _SIMILARITY_BYTES = 64 * 2**20
 
 
+@runtime_checkable
 class Graph(Protocol):
     """A symmetric weighted graph over N nodes."""
 
@@ -63,7 +64,7 @@ class DenseGraph:
 class CSRGraph:
     """A graph stored as compressed sparse rows, multiplied by PyTorch or by torch-sparse."""
 
-    crow: Int[Tensor, " N+1"]
+    crow: Int[Tensor, " rows"]
     col: Int[Tensor, " E"]
     values: Float[Tensor, " E"]
     multiply: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor] = portable.csr_product

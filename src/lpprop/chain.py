@@ -114,10 +114,7 @@ class Chain(nn.Module):
     def check(self, **inputs: Any) -> None:
         """Refuse inputs that would fail or be ignored half way, before any step runs."""
         for name in self.needs:
-            # Features of the pixels' own stand in for the image's colours.
-            stands_in = name == "image" and inputs["pixel_feats"] is not None
-            if not stands_in:
-                needed(name, inputs[name])
+            needed(name, inputs[name])
         if inputs["windows"] is not None:
             if not isinstance(inputs["windows"], SlidingWindows):
                 raise InputError.of(
@@ -164,7 +161,9 @@ def _check_step(step: object) -> None:
         if not callable(step):
             raise TypeError("it is not callable")
         call = step.forward if isinstance(step, nn.Module) else step
-        inspect.signature(call).bind(None, feats=None, image=None, attention=None)
+        signature = inspect.signature(call)
+        extras = dict.fromkeys(name for name in INPUTS[3:] if name in signature.parameters)
+        signature.bind(None, feats=None, image=None, attention=None, **extras)
     except TypeError as error:
         raise InputError.of(
             "steps",

@@ -49,7 +49,7 @@ def stencil_product(
 
 
 def csr_product(
-    crow: Int[Tensor, " N+1"],
+    crow: Int[Tensor, " rows"],
     col: Int[Tensor, " E"],
     values: Float[Tensor, " E"],
     x: Float[Tensor, "C N"],

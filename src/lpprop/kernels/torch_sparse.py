@@ -16,7 +16,7 @@ def is_installed() -> bool:
 
 
 def csr_product(
-    crow: Int[Tensor, " N+1"],
+    crow: Int[Tensor, " rows"],
     col: Int[Tensor, " E"],
     values: Float[Tensor, " E"],
     x: Float[Tensor, "C N"],
