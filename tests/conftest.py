@@ -1,5 +1,10 @@
 """What all tests share: one Hypothesis profile, and the golden cases."""
 
+import os
+
+# One thread a worker, before torch reads it: workers that share cores wait on each other's threads.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from pathlib import Path
 
 import numpy as np
