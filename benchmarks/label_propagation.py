@@ -34,6 +34,7 @@ def patch_step(device: str, k: int, **sizes: int) -> Work:
     return Work(
         name="patch step",
         sizes=sizes | {"k": k, "windows": len(boxes), "patches": len(rows)},
+        # One neighbour of a million is a tie in float32: it falls either way, worth 3e-4.
         tolerance=1e-3,
         competitors=[
             Competitor(
@@ -66,7 +67,7 @@ def pixel_step(device: str, r: int, **sizes: int) -> Work:
     return Work(
         name="pixel step",
         sizes={name: sizes[name] for name in "HWC"} | {"r": r},
-        tolerance=1e-3,
+        tolerance=1e-4,
         competitors=[
             Competitor(
                 "lpprop",

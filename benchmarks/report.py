@@ -61,8 +61,12 @@ def verdict(competitor: dict[str, Any]) -> str:
 
 
 def spread(statistics: dict[str, Any], scale: float) -> str:
-    median, q1, q3 = (f"{scale * statistics[key]:.3g}" for key in ("median", "q1", "q3"))
+    median, q1, q3 = (number(scale * statistics[key]) for key in ("median", "q1", "q3"))
     return f"{median} ({q1}–{q3})"
+
+
+def number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def report() -> str:

@@ -154,7 +154,8 @@ def propagate_patches(
     labels, nodes = logits.to(dtype).flatten(2), feats.to(dtype).flatten(2).mT
     if windows is not None:  # the patches of all windows are the nodes of one graph
         labels, nodes = labels.transpose(0, 1).flatten(1)[None], nodes.flatten(0, 1)[None]
-    centres = patch_centres((sizes["h"], sizes["w"]), patch_size, corners.to(logits.device, dtype))
+    grid, corners = (sizes["h"], sizes["w"]), corners.to(logits.device, dtype)
+    y, x = patch_centres(grid, patch_size, corners).unbind(1)
 
     def refined(labels: Tensor, nodes: Tensor) -> Tensor:
         neighbours, similarity = nearest_neighbours(nodes, k)
@@ -163,7 +164,7 @@ def propagate_patches(
         else:
             weights = torch.exp((similarity - 1) / sigma_a)
         if spatial != "none":
-            distance = torch.linalg.vector_norm(centres[neighbours] - centres[:, None], dim=-1)
+            distance = torch.hypot(y[neighbours] - y[:, None], x[neighbours] - x[:, None])
             weights = weights * spatial_affinity(distance, spatial, sigma, distance_power)
         graph = symmetric_graph(neighbours, weights, backend)
         return _propagate(labels, graph, alpha=alpha, max_iter=max_iter, tol=tol)

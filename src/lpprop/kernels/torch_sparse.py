@@ -26,7 +26,12 @@ def csr_product(
 
     n = x.shape[-1]
     matrix = SparseTensor(
-        rowptr=crow, col=col, value=values, sparse_sizes=(n, n), is_sorted=True, trust_data=True
+        rowptr=crow.long(),
+        col=col.long(),
+        value=values,
+        sparse_sizes=(n, n),
+        is_sorted=True,
+        trust_data=True,
     )
     product: Tensor = (matrix @ x.mT.contiguous()).mT
     return product
