@@ -315,3 +315,23 @@ def test_feats_of_very_different_size():
     factor = torch.logspace(-30, 30, 20).reshape(1, 1, 4, 5)
     plain = lpprop.propagate_patches(logits, feats, k=5)
     close(lpprop.propagate_patches(logits, feats * factor, k=5), plain, 1e-5)
+
+
+@pytest.mark.parametrize("factor", [1e60, 1e-60])
+def test_double_feats_beside_single_logits(factor):
+    """Feats that float32 cannot hold still have directions that it can."""
+    logits, inputs = patch_inputs(0, 1, 3, 4, 5)
+    logits, feats = logits.float(), inputs["feats"]
+    plain = lpprop.propagate_patches(logits, feats, k=5)
+    close(lpprop.propagate_patches(logits, feats * factor, k=5), plain, 1e-5)
+
+
+@any_step
+def test_zero_logits_keep_their_gradient(step):
+    """No step is taken from a zero residual; the scores still belong to the logits' graph."""
+    make, function, options = STEPS[step]
+    _, inputs = make(0, 1, 2, 3, 4)
+    logits = torch.zeros(1, 2, 3, 4, requires_grad=True)
+    scores = function(logits, **{name: x.float() for name, x in inputs.items()}, **options)
+    scores.sum().backward()
+    assert torch.isfinite(logits.grad).all()

@@ -98,20 +98,22 @@ def normalised(graph: Graph, ones: Float[Tensor, "1 N"]) -> Callable[[Tensor], T
 
 
 def nearest_neighbours(
-    feats: Float[Tensor, "N D"], k: int
+    feats: Float[Tensor, "N D"], k: int, dtype: torch.dtype
 ) -> tuple[Int[Tensor, "N k"], Float[Tensor, "N k"]]:
-    """Find the k nodes of highest cosine similarity to each, exactly, itself among them.
+    """Find the k nodes of highest cosine similarity to each, itself among them.
+
+    The search is exact. The features are normalised in their own dtype, compared in `dtype`.
 
     Returns:
         Their indices in no order, and their similarities. Ties at the k-th place fall either way,
         but the same way every time. A zero feature is similar to nothing, at similarity 0.
     """
-    # By the largest entry first: the squares of large features would overflow.
-    feats = feats.contiguous()
+    # By the largest entry first: the squares of large or tiny features would overflow or vanish.
+    feats = feats.to(compute_dtype(feats)).contiguous()
     largest = feats.detach().abs().amax(-1, keepdim=True)
-    unit = F.normalize(feats / torch.where(largest > 0, largest, 1.0), dim=-1)
-    n, k = len(feats), min(k, len(feats))
-    rows = max(1, _SIMILARITY_BYTES // (n * feats.element_size()))
+    unit = F.normalize((feats / torch.where(largest > 0, largest, 1.0)).to(dtype), dim=-1)
+    n, k = len(unit), min(k, len(unit))
+    rows = max(1, _SIMILARITY_BYTES // (n * unit.element_size()))
     if rows >= n:
         found = portable.gram_matrix(unit).topk(k, sorted=False)
         return found.indices, found.values
@@ -131,8 +133,8 @@ def patch_centres(
 
 def spatial_affinity(distance: Tensor, kind: str, sigma: float, distance_power: float) -> Tensor:
     """Affinity of two places by their distance d: exp(-sigma d^q), or max(1 - sigma d^q, 0)."""
-    # sigma^(1/q) first: a distance whose power overflows is infinitely far, unless sigma is 0.
-    decay = (sigma ** (1 / distance_power) * distance) ** distance_power
+    # A distance whose power overflows is infinitely far, but not where distance plays no part.
+    decay = sigma * distance**distance_power if sigma > 0 else torch.zeros_like(distance)
     return torch.exp(-decay) if kind == "rbf" else (1 - decay).clamp(min=0)
 
 

@@ -151,14 +151,14 @@ def propagate_patches(
     corners = _window_corners(windows, sizes["B"])
 
     dtype = compute_dtype(logits)
-    labels, nodes = logits.to(dtype).flatten(2), feats.to(dtype).flatten(2).mT
+    labels, nodes = logits.to(dtype).flatten(2), feats.flatten(2).mT
     if windows is not None:  # the patches of all windows are the nodes of one graph
         labels, nodes = labels.transpose(0, 1).flatten(1)[None], nodes.flatten(0, 1)[None]
     grid, corners = (sizes["h"], sizes["w"]), corners.to(logits.device, dtype)
     y, x = patch_centres(grid, patch_size, corners).unbind(1)
 
     def refined(labels: Tensor, nodes: Tensor) -> Tensor:
-        neighbours, similarity = nearest_neighbours(nodes, k)
+        neighbours, similarity = nearest_neighbours(nodes, k, dtype)
         if appearance == "power":
             weights = similarity.clamp(min=0) ** gamma
         else:

@@ -70,7 +70,7 @@ def cg(
         scale = torch.ldexp(torch.ones_like(b[..., :1]), exponent)
     b = b / scale
 
-    x = torch.zeros_like(b)
+    x = 0 * b  # zero, and a function of b even where no step is taken
     r = p = b
     rr = _dot(r, r)
     limit = tol * rr.detach().sqrt()

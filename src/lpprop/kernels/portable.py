@@ -30,8 +30,8 @@ Offsets = tuple[tuple[int, int], ...]
 # A band of rows of x stays in the cache of a CPU while the 168 neighbours pass over it. Measured on
 # two cores: 3 to 12 MiB are alike, 1 MiB and whole images take up to twice as long.
 _BAND_BYTES = 6 * 2**20
-# The smallest squared distance whose root is used; below it the weight is 1 in any dtype, and the
-# root's infinite slope at 0 stays out of the gradient.
+# The smallest squared distance whose root is taken, so that the root's infinite slope at 0 stays
+# out of the gradient. It is far below what any tau that a user may want tells from 0.
 _TINY = 1e-30
 
 
