@@ -11,7 +11,7 @@ demo: $(READY)
 	$(BIN)/lpprop demo --out out
 
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -20,7 +20,7 @@ lint: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.label_propagation
-	$(BIN)/python -m benchmarks.report
+	$(BIN)/python -m benchmarks.report docs/benchmarks.md
 
 # Optional, with a compiler: seven minutes on two cores. Its tests then run with `make test`.
 torch-sparse: $(READY)

@@ -10,7 +10,6 @@ left out as in the authors' code.
 
 from __future__ import annotations
 
-import math
 from functools import partial
 
 import torch
@@ -20,6 +19,7 @@ from torch import Tensor
 from lpprop.affinity import (
     Graph,
     check_storage,
+    fitted_patch_size,
     lab_features,
     nearest_neighbours,
     normalised,
@@ -289,33 +289,6 @@ def _window_corners(windows: SlidingWindows | Tensor | None, count: int) -> Tens
             fix="Pass the logits of all windows of one image, in the order of the boxes.",
         )
     return boxes[:, [0, 2]]
-
-
-def fitted_patch_size(patch_size: float, grid: tuple[int, int], pixels: tuple[int, int]) -> float:
-    """Return the patch size at which a grid spans an image, given the one that was assumed.
-
-    The assumed size stays where grid x patch_size is within a patch of the image's size. Elsewhere
-    it is scaled by their ratio, so that distances are in pixels of that image.
-
-    Raises:
-        InputError: height and width call for different ratios, more than a patch apart.
-    """
-    spans = list(zip(grid, pixels, strict=True))
-    if all(abs(side * patch_size - length) < patch_size for side, length in spans):
-        return patch_size
-    # A side of n patches of size p fits a length within a patch if (n - 1) p < length < (n + 1) p.
-    low = max(length / (side + 1) for side, length in spans)
-    high = min(length / (side - 1) if side > 1 else math.inf for side, length in spans)
-    if low >= high:
-        raise InputError.of(
-            "feats",
-            got=f"a grid of {grid[0]} x {grid[1]} patches for {pixels[0]} x {pixels[1]} pixels",
-            expected="patches that are square in the image",
-            fix="Pass the image as the backbone saw it (after its resizing or cropping), and "
-            "size= for the size that the scores should have.",
-        )
-    ratio = math.sqrt(math.prod(pixels) / math.prod(grid))
-    return ratio if low < ratio < high else (low + min(high, 2 * low)) / 2
 
 
 class PatchPropagation(Refiner, function=propagate_patches, needs=("feats",), checks=_PATCH_CHECKS):
