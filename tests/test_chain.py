@@ -347,3 +347,25 @@ def test_fitted_makes_a_chain_for_another_patch_size_and_leaves_the_first():
     assert fitted.steps[0].patch_size == fitted.steps[1].steps[0].patch_size == 32
     assert fitted.steps[0].k == 7
     assert chain.steps[0].patch_size == chain.steps[1].steps[0].patch_size == 16
+
+
+def test_a_subclass_of_a_refiner_is_configured_as_that_one():
+    class Mine(lpprop.PatchPropagation):
+        pass
+
+    assert Mine(k=3).config == lpprop.PatchPropagation(k=3).config
+    assert Mine().needs == ("feats",)
+
+
+def test_a_function_may_merge_windows():
+    windows = lpprop.SlidingWindows((64, 96), window=64, stride=32)
+
+    def merge(logits, *, feats, image, attention, windows):
+        return windows.merge(logits)
+
+    merge.merges_windows = True
+    logits = torch.rand(len(windows), 2, 4, 4)
+    chain = lpprop.Chain(merge, lpprop.PixelPropagation(r=3))
+    image = torch.rand(1, 3, 64, 96)
+    expected = lpprop.propagate_pixels(windows.merge(logits), image, r=3)
+    assert torch.equal(chain(logits, image=image, windows=windows), expected)

@@ -130,6 +130,17 @@ def test_existing_results_are_skipped(tmp_path, capsys):
     assert {path: path.read_bytes() for path in written} == written
 
 
+def test_size_of_the_results(tmp_path):
+    make_item(tmp_path, "a")
+    argv = [*arguments(tmp_path, "a"), "--method", "lposs", "--size", "30", "50"]
+    assert main(argv) == 0
+    labels, overlay, scores = results(tmp_path, "a")
+    assert np.load(scores).shape[1:] == (30, 50)
+    for file in (labels, overlay):
+        with Image.open(file) as image:
+            assert image.size == (50, 30)
+
+
 def test_one_image_is_skipped_too(tmp_path, capsys):
     make_item(tmp_path, "a")
     argv = [*arguments(tmp_path, "a"), "--method", "lposs"]

@@ -369,6 +369,14 @@ def test_no_gradient_where_none_is_wanted(refiner):
         assert not call(refiner, wanting).requires_grad
 
 
+def test_autocast(refiner):
+    """Autocast would round the solver's dot products to half; it is shut out."""
+    inputs = mapped(refiner.inputs(2), torch.Tensor.float)
+    expected = call(refiner, inputs)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        same(call(refiner, inputs), expected)
+
+
 def test_inference_mode(refiner):
     inputs = mapped(refiner.inputs(2), torch.Tensor.float)
     expected = call(refiner, inputs)

@@ -148,5 +148,5 @@ def test_a_failure_leaves_the_last_picture(tmp_path, monkeypatch):
 
 def test_a_missing_image_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "skimage", None)
-    with pytest.raises(ImportError, match=r"pip install lpprop\[demo\]$"):
+    with pytest.raises(ImportError, match=r"pip install 'lpprop\[demo\]'$"):
         run_demo()

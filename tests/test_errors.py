@@ -103,14 +103,14 @@ TABLE = {
     "sparse logits": (lambda: patches(LOGITS.to_sparse(), FEATS),
         "logits: got a torch.sparse_coo tensor, expected a dense one. Use .to_dense()."),
     "integer logits": (lambda: patches(LOGITS.long(), FEATS),
-        "logits: got dtype torch.int64, expected a floating-point dtype. Convert it with "
-        "logits.float()."),
+        "logits: got dtype torch.int64, expected a floating-point dtype. Convert it to floating"
+        " point."),
     "boolean feats": (lambda: patches(LOGITS, FEATS > 0),
-        "feats: got dtype torch.bool, expected a floating-point dtype. Convert it with "
-        "feats.float()."),
+        "feats: got dtype torch.bool, expected a floating-point dtype. Convert it to floating "
+        "point."),
     "complex logits": (lambda: patches(LOGITS.to(torch.complex64), FEATS),
-        "logits: got dtype torch.complex64, expected a floating-point dtype. Convert it with "
-        "logits.float()."),
+        "logits: got dtype torch.complex64, expected a floating-point dtype. Convert it to "
+        "floating point."),
     "logits without batch": (lambda: patches(LOGITS[0], FEATS),
         "logits: got shape (3, 4, 5), expected 4 axes (B, C, h, w). " + AXES),
     "feats of five axes": (lambda: patches(LOGITS, FEATS[None]),
@@ -175,6 +175,11 @@ TABLE = {
         torch.tensor([0]), 255).index_fill(3, torch.tensor([1]), 0)),
         "image: got values from 0 to 255, expected RGB in [0, 1]. It looks like 0-255: divide "
         "by 255, or pass uint8 to lpprop.refine."),
+    "image resampled": (
+        lambda: pixels(FULL, IMAGE.clamp(0.1, 0.9).index_fill(3, torch.tensor([0]),
+        -0.1).index_fill(3, torch.tensor([1]), 1.1)),
+        "image: got values from -0.1 to 1.1, expected RGB in [0, 1]. It looks resampled, which "
+        "overshoots at edges: clamp it with image.clamp(0, 1)."),
     "image normalised": (
         lambda: pixels(FULL, spoilt(spoilt(IMAGE, -2.118, 0, 0, 0, 0), 2.64, 0, 2, 0, 0)),
         "image: got values from -2.118 to 2.64, expected RGB in [0, 1]. It looks normalised: "
@@ -206,9 +211,9 @@ TABLE = {
     "alpha negative": (lambda: patches(LOGITS, FEATS, alpha=-0.5),
         "alpha: got -0.5, expected a number in [0, 1). Change alpha."),
     "patch_size zero": (lambda: patches(LOGITS, FEATS, patch_size=0),
-        "patch_size: got 0, expected a number in (0, inf). Change patch_size."),
+        "patch_size: got 0, expected a number in (0, 1e+09]. Change patch_size."),
     "patch_size a tuple": (lambda: patches(LOGITS, FEATS, patch_size=(16, 16)),
-        "patch_size: got (16, 16), expected a number in (0, inf). Change patch_size."),
+        "patch_size: got (16, 16), expected a number in (0, 1e+09]. Change patch_size."),
     "distance_power infinite": (lambda: patches(LOGITS, FEATS, distance_power=math.inf),
         "distance_power: got inf, expected a number in (0, inf). Change distance_power."),
     "appearance unknown": (lambda: patches(LOGITS, FEATS, appearance="exp"),
@@ -279,6 +284,10 @@ TABLE = {
     "boxes of three numbers": (lambda: patches(LOGITS, FEATS, windows=torch.zeros(2, 3)),
         "windows: got boxes of shape (2, 3), expected (2, 4), one box for each of the 2 items "
         "of logits. " + BOXES),
+    "boxes inside out": (
+        lambda: patches(LOGITS, FEATS, windows=torch.tensor([[0, 64, 0, 80], [64, 0, 0, 80]])),
+        "windows: got a box that ends before it begins, expected rows y1, y2, x1, x2 with y1 < "
+        "y2 and x1 < x2. Check the order of the columns."),
     "boxes with NaN": (lambda: patches(LOGITS, FEATS, windows=torch.full((2, 4), math.nan)),
         "windows: got 8 NaN or infinite of 8 values, the first at (0, 0), " + FINITE),
     "windows of another number": (lambda: patches(LOGITS, FEATS, windows=WINDOWS),
@@ -300,6 +309,9 @@ TABLE = {
         "window: got (224, 224), expected an integer >= 1. Change window."),
     "stride zero": (lambda: lpprop.SlidingWindows((224, 224), 112, 0),
         "stride: got 0, expected an integer >= 1. Change stride."),
+    "too many windows": (lambda: lpprop.SlidingWindows((3000, 3000), 224, 1),
+        "stride: got 1, which makes 7711729 windows, expected at most 100000 windows. Take a "
+        "larger stride, or a smaller image."),
     "stride above window": (lambda: lpprop.SlidingWindows((448, 448), 112, 224),
         "stride: got 224, expected at most window = 112. A larger stride leaves pixels that no "
         "window covers."),
@@ -445,8 +457,8 @@ TABLE = {
     "logits of strings": (lambda: refine(np.array([[["cat"]]]), FEATS, IMAGE),
         "logits: got dtype <U3, expected numbers that torch has. Convert it with .astype."),
     "logits of integers": (lambda: refine(LOGITS.numpy().astype(int), FEATS, IMAGE),
-        "logits: got dtype torch.int64, expected a floating-point dtype. Convert it with "
-        "logits.float()."),
+        "logits: got dtype torch.int64, expected a floating-point dtype. Convert it to floating"
+        " point."),
     "logits of two axes": (lambda: refine(LOGITS[0, 0], FEATS, IMAGE),
         "logits: got shape (4, 5), expected 4 axes (B, C, h, w). " + AXES),
     "feats a PIL image": (lambda: refine(LOGITS, Image.new("RGB", (5, 4)), IMAGE),
@@ -584,11 +596,11 @@ TABLE = {
         "r, k, gamma, sigma, alpha, patch_size, distance_power, max_iter, tol, appearance, "
         "sigma_a, spatial, backend. Remove epsilon."),
     "refine patch_size zero": (lambda: refine(LOGITS, FEATS, IMAGE, patch_size=0),
-        "patch_size: got 0, expected a number in (0, inf). Change patch_size."),
+        "patch_size: got 0, expected a number in (0, 1e+09]. Change patch_size."),
     "refine patch_size NaN": (lambda: refine(LOGITS, FEATS, IMAGE, patch_size=math.nan),
-        "patch_size: got nan, expected a number in (0, inf). Change patch_size."),
+        "patch_size: got nan, expected a number in (0, 1e+09]. Change patch_size."),
     "refine patch_size a string": (lambda: refine(LOGITS, FEATS, IMAGE, patch_size="16"),
-        "patch_size: got '16', expected a number in (0, inf). Change patch_size."),
+        "patch_size: got '16', expected a number in (0, 1e+09]. Change patch_size."),
     "refine tau negative": (lambda: refine(LOGITS, FEATS, IMAGE, tau=-1),
         "tau: got -1, expected a number in (0, inf). Change tau."),
     "refine r zero": (lambda: refine(LOGITS, FEATS, IMAGE, r=0),

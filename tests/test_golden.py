@@ -111,7 +111,7 @@ def test_pixels_with_the_authors_lab(golden, name):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_from_logits_to_labels(golden, name, dtype):
-    """Both steps in a row, and the Boundary IoU counts' labels with them."""
+    """Both steps in a row."""
     case = golden(name)
     full = upsampled(case, refine_patches(case, dtype))
     r = 2 * int(case["neigh"]) + 1

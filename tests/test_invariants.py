@@ -335,3 +335,23 @@ def test_zero_logits_keep_their_gradient(step):
     scores = function(logits, **{name: x.float() for name, x in inputs.items()}, **options)
     scores.sum().backward()
     assert torch.isfinite(logits.grad).all()
+
+
+@any_step
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_no_tolerance_at_all(step, dtype):
+    """Steps beyond what the dtype resolves change nothing, and divide no zero by zero."""
+    make, function, options = STEPS[step]
+    logits, inputs = make(0, 1, 3, 4, 5)
+    logits, inputs = logits.to(dtype), {name: x.to(dtype) for name, x in inputs.items()}
+    exact = function(logits, **inputs, **options, max_iter=1000, tol=1e-6)
+    close(function(logits, **inputs, **options, max_iter=1000, tol=0), exact, 1e-4)
+
+
+def test_gradient_of_a_power_below_one():
+    """Its slope at similarity 0 is infinite; opposite features must not make it NaN."""
+    logits = torch.rand(1, 2, 1, 4)
+    feats = torch.tensor([[[[1.0, -1.0, 0.0, 0.5]], [[0.0, 0.0, 1.0, 0.5]]]], requires_grad=True)
+    lpprop.propagate_patches(logits, feats, gamma=0.5).square().sum().backward()
+    assert torch.isfinite(feats.grad).all()
+    assert feats.grad.abs().max() > 0

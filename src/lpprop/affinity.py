@@ -16,9 +16,10 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lpprop.checks import check_choice, check_image, check_tensors, compute_dtype
+from lpprop.checks import check_choice, check_image, check_tensors
 from lpprop.errors import InputError
 from lpprop.kernels import portable, torch_sparse
+from lpprop.precision import compute_dtype, full_precision
 
 __all__ = [
     "CSRGraph",
@@ -214,6 +215,7 @@ def _dense_limit(weights: Tensor, k: int) -> int:
 # --------------------------------------------------------------------------- pixels
 
 
+@full_precision
 def lab_features(image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:
     """Colour features of the pixel graph: f = Lab(image) / (100, 128, 128).
 

@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from lpprop.checks import check_size, check_tensors, compute_dtype
+from lpprop.checks import check_size, check_tensors
+from lpprop.precision import compute_dtype
 from lpprop.refiner import Refiner
 from lpprop.windows import SlidingWindows
 

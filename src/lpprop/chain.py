@@ -25,7 +25,12 @@ class Chain(nn.Module):
     package, another chain, or a function of your own. One that works on sliding windows also takes
     `windows`; one that compares pixels by given features also takes `pixel_feats`.
 
-    On entry the logits are resized to the grid of the feats where a step needs those.
+    One that turns the scores of n windows into those of one image says so by an attribute
+    `merges_windows = True`.
+
+    Distances between patches are taken at the steps' patch_size as it stands; `lpprop.refine`
+    fits it to the image first. On entry the logits are resized to the grid of the feats where a
+    step needs those.
 
     Args:
         steps: one or more callables.
@@ -199,6 +204,7 @@ class _FunctionStep(nn.Module):
     def __init__(self, function: Callable[..., Tensor]) -> None:
         super().__init__()
         self.function = function
+        self.merges_windows = getattr(function, "merges_windows", False)
 
     def extra_repr(self) -> str:
         return _name(self)

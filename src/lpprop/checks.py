@@ -26,9 +26,7 @@ __all__ = [
     "check_options",
     "check_size",
     "check_tensors",
-    "compute_dtype",
     "needed",
-    "returned",
 ]
 
 T = TypeVar("T")
@@ -36,7 +34,7 @@ T = TypeVar("T")
 #: Takes an option's name and value, and raises InputError where it cannot be used.
 Check = Callable[[str, Any], object]
 
-# Bicubic resizing and 8-bit rounding leave [0, 1] by about this much; more has another cause.
+# What rounding leaves outside [0, 1].
 _IMAGE_SLACK = 1e-3
 
 
@@ -104,7 +102,7 @@ def _as_float_tensor(name: str, tensor: object, axes: Sequence[str]) -> Tensor:
             name,
             got=f"dtype {tensor.dtype}",
             expected="a floating-point dtype",
-            fix=f"Convert it with {name}.float().",
+            fix="Convert it to floating point.",
         )
     return tensor
 
@@ -166,7 +164,9 @@ def check_image(image: Tensor, name: str = "image") -> None:
     low, high = (float(bound) for bound in torch.aminmax(image.detach()))
     if low >= -_IMAGE_SLACK and high <= 1 + _IMAGE_SLACK:
         return
-    if low < -_IMAGE_SLACK:
+    if low > -0.5 and high < 1.5:
+        cause = "It looks resampled, which overshoots at edges: clamp it with image.clamp(0, 1)."
+    elif low < 0:
         cause = "It looks normalised: undo it with image * std + mean."
     else:
         cause = "It looks like 0-255: divide by 255, or pass uint8 to lpprop.refine."
@@ -242,23 +242,3 @@ def check_options(checks: Mapping[str, Check], options: Mapping[str, object]) ->
     for name, value in options.items():
         if name in checks:
             checks[name](name, value)
-
-
-def compute_dtype(tensor: Tensor) -> torch.dtype:
-    """Return the dtype to compute in: the tensor's own, but never less than float32."""
-    return torch.promote_types(tensor.dtype, torch.float32)
-
-
-def returned(result: Tensor, like: Tensor) -> Tensor:
-    """Cast to the input's dtype; refuse what it cannot hold instead of returning infinity."""
-    cast = result.to(like.dtype)
-    if not bool(torch.isfinite(cast).all()):
-        raise InputError.of(
-            "logits",
-            got=f"values up to {float(like.detach().abs().max()):.4g} in {like.dtype}",
-            expected="logits whose refined scores that dtype can hold",
-            fix="Scale the logits down."
-            if like.dtype.itemsize >= 4
-            else "Scale the logits down, or pass them as float32.",
-        )
-    return cast

@@ -46,14 +46,15 @@ def merge_classes(
         )
     check_finite("scores", scores)
     prompts = scores.shape[1]
-    if not isinstance(groups, Iterable) or not len(groups):
+    listed = list(groups) if isinstance(groups, Iterable) else []
+    if not listed:
         raise InputError.of(
             "groups",
             got=repr(groups),
             expected="at least one class",
             fix="List the prompts of each class, such as [[0, 1], [2]].",
         )
-    indices = [_indices(number, group, prompts) for number, group in enumerate(groups)]
+    indices = [_indices(number, group, prompts) for number, group in enumerate(listed)]
     return torch.stack([scores[:, group].amax(1) for group in indices], dim=1)
 
 

@@ -165,6 +165,13 @@ def _add_refine(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         metavar="NAME=VALUE",
         help="an option of the method, such as k=200 or backbone=dinov2; may be repeated",
     )
+    command.add_argument(
+        "--size",
+        type=int,
+        nargs=2,
+        metavar=("H", "W"),
+        help="size of the results, where IMAGE is what the backbone saw (default: IMAGE's)",
+    )
     command.add_argument("--overwrite", action="store_true", help="redo images whose results exist")
 
 
@@ -200,7 +207,7 @@ def _refine(arguments: argparse.Namespace) -> int:
     # On a terminal only (None), and only where there is something to wait for.
     for job in tqdm(jobs, unit="image", file=sys.stderr, disable=True if len(jobs) < 2 else None):
         try:
-            _refine_image(job, chain, device, arguments.out)
+            _refine_image(job, chain, device, arguments.size, arguments.out)
         except (InputError, OSError, MemoryError, RuntimeError) as error:  # torch: out of memory
             failed += 1
             _say(f"error: {job.image}: {str(error) or type(error).__name__}")
@@ -291,7 +298,9 @@ def _make_folder(path: Path) -> None:
         )
 
 
-def _refine_image(job: _Job, chain: Chain, device: torch.device, folder: Path) -> None:
+def _refine_image(
+    job: _Job, chain: Chain, device: torch.device, size: tuple[int, int] | None, folder: Path
+) -> None:
     import torch
 
     import lpprop
@@ -302,9 +311,10 @@ def _refine_image(job: _Job, chain: Chain, device: torch.device, folder: Path) -
     logits = load_array(job.logits, "logits").to(device)
     feats = None if job.feats is None else load_array(job.feats, "feats").to(device)
     with torch.inference_mode():
-        scores = lpprop.refine(logits, feats, image, method=chain)[0]
+        scores = lpprop.refine(logits, feats, image, method=chain, size=size)[0]
         labels = scores.argmax(0)
     labels_file, overlay_file, scores_file = _results(job.image, folder)
     save_labels(labels_file, labels, classes=len(scores))
+    image = image.resize((labels.shape[1], labels.shape[0]))
     save_image(overlay_file, overlay(image, labels, len(scores)))
     save_scores(scores_file, scores)

@@ -80,6 +80,7 @@ def run_demo(
         )
     target = _target(out)
     picture = _sized(load_image(image_path) if image_path is not None else _astronaut())
+    target.parent.mkdir(parents=True, exist_ok=True)
     image = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].to(device) / 255
     size = (picture.height, picture.width)
     backbone = EfficientNetLite0().to(device)
@@ -90,10 +91,9 @@ def run_demo(
 
     initial = F.interpolate(logits, size, mode="nearest-exact")
     steps = [scores[0].argmax(0).cpu() for scores in (initial, patches, pixels)]
-    titles = ("ImageNet classifier", "LPOSS", "LPOSS+")
+    titles = ("classifier, centred", "LPOSS", "LPOSS+")
     drawn = [drawing.overlay(picture, step, len(labels)) for step in steps]
     pictures = [("image", picture), *zip(titles, drawn, strict=True)]
-    target.parent.mkdir(parents=True, exist_ok=True)
     save_image(target, drawing.panels(pictures, labels, CLOSED_SET))
 
     changed = [f"{float((a != b).float().mean()):.1%}" for a, b in pairwise(steps)]
@@ -163,7 +163,7 @@ def _astronaut() -> Image.Image:
     try:
         from skimage import data
     except ImportError as error:
-        raise ImportError("the demo's image needs an extra: pip install lpprop[demo]") from error
+        raise ImportError("the demo's image needs an extra: pip install 'lpprop[demo]'") from error
     return Image.fromarray(data.astronaut())  # type: ignore[no-untyped-call]
 
 

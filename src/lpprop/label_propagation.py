@@ -37,11 +37,10 @@ from lpprop.checks import (
     check_number,
     check_options,
     check_tensors,
-    compute_dtype,
     needed,
-    returned,
 )
 from lpprop.errors import InputError
+from lpprop.precision import compute_dtype, full_precision, returned
 from lpprop.refiner import Refiner
 from lpprop.solvers import cg
 from lpprop.windows import SlidingWindows
@@ -63,7 +62,7 @@ _PATCH_CHECKS: dict[str, Check] = _SOLVER_CHECKS | {
     "k": check_integer,
     "gamma": _positive,
     "sigma": _non_negative,
-    "patch_size": _positive,
+    "patch_size": partial(check_number, low=0, high=1e9, open_low=True),
     "distance_power": _positive,
     "appearance": partial(check_choice, choices=("power", "exponential")),
     "sigma_a": _positive,
@@ -78,6 +77,7 @@ _PIXEL_CHECKS: dict[str, Check] = _SOLVER_CHECKS | {
 }
 
 
+@full_precision
 def propagate_patches(
     logits: Float[Tensor, "B C h w"],
     feats: Float[Tensor, "B D h w"],
@@ -160,7 +160,9 @@ def propagate_patches(
     def refined(labels: Tensor, nodes: Tensor) -> Tensor:
         neighbours, similarity = nearest_neighbours(nodes, k, dtype)
         if appearance == "power":
-            weights = similarity.clamp(min=0) ** gamma
+            # Clamped above 0, where a power below 1 has an infinite slope.
+            power = similarity.clamp(min=torch.finfo(dtype).tiny) ** gamma
+            weights = torch.where(similarity > 0, power, 0.0)
         else:
             weights = torch.exp((similarity - 1) / sigma_a)
         if spatial != "none":
@@ -176,6 +178,7 @@ def propagate_patches(
     return returned(scores.reshape(logits.shape), logits)
 
 
+@full_precision
 def propagate_pixels(
     logits: Float[Tensor, "B C H W"],
     image: Float[Tensor, "B 3 H W"] | None,
@@ -202,7 +205,8 @@ def propagate_pixels(
         logits: (B, C, H, W) scores at the image's size.
         image: (B, 3, H, W) RGB in [0, 1]; may be None where `pixel_feats` is given.
         tau: feature distance at which a weight falls to 1/e, > 0.
-        r: side of the square neighbourhood in pixels; 13 gives 168 neighbours, 1 gives none.
+        r: side of the square neighbourhood in pixels; 13 gives 168 neighbours, 1 gives none, and
+            an even side acts as the next odd one.
         alpha: strength of propagation, in [0, 1); 0 returns the logits.
         max_iter: budget of conjugate gradient steps; 10 is published, 1000 converges.
         tol: stop a class when its residual is at most tol |Y_c|.
@@ -247,7 +251,9 @@ def propagate_pixels(
         graph = stencil_graph(f, tau=tau, r=r, sigma=sigma, distance_power=distance_power)
         return _propagate(labels.flatten(1), graph, alpha=alpha, max_iter=max_iter, tol=tol)
 
-    pairs = zip(logits.to(dtype), guide.to(dtype), strict=True)
+    guide = guide.to(dtype)
+    check_finite("pixel_feats", guide)
+    pairs = zip(logits.to(dtype), guide, strict=True)
     scores = torch.stack([refined(*pair) for pair in pairs])
     return returned(scores.reshape(logits.shape), logits)
 
@@ -287,6 +293,13 @@ def _window_corners(windows: SlidingWindows | Tensor | None, count: int) -> Tens
             got=f"boxes of shape {tuple(boxes.shape)}",
             expected=f"({count}, 4), one box for each of the {count} items of logits",
             fix="Pass the logits of all windows of one image, in the order of the boxes.",
+        )
+    if not bool(((boxes[:, 0] < boxes[:, 1]) & (boxes[:, 2] < boxes[:, 3])).all()):
+        raise InputError.of(
+            "windows",
+            got="a box that ends before it begins",
+            expected="rows y1, y2, x1, x2 with y1 < y2 and x1 < x2",
+            fix="Check the order of the columns.",
         )
     return boxes[:, [0, 2]]
 

@@ -3,7 +3,8 @@
     chain = lpprop.presets.lposs_plus(backbone="dinov2")
     scores = chain(logits, feats=feats, image=image)
 
-`lpprop.refine(..., method="lposs+")` finds them by name.
+`lpprop.refine(..., method="lposs+")` finds them by name, and fits patch_size to the image, which a
+chain called directly takes as it stands.
 """
 
 from __future__ import annotations

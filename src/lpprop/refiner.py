@@ -39,13 +39,15 @@ class Refiner(nn.Module):
 
     def __init_subclass__(
         cls,
-        function: Callable[..., Tensor],
+        function: Callable[..., Tensor] | None = None,
         needs: tuple[str, ...] = (),
         checks: Mapping[str, Check] | None = None,
         **kwargs: Any,
     ) -> None:
         """Read the configuration off the function's keywords."""
         super().__init_subclass__(**kwargs)
+        if function is None:  # a subclass of a refiner is configured as that one is
+            return
         cls.needs = needs
         cls._checks = checks or {}
         keywords = [

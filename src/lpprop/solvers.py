@@ -73,7 +73,8 @@ def cg(
     x = 0 * b  # zero, and a function of b even where no step is taken
     r = p = b
     rr = _dot(r, r)
-    limit = tol * rr.detach().sqrt()
+    # Far below the precision of x there is nothing left to gain, and the squares vanish.
+    limit = max(tol, torch.finfo(b.dtype).eps ** 1.5) * rr.detach().sqrt()
     iterations = torch.zeros_like(rr, dtype=torch.int64)
     for _ in range(max_iter):
         active = rr.detach().sqrt() > limit

