@@ -1,4 +1,4 @@
-"""Graphs over patches and over pixels, and the normalised operator that propagation needs.
+"""Graphs over patches and over pixels, and the linear system of propagation over them.
 
 Every graph is symmetric, has no self-loops, and offers one thing: `product(x)`, the sum over each
 node's neighbours of weight times x, for x of shape (C, N).
@@ -30,8 +30,8 @@ __all__ = [
     "fitted_patch_size",
     "lab_features",
     "nearest_neighbours",
-    "normalised",
     "patch_centres",
+    "propagation_system",
     "spatial_affinity",
     "stencil_graph",
     "symmetric_graph",
@@ -89,11 +89,16 @@ class StencilGraph:
         return portable.stencil_product(self.weights, image, self.offsets).flatten(1)
 
 
-def normalised(graph: Graph, ones: Float[Tensor, "1 N"]) -> Callable[[Tensor], Tensor]:
-    """Return x -> D^-1/2 S D^-1/2 x, with D the row sums of S, a node without edges counting 1."""
+def propagation_system(
+    graph: Graph, ones: Float[Tensor, "1 N"], alpha: float
+) -> Callable[[Tensor], Tensor]:
+    """Return x -> (I - alpha D^-1/2 S D^-1/2) x.
+
+    D are the row sums of S; a node without edges counts 1.
+    """
     degree = graph.product(ones)
     scale = torch.where(degree > 0, degree, 1.0).rsqrt()
-    return lambda x: scale * graph.product(scale * x)
+    return lambda x: torch.addcmul(x, scale, graph.product(scale * x), value=-alpha)
 
 
 # --------------------------------------------------------------------------- patches

@@ -22,8 +22,8 @@ from lpprop.affinity import (
     fitted_patch_size,
     lab_features,
     nearest_neighbours,
-    normalised,
     patch_centres,
+    propagation_system,
     spatial_affinity,
     stencil_graph,
     symmetric_graph,
@@ -262,16 +262,10 @@ def _propagate(
     labels: Float[Tensor, "C N"], graph: Graph, *, alpha: float, max_iter: int, tol: float
 ) -> Float[Tensor, "C N"]:
     """Solve (I - alpha S') Y' = Y, classes in groups that keep the solver's memory bounded."""
-    spread = normalised(graph, torch.ones_like(labels[:1]))
+    system = propagation_system(graph, torch.ones_like(labels[:1]), alpha)
     group = max(1, _SOLVER_BYTES // (6 * labels[0].nbytes))
-    return torch.cat(
-        [
-            cg(
-                lambda x: torch.sub(x, spread(x), alpha=alpha), part, tol=tol, max_iter=max_iter
-            ).value
-            for part in labels.split(group)
-        ]
-    )
+    solved = [cg(system, part, tol=tol, max_iter=max_iter).value for part in labels.split(group)]
+    return torch.cat(solved)
 
 
 def _window_corners(windows: SlidingWindows | Tensor | None, count: int) -> Tensor:
