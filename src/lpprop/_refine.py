@@ -66,7 +66,8 @@ def refine(
             A list of them, with lists of logits and feats, averages the refined scores of several
             window sizes.
         size: (H, W) of the result; the image's size if None.
-        pixel_feats: (B, F, H, W) features that replace Lab in the pixel step.
+        pixel_feats: (B, F, H, W) features that replace Lab in the pixel step; the image is given
+            all the same.
         options: options of the preset that `method` names, such as `k=200` or
             `backbone="dinov2"`.
 

@@ -55,9 +55,10 @@ def check_tensors(**tensors: tuple[object, str]) -> dict[str, int]:
     sizes: dict[str, int] = {}
     owner: dict[str, str] = {}
     first: tuple[str, torch.device] | None = None
-    for name, (tensor, axes) in tensors.items():
+    checked: dict[str, Tensor] = {}
+    for name, (given, axes) in tensors.items():
         names = axes.split()
-        tensor = _as_float_tensor(name, tensor, names)
+        tensor = checked[name] = _as_float_tensor(name, given, names)
         _check_axes(name, tensor, names, sizes, owner)
         if first is None:
             first = (name, tensor.device)
@@ -69,8 +70,8 @@ def check_tensors(**tensors: tuple[object, str]) -> dict[str, int]:
                 fix=f"Move it with {name}.to({str(first[1])!r}).",
             )
     # Last, since it alone costs a pass over the data.
-    for name, (tensor, _) in tensors.items():
-        check_finite(name, tensor)  # type: ignore[arg-type]
+    for name, tensor in checked.items():
+        check_finite(name, tensor)
     return sizes
 
 

@@ -60,7 +60,7 @@ def merge_classes(
 
 def _indices(number: int, group: object, prompts: int) -> list[int]:
     try:
-        indices = [index(i) for i in group]  # type: ignore[attr-defined]
+        indices = [index(i) for i in group] if isinstance(group, Iterable) else []
     except TypeError:
         indices = []
     if not indices or not all(0 <= i < prompts for i in indices):
