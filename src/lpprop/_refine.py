@@ -59,8 +59,11 @@ def refine(
         feats: (B, D, h', w') or (D, h', w') affinity features, for the methods that need them.
         image: (B, 3, H, W), (B, H, W, 3), or one without B, float in [0, 1] or uint8; or a PIL
             image. With windows it is the one image that they cut.
-        attention: (B, N, N) or (B, heads, N, N) attention maps, for the methods that need them.
-        method: a preset's name ("lposs+", "lposs"), a module of this package, or any callable
+        attention: (B, N, N) or (B, heads, N, N) attention maps, row i what patch i attends to, for
+            the methods that need them; built from the feats if None. The N patches are those of
+            the logits' grid, or of a finer or coarser grid of the same shape.
+        method: a preset's name ("lposs+", "lposs", "max_velocity", "optimal_path", "kl",
+            "fusion"), a module of this package, or any callable
             `method(logits, *, feats, image, attention) -> scores`.
         windows: the `SlidingWindows` whose n crops the B = n items of logits and feats belong to.
             A list of them, with lists of logits and feats, averages the refined scores of several
@@ -86,6 +89,9 @@ def refine(
     torch.Size([2, 5, 96, 96])
     >>> refine(logits, feats, image, method="lposs", k=20, size=(48, 48)).shape
     torch.Size([2, 5, 48, 48])
+    >>> attention = torch.rand(2, 8, 36, 36).softmax(-1)
+    >>> refine(logits, attention=attention, image=image, method="max_velocity").shape
+    torch.Size([2, 5, 96, 96])
     """
     prepare = partial(
         _prepare, image=image, attention=attention, method=method, size=size,
@@ -121,7 +127,7 @@ def _prepare(
     }
     chain = _as_chain(method, options)
     target = _check(scores, inputs, windows, size)
-    chain.check(windows=windows, **inputs)
+    chain.check(scores, windows=windows, **inputs)
     chain = _fitted(chain, inputs, windows)
 
     def run() -> Tensor:

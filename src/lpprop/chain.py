@@ -9,8 +9,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from lpprop.attention import aggregate_attention, attention_from_features, fitted_grid
 from lpprop.bilinear import bilinear_upsample
-from lpprop.checks import check_tensors, needed
+from lpprop.checks import check_number, check_tensors, needed
 from lpprop.errors import InputError
 from lpprop.refiner import INPUTS, Refiner
 from lpprop.windows import SlidingWindows
@@ -28,16 +29,21 @@ class Chain(nn.Module):
     One that turns the scores of n windows into those of one image says so by an attribute
     `merges_windows = True`.
 
-    Distances between patches are taken at the steps' patch_size as it stands; `lpprop.refine`
-    fits it to the image first. On entry the logits are resized to the grid of the feats where a
-    step needs those.
+    A step may return (B, C, N), patches in row-major order; its scores are put back on their grid.
+
+    On entry the logits are resized bilinearly to the grid of the feats or of the attention where a
+    step needs those. Attention that is not given is built from the feats; attention with heads is
+    averaged over them. Distances between patches are taken at the steps' patch_size as it stands;
+    `lpprop.refine` fits it to the image first.
 
     Args:
         steps: one or more callables.
+        temperature: of the attention that is built from the feats, > 0; see
+            `lpprop.attention_from_features`.
 
     Raises:
         InputError: no step, a step that cannot be called, or, in a call, an input that a step
-            needs and that is not there, or that no step takes.
+            needs and that is not there, or that no step takes, or grids that do not fit.
 
     >>> import torch, lpprop
     >>> def sharpen(logits, *, feats, image, attention):
@@ -48,9 +54,10 @@ class Chain(nn.Module):
     torch.Size([1, 5, 128, 128])
     """
 
-    def __init__(self, *steps: Callable[..., Tensor]) -> None:
+    def __init__(self, *steps: Callable[..., Tensor], temperature: float = 0.1) -> None:
         """Take the steps in order."""
         super().__init__()
+        self.temperature = check_number("temperature", temperature, low=0, open_low=True)
         if not steps:
             raise InputError.of("steps", got="none", expected="at least one", fix="Add a step.")
         for step in steps:
@@ -101,13 +108,16 @@ class Chain(nn.Module):
         inputs: dict[str, Any] = dict(
             zip(INPUTS, (feats, image, attention, windows, pixel_feats), strict=True)
         )
-        self.check(**inputs)
-        if feats is not None and "feats" in self.needs:
-            check_tensors(logits=(logits, "B C h w"), feats=(feats, "B D h' w'"))
-            if logits.shape[-2:] != feats.shape[-2:]:
-                logits = bilinear_upsample(logits, (feats.shape[-2], feats.shape[-1]))
+        grid = self.check(logits, **inputs)
+        if grid != (logits.shape[-2], logits.shape[-1]):
+            logits = bilinear_upsample(logits, grid)
+        if self._attends and attention is None:
+            inputs["attention"] = attention_from_features(needed("feats", feats), self.temperature)
+        elif self._attends and attention is not None and attention.ndim == 4:
+            inputs["attention"] = aggregate_attention([attention], size=grid, grids=[grid])
         for step in self.steps:
             scores = step(logits, **{name: inputs[name] for name in inputs_of(step)})
+            scores = _on_grid(scores, logits)
             merged = inputs["windows"] is not None and getattr(step, "merges_windows", False)
             if not isinstance(step, (Refiner, Chain)):
                 _check_scores(step, scores, batch=1 if merged else len(logits))
@@ -116,10 +126,27 @@ class Chain(nn.Module):
             logits = scores
         return logits
 
-    def check(self, **inputs: Any) -> None:
-        """Refuse inputs that would fail or be ignored half way, before any step runs."""
+    @property
+    def _attends(self) -> bool:
+        """Whether a step of this chain itself, not of an inner one, needs attention."""
+        own = [step for step in self.steps if not isinstance(step, Chain)]
+        return any("attention" in getattr(step, "needs", ()) for step in own)
+
+    def extra_repr(self) -> str:
+        """Show the temperature where it plays a part."""
+        return f"temperature={self.temperature!r}" if self._attends else ""
+
+    def check(self, logits: Tensor, **inputs: Any) -> tuple[int, int]:
+        """Refuse inputs that would fail or be ignored half way, before any step runs.
+
+        Returns:
+            The grid (h, w) on which the steps work.
+        """
         for name in self.needs:
-            needed(name, inputs[name])
+            if name == "attention" and inputs["attention"] is None:
+                _check_source(inputs["feats"])
+            else:
+                needed(name, inputs[name])
         if inputs["windows"] is not None:
             if not isinstance(inputs["windows"], SlidingWindows):
                 raise InputError.of(
@@ -136,6 +163,36 @@ class Chain(nn.Module):
                 expected="None, since no step of this method compares pixels by features",
                 fix="Use a method with a pixel step, such as 'lposs+'.",
             )
+        return self._grid(logits, inputs["feats"], inputs["attention"])
+
+    def _grid(
+        self, logits: Tensor, feats: Tensor | None, attention: Tensor | None
+    ) -> tuple[int, int]:
+        if not {"feats", "attention"} & set(self.needs):
+            return logits.shape[-2], logits.shape[-1]
+        given: dict[str, tuple[object, str]] = {"logits": (logits, "B C h w")}
+        attends = "attention" in self.needs and attention is not None
+        if attends:
+            heads = isinstance(attention, Tensor) and attention.ndim == 4
+            given["attention"] = (attention, "B heads N N" if heads else "B N N")
+        if feats is not None and ("feats" in self.needs or not attends):
+            given["feats"] = (feats, "B D h' w'")
+        sizes = check_tensors(**given)
+        grid = (sizes.get("h'", sizes["h"]), sizes.get("w'", sizes["w"]))
+        if not attends:
+            return grid
+        fitted = fitted_grid(sizes["N"], like=grid)
+        if fitted is None or ("feats" in given and fitted != grid):
+            owner = "feats" if "feats" in given else "logits"
+            raise InputError.of(
+                "attention",
+                got=f"{sizes['N']} patches",
+                expected=f"those of the {owner}' grid, {grid[0]} x {grid[1]}, "
+                "or of a grid of that shape",
+                fix="Resample it with lpprop.aggregate_attention([attention], "
+                f"size=({grid[0]}, {grid[1]}), grids=[its own (h, w)]).",
+            )
+        return fitted
 
     def _check_windows(self) -> None:
         for step in steps_of(self):
@@ -159,6 +216,24 @@ def inputs_of(step: nn.Module) -> tuple[str, ...]:
     parameters = inspect.signature(function).parameters
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     return tuple(name for name in INPUTS if takes_any or name in INPUTS[:3] or name in parameters)
+
+
+def _check_source(feats: object) -> None:
+    if feats is None:
+        raise InputError.of(
+            "attention",
+            got="None, and no feats to build it from",
+            expected="attention or feats",
+            fix="This method needs one of them: pass attention= or feats=.",
+        )
+
+
+def _on_grid(scores: object, before: Tensor) -> Any:
+    """Put (B, C, N) back on the grid that the scores before had."""
+    height, width = before.shape[-2:]
+    if isinstance(scores, Tensor) and scores.ndim == 3 and scores.shape[2] == height * width:
+        return scores.unflatten(2, (height, width))
+    return scores
 
 
 def _check_step(step: object) -> None:

@@ -18,12 +18,15 @@ from lpprop.errors import InputError
 
 __all__ = [
     "Check",
+    "check_boolean",
     "check_choice",
     "check_finite",
     "check_image",
     "check_integer",
+    "check_non_negative",
     "check_number",
     "check_options",
+    "check_positive_sums",
     "check_size",
     "check_tensors",
     "needed",
@@ -148,6 +151,9 @@ def _check_axes(
 
 def check_finite(name: str, tensor: Tensor) -> None:
     """Refuse NaN and infinity, which one product would spread over every patch."""
+    # A sum reads the data once and writes nothing; only where it is not finite is more to be done.
+    if bool(torch.isfinite(tensor.detach().sum())):
+        return
     finite = torch.isfinite(tensor)
     if not bool(finite.all()):
         bad = int((~finite).sum())
@@ -174,6 +180,36 @@ def check_image(image: Tensor, name: str = "image") -> None:
     raise InputError.of(
         name, got=f"values from {low:.4g} to {high:.4g}", expected="RGB in [0, 1]", fix=cause
     )
+
+
+def check_non_negative(name: str, tensor: Tensor, fix: str) -> None:
+    """Refuse negative values, and say what to do about them."""
+    lowest = float(tensor.detach().min())
+    if lowest < 0:
+        raise InputError.of(
+            name, got=f"values down to {lowest:.4g}", expected="no negative value", fix=fix
+        )
+
+
+def check_positive_sums(name: str, tensor: Tensor, *axes: int) -> None:
+    """Refuse rows or columns of zeros."""
+    for axis in axes:
+        empty = ~(tensor.detach() > 0).any(axis)
+        if bool(empty.any()):
+            kind = "row" if axis == tensor.ndim - 1 else "column"
+            first = tuple(empty.nonzero()[0].tolist())
+            raise InputError.of(
+                name,
+                got=f"{int(empty.sum())} {kind}s of zeros, the first at {first}",
+                expected=f"a positive entry in every {kind}",
+                fix="Add a small number to every entry, such as 1e-6, if that is meant.",
+            )
+
+
+def check_boolean(name: str, value: object) -> None:
+    """Refuse what is neither True nor False."""
+    if not isinstance(value, bool):
+        raise InputError.of(name, got=repr(value), expected="True or False", fix=f"Change {name}.")
 
 
 def check_number(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from lpprop.checks import Check, check_options
 from lpprop.errors import InputError
 
-__all__ = ["INPUTS", "Refiner"]
+__all__ = ["INPUTS", "Refiner", "on_patches"]
 
 # What a refiner may be given beside the logits; everything else of a function is configuration.
 INPUTS = ("feats", "image", "attention", "windows", "pixel_feats")
@@ -80,6 +80,13 @@ class Refiner(nn.Module):
     def extra_repr(self) -> str:
         """Show the configuration."""
         return ", ".join(f"{name}={value!r}" for name, value in self.config.items())
+
+
+def on_patches(function: Callable[[Tensor], Tensor], scores: Tensor) -> Tensor:
+    """Apply a function of (B, C, N) to scores that may stand on their grid (B, C, h, w)."""
+    if isinstance(scores, Tensor) and scores.ndim == 4:
+        return function(scores.flatten(2)).reshape(scores.shape)
+    return function(scores)
 
 
 def unknown_option(name: str, owner: str, known: list[str]) -> InputError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -9,9 +10,20 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from lpprop.checks import check_integer, check_number
+from lpprop.checks import (
+    check_integer,
+    check_non_negative,
+    check_number,
+    check_positive_sums,
+    check_tensors,
+)
+from lpprop.errors import InputError
+from lpprop.gibbs import GibbsKernel
 
-__all__ = ["CGResult", "cg"]
+__all__ = ["CGResult", "IPFResult", "SinkhornResult", "cg", "ipf", "sinkhorn"]
+
+# Marginals that are off by no more than so many roundings will not come closer.
+_ROUNDINGS = 8
 
 
 class CGResult(NamedTuple):
@@ -106,3 +118,165 @@ def cg(
 def _dot(a: Tensor, b: Tensor) -> Tensor:
     products: Tensor = torch.linalg.vecdot(a, b)
     return products.unsqueeze(-1)
+
+
+class SinkhornResult(NamedTuple):
+    """What `sinkhorn` found, one entry a distribution in residual and converged.
+
+    Attributes:
+        value: the potentials (alpha, beta) of the plan
+            pi_ij = f_i exp(alpha_i + beta_j - C_ij / epsilon), which itself is never formed.
+        residual: how far the rows of the plan are from f, in total variation: the sum over i of
+            |sum_j pi_ij - f_i|. Its columns hold to rounding.
+        iterations: updates of both potentials.
+        converged: whether the residual is within the tolerance.
+        kernel: the Gibbs kernel, for sums over the plan.
+    """
+
+    value: tuple[Float[Tensor, "C N"], Float[Tensor, "C N"]]
+    residual: Float[Tensor, " C"]
+    iterations: int
+    converged: Bool[Tensor, " C"]
+    kernel: GibbsKernel
+
+
+def sinkhorn(
+    cost: Float[Tensor, "N N"],
+    distribution: Float[Tensor, "C N"],
+    *,
+    epsilon: float = 0.1,
+    iterations: int = 50,
+    tol: float = 0.0,
+) -> SinkhornResult:
+    """Transport many distributions to the uniform one at the same cost, by Sinkhorn's iteration.
+
+    With K = exp(-C / epsilon), u = 1/N and nu = 1 at first, `iterations` times (Eq. 8)
+
+        mu = f / (K nu),   nu = u / (K^T mu),   pi = diag(mu) K diag(nu)
+
+    It stops earlier where the plans of all distributions have their marginals to within `tol`, or
+    to rounding, after which nothing changes any more. The scalings are kept as mu = f exp(alpha)
+    and nu = exp(beta), which hold for any epsilon.
+
+    Args:
+        cost: (N, N), from i to j; float32 or float64.
+        distribution: (C, N) rows f that sum to 1.
+        epsilon: regularisation, > 0, in the units of the cost.
+        iterations: budget of updates, >= 1.
+        tol: residual at which to stop, >= 0.
+
+    Returns:
+        A `SinkhornResult`. Differentiable in both, also where f is 0.
+
+    Raises:
+        InputError: shapes that do not match, values that are not finite, negative values or a row
+            of zeros in the distribution, or an option out of range.
+
+    >>> cost = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
+    >>> result = sinkhorn(cost, torch.tensor([[0.8, 0.2]]))
+    >>> alpha, beta = result.value
+    >>> 0.8 * (alpha[0, 0] + beta[0] - cost[0] / 0.1).exp()     # what leaves the first patch
+    tensor([0.5000, 0.3000])
+    """
+    check_tensors(distribution=(distribution, "C N"), cost=(cost, "N N"))
+    check_number("epsilon", epsilon, low=0, open_low=True)
+    check_integer("iterations", iterations)
+    check_number("tol", tol, low=0)
+    check_non_negative("distribution", distribution, "Pass probabilities.")
+    check_positive_sums("distribution", distribution, 1)
+
+    kernel = GibbsKernel(cost, epsilon)
+    f = distribution.to(kernel.dtype)
+    log_uniform = -math.log(len(cost))
+    ones = torch.ones_like(f)
+    limit = max(tol, _ROUNDINGS * torch.finfo(distribution.dtype).eps)
+
+    beta = torch.zeros_like(f)
+    following = -kernel.log_product(ones, beta, transposed=True)
+    for count in range(1, iterations + 1):  # noqa: B007
+        alpha = following
+        beta = log_uniform - kernel.log_product(f, alpha, transposed=False)
+        following = -kernel.log_product(ones, beta, transposed=True)
+        # The rows of the plan sum to mu (K nu) = f exp(alpha - following).
+        residual = (f * torch.expm1(alpha - following)).detach().abs().sum(1)
+        if bool((residual <= limit).all()):
+            break
+    return SinkhornResult((alpha, beta), residual, count, residual <= limit, kernel)
+
+
+class IPFResult(NamedTuple):
+    """What `ipf` found.
+
+    Attributes:
+        value: the matrix scaled.
+        row_error: largest deviation of a row's sum from 1.
+        column_error: the same of a column's.
+        residual: the larger of both.
+        iterations: scalings of the columns and then the rows.
+        converged: whether the residual is within the tolerance.
+    """
+
+    value: Float[Tensor, "N N"]
+    row_error: Float[Tensor, ""]
+    column_error: Float[Tensor, ""]
+    residual: Float[Tensor, ""]
+    iterations: int
+    converged: bool
+
+
+def ipf(matrix: Float[Tensor, "N N"], *, iterations: int = 15, tol: float = 0.0) -> IPFResult:
+    """Make a matrix doubly stochastic by iterative proportional fitting (Eq. 11).
+
+        T_ij <- T_ij / sum_u T_uj,   then   T_ij <- T_ij / sum_v T_iv,   `iterations` times
+
+    The rows of the result sum to 1, the columns as far as the iterations go. It stops earlier
+    where they do so to within `tol`, or to rounding. Zeros stay zeros. A matrix whose zeros leave
+    no doubly stochastic matrix, such as two rows whose only entry is in the same column, is
+    scaled as often as it was asked for and has not converged.
+
+    Args:
+        matrix: (N, N) non-negative, no row or column of zeros; float32 or float64.
+        iterations: budget, >= 1.
+        tol: residual at which to stop, >= 0.
+
+    Returns:
+        An `IPFResult`. Differentiable.
+
+    Raises:
+        InputError: a matrix that is not square, not finite, negative somewhere, or has a row or
+            column of zeros; or an option out of range.
+
+    >>> result = ipf(torch.tensor([[0.9, 0.1], [0.6, 0.4]]))
+    >>> result.value, result.converged
+    (tensor([[0.7101, 0.2899],
+            [0.2899, 0.7101]]), True)
+    """
+    check_tensors(matrix=(matrix, "N N"))
+    check_integer("iterations", iterations)
+    check_number("tol", tol, low=0)
+    check_non_negative("matrix", matrix, "Take attention after the softmax.")
+    check_positive_sums("matrix", matrix, 0, 1)
+    limit = max(tol, _ROUNDINGS * torch.finfo(matrix.dtype).eps)
+
+    # Scaled by a factor a row and a factor a column, which reads the matrix and writes none.
+    row = torch.ones_like(matrix[0])
+    sums = row @ matrix
+    for count in range(1, iterations + 1):  # noqa: B007
+        column = 1 / sums
+        row = 1 / (matrix @ column)
+        sums = row @ matrix
+        column_error = (column * sums - 1).detach().abs().max()
+        if bool(column_error <= limit):
+            break
+    value = row[:, None] * matrix * column
+    row_error = (value.detach().sum(1) - 1).abs().max()
+    residual = torch.maximum(row_error, column_error)
+    if not bool(torch.isfinite(residual)):
+        raise InputError.of(
+            "matrix",
+            got=f"values from {float(matrix.detach().min()):.4g} to "
+            f"{float(matrix.detach().max()):.4g}, whose scaling leaves the range of {matrix.dtype}",
+            expected="a matrix nearer to a doubly stochastic one",
+            fix="Take fewer iterations, or add a small number to every entry.",
+        )
+    return IPFResult(value, row_error, column_error, residual, count, bool(residual <= limit))

@@ -1,0 +1,49 @@
+"""How much memory a call will need, said before it starts."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import torch
+
+from lpprop.errors import InputError
+
+__all__ = ["available_bytes", "check_memory"]
+
+
+def check_memory(argument: str, patches: int, needed: int, device: torch.device) -> None:
+    """Refuse work on N x N matrices that does not fit, before it is begun.
+
+    Args:
+        argument: what brings the patches.
+        patches: their number N.
+        needed: bytes that the work adds at its peak.
+        device: where it would run.
+
+    Raises:
+        InputError: more than is free, where that can be told.
+    """
+    available = available_bytes(device)
+    if available is not None and needed > available:
+        raise InputError.of(
+            argument,
+            got=f"{patches} patches, whose {patches} x {patches} matrices need "
+            f"{needed / 2**30:.3g} GiB",
+            expected=f"at most the {available / 2**30:.3g} GiB that are free on {device}",
+            fix="Use a coarser grid (lpprop.bilinear_upsample also makes grids smaller, "
+            "lpprop.aggregate_attention does so for attention), or fewer items at once.",
+        )
+
+
+def available_bytes(device: torch.device) -> int | None:
+    """Return the memory that can still be had on a device, or None where nobody knows."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return free + cached
+    try:
+        found = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
+    except OSError:
+        return None
+    return 1024 * int(found[1]) if found else None

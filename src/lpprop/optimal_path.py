@@ -1,0 +1,159 @@
+"""The optimal path: what it costs to transport a class to the uniform distribution (DSLO).
+
+Li, Lu, Zhang, Wang, Xie, Qu: Direct Segmentation without Logits Optimization for Training-Free
+Open-Vocabulary Semantic Segmentation, 2026 (arXiv:2604.07723), Section 3.4.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lpprop.checks import (
+    Check,
+    check_boolean,
+    check_choice,
+    check_integer,
+    check_number,
+    check_options,
+    check_tensors,
+    needed,
+)
+from lpprop.discrepancy import as_distribution
+from lpprop.errors import InputError
+from lpprop.memory import check_memory
+from lpprop.precision import compute_dtype, full_precision, returned
+from lpprop.refiner import Refiner, on_patches
+from lpprop.solvers import sinkhorn
+
+__all__ = ["OptimalPath", "optimal_path"]
+
+_CHECKS: dict[str, Check] = {
+    "epsilon": partial(check_number, low=1e-9, high=1e9),
+    "iterations": check_integer,
+    "norm": partial(check_choice, choices=("none", "image", "class", "sum")),
+    "complement": check_boolean,
+}
+
+
+@full_precision
+def optimal_path(
+    distribution: Float[Tensor, "B C N"],
+    cost: Float[Tensor, "B N N"],
+    *,
+    epsilon: float = 0.1,
+    iterations: int = 50,
+    norm: str = "none",
+    complement: bool = False,
+) -> Float[Tensor, "B C N"]:
+    """Cost, at each patch, of the optimal path from a class's distribution to the uniform one.
+
+    With K = exp(-C / epsilon), u = 1/N and nu = 1 at first, `iterations` times (Eq. 8)
+
+        mu = f / (K nu),   nu = u / (K^T mu)
+
+    and then, with the plan pi = diag(mu) K diag(nu), which is never formed (Eq. 3 and 6),
+
+        path_j = Norm(sum_i pi_ij C_ij)
+
+    Args:
+        distribution: (B, C, N), each row a distribution f over the patches, or zeros for a
+            rejected class, whose path is 0.
+        cost: (B, N, N) cost C from patch i to patch j; the paper takes the attention itself.
+        epsilon: regularisation, from 1e-9, in the units of the cost. Where exp(-C / epsilon) would
+            leave the range of float32, float64 and then logarithms take over.
+        iterations: budget of updates; fewer are done where they would change nothing any more.
+        norm: what the path is divided by: "none"; "image", the largest value of the item;
+            "class", the largest of each class; "sum", the sum of each class. The first two keep
+            the order of the classes.
+        complement: whether the cost is 1 - `cost` instead, so that high attention is a short way,
+            as transport has it. The path then is measured from its far end, u - sum_i pi_ij C_ij,
+            which is what arrives at j from patches of high attention: larger stays likelier.
+
+    Returns:
+        Paths (B, C, N) in the dtype of `distribution`; computed in that dtype, float32 at least.
+        Differentiable in both arguments.
+
+    Raises:
+        InputError: shapes that do not match, values that are not finite, rows that are no
+            distributions, an option out of range, paths too small for the dtype, or too little
+            memory.
+
+    >>> attention = torch.tensor([[[0.6, 0.4, 0.0], [0.4, 0.6, 0.0], [0.0, 0.0, 1.0]]])
+    >>> optimal_path(torch.tensor([[[1.0, 0.0, 0.0]]]), attention)    # the second patch is alike
+    tensor([[[0.2000, 0.1333, 0.0000]]])
+    """
+    check_tensors(distribution=(distribution, "B C N"), cost=(cost, "B N N"))
+    options = {"epsilon": epsilon, "iterations": iterations, "norm": norm, "complement": complement}
+    check_options(_CHECKS, options)
+    f = as_distribution(distribution)
+    # In float64, which a small epsilon calls for: the kernel, the cost made finer or turned.
+    patches = f.shape[-1]
+    check_memory("cost", patches, 16 * patches**2, cost.device)
+
+    def path(f: Tensor, cost: Tensor) -> Tensor:
+        present = f.detach().sum(-1) > 0
+        cost = 1 - cost if complement else cost
+        if not bool(present.any()):
+            return torch.zeros_like(f)
+        result = sinkhorn(cost, f[present], epsilon=epsilon, iterations=iterations)
+        # The columns of the plan sum to u: what the path costs there is u times a mean of C.
+        alpha, _ = result.value
+        mean = result.kernel.mean_cost(f[present].to(alpha.dtype), alpha)
+        mean = ((1 - mean if complement else mean) / patches).to(f.dtype)
+        return torch.zeros_like(f).masked_scatter(present[:, None], mean)
+
+    # A kernel at a time: memory does not grow with the batch, and a batch equals a loop.
+    cost = cost.to(compute_dtype(distribution))
+    paths = torch.stack([path(*item) for item in zip(f, cost, strict=True)])
+    return _held(_normalised(paths, norm), distribution)
+
+
+def _normalised(paths: Float[Tensor, "B C N"], norm: str) -> Float[Tensor, "B C N"]:
+    if norm == "none":
+        return paths
+    if norm == "image":
+        size = paths.abs().amax((1, 2), keepdim=True)
+    elif norm == "class":
+        size = paths.abs().amax(2, keepdim=True)
+    else:
+        size = paths.sum(2, keepdim=True)
+    return paths / torch.where(size != 0, size, 1.0)
+
+
+def _held(paths: Float[Tensor, "B C N"], like: Tensor) -> Float[Tensor, "B C N"]:
+    """Cast to the input's dtype; refuse what would vanish in it, since paths are near 1/N^2."""
+    largest = float(paths.detach().abs().max())
+    if 0 < largest < torch.finfo(like.dtype).tiny:
+        raise InputError.of(
+            "distribution",
+            got=f"{like.dtype}, in which paths up to {largest:.4g} vanish",
+            expected="a dtype that holds the paths",
+            fix='Pass float32, or norm="image".',
+        )
+    return returned(paths, like)
+
+
+class OptimalPath(Refiner, function=optimal_path, needs=("attention",), checks=_CHECKS):
+    """`optimal_path` at the attention as cost, as a module; it takes that function's options.
+
+    >>> step = OptimalPath(epsilon=0.05)
+    >>> attention = torch.rand(1, 16, 16).softmax(-1)
+    >>> step(torch.rand(1, 5, 16).softmax(-1), attention=attention).shape
+    torch.Size([1, 5, 16])
+    """
+
+    def forward(
+        self,
+        logits: Float[Tensor, "B C *grid"],
+        *,
+        feats: Tensor | None = None,
+        image: Tensor | None = None,
+        attention: Tensor | None = None,
+    ) -> Float[Tensor, "B C *grid"]:
+        """Map distributions (B, C, N) or on their grid (B, C, h, w); the rest is ignored."""
+        cost = needed("attention", attention)
+        return on_patches(lambda f: optimal_path(f, cost, **self.config), logits)
