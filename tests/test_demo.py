@@ -32,23 +32,26 @@ def test_the_portrait_comes_out_clean(tmp_path, monkeypatch, capsys):
     drawn = []
     monkeypatch.setattr(module.drawing, "overlay", lambda *a: drawn.append(a[1]) or a[0])
     assert run_demo(out=tmp_path) == tmp_path / "demo.png"
-    raw, lposs, lposs_plus = (labels.numpy() for labels in drawn)
+    raw, *refined = (labels.numpy() for labels in drawn)
+    lposs, lposs_plus, _, path, velocity, both = refined
     # Boxes drawn by hand, well inside the shuttle, the flag and the astronaut.
-    for labels in (lposs, lposs_plus):
-        assert (labels[40:330, 510:580] == 0).mean() > 0.99
+    for labels, astronaut in (
+        (lposs, 0.99), (lposs_plus, 0.99), (path, 0.85), (velocity, 0.95), (both, 0.9),
+    ):  # fmt: skip
+        assert (labels[40:330, 510:580] == 0).mean() > 0.98
         assert (labels[60:500, 0:30] == 1).mean() > 0.95
-        assert (labels[60:640, 200:330] == 2).mean() > 0.99
+        assert (labels[60:640, 200:330] == 2).mean() > astronaut
     assert (raw[60:640, 200:330] == 2).mean() < 0.95
     table = capsys.readouterr().out
     shares = [float(share) for share in re.findall(r"([\d.]+)%", table)]
-    expected = [100 * (raw != lposs).mean(), 100 * (lposs != lposs_plus).mean()]
+    expected = [100 * (raw != labels).mean() for labels in refined]
     assert shares == pytest.approx(expected, abs=0.051)
     assert all(name in table for name in DEMO_CLASSES)
     assert table.splitlines()[-1] == f"picture: {tmp_path / 'demo.png'}"
 
 
 @pytest.mark.usefixtures("small")
-def test_lposs_plus_is_the_librarys_own(tmp_path, monkeypatch):
+def test_every_method_is_the_librarys_own(tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr(module.drawing, "overlay", lambda *a: drawn.append(a) or a[0])
     run_demo(portrait(tmp_path / "a.png"), ["flag", "suit"], tmp_path)
@@ -56,7 +59,8 @@ def test_lposs_plus_is_the_librarys_own(tmp_path, monkeypatch):
     assert picture.size == (128, 64)
     image = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None] / 255
     logits, feats = class_scores(module.EfficientNetLite0(), image, [[557], [834]])
-    for method, (_, labels, _) in zip(("lposs", "lposs+"), drawn[1:], strict=True):
+    methods = ("lposs", "lposs+", "kl", "optimal_path", "max_velocity", "fusion")
+    for method, (_, labels, _) in zip(methods, drawn[1:], strict=True):
         scores = lpprop.refine(logits, feats, image, method=method)
         assert (scores.argmax(1)[0] == labels).float().mean() > 0.999
 
@@ -96,7 +100,7 @@ def test_exif_orientation_is_obeyed(tmp_path):
     for path in (upright, turned):
         with Image.open(run_demo(path, ["flag", "suit"], tmp_path)) as page:
             heights.append(page.height)
-    assert heights[1] - heights[0] == 64
+    assert heights[1] - heights[0] == 2 * 64  # two rows
 
 
 @pytest.mark.usefixtures("small")

@@ -88,6 +88,17 @@ def test_panels_hold_pictures_and_swatches():
         assert (edge == 255).all()
 
 
+def test_panels_break_into_rows():
+    colours = [(255, 0, 0), (0, 0, 255), (0, 255, 0)]
+    pictures = [(str(c), Image.new("RGB", (400, 90), c)) for c in colours]
+    page = np.asarray(panels(pictures, ["cat"], columns=2))
+    red, blue, green = ((page == colour).all(-1).nonzero() for colour in colours)
+    assert [len(seen[0]) for seen in (red, blue, green)] == [400 * 90] * 3
+    assert red[0].max() == blue[0].max() < green[0].min()
+    assert red[1].min() == green[1].min() < blue[1].min()
+    assert page.shape[1] < 3 * 400
+
+
 def test_long_legends_break_and_long_names_are_cut():
     picture = [
         ("a title that is far too long for so small a picture" * 9, Image.new("RGB", (40, 30)))

@@ -152,15 +152,9 @@ def aggregate_attention(
 
     total = torch.zeros((), dtype=dtype, device=first.device)
     for x, share, grid in zip(maps, shares, sides, strict=True):
-        if not any(share):
-            continue
-        heads = torch.tensor(share, dtype=dtype, device=x.device)
-        # Heads first: the resampling is linear, and one map is less work than many.
-        rows = x.sum(-1, keepdim=True, dtype=dtype)
-        mixed = torch.einsum(
-            "bhij,bh,h->bij", x.to(dtype) / rows, torch.ones_like(rows[:, :, 0, 0]), heads
-        )
-        total = total + _resampled(mixed, grid, size)
+        if any(share):
+            # Heads first: the resampling is linear, and one map is less work than many.
+            total = total + _resampled(_averaged(x, share, dtype), grid, size)
     return returned(total / total.sum(-1, keepdim=True), first)
 
 
@@ -173,6 +167,17 @@ def fitted_grid(patches: int, like: tuple[int, int]) -> tuple[int, int] | None:
     scale = math.sqrt(patches / (like[0] * like[1]))
     height, width = (max(1, round(scale * side)) for side in like)
     return (height, width) if height * width == patches else None
+
+
+def _averaged(
+    attention: Float[Tensor, "B heads M M"], weights: list[float], dtype: torch.dtype
+) -> Float[Tensor, "B M M"]:
+    """Add the heads with their weights, each row first divided by its sum."""
+    total = torch.zeros((), dtype=dtype, device=attention.device)
+    for head, weight in zip(attention.unbind(1), weights, strict=True):
+        if weight:  # a head at a time, since all of them in another dtype would not fit
+            total = total + head * (weight / head.sum(-1, keepdim=True, dtype=dtype))
+    return total
 
 
 def _resampled(

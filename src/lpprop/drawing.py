@@ -183,14 +183,19 @@ def _as_labels(labels: object, classes: int) -> npt.NDArray[Any]:
 
 
 def panels(
-    pictures: Sequence[tuple[str, Image.Image]], labels: Sequence[str], note: str = ""
+    pictures: Sequence[tuple[str, Image.Image]],
+    labels: Sequence[str],
+    note: str = "",
+    *,
+    columns: int = 4,
 ) -> Image.Image:
-    """Set pictures side by side, each under its title, above a legend of the classes.
+    """Set pictures in rows, each under its title, above a legend of the classes.
 
     Args:
-        pictures: titles and pictures, all of one height.
+        pictures: titles and pictures, all of one size.
         labels: names of the classes, in the order of `palette`.
         note: a line below the legend.
+        columns: pictures a row, >= 1.
 
     Returns:
         An RGB image.
@@ -200,24 +205,28 @@ def panels(
     """
     unit = 16
     title, text, small = (ImageFont.load_default(size) for size in (38, 34, 26))
-    columns = [max(picture.width, 320) for _, picture in pictures]
-    width = sum(columns) + unit * (len(columns) + 3)
-    rows = _legend_rows(labels, text, width - 4 * unit, unit)
-    top = 5 * unit + max(picture.height for _, picture in pictures)
-    height = top + 2 * unit + 3 * unit * len(rows) + (3 * unit if note else 0) + unit
+    column = max(320, *(picture.width for _, picture in pictures))
+    row = 5 * unit + max(picture.height for _, picture in pictures)
+    across = min(columns, len(pictures))
+    width = across * (column + unit) + 3 * unit
+    legend = _legend_rows(labels, text, width - 4 * unit, unit)
+    top = row * -(-len(pictures) // across)
+    height = top + 2 * unit + 3 * unit * len(legend) + (3 * unit if note else 0) + unit
     page = Image.new("RGB", (width, height), _PAPER)
     draw = ImageDraw.Draw(page)
 
-    left = 2 * unit
-    for (name, picture), column in zip(pictures, columns, strict=True):
-        draw.text((left, 2.5 * unit), _fitted(name, title, column), _INK, title, anchor="lm")
-        page.paste(picture, (left, 5 * unit))
-        left += column + unit
+    for number, (name, picture) in enumerate(pictures):
+        left = 2 * unit + number % across * (column + unit)
+        upper = number // across * row
+        draw.text(
+            (left, upper + 2.5 * unit), _fitted(name, title, column), _INK, title, anchor="lm"
+        )
+        page.paste(picture, (left, upper + 5 * unit))
 
     colours = palette(max(len(labels), 1))
     middle = top + 3.5 * unit
-    for row in rows:
-        for x, number, name in row:
+    for line in legend:
+        for x, number, name in line:
             swatch = (x, middle - unit, x + 2 * unit, middle + unit)
             draw.rounded_rectangle(swatch, unit / 3, tuple(colours[number].tolist()))
             draw.text((x + 2.75 * unit, middle), name, _INK, text, anchor="lm")

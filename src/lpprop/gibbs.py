@@ -18,6 +18,8 @@ __all__ = ["GibbsKernel"]
 # Exponents down to minus this are far enough above the smallest number of the dtype that what
 # vanishes in a sum is less than its rounding.
 _REACH = {torch.float32: 60.0, torch.float64: 600.0}
+# Rows of the kernel that are combined with the cost at once; they stay in the cache of a CPU.
+_BLOCK_BYTES = 4 * 2**20
 # Sums that are taken again are worked off this many bytes at a time.
 _EXACT_BYTES = 64 * 2**20
 
@@ -40,17 +42,18 @@ class GibbsKernel:
         spread = (high - low) / epsilon
         self.dtype = torch.float64 if spread > _REACH[torch.float32] else cost.dtype
         self.cost, self.epsilon = cost, epsilon
-        exponent = cost.to(self.dtype) * (-1 / epsilon)
         # The shifts are constants, which the potentials take up again.
-        with torch.no_grad():
-            if spread <= _REACH[self.dtype]:
-                self.row = torch.full_like(exponent[:, 0], -low / epsilon)
-                self.column = torch.zeros_like(self.row)
-            else:  # every row and every column then has an entry near 1
+        if spread <= _REACH[self.dtype]:
+            self.row = torch.full_like(cost[0], -low / epsilon, dtype=self.dtype)
+            self.column = torch.zeros_like(self.row)
+            exponent = torch.add(-self.row[0], cost.to(self.dtype), alpha=-1 / epsilon)
+        else:  # every row and every column then has an entry near 1
+            exponent = cost.to(self.dtype) * (-1 / epsilon)
+            with torch.no_grad():
                 self.row = exponent.amax(1)
                 self.column = (exponent - self.row[:, None]).amax(0)
-        exponent = exponent.sub_(self.row[:, None]).sub_(self.column)
-        spread = -float(exponent.detach().min())
+            exponent = exponent.sub_(self.row[:, None]).sub_(self.column)
+            spread = -float(exponent.detach().min())
         self.safe = spread <= _REACH[self.dtype]
         self.kernel = exponent.exp_()
 
@@ -80,7 +83,7 @@ class GibbsKernel:
         scaled, _ = self._scaled(weights, potential + self.row)
         total = scaled @ self.kernel
         # Rows of the kernel at a time, so that no second N x N matrix stands in memory.
-        rows = max(1, _EXACT_BYTES // self.kernel[0].nbytes)
+        rows = max(1, _BLOCK_BYTES // self.kernel[0].nbytes)
         parts = zip(
             scaled.split(rows, 1), self.kernel.split(rows), self.cost.split(rows), strict=True
         )

@@ -268,7 +268,8 @@ def ipf(matrix: Float[Tensor, "N N"], *, iterations: int = 15, tol: float = 0.0)
         column_error = (column * sums - 1).detach().abs().max()
         if bool(column_error <= limit):
             break
-    value = row[:, None] * matrix * column
+    value = row[:, None] * matrix
+    value = value * column if value.requires_grad else value.mul_(column)
     row_error = (value.detach().sum(1) - 1).abs().max()
     residual = torch.maximum(row_error, column_error)
     if not bool(torch.isfinite(residual)):
