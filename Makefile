@@ -20,6 +20,7 @@ lint: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.label_propagation
+	$(BIN)/python -m benchmarks.discrepancy
 	$(BIN)/python -m benchmarks.report docs/benchmarks.md
 
 # Optional, with a compiler: seven minutes on two cores. Its tests then run with `make test`.

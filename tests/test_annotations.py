@@ -27,7 +27,7 @@ with install_import_hook(["lpprop", "wrong"], "checker.check"):
 import numpy as np
 import torch
 
-from lpprop.solvers import cg
+from lpprop.solvers import cg, ipf, sinkhorn
 
 logits, feats = torch.rand(2, 3, 4, 5), torch.rand(2, 8, 4, 5)
 image = torch.rand(2, 3, 64, 80)
@@ -71,14 +71,64 @@ assert lpprop.refine(*([part] * 2 for part in parts), windows=[windows] * 2,
 result = cg(lambda x: 2 * x, torch.rand(2, 3, 7))
 assert result.value.shape == (2, 3, 7) and result.converged.shape == (2, 3)
 
+f = lpprop.class_distribution(logits, early_rejection=True)
+assert f.shape == (2, 3, 20)
+for options in ({"threshold": "absolute"}, {"confidence": "minmax"}, {"nms": 0, "logit_scale": 2}):
+    assert lpprop.class_distribution(logits, **options).shape == f.shape
+attention = lpprop.attention_from_features(feats, temperature=1)
+assert attention.shape == (2, 20, 20)
+assert lpprop.sharpen_attention(attention).shape == attention.shape
+heads = torch.rand(2, 4, 80, 80)
+maps = [attention, heads]
+assert lpprop.aggregate_attention([heads], [[1, 0, 0.5, 0]], grids=[(8, 10)]).shape == (2, 80, 80)
+assert lpprop.aggregate_attention(maps, [0, 1], (2, 3), grids=[(4, 5), (8, 10)]).shape == (2, 6, 6)
+assert lpprop.aggregate_attention(maps, size=(4, 5)).shape == (2, 20, 20)
+
+assert lpprop.kl_discrepancy(f).shape == f.shape
+for norm in ("none", "image", "class", "sum"):
+    assert lpprop.optimal_path(f, attention, norm=norm, complement=True).shape == f.shape
+for epsilon in (1e-4, 1e-3, 10):  # in logarithms, float64, float32
+    for scale in (1, 100):
+        assert lpprop.optimal_path(f, scale * attention, epsilon=epsilon).shape == f.shape
+assert lpprop.optimal_path(0 * f, attention).shape == f.shape
+for criterion in ("arrival", "step"):
+    assert lpprop.max_velocity(f, attention, criterion=criterion).shape == f.shape
+assert lpprop.max_velocity(0 * f, attention).shape == f.shape
+upsample = lpprop.joint_bilateral_upsample
+assert upsample(logits, image).shape == full.shape
+assert upsample(logits, image, radius=0, size=(7, 9)).shape == (2, 3, 7, 9)
+assert upsample(full, image[..., :9, :7]).shape == (2, 3, 9, 7)
+
+for step in (lpprop.KLDiscrepancy(), lpprop.OptimalPath(), lpprop.MaxVelocity()):
+    assert step(f, attention=attention).shape == f.shape
+    assert step(f.unflatten(2, (4, 5)), attention=attention).shape == logits.shape
+assert lpprop.ClassDistribution()(logits).shape == f.shape
+assert lpprop.JointBilateralUpsample()(logits, image=image).shape == full.shape
+assert lpprop.JointBilateralUpsample()(
+    parts[0], image=torch.rand(1, 3, 80, 112), windows=windows).shape == (1, 3, 80, 112)
+fused = lpprop.Fusion(lpprop.OptimalPath(), lpprop.MaxVelocity())
+assert fused(f.unflatten(2, (4, 5)), attention=attention).shape == logits.shape
+for method in ("optimal_path", "max_velocity", "kl", "fusion"):
+    for given in ({"feats": feats}, {"attention": attention}, {"attention": heads}):
+        assert lpprop.refine(logits, image=image, method=method, **given).shape == full.shape
+
+result = sinkhorn(attention[0], f[0].clamp(min=0.01))
+assert result.value[0].shape == result.value[1].shape == f[0].shape
+assert result.residual.shape == result.converged.shape == (3,)
+assert ipf(attention[0]).value.shape == attention[0].shape
+
 logits.requires_grad_()
 lpprop.propagate_patches(logits, feats, backend="csr", k=5).sum().backward()
+lpprop.refine(logits, feats, image, method="fusion").sum().backward()
 
 # The check bites: wrong ranks at the door, and a wrong shape on the way out.
 for call in (
     lambda: lpprop.propagate_patches(logits[0], feats),
     lambda: lpprop.propagate_pixels(full, image[:1]),
     lambda: lpprop.bilinear_upsample(logits.long(), (8, 8)),
+    lambda: lpprop.optimal_path(f[0], attention),
+    lambda: lpprop.max_velocity(f[..., :19], attention),
+    lambda: ipf(attention[0, :19]),
     lambda: lpprop.affinity.nearest_neighbours(feats, 3, torch.float32),
     lambda: wrong.forgets_an_axis(logits),
     lambda: wrong.swaps_axes(logits),

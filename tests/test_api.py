@@ -13,19 +13,54 @@ import lpprop
 NAMES = [
     "BilinearUpsample",
     "Chain",
+    "ClassDistribution",
+    "Fusion",
     "InputError",
+    "JointBilateralUpsample",
+    "KLDiscrepancy",
+    "MaxVelocity",
+    "OptimalPath",
     "PatchPropagation",
     "PixelPropagation",
     "SlidingWindows",
     "__version__",
+    "aggregate_attention",
+    "attention_from_features",
     "bilinear_upsample",
+    "class_distribution",
+    "joint_bilateral_upsample",
+    "kl_discrepancy",
     "lab_features",
+    "max_velocity",
     "merge_classes",
+    "optimal_path",
     "presets",
     "propagate_patches",
     "propagate_pixels",
     "refine",
+    "sharpen_attention",
 ]
+MODULES = [
+    "BilinearUpsample",
+    "ClassDistribution",
+    "Fusion",
+    "JointBilateralUpsample",
+    "KLDiscrepancy",
+    "MaxVelocity",
+    "OptimalPath",
+    "PatchPropagation",
+    "PixelPropagation",
+]
+METHODS = {
+    "lposs": "lposs",
+    "lposs+": "lposs_plus",
+    "optimal_path": "optimal_path",
+    "max_velocity": "max_velocity",
+    "kl": "kl",
+    "fusion": "fusion",
+}
+# Of attention that is built from features.
+TEMPERATURE = 0.1
 
 REQUIRED = inspect.Parameter.empty
 KEYWORD = inspect.Parameter.KEYWORD_ONLY
@@ -73,14 +108,51 @@ SIGNATURES = {
             "distance_power": 1.0,
         },
     ),
+    "class_distribution": (
+        {"logits": REQUIRED},
+        {
+            "nms": 0.9,
+            "threshold": "relative",
+            "confidence": "softmax",
+            "logit_scale": 1.0,
+            "early_rejection": False,
+        },
+    ),
+    "kl_discrepancy": ({"distribution": REQUIRED}, {}),
+    "optimal_path": (
+        {"distribution": REQUIRED, "cost": REQUIRED},
+        {"epsilon": 0.1, "iterations": 50, "norm": "none", "complement": False},
+    ),
+    "max_velocity": (
+        {"distribution": REQUIRED, "attention": REQUIRED},
+        {"tau": 0.3, "ipf_iterations": 15, "criterion": "arrival", "max_steps": 1000},
+    ),
+    "joint_bilateral_upsample": (
+        {"x": REQUIRED, "image": REQUIRED},
+        {"sigma_space": 1.0, "sigma_range": 0.1**0.5, "radius": 3, "size": None},
+    ),
+    "attention_from_features": ({"feats": REQUIRED, "temperature": TEMPERATURE}, {}),
+    "sharpen_attention": ({"attention": REQUIRED, "temperature": 0.65}, {}),
+    "aggregate_attention": ({"maps": REQUIRED, "weights": None, "size": None}, {"grids": None}),
+    "Chain": ({}, {"temperature": TEMPERATURE}),
+    "Fusion": ({}, {}),
     "bilinear_upsample": ({"x": REQUIRED, "size": REQUIRED}, {}),
     "lab_features": ({"image": REQUIRED}, {}),
     "merge_classes": ({"scores": REQUIRED, "groups": REQUIRED}, {}),
     "SlidingWindows": ({"image_size": REQUIRED, "window": 224, "stride": 112}, {}),
     "presets.lposs": ({}, {"backbone": "vit-b/16"}),
     "presets.lposs_plus": ({}, {"backbone": "vit-b/16", "tau": 0.01, "r": 13}),
+    "presets.optimal_path": ({}, {"temperature": TEMPERATURE}),
+    "presets.max_velocity": ({}, {"temperature": TEMPERATURE}),
+    "presets.kl": ({}, {}),
+    "presets.fusion": ({}, {"temperature": TEMPERATURE}),
     "presets.by_name": ({"method": REQUIRED}, {}),
     "solvers.cg": ({"matvec": REQUIRED, "b": REQUIRED}, {"tol": 1e-6, "max_iter": 10}),
+    "solvers.sinkhorn": (
+        {"cost": REQUIRED, "distribution": REQUIRED},
+        {"epsilon": 0.1, "iterations": 50, "tol": 0.0},
+    ),
+    "solvers.ipf": ({"matrix": REQUIRED}, {"iterations": 15, "tol": 0.0}),
 }
 
 
@@ -105,7 +177,7 @@ def test_the_signatures(path):
     assert {p.name: p.default for p in found if p.kind is KEYWORD} == keywords
 
 
-@pytest.mark.parametrize("name", ["PatchPropagation", "PixelPropagation", "BilinearUpsample"])
+@pytest.mark.parametrize("name", MODULES)
 def test_a_module_is_called_like_every_method(name):
     module = public(name)
     parameters = inspect.signature(module.forward).parameters
@@ -116,6 +188,21 @@ def test_a_module_is_called_like_every_method(name):
 
 def test_errors_are_value_errors():
     assert issubclass(lpprop.InputError, ValueError)
+
+
+def test_the_methods():
+    found = {name: preset.__name__ for name, preset in lpprop.presets.METHODS.items()}
+    assert found == METHODS
+    assert set(METHODS.values()) < set(lpprop.presets.__all__)
+
+
+@pytest.mark.parametrize("solver", ["cg", "sinkhorn", "ipf"])
+def test_what_solvers_return(solver):
+    """A value, and how it was reached, by these names in all of them."""
+    result = inspect.signature(public(f"solvers.{solver}"), eval_str=True).return_annotation
+    fields = result._fields
+    assert fields[0] == "value"
+    assert {"residual", "iterations", "converged"} <= set(fields)
 
 
 def test_the_backbones():
@@ -130,10 +217,11 @@ def test_the_backbones():
     "path",
     [
         *(name for name in NAMES if name not in ("__version__", "presets")),
-        "presets.lposs",
-        "presets.lposs_plus",
+        *(f"presets.{name}" for name in METHODS.values()),
         "presets.by_name",
         "solvers.cg",
+        "solvers.sinkhorn",
+        "solvers.ipf",
     ],
 )
 def test_everything_public_is_documented_with_an_example(path):
@@ -142,7 +230,10 @@ def test_everything_public_is_documented_with_an_example(path):
     assert ">>>" in documentation
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if n.islower() and n[0] != "_"])
+@pytest.mark.parametrize(
+    "name",
+    [*(n for n in NAMES if n.islower() and n[0] != "_"), "solvers.sinkhorn", "solvers.ipf"],
+)
 def test_every_parameter_is_documented(name):
     found = public(name)
     if inspect.ismodule(found):
@@ -157,7 +248,8 @@ def test_every_parameter_is_documented(name):
 
 # --------------------------------------------------------------------------- import
 
-# Heavy or optional: none of them is needed to import, nor to run the patch step.
+# Heavy or optional: none of them is needed to import, nor to run any method but
+# the pixel step's.
 LATER = [
     "PIL",
     "cv2",
@@ -207,8 +299,8 @@ def test_import_is_light():
     assert len(foreign) < 60, foreign
 
 
-def test_import_and_patch_step_without_the_optional_packages():
-    shape = run(
+def test_import_and_methods_without_the_optional_packages():
+    shapes = run(
         "import importlib.abc, json, sys\n"
         "class Absent(importlib.abc.MetaPathFinder):\n"
         "    def find_spec(self, name, path=None, target=None):\n"
@@ -218,7 +310,8 @@ def test_import_and_patch_step_without_the_optional_packages():
         "import torch, lpprop\n"
         "logits, feats = torch.rand(1, 3, 4, 5), torch.rand(1, 8, 4, 5)\n"
         "image = torch.rand(1, 3, 64, 80)\n"
-        "scores = lpprop.refine(logits, feats, image, method='lposs')\n"
-        "print(json.dumps(list(scores.shape)))"
+        f"methods = {[name for name in METHODS if name != 'lposs+']!r}\n"
+        "scores = [lpprop.refine(logits, feats, image, method=name) for name in methods]\n"
+        "print(json.dumps([list(x.shape) for x in scores]))"
     )
-    assert shape == [1, 3, 64, 80]
+    assert shapes == [[1, 3, 64, 80]] * (len(METHODS) - 1)

@@ -2,12 +2,14 @@
 
 import copy
 import json
+import math
 import sys
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import reference
 
@@ -15,7 +17,14 @@ pytest.importorskip("faiss", reason="the benchmarks compare with faiss-cpu (extr
 jsonschema = pytest.importorskip("jsonschema", reason="results are checked by jsonschema")
 sys.path.insert(0, str(Path(__file__).parents[1]))  # benchmarks/ is no part of the package
 
-from benchmarks import contract, label_propagation, report, scipy_reference  # noqa: E402
+from benchmarks import (  # noqa: E402
+    contract,
+    discrepancy,
+    label_propagation,
+    report,
+    scipy_reference,
+    torch_loops,
+)
 from benchmarks.contract import Competitor, Work  # noqa: E402
 from benchmarks.inputs import scene  # noqa: E402
 
@@ -33,6 +42,39 @@ def test_a_quick_run_gives_a_valid_result(result):
     for work in result["works"]:
         assert work["agreement"]["differences"]
         assert all(c["peak_memory_bytes"] is None for c in work["competitors"])
+
+
+def test_a_quick_run_of_discrepancy_gives_a_valid_result(tmp_path):
+    file = tmp_path / "result.json"
+    discrepancy.main(["--quick", "--repeats", "1", "--out", str(file)])
+    result = json.loads(file.read_text())
+    contract.validate(result)
+    assert {work["name"]: len(work["agreement"]["differences"]) for work in result["works"]} == {
+        "optimal path, cost attention, epsilon 0.1": 2,
+        "optimal path, cost 1 - cosine, epsilon 0.05": 2,
+        "maximum velocity": 1,
+        "upsampling": 2,
+    }
+
+
+@pytest.mark.parametrize(("C", "target"), [(21, 2), (150, 5)])
+@pytest.mark.parametrize("cost", discrepancy.COSTS)
+def test_the_loop_over_the_classes_carries_the_aim_of_the_optimal_path(cost, C, target):
+    work = discrepancy.optimal_path("cpu", cost, side=4, C=C)
+    assert [c.target for c in work.competitors] == [None, target, None]
+
+
+@pytest.mark.parametrize("C", [21, 150])
+def test_the_papers_setting_takes_a_few_updates(C):
+    """The plain loop holds the rows to 8 roundings after one to four, for every class."""
+    easy = discrepancy.optimal_path("cpu", "attention", side=32, C=C)
+    assert easy.sizes["iterations"] <= 5
+
+
+def test_the_hard_cost_takes_the_whole_budget():
+    """At 1,024 patches, as it is timed; else the benchmark would compare counts of iterations."""
+    hard = discrepancy.optimal_path("cpu", "1 - cosine", side=32, C=21)
+    assert hard.sizes == {"N": 1024, "C": 21, "iterations": 50}
 
 
 def test_the_table_names_every_competitor(result):
@@ -177,3 +219,100 @@ def test_scipy_pixel_step_is_the_equations(matrix, r):
     )
     expected = reference.propagate_pixels(logits, image, r=r, tau=0.05)[0]
     np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+# ------------------------------------------------------------------- the loops, in float64
+
+
+def close(got, expected):
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-12 * np.abs(expected).max())
+
+
+@pytest.fixture(scope="module")
+def transport():
+    """Distributions with zeros, a cost that is not symmetric, attention to the next patches."""
+    g = np.random.default_rng(0)
+    f = g.random((3, 12)) * (g.random((3, 12)) < 0.4)
+    apart = abs(np.arange(12) - np.arange(12)[:, None])
+    attention = g.random((12, 12)) * np.exp(-2.0 * apart)
+    return f / f.sum(1, keepdims=True), g.random((12, 12)), attention / attention.sum(1)[:, None]
+
+
+@pytest.mark.parametrize("iterations", [1, 2, 50])
+def test_torch_optimal_path_is_the_equations(transport, iterations):
+    f, cost, _ = transport
+    got = torch_loops.optimal_path(
+        torch.tensor(f), torch.tensor(cost), epsilon=0.05, iterations=iterations
+    )
+    # With the plan itself, scaled to its two marginals in turn.
+    for f_c, path in zip(f, got.numpy(), strict=True):
+        plan = np.exp(-cost / 0.05)
+        for _ in range(iterations):
+            rows = plan.sum(1)
+            plan *= np.divide(f_c, rows, out=np.zeros(12), where=f_c > 0)[:, None]
+            plan *= 1 / 12 / plan.sum(0)
+        close(path, (plan * cost).sum(0))
+
+
+def test_the_torch_loop_that_stops_has_reached_the_marginals(transport):
+    f, cost, _ = transport
+    f, cost = torch.tensor(f), torch.tensor(cost)
+    exact = torch_loops.optimal_path(f, cost, iterations=1000)
+    # It would not come back from so many iterations if it did not stop.
+    got = torch_loops.optimal_path(f, cost, iterations=10**9, roundings=8)
+    close(got.numpy(), exact.numpy())
+    # A wider stop is an earlier one, so it is this rule that ended it.
+    early = torch_loops.optimal_path(f, cost, iterations=10**9, roundings=10**13)
+    assert (early - exact).abs().max() > 1e-6 * exact.max()
+
+
+@pytest.mark.parametrize("max_steps", [100, 2])  # all arrive; some do not
+def test_torch_max_velocity_is_the_definition(transport, max_steps):
+    f, _, T = transport
+    got = torch_loops.max_velocity(torch.tensor(f), torch.tensor(T), max_steps=max_steps).numpy()
+    for _ in range(15):
+        T = T / T.sum(0)
+        T = T / T.sum(1)[:, None]
+    steps = []
+    for f_c, velocities in zip(f, got, strict=True):
+        walk = [f_c / f_c.max()]
+        for _ in range(max_steps):
+            following = walk[-1] @ T
+            walk.append(following / following.max())
+        for i, velocity in enumerate(velocities):
+            step = next((n for n, p in enumerate(walk) if p[i] > 0.3), None)
+            t = max_steps if step is None else step
+            if step:
+                before, after = walk[step - 1][i], walk[step][i]
+                t = step - (after - 0.3) / (after - before)
+            assert math.isclose(velocity, 1 / (1 + t), rel_tol=1e-10)
+            steps.append(step)
+    assert 0 in steps
+    assert (None in steps) == (max_steps == 2)
+
+
+@pytest.mark.parametrize(
+    "upsample", [torch_loops.upsample_unfolded, torch_loops.upsample_by_offsets]
+)
+@pytest.mark.parametrize("radius", [1, 3])
+def test_torch_upsampling_is_the_equation(upsample, radius):
+    g = np.random.default_rng(0)
+    (h, w), (H, W) = (3, 5), (8, 11)
+    x, image = g.random((1, 2, h, w)), g.random((1, 3, H, W))
+    got = upsample(
+        torch.tensor(x), torch.tensor(image), sigma_space=0.8, sigma_range=0.5, radius=radius
+    )
+    points = np.stack([reference.bilinear(plane, (h, w)) for plane in image[0]])
+    expected = np.zeros((1, 2, H, W))
+    for py, px in np.ndindex(H, W):
+        y, x_ = (py + 0.5) * h / H - 0.5, (px + 0.5) * w / W - 0.5
+        total = 0.0
+        for qy, qx in np.ndindex(h, w):
+            if max(abs(qy - round(y)), abs(qx - round(x_))) <= radius:
+                space = (y - qy) ** 2 + (x_ - qx) ** 2
+                colour = ((image[0, :, py, px] - points[:, qy, qx]) ** 2).sum()
+                weight = math.exp(-space / 0.8**2 - colour / 0.5**2)
+                expected[0, :, py, px] += weight * x[0, :, qy, qx]
+                total += weight
+        expected[0, :, py, px] /= total
+    close(got.numpy(), expected)

@@ -68,6 +68,11 @@ def test_a_module_is_its_function_with_the_same_options(name):
 
 
 PAIRS = [
+    (lpprop.ClassDistribution, lpprop.class_distribution, set()),
+    (lpprop.KLDiscrepancy, lpprop.kl_discrepancy, set()),
+    (lpprop.OptimalPath, lpprop.optimal_path, set()),
+    (lpprop.MaxVelocity, lpprop.max_velocity, set()),
+    (lpprop.JointBilateralUpsample, lpprop.joint_bilateral_upsample, set()),
     (lpprop.PatchPropagation, lpprop.propagate_patches, {"windows"}),
     (lpprop.PixelPropagation, lpprop.propagate_pixels, {"pixel_feats"}),
     (lpprop.BilinearUpsample, lpprop.bilinear_upsample, set()),
@@ -89,6 +94,20 @@ def test_a_module_has_the_options_and_defaults_of_its_function(module, function,
 @pytest.mark.parametrize(
     ("module", "text"),
     [
+        (lpprop.KLDiscrepancy(), "KLDiscrepancy()"),
+        (
+            lpprop.ClassDistribution(nms=0.5),
+            "ClassDistribution(nms=0.5, threshold='relative', confidence='softmax', "
+            "logit_scale=1.0, early_rejection=False)",
+        ),
+        (
+            lpprop.OptimalPath(norm="image"),
+            "OptimalPath(epsilon=0.1, iterations=50, norm='image', complement=False)",
+        ),
+        (
+            lpprop.JointBilateralUpsample(size=(7, 9), sigma_range=0.5),
+            "JointBilateralUpsample(sigma_space=1.0, sigma_range=0.5, radius=3, size=(7, 9))",
+        ),
         (lpprop.BilinearUpsample(), "BilinearUpsample()"),
         (
             lpprop.PixelPropagation(r=5),
@@ -177,6 +196,19 @@ def test_logits_are_resized_on_entry_to_the_grid_of_the_feats():
         (lpprop.Chain(lpprop.BilinearUpsample()), (), {"windows"}, True),
         (lpprop.Chain(lpprop.PatchPropagation()), ("feats",), {"windows"}, False),
         (lpprop.Chain(lpprop.PixelPropagation()), ("image",), {"pixel_feats"}, False),
+        (lpprop.Chain(lpprop.ClassDistribution(), lpprop.KLDiscrepancy()), (), set(), False),
+        (lpprop.Chain(lpprop.OptimalPath()), ("attention",), set(), False),
+        (lpprop.Chain(lpprop.JointBilateralUpsample()), ("image",), {"windows"}, True),
+        (
+            lpprop.Chain(lpprop.Fusion(lpprop.MaxVelocity(), lpprop.PatchPropagation())),
+            ("attention", "feats"),
+            set(),
+            False,
+        ),
+        (lpprop.presets.optimal_path(), ("attention", "image"), {"windows"}, True),
+        (lpprop.presets.max_velocity(), ("attention", "image"), {"windows"}, True),
+        (lpprop.presets.kl(), ("image",), {"windows"}, True),
+        (lpprop.presets.fusion(), ("attention", "image"), {"windows"}, True),
         (lpprop.presets.lposs(), ("feats",), {"windows"}, True),
         (lpprop.presets.lposs_plus(), ("feats", "image"), {"windows", "pixel_feats"}, True),
         (
@@ -215,6 +247,250 @@ def test_pixel_feats_replace_the_colours_of_the_image():
     full = lpprop.bilinear_upsample(logits, PIXELS)
     expected = lpprop.propagate_pixels(full, None, pixel_feats=depth)
     assert torch.equal(chain(logits, image=image, pixel_feats=depth), expected)
+
+
+# --------------------------------------------------------------------------- attention
+
+
+def attended(grid=GRID, heads=None, batch=2):
+    """Attention between the patches of a grid."""
+    patches = grid[0] * grid[1]
+    shape = (batch, patches, patches) if heads is None else (batch, heads, patches, patches)
+    return torch.rand(shape, generator=torch.Generator().manual_seed(1)).mul(4).softmax(-1)
+
+
+def velocity_by_hand(logits, attention, **options):
+    f = lpprop.class_distribution(logits)
+    return lpprop.max_velocity(f, attention, **options).reshape(logits.shape)
+
+
+def velocities(**options):
+    return lpprop.Chain(lpprop.ClassDistribution(), lpprop.MaxVelocity(), **options)
+
+
+def test_attention_that_is_given_is_used_as_it_is():
+    logits, feats, _ = inputs()
+    attention = attended()
+    expected = velocity_by_hand(logits, attention)
+    assert torch.equal(velocities()(logits, attention=attention), expected)
+    # Feats beside it are not looked at, on whatever grid they are.
+    assert torch.equal(velocities()(logits, attention=attention, feats=feats[..., 1:]), expected)
+
+
+@pytest.mark.parametrize("grid", [GRID, (7, 3)])
+def test_attention_is_built_from_the_feats_on_their_grid(grid):
+    logits, feats, _ = inputs(grid=grid)
+    attention = lpprop.attention_from_features(feats, 0.3)
+    expected = velocity_by_hand(lpprop.bilinear_upsample(logits, GRID), attention)
+    assert torch.equal(velocities(temperature=0.3)(logits, feats=feats), expected)
+    default = lpprop.attention_from_features(feats, lpprop.Chain(double).temperature)
+    expected = velocity_by_hand(lpprop.bilinear_upsample(logits, GRID), default)
+    assert torch.equal(velocities()(logits, feats=feats), expected)
+
+
+@pytest.mark.parametrize("grid", [(8, 10), (12, 15)])
+@pytest.mark.parametrize("heads", [None, 3])
+def test_logits_are_resized_to_the_grid_of_finer_attention(grid, heads):
+    logits, _, _ = inputs()
+    attention = attended(grid, heads)
+    one = attention if heads is None else lpprop.aggregate_attention([attention], grids=[grid])
+    expected = velocity_by_hand(lpprop.bilinear_upsample(logits, grid), one)
+    assert torch.equal(velocities()(logits, attention=attention), expected)
+
+
+def test_logits_are_resized_to_the_grid_of_coarser_attention():
+    logits, _, _ = inputs(grid=(8, 10))
+    attention = attended()
+    expected = velocity_by_hand(lpprop.bilinear_upsample(logits, GRID), attention)
+    assert torch.equal(velocities()(logits, attention=attention), expected)
+
+
+def test_heads_are_averaged_once_for_all_steps(monkeypatch):
+    logits, _, image = inputs()
+    heads = attended(heads=3)
+    mean = heads.double().mean(1)
+    chain = lpprop.presets.fusion()
+    expected = chain(logits, image=image, attention=mean.float())
+    calls = []
+    aggregate = lpprop.aggregate_attention
+
+    def counting(maps, *args, **kwargs):
+        calls.append(maps)
+        return aggregate(maps, *args, **kwargs)
+
+    monkeypatch.setattr("lpprop.chain.aggregate_attention", counting)
+    got = chain(logits, image=image, attention=heads)
+    # The heads are summed in another order.
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+    assert len(calls) == 1
+
+
+def test_scores_of_patches_in_a_row_are_put_back_on_their_grid():
+    def flat(logits, *, feats, image, attention):
+        return 2 * logits.flatten(2)
+
+    def looks(logits, *, feats, image, attention):
+        seen.append(logits.shape)
+        return logits
+
+    seen = []
+    logits, _, _ = inputs()
+    assert torch.equal(lpprop.Chain(flat)(logits), 2 * logits)
+    assert torch.equal(lpprop.Chain(looks, flat, looks)(logits), 2 * logits)
+    assert seen == [logits.shape] * 2
+
+
+def test_scores_of_another_number_of_patches_are_refused():
+    def fewer(logits, *, feats, image, attention):
+        return logits.flatten(2)[..., 1:]
+
+    logits, _, _ = inputs()
+    with pytest.raises(lpprop.InputError, match=r"^fewer returned unusable scores: got shape"):
+        lpprop.Chain(fewer)(logits)
+
+
+def test_a_method_for_discrepancies_is_the_composition_of_its_steps():
+    logits, feats, image = inputs()
+    chain = lpprop.presets.max_velocity(temperature=0.5, nms=0.4, tau=0.2, radius=2)
+    attention = lpprop.attention_from_features(feats, 0.5)
+    f = lpprop.class_distribution(logits, nms=0.4, early_rejection=chain.steps[0].early_rejection)
+    scores = lpprop.max_velocity(f, attention, tau=0.2).reshape(logits.shape)
+    expected = lpprop.joint_bilateral_upsample(scores, image, radius=2)
+    assert torch.equal(chain(logits, feats=feats, image=image), expected)
+
+
+def test_nesting_steps_that_attend_changes_nothing():
+    logits, feats, image = inputs()
+    steps = lpprop.ClassDistribution(), lpprop.MaxVelocity(), lpprop.JointBilateralUpsample()
+    flat = lpprop.Chain(*steps, temperature=0.5)
+    inner = lpprop.Chain(*steps[:2], temperature=0.5)
+    deep = lpprop.Chain(steps[0], lpprop.Chain(lpprop.Chain(steps[1], temperature=0.5)))
+    for given in (
+        {"feats": feats},
+        {"attention": attended()},
+        {"attention": attended((8, 10))},
+        {"attention": attended(heads=2)},
+    ):
+        expected = flat(logits, image=image, **given)
+        for nested in (lpprop.Chain(inner, steps[2]), lpprop.Chain(deep, steps[2])):
+            assert nested.needs == flat.needs
+            assert torch.equal(nested(logits, image=image, **given), expected)
+
+
+def test_an_inner_chain_keeps_its_temperature_beside_any_other_step():
+    """What a step computes does not depend on whether its neighbour attends too."""
+    logits, feats, _ = inputs()
+    inner = lpprop.Chain(lpprop.MaxVelocity(), temperature=0.3)
+    alone = lpprop.Chain(lpprop.ClassDistribution(), inner)(logits, feats=feats)
+
+    def keep(logits, *, feats, image, attention):
+        kept.append(logits)
+        return lpprop.class_distribution(logits)
+
+    kept = []
+    lpprop.Chain(lpprop.ClassDistribution(), inner, keep, lpprop.OptimalPath())(logits, feats=feats)
+    assert torch.equal(kept[0], alone)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_feats_and_attention_of_different_grids_are_refused_before_any_step(nested):
+    logits, feats, _ = inputs()
+    count = Count()
+    steps = lpprop.PatchPropagation(), lpprop.ClassDistribution(), lpprop.MaxVelocity()
+    rest = (lpprop.Chain(steps[0]), lpprop.Chain(*steps[1:])) if nested else steps
+    chain = lpprop.Chain(count, *rest)
+    assert chain(logits, feats=feats, attention=attended()).shape == logits.shape
+    calls = count.calls
+    for grid in ((8, 10), (3, 5)):
+        with pytest.raises(
+            lpprop.InputError,
+            match=f"^attention: got {grid[0] * grid[1]} patches, expected those of the feats' grid",
+        ):
+            chain(logits, feats=feats, attention=attended(grid))
+    assert count.calls == calls
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"feats": torch.rand(1, 2, 20, 20)},
+        {"attention": torch.rand(1, 400, 400)},
+        {"attention": torch.rand(1, 4, 400, 400)},
+    ],
+    ids=["feats", "attention", "heads"],
+)
+@pytest.mark.parametrize(
+    "step", [lpprop.OptimalPath(), lpprop.MaxVelocity()], ids=["path", "speed"]
+)
+def test_attention_that_does_not_fit_is_refused_before_any_step(monkeypatch, given, step):
+    monkeypatch.setattr("lpprop.memory.available_bytes", lambda device: 2**20)
+    count = Count()
+    chain = lpprop.Chain(count, lpprop.ClassDistribution(), step)
+    with pytest.raises(lpprop.InputError, match="got 400 patches, whose 400 x 400 matrices need"):
+        chain(torch.rand(1, 3, 20, 20), **given)
+    assert count.calls == 0
+
+
+def test_what_fits_is_done(monkeypatch):
+    monkeypatch.setattr("lpprop.memory.available_bytes", lambda device: 2**20)
+    logits, feats, image = inputs()
+    assert lpprop.presets.fusion()(logits, feats=feats, image=image).shape == (2, 3, *PIXELS)
+
+
+# --------------------------------------------------------------------------- fusion
+
+
+def test_a_fusion_adds_maps_of_equal_size():
+    logits, feats, _ = inputs()
+    f = lpprop.class_distribution(logits)
+    A = lpprop.attention_from_features(feats, 0.3)
+    maps = [
+        lpprop.optimal_path(f, A),
+        lpprop.max_velocity(f, A, tau=0.2),
+        lpprop.kl_discrepancy(f),
+    ]
+    expected = sum(x / x.abs().amax((1, 2), keepdim=True) for x in maps).reshape(logits.shape)
+    fusion = lpprop.Fusion(
+        lpprop.OptimalPath(), lpprop.MaxVelocity(tau=0.2), lpprop.Chain(lpprop.KLDiscrepancy())
+    )
+    chain = lpprop.Chain(lpprop.ClassDistribution(), fusion, temperature=0.3)
+    torch.testing.assert_close(chain(logits, feats=feats), expected, rtol=1e-6, atol=1e-6)
+
+
+def test_a_fusion_of_nothing_is_nothing():
+    def nothing(logits, *, feats, image, attention):
+        return torch.zeros_like(logits)
+
+    logits, _, _ = inputs()
+    assert torch.equal(lpprop.Fusion(nothing, nothing)(logits), torch.zeros_like(logits))
+    alone = lpprop.Fusion(nothing, double)(logits)
+    assert torch.equal(alone, logits / logits.amax((1, 2, 3), keepdim=True))
+
+
+def test_a_fusion_alone_builds_its_own_attention():
+    logits, feats, _ = inputs()
+    fusion = lpprop.Fusion(lpprop.OptimalPath(), lpprop.MaxVelocity())
+    f = lpprop.class_distribution(logits).reshape(logits.shape)
+    expected = lpprop.Chain(fusion)(f, feats=feats)
+    assert torch.equal(fusion(f, feats=feats), expected)
+    assert fusion.needs == ("attention",)
+
+
+def test_patch_steps_inside_a_fusion_are_fitted_to_the_image():
+    logits, feats, image = inputs()
+    step = lpprop.PatchPropagation(k=5)
+    fusion = lpprop.Fusion(step, double)
+    with pytest.warns(UserWarning, match="as if patches had 8"):
+        got = lpprop.refine(logits, feats, image[..., :32, :40], method=fusion)
+    fitted = lpprop.Fusion(lpprop.PatchPropagation(k=5, patch_size=8.0), double)
+    expected = lpprop.bilinear_upsample(fitted(logits, feats=feats), (32, 40))
+    assert torch.equal(got, expected)
+
+
+def test_a_fusion_shows_its_steps():
+    text = repr(lpprop.presets.fusion(temperature=0.25))
+    assert "temperature=0.25" in text
+    assert text.index("OptimalPath") < text.index("MaxVelocity") < text.index("JointBilateral")
 
 
 # --------------------------------------------------------------------------- windows
@@ -270,6 +546,14 @@ def test_steps_after_the_merge_need_not_take_windows():
     )
 
 
+def test_joint_bilateral_upsampling_merges_windows():
+    windows, logits, _, image = windowed()
+    crops = lpprop.joint_bilateral_upsample(logits, windows.split(image))
+    expected = lpprop.propagate_pixels(windows.merge(crops), image)
+    chain = lpprop.Chain(lpprop.JointBilateralUpsample(), lpprop.PixelPropagation())
+    assert torch.equal(chain(logits, image=image, windows=windows), expected)
+
+
 # --------------------------------------------------------------------------- as a torch module
 
 
@@ -306,6 +590,8 @@ def test_a_copy_computes_the_same(again):
         lpprop.PixelPropagation(tau=0.1),
         lpprop.BilinearUpsample(),
         lpprop.presets.lposs_plus(backbone="dinov2"),
+        lpprop.presets.fusion(temperature=0.5, tau=0.2),
+        lpprop.OptimalPath(complement=True),
     ],
     ids=lambda module: type(module).__name__,
 )

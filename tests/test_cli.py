@@ -89,6 +89,24 @@ def test_refine_equals_the_library(tmp_path):
         assert (overlay.mode, overlay.size) == ("RGB", SIZE[::-1])
 
 
+@pytest.mark.parametrize("method", lpprop.presets.METHODS)
+def test_every_method(tmp_path, method):
+    logits, feats, image = make_item(tmp_path, "a")
+    assert main([*arguments(tmp_path, "a"), "--method", method]) == 0
+    expected = lpprop.refine(logits, feats, image, method=method)[0].numpy()
+    np.testing.assert_allclose(np.load(results(tmp_path, "a")[2]), expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("value", ["True", "False"])
+def test_an_option_that_is_true_or_false(tmp_path, value):
+    logits, feats, image = make_item(tmp_path, "a")
+    argv = [*arguments(tmp_path, "a"), "--method", "optimal_path"]
+    assert main([*argv, "--option", f"complement={value}"]) == 0
+    options = {"method": "optimal_path", "complement": value == "True"}
+    expected = lpprop.refine(logits, feats, image, **options)[0].numpy()
+    np.testing.assert_allclose(np.load(results(tmp_path, "a")[2]), expected, rtol=1e-4, atol=1e-6)
+
+
 def test_hostile_logits_in_a_process(tmp_path):
     class Bomb:
         def __reduce__(self):

@@ -33,10 +33,47 @@ STEPS = {
     "patches": (patch_inputs, lpprop.propagate_patches, {"k": 5}),
     "pixels": (pixel_inputs, lpprop.propagate_pixels, {"r": 5}),
 }
+
+
+def distribution_inputs(seed, B, C, h, w):
+    """Distributions with zeros and attention between their patches."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = 3 * torch.randn(B, C, h, w, generator=generator, dtype=torch.float64)
+    scores = 2 * torch.randn(B, h * w, h * w, generator=generator, dtype=torch.float64)
+    return lpprop.class_distribution(logits, nms=0.2), (scores.softmax(-1),)
+
+
+def bilateral_inputs(seed, B, C, h, w):
+    """Three times as many pixels as grid points: no pixel is as near to two of them."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(B, C, h, w, generator=generator, dtype=torch.float64)
+    image = torch.rand(B, 3, 3 * h, 3 * w, generator=generator, dtype=torch.float64)
+    return logits, (image,)
+
+
+# Functions of other families, for the properties that they share with the steps above.
+MAPS = {
+    "path": (distribution_inputs, lpprop.optimal_path, {}),
+    "path-logarithms": (
+        distribution_inputs,
+        lpprop.optimal_path,
+        {"epsilon": 1e-3, "iterations": 5},
+    ),
+    "path-complement": (
+        distribution_inputs,
+        lpprop.optimal_path,
+        {"complement": True, "norm": "class"},
+    ),
+    "velocity": (distribution_inputs, lpprop.max_velocity, {"max_steps": 20}),
+    "velocity-step": (distribution_inputs, lpprop.max_velocity, {"criterion": "step", "tau": 0.01}),
+    "divergence": (distribution_inputs, lambda f, attention: lpprop.kl_discrepancy(f), {}),
+    "bilateral": (bilateral_inputs, lpprop.joint_bilateral_upsample, {"radius": 2}),
+}
 seeds = st.integers(0, 2**31)
 sides = st.integers(1, 5)
 classes = st.integers(1, 4)
 any_step = pytest.mark.parametrize("step", STEPS)
+any_map = pytest.mark.parametrize("name", MAPS)
 
 
 def close(got, expected, tolerance=1e-9):
@@ -266,6 +303,188 @@ def test_r_counts_in_whole_reaches(seed, h, w, r):
     logits, inputs = pixel_inputs(seed, 1, 2, h, w)
     even = lpprop.propagate_pixels(logits, **inputs, r=2 * r + 2)
     close(even, lpprop.propagate_pixels(logits, **inputs, r=2 * r + 3), 1e-12)
+
+
+# --------------------------------------------------------------------------- discrepancies
+
+
+@any_map
+@given(seed=seeds, C=classes, h=sides, w=sides, data=st.data())
+def test_class_permutation_of_maps(name, seed, C, h, w, data):
+    make, function, options = MAPS[name]
+    f, inputs = make(seed, 2, C, h, w)
+    order = data.draw(st.permutations(range(C)))
+    close(
+        function(f[:, order], *inputs, **options), function(f, *inputs, **options)[:, order], 1e-12
+    )
+
+
+@any_map
+@given(seed=seeds, C=classes, h=sides, w=sides)
+def test_a_class_alone_in_maps(name, seed, C, h, w):
+    """One product serves all classes, and mixes none; nor does one stop for another."""
+    make, function, options = MAPS[name]
+    f, inputs = make(seed, 1, C, h, w)
+    together = function(f, *inputs, **options)
+    # The solver stops when all classes have converged, to some roundings.
+    close(function(f[:, :1], *inputs, **options), together[:, :1], 1e-11)
+
+
+@any_map
+@given(seed=seeds, B=st.integers(1, 3), C=classes, h=sides, w=sides)
+def test_batch_is_a_loop_of_maps(name, seed, B, C, h, w):
+    make, function, options = MAPS[name]
+    f, inputs = make(seed, B, C, h, w)
+    loop = [function(f[i : i + 1], *(x[i : i + 1] for x in inputs), **options) for i in range(B)]
+    close(function(f, *inputs, **options), torch.cat(loop), 1e-12)
+
+
+@pytest.mark.parametrize("name", [name for name in MAPS if name != "bilateral"])
+@given(seed=seeds, C=classes, h=sides, w=sides, data=st.data())
+def test_patch_permutation(name, seed, C, h, w, data):
+    """Patches have no place but in the attention: renumbered in all, they come back so."""
+    make, function, options = MAPS[name]
+    f, (attention,) = make(seed, 1, C, h, w)
+    order = torch.tensor(data.draw(st.permutations(range(h * w))))
+    shuffled = attention[:, order][:, :, order]
+    close(
+        function(f[..., order], shuffled, **options),
+        function(f, attention, **options)[..., order],
+        1e-11,
+    )
+
+
+@pytest.mark.parametrize("name", [name for name in MAPS if name != "bilateral"])
+@given(seed=seeds, C=st.integers(2, 4), h=sides, w=sides)
+def test_a_rejected_class_scores_nothing_and_changes_nothing(name, seed, C, h, w):
+    make, function, options = MAPS[name]
+    f, inputs = make(seed, 1, C, h, w)
+    rejected = f.index_fill(1, torch.tensor([0]), 0.0)
+    got = function(rejected, *inputs, **options)
+    assert not got[:, 0].any()
+    close(got[:, 1:], function(f, *inputs, **options)[:, 1:], 1e-11)
+
+
+@given(seed=seeds, C=classes, h=sides, w=sides, exponent=st.integers(-20, 20))
+def test_arrival_does_not_see_the_scale_of_a_class(seed, C, h, w, exponent):
+    f, (attention,) = distribution_inputs(seed, 1, C, h, w)
+    plain = lpprop.max_velocity(f, attention, max_steps=20)
+    close(lpprop.max_velocity(f * 2.0**exponent, attention, max_steps=20), plain, 1e-12)
+
+
+@given(seed=seeds, C=classes, h=sides, w=sides, low=st.floats(0, 0.9), more=st.floats(0, 0.09))
+def test_velocity_falls_with_tau_and_stays_in_its_range(seed, C, h, w, low, more):
+    """What exceeds the higher threshold has exceeded the lower one before."""
+    f, (attention,) = distribution_inputs(seed, 1, C, h, w)
+    early = lpprop.max_velocity(f, attention, tau=low, max_steps=20)
+    late = lpprop.max_velocity(f, attention, tau=low + more, max_steps=20)
+    assert (late <= early + 1e-12).all()
+    assert ((late >= 1 / 21) & (early <= 1)).all()
+
+
+@given(seed=seeds, C=classes, h=sides, w=sides, nms=st.floats(0, 1), rejection=st.booleans())
+def test_distributions_sum_to_one_or_to_nothing(seed, C, h, w, nms, rejection):
+    logits, _ = patch_inputs(seed, 2, C, h, w)
+    f = lpprop.class_distribution(logits, nms=nms, early_rejection=rejection)
+    assert (f >= 0).all()
+    wins = torch.zeros_like(f, dtype=torch.bool)
+    wins.scatter_(1, logits.flatten(2).argmax(1, keepdim=True), True)
+    expected = wins.any(2).double() if rejection else torch.ones(2, C, dtype=torch.float64)
+    assert (f.sum(2) - expected).abs().max() <= 1e-12
+
+
+@given(seed=seeds, C=classes, h=sides, w=sides, data=st.data(), nms=st.floats(0, 1))
+def test_distributions_do_not_see_places_nor_the_order_of_classes(seed, C, h, w, data, nms):
+    logits, _ = patch_inputs(seed, 1, C, h, w)
+    order = data.draw(st.permutations(range(C)))
+    patches = torch.tensor(data.draw(st.permutations(range(h * w))))
+    f = lpprop.class_distribution(logits, nms=nms)
+    # Where nms is 1 the best alone is kept, and a sum in another order may move the best.
+    moved = logits[:, order].flatten(2)[..., patches].reshape(logits.shape)
+    close(lpprop.class_distribution(moved, nms=nms), f[:, order][..., patches], 1e-12)
+
+
+@given(seed=seeds, C=classes, h=sides, w=sides, level=st.floats(-1e3, 1e3), nms=st.floats(0, 1))
+def test_distributions_do_not_see_a_level_of_all_logits(seed, C, h, w, level, nms):
+    # The level rounds the logits to some 1e-13, which moves the threshold by as much.
+    logits, _ = patch_inputs(seed, 1, C, h, w)
+    logits = logits.mul(2**10).round() / 2**10
+    level = round(level)
+    plain = lpprop.class_distribution(logits, nms=nms)
+    close(lpprop.class_distribution(logits + level, nms=nms), plain, 1e-12)
+
+
+@given(seed=seeds, h=sides, w=sides, a=st.floats(-5, 5), b=st.floats(-5, 5))
+def test_joint_bilateral_upsampling_is_linear(seed, h, w, a, b):
+    logits, (image,) = bilateral_inputs(seed, 1, 2, h, w)
+    both = lpprop.joint_bilateral_upsample(logits, image)
+    mixed = a * logits[:, :1] + b * logits[:, 1:]
+    got = lpprop.joint_bilateral_upsample(mixed, image)
+    scale = (abs(a) + abs(b)) * both.abs().max()
+    assert (got - a * both[:, :1] - b * both[:, 1:]).abs().max() <= 1e-12 * scale
+
+
+@given(seed=seeds, h=sides, w=sides, H=st.integers(1, 9), W=st.integers(1, 9), radius=sides)
+def test_joint_bilateral_upsampling_averages(seed, h, w, H, W, radius):
+    """Weights sum to 1: a constant stays, and nothing leaves the range of the scores."""
+    logits, (image,) = bilateral_inputs(seed, 1, 2, h, w)
+    logits[:, 0] = 0.7
+    got = lpprop.joint_bilateral_upsample(logits, image, size=(H, W), radius=radius)
+    assert (got[:, 0] - 0.7).abs().max() <= 1e-12
+    assert (got[:, 1] <= logits[:, 1].max() + 1e-12).all()
+    assert (got[:, 1] >= logits[:, 1].min() - 1e-12).all()
+
+
+@given(seed=seeds, h=sides, w=sides, radius=sides)
+def test_joint_bilateral_upsampling_in_a_mirror_and_transposed(seed, h, w, radius):
+    logits, (image,) = bilateral_inputs(seed, 1, 2, h, w)
+    plain = lpprop.joint_bilateral_upsample(logits, image, radius=radius)
+    for dims in ((2,), (3,), (2, 3)):
+        got = lpprop.joint_bilateral_upsample(logits.flip(dims), image.flip(dims), radius=radius)
+        close(got, plain.flip(dims), 1e-12)
+    close(lpprop.joint_bilateral_upsample(logits.mT, image.mT, radius=radius), plain.mT, 1e-12)
+
+
+# --------------------------------------------------------------------------- attention
+
+
+@given(seed=seeds, h=sides, w=sides, temperature=st.floats(0.05, 10))
+def test_attention_of_features_sees_directions_alone(seed, h, w, temperature):
+    """A factor per patch and an orthogonal map of the channels change nothing."""
+    _, inputs = patch_inputs(seed, 1, 1, h, w)
+    generator = torch.Generator().manual_seed(seed + 1)
+    factor = 2.0 ** torch.randint(-60, 60, (1, 1, h, w), generator=generator).double()
+    Q = torch.linalg.qr(torch.randn(6, 6, generator=generator, dtype=torch.float64)).Q
+    turned = torch.einsum("dc,bchw->bdhw", Q, inputs["feats"] * factor)
+    plain = lpprop.attention_from_features(inputs["feats"], temperature)
+    assert (plain.sum(-1) - 1).abs().max() <= 1e-12
+    # Cosines are exact to 1e-15, and divided by the temperature.
+    close(lpprop.attention_from_features(turned, temperature), plain, 1e-12)
+
+
+@given(seed=seeds, h=sides, w=sides, first=st.floats(0.3, 3), second=st.floats(0.3, 3))
+def test_temperatures_multiply(seed, h, w, first, second):
+    _, (attention,) = distribution_inputs(seed, 2, 1, h, w)
+    once = lpprop.sharpen_attention(attention, first * second)
+    twice = lpprop.sharpen_attention(lpprop.sharpen_attention(attention, first), second)
+    close(twice, once, 1e-11)
+    close(lpprop.sharpen_attention(attention, 1.0), attention, 1e-12)
+
+
+@given(seed=seeds, h=sides, w=sides, data=st.data())
+def test_heads_and_blocks_have_no_order(seed, h, w, data):
+    generator = torch.Generator().manual_seed(seed)
+    heads = torch.rand(2, 4, h * w, h * w, generator=generator, dtype=torch.float64) + 0.01
+    order = data.draw(st.permutations(range(4)))
+    weights = [0.1, 0.2, 0.3, 0.4]
+    grid = (h, w)
+    expected = lpprop.aggregate_attention([heads], [weights], grids=[grid])
+    permuted = [weights[i] for i in order]
+    got = lpprop.aggregate_attention([heads[:, order]], [permuted], grids=[grid])
+    close(got, expected, 1e-12)
+    blocks = [heads[:, i] for i in order]
+    close(lpprop.aggregate_attention(blocks, permuted, grids=[grid] * 4), expected, 1e-12)
+    assert (expected.sum(-1) - 1).abs().max() <= 1e-12
 
 
 # --------------------------------------------------------------------------- range of the floats

@@ -4,11 +4,16 @@ Measured as the process's high-water mark after the call, less what it held befo
 tells a process its own mark (`ru_maxrss` starts at that of the parent).
 """
 
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+import torch
+
+import lpprop
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/status").exists(), reason="the high-water mark is read from /proc"
@@ -81,3 +86,125 @@ def test_many_classes_are_solved_in_groups():
         call="lpprop.propagate_pixels(logits, image, r=3, max_iter=1)",
     )
     assert used < 512 + 131
+
+
+# --------------------------------------------------------------------------- discrepancy
+
+# 48 x 48 patches: one N x N float32 matrix is 21 MB, a (C, N) one of 150 classes 1.4 MB; a
+# (C, N, N) plan would be 3.2 GB.
+SQUARE, CLASSES = 21.2, 1.4
+LARGE = "f, A = torch.rand(1, 150, 2304).softmax(-1), torch.rand(1, 2304, 2304).softmax(-1)"
+UNEVEN = "f, A = torch.rand(1, 150, 2304).softmax(-1), torch.rand(1, 2304, 2304)"
+# Of 32 x 32 patches: 4.2 MB each in float32, 67 MB all.
+HEADS, HEAD = "A = torch.rand(1, 16, 1024, 1024)", 4.2
+BATCH = "f, A = torch.rand(8, 2, 1024).softmax(-1), torch.rand(8, 1024, 1024).half()"
+
+
+class Case(NamedTuple):
+    inputs: str
+    small: str
+    call: str
+    limit: float
+    # What is taken beside matrices of N x N, which alone are forecast.
+    beside: float
+
+
+DISCREPANCIES = {
+    # The kernel, its product with the cost, and (C, N) some times over.
+    "path": Case(
+        LARGE,
+        "lpprop.optimal_path(f[..., :9].softmax(-1), A[:, :9, :9])",
+        "lpprop.optimal_path(f, A)",
+        2 * SQUARE + 20 * CLASSES,
+        20 * CLASSES,
+    ),
+    # The same beside the turned cost.
+    "complement": Case(
+        LARGE,
+        "lpprop.optimal_path(f[..., :9].softmax(-1), A[:, :9, :9])",
+        "lpprop.optimal_path(f, A, complement=True, iterations=5)",
+        3 * SQUARE + 20 * CLASSES,
+        20 * CLASSES,
+    ),
+    # In float64, and of the sums that are taken in logarithms up to 64 MB at a time.
+    "path in logarithms": Case(
+        UNEVEN,
+        "lpprop.optimal_path(f[..., :9].softmax(-1), A[:, :9, :9], epsilon=1e-3)",
+        "lpprop.optimal_path(f, A, epsilon=1e-3, iterations=2)",
+        4 * SQUARE + 64 + 40 * CLASSES,
+        64 + 40 * CLASSES,
+    ),
+    # T, and the product that makes it.
+    "velocity": Case(
+        LARGE,
+        "lpprop.max_velocity(f[..., :9], A[:, :9, :9])",
+        "lpprop.max_velocity(f, A)",
+        2 * SQUARE + 20 * CLASSES,
+        20 * CLASSES,
+    ),
+    # The batch in float32, and the same as above for an item.
+    "velocity of a batch in half": Case(
+        BATCH,
+        "lpprop.max_velocity(f[..., :9], A[:, :9, :9])",
+        "lpprop.max_velocity(f, A)",
+        8 * HEAD + 3 * HEAD,
+        10,
+    ),
+    # The attention, and the cosines that it is made of.
+    "attention of features": Case(
+        "x = torch.rand(1, 64, 48, 48)",
+        "lpprop.attention_from_features(x[..., :3, :3])",
+        "lpprop.attention_from_features(x)",
+        2 * SQUARE + 20,
+        20,
+    ),
+    # A head at a time divided by its sums, their sum, and what is checked of it. All heads in
+    # float32 are 67 MB.
+    "heads": Case(
+        HEADS,
+        "lpprop.aggregate_attention([A[..., :9, :9]])",
+        "lpprop.aggregate_attention([A])",
+        5 * HEAD + 15,
+        15,
+    ),
+    # The same, since nothing of a block stays.
+    "blocks in half": Case(
+        f"{HEADS}.half()",
+        "lpprop.aggregate_attention([A[..., :9, :9]])",
+        "lpprop.aggregate_attention([A] * 4)",
+        5 * HEAD + 15,
+        15,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DISCREPANCIES)
+def test_discrepancies_take_a_few_square_matrices_and_forecast_them(name, monkeypatch):
+    case = DISCREPANCIES[name]
+    used = peak(inputs=case.inputs, small=case.small, call=case.call)
+    assert used < case.limit
+
+    monkeypatch.setattr("lpprop.memory.available_bytes", lambda device: 0)
+    names = {"torch": torch, "lpprop": lpprop}
+    exec(case.inputs, names)
+    with pytest.raises(lpprop.InputError, match="matrices need") as refused:
+        eval(case.call, names)
+    forecast = float(re.search(r"need ([\d.e-]+) GiB", str(refused.value))[1]) * 1024
+    assert used < forecast + case.beside
+
+
+def test_joint_bilateral_upsampling_gathers_no_neighbourhoods():
+    # The scores are 22.5 MB, the weights of a block of pixels 4 MB. The blocks, their
+    # concatenation, two gathers and the stack of the batch are scores again. A copy a neighbour,
+    # 49 of them, would be 1.1 GB.
+    used = peak(
+        inputs="x, image = torch.rand(1, 21, 28, 37), torch.rand(1, 3, 448, 597)",
+        small="lpprop.joint_bilateral_upsample(x[..., :3, :3], image[..., :16, :16])",
+        call="lpprop.joint_bilateral_upsample(x, image)",
+    )
+    assert used < 7 * 22.5
+
+
+def test_the_memory_that_is_free():
+    available = lpprop.memory.available_bytes(torch.device("cpu"))
+    assert 2**20 < available < 2**50

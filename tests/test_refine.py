@@ -322,7 +322,7 @@ def test_one_method_however_it_is_given(method):
     assert torch.equal(lpprop.refine(logits, feats, image, method=method), expected)
 
 
-@pytest.mark.parametrize("name", ["lposs_plus", "lposs"])
+@pytest.mark.parametrize("name", [preset.__name__ for preset in lpprop.presets.METHODS.values()])
 def test_a_preset_is_also_known_by_its_function_name(case, name):
     logits, feats, picture, _ = case
     expected = getattr(lpprop.presets, name)()(logits, feats=feats, image=tensor_of(picture))
@@ -366,6 +366,73 @@ def test_attention_reaches_the_method(shape, convert):
     lpprop.refine(scores_of(batch), attention=convert(attention), size=PIXELS, method=method)
     expected = attention if len(shape) > 2 else attention[None]
     assert torch.equal(method.seen["attention"], expected)
+
+
+DISCREPANCIES = ["optimal_path", "max_velocity", "kl", "fusion"]
+
+
+@pytest.mark.parametrize("name", DISCREPANCIES)
+def test_discrepancies_from_feats_or_from_attention(name):
+    logits, feats, image = scores_of(2), feats_of(2), random(2, 3, *PIXELS)
+    chain = lpprop.presets.METHODS[name]()
+    expected = chain(logits, feats=feats, image=image)
+    assert torch.equal(lpprop.refine(logits, feats, image, method=name), expected)
+    assert torch.equal(lpprop.refine(logits, feats, image, method=chain), expected)
+    attention = lpprop.attention_from_features(feats, chain.temperature)
+    got = lpprop.refine(logits, attention=attention, image=image, method=name)
+    assert torch.equal(got, expected)
+
+
+@pytest.mark.parametrize("heads", [None, 4])
+@pytest.mark.parametrize("grid", [GRID, (8, 10)])
+@pytest.mark.parametrize("convert", ARRAYS.values(), ids=ARRAYS)
+def test_attention_of_every_kind(heads, grid, convert):
+    patches = grid[0] * grid[1]
+    shape = (2, patches, patches) if heads is None else (2, heads, patches, patches)
+    logits, image, attention = scores_of(2), random(2, 3, *PIXELS), random(*shape) + 0.1
+    one = attention if heads is None else lpprop.aggregate_attention([attention], grids=[grid])
+    f = lpprop.class_distribution(lpprop.bilinear_upsample(logits, grid), nms=0.5)
+    path = lpprop.optimal_path(f, one, epsilon=0.05, norm="class")
+    expected = lpprop.joint_bilateral_upsample(path.unflatten(2, grid), image)
+    options = {"nms": 0.5, "early_rejection": False, "epsilon": 0.05, "norm": "class"}
+    options |= {"complement": False}
+    result = lpprop.refine(
+        logits, attention=convert(attention), image=image, method="optimal_path", **options
+    )
+    torch.testing.assert_close(result, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_attention_of_one_item_needs_no_batch_axis():
+    logits, image, attention = scores_of(), random(1, 3, *PIXELS), random(20, 20)
+    expected = lpprop.refine(logits, attention=attention[None], image=image, method="max_velocity")
+    result = lpprop.refine(
+        logits[0].numpy(), attention=attention.numpy(), image=image[0], method="max_velocity"
+    )
+    assert torch.equal(result, expected)
+
+
+def test_discrepancies_do_not_ask_how_large_a_patch_is():
+    """Nothing in them is a distance in pixels: no warning, whatever the image's size."""
+    logits, feats, image = scores_of(), feats_of(), random(1, 3, 50, 170)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result = lpprop.refine(logits, feats, image, method="optimal_path", size=(20, 30))
+    full = lpprop.presets.optimal_path()(logits, feats=feats, image=image)
+    assert torch.equal(result, lpprop.bilinear_upsample(full, (20, 30)))
+
+
+def test_gradients_reach_attention_and_feats():
+    logits, feats, image = scores_of(), feats_of(), random(1, 3, *PIXELS)
+    attention = random(1, 4, 20, 20).requires_grad_()
+    lpprop.refine(
+        logits, attention=attention, image=image, method="fusion", nms=0
+    ).square().sum().backward()
+    assert torch.isfinite(attention.grad).all()
+    assert attention.grad.any(-1).all()
+    feats.requires_grad_()
+    lpprop.refine(logits, feats, image, method="fusion", nms=0).square().sum().backward()
+    assert torch.isfinite(feats.grad).all()
+    assert feats.grad.any(1).all()
 
 
 def test_a_method_sees_tensors_with_a_batch_axis(case):

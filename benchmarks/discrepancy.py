@@ -1,0 +1,196 @@
+"""The DSLO refiners against plain torch: `python -m benchmarks.discrepancy`.
+
+Optimal path and maximum velocity of 21 and 150 classes on 1,024 and 4,096 patches, against loops
+over the classes; upsampling of 21 classes from 28x37 to 448x597, against two torch versions of the
+same equation and against kornia's bilateral blur. All sides take the same float32 tensors.
+
+The optimal path is timed at the paper's setting, where a few updates reach rounding, and at
+a cost on which all 50 are needed. At the first, lpprop gains by stopping early as well as by taking
+the classes together: the loop that stops by the same rule tells the two apart.
+"""
+
+import argparse
+import math
+from functools import partial
+from pathlib import Path
+
+import kornia
+import torch.nn.functional as F
+from torch import Tensor
+
+import lpprop
+
+from . import torch_loops
+from .contract import RESULTS, Competitor, Work, document, measure, save
+from .inputs import Scene, scene
+from .report import table
+
+# Each cost with its epsilon: the attention spans 3 to 5 epsilons, the distance 28.
+COSTS = {"attention": 0.1, "1 - cosine": 0.05}
+LEAST_SPEEDUP = {21: 2.0, 150: 5.0}  # by the number of classes
+UPSAMPLED = {"h": 28, "w": 37, "H": 448, "W": 597, "C": 21}
+TINY = {"side": 8, "C": 3, "D": 16}
+TINY_UPSAMPLED = {"h": 6, "w": 9, "H": 48, "W": 64, "C": 3}
+
+
+def patches(side: int, C: int, D: int = 64) -> tuple[Scene, Tensor]:
+    """A scene of side x side patches, and the distributions of its classes over them."""
+    inputs = scene(H=side, W=side, window=side, stride=side, patch_size=1, D=D, C=C)
+    return inputs, lpprop.class_distribution(inputs.patch_logits.log())
+
+
+def optimal_path(device: str, cost_name: str, side: int, C: int, **sizes: int) -> Work:
+    inputs, f = patches(side, C, **sizes)
+    if cost_name == "attention":
+        cost = lpprop.attention_from_features(inputs.patch_feats)
+    else:
+        x = F.normalize(inputs.patch_feats.flatten(2), dim=1)
+        cost = 1 - x.mT @ x
+    f, cost, epsilon = f.to(device), cost.to(device), COSTS[cost_name]
+    updates = lpprop.solvers.sinkhorn(cost[0], f[0], epsilon=epsilon).iterations
+    loop = partial(torch_loops.optimal_path, f[0], cost[0], epsilon=epsilon)
+    return Work(
+        name=f"optimal path, cost {cost_name}, epsilon {epsilon}",
+        sizes={"N": side**2, "C": C, "iterations": updates},
+        # A sum of 4,096 float32 is off by about √N roundings, 4e-6. The loop that stops may lack as
+        # much on a slow cost, where rows within 8 roundings are not yet the fixed point.
+        tolerance=2e-5,
+        competitors=[
+            Competitor(
+                "lpprop",
+                "optimal_path, float32",
+                lambda: lpprop.optimal_path(f, cost, epsilon=epsilon)[0],
+            ),
+            Competitor(
+                "torch loop",
+                "a class at a time, 50 iterations of matrix-vector products",
+                loop,
+                target=LEAST_SPEEDUP.get(C) if device == "cpu" else None,
+            ),
+            Competitor(
+                "torch loop that stops",
+                "the same, each class until its rows hold to 8 roundings",
+                partial(loop, roundings=8),
+            ),
+        ],
+    )
+
+
+def max_velocity(device: str, side: int, C: int, **sizes: int) -> Work:
+    inputs, f = patches(side, C, **sizes)
+    f = f.to(device)
+    attention = lpprop.attention_from_features(inputs.patch_feats.to(device))
+    slowest = float(lpprop.max_velocity(f, attention).min())
+    return Work(
+        name="maximum velocity",
+        sizes={"N": side**2, "C": C, "steps": math.ceil(1 / slowest - 1)},
+        # After its steps p is off by up to 1.4e-5. The arrival divides that by the rise of p in the
+        # step, which makes at most 20 times as much of the velocity: both measured in float64.
+        tolerance=3e-4,
+        competitors=[
+            Competitor(
+                "lpprop",
+                "max_velocity, float32",
+                lambda: lpprop.max_velocity(f, attention)[0],
+            ),
+            Competitor(
+                "torch loop",
+                "the same chain, a class at a time until its last patch arrives",
+                partial(torch_loops.max_velocity, f[0], attention[0]),
+            ),
+        ],
+    )
+
+
+def upsampling(device: str, h: int, w: int, H: int, W: int, C: int) -> Work:
+    # Its windows and patches are not used.
+    inputs = scene(H=H, W=W, window=min(H, W), stride=min(H, W), patch_size=min(H, W), D=1, C=C)
+    image = inputs.image.to(device)
+    x = F.adaptive_avg_pool2d(inputs.pixel_logits.to(device), (h, w))
+    bilinear = partial(F.interpolate, x, (H, W), mode="bilinear")
+    upsampled = bilinear()
+    return Work(
+        name="upsampling",
+        sizes={"h": h, "w": w, "H": H, "W": W, "C": C},
+        # Exponents reach 50, so that weights are known to 50 roundings of themselves, 3e-6.
+        tolerance=1e-5,
+        competitors=[
+            Competitor(
+                "lpprop",
+                "joint_bilateral_upsample, float32",
+                lambda: lpprop.joint_bilateral_upsample(x, image),
+            ),
+            Competitor(
+                "torch, offsets",
+                "the same equation, a loop over the 49 offsets",
+                partial(torch_loops.upsample_by_offsets, x, image),
+            ),
+            Competitor(
+                "torch, unfold",
+                "the same equation, unfold and gather a class at a time",
+                partial(torch_loops.upsample_unfolded, x, image),
+            ),
+            Competitor(
+                "kornia",
+                "joint_bilateral_blur, 5x5, of scores that are of full size already",
+                partial(
+                    kornia.filters.joint_bilateral_blur,
+                    upsampled,
+                    image,
+                    kernel_size=5,
+                    sigma_color=0.05**0.5,
+                    sigma_space=(1.5, 1.5),
+                    color_distance_type="l2",
+                ),
+                target=0.2 if device == "cpu" else None,
+                comparable=False,
+            ),
+            Competitor(
+                "bilinear", "torch's interpolate, no image: a floor", bilinear, comparable=False
+            ),
+        ],
+    )
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.discrepancy")
+    parser.add_argument(
+        "--repeats", type=int, default=5, help="rounds; works on 4,096 patches take a third"
+    )
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument(
+        "--quick", action="store_true", help="tiny sizes, no memory: tests the benchmark alone"
+    )
+    parser.add_argument("--out", type=Path, help="default: benchmarks/results; with --quick none")
+    args = parser.parse_args(arguments)
+
+    many, few = args.repeats, -(-args.repeats // 3)
+    on_patches = [
+        ({"side": side, "C": C}, repeats)
+        for side, repeats in ((32, many), (64, few))
+        for C in (21, 150)
+    ]
+    attention, distance = (partial(optimal_path, args.device, cost) for cost in COSTS)
+    works = []
+    for step, tiny_sizes, full in (
+        (attention, TINY, on_patches),
+        # Not the largest: both loops would take close to a minute a call.
+        (distance, TINY, on_patches[:-1]),
+        (partial(max_velocity, args.device), TINY, on_patches),
+        (partial(upsampling, args.device), TINY_UPSAMPLED, [(UPSAMPLED, many)]),
+    ):
+        tiny = partial(step, **tiny_sizes)
+        if args.quick:
+            works.append(measure(tiny, repeats=many, device=args.device))
+            continue
+        for sizes, repeats in full:
+            build = partial(step, **sizes)
+            works.append(measure(build, repeats=repeats, device=args.device, tiny=tiny))
+    result = document("discrepancy", works, quick=args.quick, packages="lpprop torch kornia")
+    if args.out or not args.quick:
+        save(result, args.out or RESULTS / f"discrepancy_{args.device}.json")
+    print(table(result))
+
+
+if __name__ == "__main__":
+    main()
