@@ -47,7 +47,7 @@ def optimal_path(device: str, cost_name: str, side: int, C: int, **sizes: int) -
         x = F.normalize(inputs.patch_feats.flatten(2), dim=1)
         cost = 1 - x.mT @ x
     f, cost, epsilon = f.to(device), cost.to(device), COSTS[cost_name]
-    updates = lpprop.solvers.sinkhorn(cost[0], f[0], epsilon=epsilon).iterations
+    updates = int(lpprop.solvers.sinkhorn(cost[0], f[0], epsilon=epsilon).iterations.max())
     loop = partial(torch_loops.optimal_path, f[0], cost[0], epsilon=epsilon)
     return Work(
         name=f"optimal path, cost {cost_name}, epsilon {epsilon}",

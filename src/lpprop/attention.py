@@ -24,6 +24,7 @@ from lpprop.precision import compute_dtype, full_precision, returned
 __all__ = [
     "aggregate_attention",
     "attention_from_features",
+    "average_heads",
     "fitted_grid",
     "sharpen_attention",
 ]
@@ -68,7 +69,7 @@ def attention_from_features(
     largest = x.detach().abs().amax(-1, keepdim=True)
     x = F.normalize(x / torch.where(largest > 0, largest, 1.0), dim=-1)
     # Less 1, the largest cosine, as the quotient itself would overflow for a tiny temperature.
-    return ((x @ x.mT - 1) / temperature).softmax(-1)
+    return ((x @ x.mT - 1) / _held(temperature, dtype)).softmax(-1)
 
 
 @full_precision
@@ -102,7 +103,13 @@ def sharpen_attention(
     positive = A > 0
     logs = torch.where(positive, A, 1.0).log()
     logs = logs - logs.detach().masked_fill(~positive, -torch.inf).amax(-1, keepdim=True)
-    return returned((logs / temperature).masked_fill(~positive, -torch.inf).softmax(-1), attention)
+    logs = (logs / _held(temperature, A.dtype)).masked_fill(~positive, -torch.inf)
+    return returned(logs.softmax(-1), attention)
+
+
+def _held(temperature: float, dtype: torch.dtype) -> float:
+    """Keep a temperature from becoming 0 in the dtype."""
+    return max(temperature, torch.finfo(dtype).tiny)
 
 
 @full_precision
@@ -169,6 +176,16 @@ def fitted_grid(patches: int, like: tuple[int, int]) -> tuple[int, int] | None:
     return (height, width) if height * width == patches else None
 
 
+@full_precision
+def average_heads(attention: Float[Tensor, "B heads N N"]) -> Float[Tensor, "B N N"]:
+    """Average attention over its heads; every row of the result sums to 1."""
+    check_tensors(attention=(attention, "B heads N N"))
+    check_non_negative("attention", attention, _FIX)
+    check_positive_sums("attention", attention, 3)
+    heads = attention.shape[1]
+    return _averaged(attention, [1 / heads] * heads, compute_dtype(attention))
+
+
 def _averaged(
     attention: Float[Tensor, "B heads M M"], weights: list[float], dtype: torch.dtype
 ) -> Float[Tensor, "B M M"]:
@@ -194,18 +211,13 @@ def _resampled(
         )
 
     keys = last_axis(attention)
-    keys = keys / keys.sum(-1, keepdim=True)
+    keys = keys * (attention.sum(-1, keepdim=True) / keys.sum(-1, keepdim=True))
     return last_axis(keys.mT).mT
 
 
 def _checked_maps(maps: object) -> list[Tensor]:
-    if not isinstance(maps, Sequence) or isinstance(maps, str) or not maps:
-        raise InputError.of(
-            "maps",
-            got=type(maps).__name__ if maps or not isinstance(maps, Sequence) else "no map",
-            expected="a list of attention maps",
-            fix="Pass [attention] for a single one.",
-        )
+    _check_list("maps", maps, None, "Pass [attention] for a single one.")
+    assert isinstance(maps, (list, tuple))
     checked = {}
     for number, given in enumerate(maps):
         heads = isinstance(given, Tensor) and given.ndim == 4
@@ -225,14 +237,8 @@ def _shares(
     weights: Sequence[float | Sequence[float]] | None, heads: list[int]
 ) -> list[list[float]]:
     """Weights of each head of each block, which sum to 1 together."""
-    given = [1.0] * len(heads) if weights is None else list(weights)
-    if len(given) != len(heads):
-        raise InputError.of(
-            "weights",
-            got=f"{len(given)} entries",
-            expected=f"{len(heads)}, one a map",
-            fix="Give each of maps its weight, 0 to leave it out.",
-        )
+    given = [1.0] * len(heads) if weights is None else weights
+    _check_list("weights", given, len(heads), "Give each map its weight, 0 to leave it out.")
     shares = []
     for number, (weight, count) in enumerate(zip(given, heads, strict=True)):
         name = f"weights[{number}]"
@@ -263,27 +269,29 @@ def _grids(
     """Grid of each map, as given or in the shape of the result."""
     counts = [x.shape[-1] for x in maps]
     if grids is not None:
-        if len(grids) != len(maps):
-            raise InputError.of(
-                "grids",
-                got=f"{len(grids)} entries",
-                expected=f"{len(maps)}, one a map",
-                fix="Give each of maps its (h, w).",
-            )
+        _check_list("grids", grids, len(maps), "Give each map its (h, w).")
         sides = [check_size(f"grids[{number}]", grid) for number, grid in enumerate(grids)]
     else:
         like = (1, 1) if size is None else check_size("size", size)
         sides = [fitted_grid(count, like) or (0, 0) for count in counts]
     for number, (count, (height, width)) in enumerate(zip(counts, sides, strict=True)):
         if height * width != count:
+            expected, fix = "a square number", "Pass grids=, the (h, w) of each map."
+            if grids is not None:
+                expected = f"{height} x {width}, which grids[{number}] says"
+                fix = f"Correct grids[{number}]."
+            elif size is not None:
+                expected = f"the number of a grid in the shape of {size[0]} x {size[1]}"
             raise InputError.of(
-                f"maps[{number}]",
-                got=f"{count} patches",
-                expected=f"{height} x {width}, its grid"
-                if grids is not None
-                else "as many as a grid of the shape of size has"
-                if size is not None
-                else "a square number",
-                fix="Pass grids=, the (h, w) of each map.",
+                f"maps[{number}]", got=f"{count} patches", expected=expected, fix=fix
             )
     return sides
+
+
+def _check_list(name: str, value: object, length: int | None, fix: str) -> None:
+    """Refuse what is no list of so many, or, where the length is open, of one or more."""
+    wanted = "a list of one or more" if length is None else f"a list of {length}, one a map"
+    if not isinstance(value, (list, tuple)):
+        raise InputError.of(name, got=type(value).__name__, expected=wanted, fix=fix)
+    if len(value) != (length or max(len(value), 1)):
+        raise InputError.of(name, got=f"a list of {len(value)}", expected=wanted, fix=fix)

@@ -38,6 +38,7 @@ _CHECKS: dict[str, Check] = {
     "sigma_space": _positive,
     "sigma_range": _positive,
     "radius": partial(check_integer, low=0),
+    "size": lambda name, size: size is None or check_size(name, size),
 }
 
 
@@ -88,9 +89,11 @@ def joint_bilateral_upsample(
     """
     check_tensors(x=(x, "B C h w"), image=(image, "B 3 H W"))
     check_image(image)
-    options = {"sigma_space": sigma_space, "sigma_range": sigma_range, "radius": radius}
+    options = {
+        "sigma_space": sigma_space, "sigma_range": sigma_range, "radius": radius, "size": size,
+    }  # fmt: skip
     check_options(_CHECKS, options)
-    size = (image.shape[-2], image.shape[-1]) if size is None else check_size("size", size)
+    size = (image.shape[-2], image.shape[-1]) if size is None else (size[0], size[1])
 
     dtype, grid = compute_dtype(x), (x.shape[-2], x.shape[-1])
     guide = image.to(dtype)
@@ -126,8 +129,8 @@ class _Axis(NamedTuple):
 
 
 def _axis(pixels: int, points: int, radius: int, sigma: float, like: Tensor) -> _Axis:
-    # In float64, so that ties of the rounding fall alike for every dtype.
-    place = (torch.arange(pixels, dtype=torch.float64) + 0.5) * (points / pixels) - 0.5
+    # (p + 0.5) points / pixels - 0.5 as one fraction, which is exact where the rounding ties.
+    place = ((2 * torch.arange(pixels) + 1) * points - pixels).double() / (2 * pixels)
     centre = place.round().long().clamp(0, points - 1)
     cells, group, counts = centre.unique_consecutive(return_inverse=True, return_counts=True)
     first = counts.cumsum(0) - counts
@@ -162,11 +165,11 @@ def _upsampled(
     of its weights (pixels x points) and the scores there (points x classes).
     """
     (n, m), k = columns.pixels.shape, columns.points.shape[1] * rows.points.shape[1]
-    row_bytes = n * m * rows.pixels.shape[1] * k * x.element_size()
+    height = rows.pixels.shape[1]
+    step = max(1, _BLOCK_BYTES // (n * m * height * k * x.element_size()))
     parts = []
-    for part in torch.arange(len(rows.pixels), device=x.device).split(
-        max(1, _BLOCK_BYTES // row_bytes)
-    ):
+    for start in range(0, len(rows.pixels), step):
+        part = slice(start, start + step)
         scores = _cells(x, rows.points[part], columns.points)
         near = _cells(points, rows.points[part], columns.points)
         own = _cells(pixels, rows.pixels[part], columns.pixels)
@@ -179,10 +182,11 @@ def _upsampled(
             exponent = exponent - (a[..., :, None] - b[..., None, :]).square()
         # The softmax divides by the sum, and by the largest weight first: none is lost.
         mixed = exponent.softmax(-1) @ scores.movedim(0, -1)
-        mixed = mixed.unflatten(2, (-1, m))  # (down, across, m, m', C)
-        parts.append(mixed.permute(4, 0, 2, 1, 3).flatten(1, 2).flatten(2))
-    tiled = torch.cat(parts, 1)
-    return tiled[:, rows.places][:, :, columns.places]
+        tiles = mixed.unflatten(2, (-1, m)).permute(4, 0, 2, 1, 3).flatten(1, 2).flatten(2)
+        first, end = height * start, height * (start + tiles.shape[1] // height)
+        places = rows.places[(rows.places >= first) & (rows.places < end)] - first
+        parts.append(tiles[:, places[:, None], columns.places])
+    return torch.cat(parts, 1)
 
 
 def _cells(

@@ -4,22 +4,92 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
-from lpprop.attention import aggregate_attention, attention_from_features, fitted_grid
+from lpprop.attention import attention_from_features, average_heads, fitted_grid
 from lpprop.bilinear import bilinear_upsample
 from lpprop.checks import check_number, check_tensors, needed
 from lpprop.errors import InputError
+from lpprop.memory import STEP_BYTES, check_memory
 from lpprop.refiner import INPUTS, Refiner
 from lpprop.windows import SlidingWindows
 
-__all__ = ["Chain"]
+__all__ = ["Chain", "Composite"]
 
 
-class Chain(nn.Module):
+_Own = TypeVar("_Own", bound="Composite")
+
+
+class Composite(nn.Module):
+    """What is made of steps: their inputs, and the fitting of each to the image.
+
+    Attributes:
+        fewest: how many steps there must be.
+    """
+
+    fewest = 1
+
+    def __init__(self, *steps: Callable[..., Tensor]) -> None:
+        """Take the steps in order."""
+        super().__init__()
+        if len(steps) < self.fewest:
+            raise InputError.of(
+                "steps",
+                got=str(len(steps)) if steps else "none",
+                expected=f"at least {('one', 'two')[self.fewest - 1]}",
+                fix="Add a step.",
+            )
+        for step in steps:
+            _check_step(step)
+        self.steps = nn.ModuleList(
+            step if isinstance(step, nn.Module) else _FunctionStep(step) for step in steps
+        )
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The inputs that some step cannot do without."""
+        names = [name for step in self.steps for name in getattr(step, "needs", ())]
+        return tuple(dict.fromkeys(names))
+
+    @property
+    def merges_windows(self) -> bool:
+        """Whether the scores of n windows come back as those of one image."""
+        return any(getattr(step, "merges_windows", False) for step in self.steps)
+
+    @property
+    def takes(self) -> frozenset[str]:
+        """The inputs that some step takes."""
+        return frozenset(name for step in steps_of(self) for name in inputs_of(step))
+
+    def fitted(self: _Own, grid: tuple[int, int], pixels: tuple[int, int]) -> _Own:
+        """Return this for a feature grid that spans so many pixels: usually itself."""
+        steps = [
+            step.fitted(grid, pixels) if isinstance(step, (Refiner, Composite)) else step
+            for step in self.steps
+        ]
+        if all(new is old for new, old in zip(steps, self.steps, strict=True)):
+            return self
+        fitted = copy.copy(self)  # a subclass keeps its own ways
+        fitted._modules = {**self._modules, "steps": nn.ModuleList(steps)}
+        return fitted
+
+    @staticmethod
+    def run(step: nn.Module, logits: Tensor, inputs: Mapping[str, Any]) -> Tensor:
+        """Give a step what it takes, and bring what it returns to a grid."""
+        scores: Tensor = step(logits, **{name: inputs[name] for name in inputs_of(step)})
+        height, width = logits.shape[-2:]
+        if isinstance(scores, Tensor) and scores.ndim == 3 and scores.shape[2] == height * width:
+            scores = scores.unflatten(2, (height, width))
+        merged = inputs["windows"] is not None and getattr(step, "merges_windows", False)
+        if not isinstance(step, (Refiner, Composite)):
+            _check_scores(step, scores, batch=1 if merged else len(logits))
+        return scores
+
+
+class Chain(Composite):
     """Apply steps in order, each to the scores of the one before.
 
     A step is any callable `step(logits, *, feats, image, attention) -> scores`: a refiner of this
@@ -56,43 +126,8 @@ class Chain(nn.Module):
 
     def __init__(self, *steps: Callable[..., Tensor], temperature: float = 0.1) -> None:
         """Take the steps in order."""
-        super().__init__()
+        super().__init__(*steps)
         self.temperature = check_number("temperature", temperature, low=0, open_low=True)
-        if not steps:
-            raise InputError.of("steps", got="none", expected="at least one", fix="Add a step.")
-        for step in steps:
-            _check_step(step)
-        self.steps = nn.ModuleList(
-            step if isinstance(step, nn.Module) else _FunctionStep(step) for step in steps
-        )
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """The inputs that some step cannot do without."""
-        names = [name for step in self.steps for name in getattr(step, "needs", ())]
-        return tuple(dict.fromkeys(names))
-
-    @property
-    def merges_windows(self) -> bool:
-        """Whether the scores of n windows come back as those of one image."""
-        return any(getattr(step, "merges_windows", False) for step in self.steps)
-
-    @property
-    def takes(self) -> frozenset[str]:
-        """The inputs that some step takes."""
-        return frozenset(name for step in steps_of(self) for name in inputs_of(step))
-
-    def fitted(self, grid: tuple[int, int], pixels: tuple[int, int]) -> Chain:
-        """Return this chain for a feature grid that spans so many pixels: usually itself."""
-        steps = [
-            step.fitted(grid, pixels) if isinstance(step, (Refiner, Chain)) else step
-            for step in self.steps
-        ]
-        if all(new is old for new, old in zip(steps, self.steps, strict=True)):
-            return self
-        fitted = copy.copy(self)  # a subclass keeps its own ways
-        fitted._modules = {**self._modules, "steps": nn.ModuleList(steps)}
-        return fitted
 
     def forward(
         self,
@@ -111,19 +146,17 @@ class Chain(nn.Module):
         grid = self.check(logits, **inputs)
         if grid != (logits.shape[-2], logits.shape[-1]):
             logits = bilinear_upsample(logits, grid)
+        if attention is not None and attention.ndim == 4 and "attention" in self.needs:
+            inputs["attention"] = average_heads(attention)
+        built = inputs
         if self._attends and attention is None:
-            inputs["attention"] = attention_from_features(needed("feats", feats), self.temperature)
-        elif self._attends and attention is not None and attention.ndim == 4:
-            inputs["attention"] = aggregate_attention([attention], size=grid, grids=[grid])
+            maps = attention_from_features(needed("feats", feats), self.temperature)
+            built = inputs | {"attention": maps}
         for step in self.steps:
-            scores = step(logits, **{name: inputs[name] for name in inputs_of(step)})
-            scores = _on_grid(scores, logits)
-            merged = inputs["windows"] is not None and getattr(step, "merges_windows", False)
-            if not isinstance(step, (Refiner, Chain)):
-                _check_scores(step, scores, batch=1 if merged else len(logits))
-            if merged:
-                inputs["windows"] = None  # one image from here on
-            logits = scores
+            # An inner chain builds its own, at its own temperature.
+            logits = self.run(step, logits, inputs if isinstance(step, Chain) else built)
+            if getattr(step, "merges_windows", False):  # one image from here on
+                inputs["windows"] = built["windows"] = None
         return logits
 
     @property
@@ -168,18 +201,22 @@ class Chain(nn.Module):
     def _grid(
         self, logits: Tensor, feats: Tensor | None, attention: Tensor | None
     ) -> tuple[int, int]:
-        if not {"feats", "attention"} & set(self.needs):
-            return logits.shape[-2], logits.shape[-1]
         given: dict[str, tuple[object, str]] = {"logits": (logits, "B C h w")}
-        attends = "attention" in self.needs and attention is not None
-        if attends:
+        attends = "attention" in self.needs
+        if attends and attention is not None:
             heads = isinstance(attention, Tensor) and attention.ndim == 4
             given["attention"] = (attention, "B heads N N" if heads else "B N N")
-        if feats is not None and ("feats" in self.needs or not attends):
+        if "feats" in self.needs or (attends and attention is None):
             given["feats"] = (feats, "B D h' w'")
         sizes = check_tensors(**given)
         grid = (sizes.get("h'", sizes["h"]), sizes.get("w'", sizes["w"]))
-        if not attends:
+        if attends:
+            source = "feats" if attention is None else "attention"
+            patches = sizes.get("N", grid[0] * grid[1])
+            # Beside what the step adds: attention that is built or averaged, and a copy meanwhile.
+            bytes_each = STEP_BYTES + 4 * (sizes["B"] + 1) * (len(given[source][1].split()) == 4)
+            check_memory(source, patches, bytes_each * patches**2, logits.device)
+        if not attends or attention is None:
             return grid
         fitted = fitted_grid(sizes["N"], like=grid)
         if fitted is None or ("feats" in given and fitted != grid):
@@ -201,8 +238,8 @@ class Chain(nn.Module):
                     "windows",
                     got="sliding windows",
                     expected=f"None, since {_name(step)} works on one image",
-                    fix="Put BilinearUpsample() before it, give it a keyword windows=, or call it "
-                    "on windows.merge(logits).",
+                    fix="Refine whole images with this method. In a chain of your own, put "
+                    "BilinearUpsample() before a step on pixels, or give yours a keyword windows=.",
                 )
             if getattr(step, "merges_windows", False):
                 return
@@ -226,14 +263,6 @@ def _check_source(feats: object) -> None:
             expected="attention or feats",
             fix="This method needs one of them: pass attention= or feats=.",
         )
-
-
-def _on_grid(scores: object, before: Tensor) -> Any:
-    """Put (B, C, N) back on the grid that the scores before had."""
-    height, width = before.shape[-2:]
-    if isinstance(scores, Tensor) and scores.ndim == 3 and scores.shape[2] == height * width:
-        return scores.unflatten(2, (height, width))
-    return scores
 
 
 def _check_step(step: object) -> None:
@@ -288,10 +317,10 @@ class _FunctionStep(nn.Module):
         return self.function(logits, **inputs)
 
 
-def steps_of(chain: Chain) -> Iterable[nn.Module]:
-    """Walk the steps, those of inner chains included."""
-    for step in chain.steps:
-        if isinstance(step, Chain):
+def steps_of(composite: Composite) -> Iterable[nn.Module]:
+    """Walk the steps, those of inner ones included."""
+    for step in composite.steps:
+        if isinstance(step, Composite):
             yield from steps_of(step)
         else:
             yield step

@@ -27,6 +27,7 @@ __all__ = [
     "check_number",
     "check_options",
     "check_positive_sums",
+    "check_precision",
     "check_size",
     "check_tensors",
     "needed",
@@ -152,7 +153,8 @@ def _check_axes(
 def check_finite(name: str, tensor: Tensor) -> None:
     """Refuse NaN and infinity, which one product would spread over every patch."""
     # A sum reads the data once and writes nothing; only where it is not finite is more to be done.
-    if bool(torch.isfinite(tensor.detach().sum())):
+    wide = torch.promote_types(tensor.dtype, torch.float32)  # in half the sum would overflow
+    if bool(torch.isfinite(tensor.detach().sum(dtype=wide))):
         return
     finite = torch.isfinite(tensor)
     if not bool(finite.all()):
@@ -194,16 +196,27 @@ def check_non_negative(name: str, tensor: Tensor, fix: str) -> None:
 def check_positive_sums(name: str, tensor: Tensor, *axes: int) -> None:
     """Refuse rows or columns of zeros, among values that are not negative."""
     for axis in axes:
-        empty = tensor.detach().sum(axis) == 0
+        empty = tensor.detach().amax(axis) == 0
         if bool(empty.any()):
             kind = "row" if axis == tensor.ndim - 1 else "column"
             first = tuple(empty.nonzero()[0].tolist())
             raise InputError.of(
                 name,
-                got=f"{int(empty.sum())} {kind}s of zeros, the first at {first}",
+                got=f"zeros in {int(empty.sum())} of {empty.numel()} {kind}s, the first at {first}",
                 expected=f"a positive entry in every {kind}",
                 fix="Add a small number to every entry, such as 1e-6, if that is meant.",
             )
+
+
+def check_precision(name: str, tensor: Tensor) -> None:
+    """Refuse half precision, in which an iteration does not converge."""
+    if tensor.dtype.itemsize < 4:
+        raise InputError.of(
+            name,
+            got=f"dtype {tensor.dtype}",
+            expected="float32 or float64",
+            fix=f"Pass {name}.float().",
+        )
 
 
 def check_boolean(name: str, value: object) -> None:

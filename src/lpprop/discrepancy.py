@@ -103,9 +103,10 @@ def class_distribution(
         if confidence == "softmax":
             q = (logit_scale * (plain - plain.amax(1, keepdim=True))).softmax(1)
         else:
-            low, high = plain.amin(2, keepdim=True), plain.amax(2, keepdim=True)
+            half = plain / 2  # whose differences stay finite
+            low, high = half.amin(2, keepdim=True), half.amax(2, keepdim=True)
             # A class that scores alike everywhere is as confident everywhere.
-            q = torch.where(high > low, (plain - low) / (high - low), 1.0)
+            q = torch.where(high > low, (half - low) / (high - low), 1.0)
         best = q.amax(2, keepdim=True)
         kept = q >= (nms * best if threshold == "relative" else best.clamp(max=nms))
     f = z.masked_fill(~kept, -torch.inf).softmax(2)

@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from lpprop.chain import Chain
+from lpprop.chain import Composite
+from lpprop.checks import check_tensors
 from lpprop.errors import InputError
+from lpprop.refiner import INPUTS
+from lpprop.windows import SlidingWindows
 
 __all__ = ["Fusion"]
 
 
-class Fusion(nn.Module):
+class Fusion(Composite):
     """Give the same scores to several steps, and add what they return.
 
     Each map is divided by its largest value in the image first, so that none drowns the others:
     paths are near 1/N^2, velocities up to 1.
 
     Args:
-        steps: two or more steps as `Chain` takes them.
+        steps: two or more steps as `Chain` takes them; all return scores of one size.
 
     Raises:
-        InputError: fewer than two steps, or one that cannot be called.
+        InputError: fewer than two steps, one that cannot be called, or scores of several sizes.
 
     >>> import lpprop
     >>> maps = Fusion(lpprop.OptimalPath(), lpprop.MaxVelocity())
@@ -33,22 +36,7 @@ class Fusion(nn.Module):
     torch.Size([1, 5, 4, 4])
     """
 
-    def __init__(self, *steps: Callable[..., Tensor]) -> None:
-        """Take the steps."""
-        super().__init__()
-        if len(steps) < 2:
-            raise InputError.of(
-                "steps", got=str(len(steps)), expected="two or more", fix="Add the maps to fuse."
-            )
-        self.steps = nn.ModuleList(
-            step if isinstance(step, Chain) else Chain(step) for step in steps
-        )
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """The inputs that some step cannot do without."""
-        names = [name for step in self.steps for name in getattr(step, "needs", ())]
-        return tuple(dict.fromkeys(names))
+    fewest = 2
 
     def forward(
         self,
@@ -57,9 +45,22 @@ class Fusion(nn.Module):
         feats: Tensor | None = None,
         image: Tensor | None = None,
         attention: Tensor | None = None,
-    ) -> Float[Tensor, "B C h w"]:
-        """Add the maps; each step is given all inputs."""
-        maps = [step(logits, feats=feats, image=image, attention=attention) for step in self.steps]
+        windows: SlidingWindows | None = None,
+        pixel_feats: Tensor | None = None,
+    ) -> Float[Tensor, "_ C H W"]:
+        """Add the maps; each step is given what it takes."""
+        check_tensors(logits=(logits, "B C h w"))
+        values = (feats, image, attention, windows, pixel_feats)
+        inputs: dict[str, Any] = dict(zip(INPUTS, values, strict=True))
+        maps = [self.run(step, logits, inputs) for step in self.steps]
+        sizes = {tuple(scores.shape) for scores in maps}
+        if len(sizes) > 1:
+            raise InputError.of(
+                "steps",
+                got=f"maps of shapes {', '.join(map(str, sorted(sizes)))}",
+                expected="one shape",
+                fix="Upsample after the fusion, or in each of its steps.",
+            )
         return torch.stack([_scaled(scores) for scores in maps]).sum(0)
 
 

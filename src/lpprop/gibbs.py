@@ -65,27 +65,29 @@ class GibbsKernel:
         Each row of weights is non-negative, with a positive entry.
         """
         inner, outer = (self.column, self.row) if transposed else (self.row, self.column)
-        kernel = self.kernel.mT if transposed else self.kernel
-        scaled, shift = self._scaled(weights, potential + inner)
-        total = scaled @ kernel
-        lost = self._lost(total)
+        share, size = self._shares(weights, potential + inner)
+        mean = share @ (self.kernel.mT if transposed else self.kernel)
+        lost = self._lost(mean)
         if lost is None:
-            return total.log() + shift + outer
-        logs = torch.where(lost, 1.0, total).log() + shift + outer
+            return mean.log() + size + outer
+        logs = torch.where(lost, 1.0, mean).log() + size + outer
         cost = self.cost if transposed else self.cost.mT
-        exact = [torch.logsumexp(x, -1) for x, _ in self._terms(weights, potential, cost, lost)]
+        exact = [
+            (largest + terms.sum(-1, keepdim=True).log()).squeeze(-1)
+            for terms, largest, _ in self._exact(weights, potential, cost, lost)
+        ]
         return logs.masked_scatter(lost, torch.cat(exact))
 
     def mean_cost(
         self, weights: Float[Tensor, "C N"], potential: Float[Tensor, "C N"]
     ) -> Float[Tensor, "C N"]:
         """Return the mean over i of C_ij, weighted by w_i exp(a_i) G_ij."""
-        scaled, _ = self._scaled(weights, potential + self.row)
-        total = scaled @ self.kernel
+        share, _ = self._shares(weights, potential + self.row)
+        total = share @ self.kernel
         # Rows of the kernel at a time, so that no second N x N matrix stands in memory.
         rows = max(1, _BLOCK_BYTES // self.kernel[0].nbytes)
         parts = zip(
-            scaled.split(rows, 1), self.kernel.split(rows), self.cost.split(rows), strict=True
+            share.split(rows, 1), self.kernel.split(rows), self.cost.split(rows), strict=True
         )
         weighted = torch.zeros_like(total)
         for part, kernel, cost in parts:
@@ -94,37 +96,49 @@ class GibbsKernel:
         if lost is None:
             return weighted / total
         mean = weighted / torch.where(lost, 1.0, total)
-        terms = self._terms(weights, potential, self.cost.mT, lost)
-        exact = [(x.softmax(-1) * cost).sum(-1) for x, cost in terms]
+        exact = [
+            (terms * cost).sum(-1) / terms.sum(-1)
+            for terms, _, cost in self._exact(weights, potential, self.cost.mT, lost)
+        ]
         return mean.masked_scatter(lost, torch.cat(exact))
 
-    def _scaled(
+    def _shares(
         self, weights: Float[Tensor, "C N"], exponent: Float[Tensor, "C N"]
     ) -> tuple[Float[Tensor, "C N"], Float[Tensor, "C 1"]]:
-        """Scale each row of w exp(x) by a power e^-shift so that its largest entry is 1."""
-        with torch.no_grad():
-            shift = (weights.log() + exponent).amax(1, keepdim=True)
-        # A weight of 0 may stand beside any exponent, which must not make 0 times infinity.
-        return weights * (exponent - shift).clamp(max=_REACH[self.dtype]).exp(), shift
+        """Return each entry's share of the sum of w exp(x) over its row, and the sum's logarithm.
 
-    def _lost(self, total: Float[Tensor, "C N"]) -> Bool[Tensor, "C N"] | None:
+        Neither leaves the range of the dtype, and where w sums to 1 and x is near 0, so is the
+        logarithm, which then is good to the last digit.
+        """
+        terms, largest = self._terms(weights, exponent)
+        total = terms.detach().sum(1, keepdim=True)
+        return terms / total, largest + total.log()
+
+    def _terms(
+        self, weights: Float[Tensor, "n N"], exponent: Float[Tensor, "n N"]
+    ) -> tuple[Float[Tensor, "n N"], Float[Tensor, "n 1"]]:
+        """Return w exp(x - m), and m, the largest x of the row that has any weight."""
+        with torch.no_grad():
+            largest = exponent.masked_fill(weights == 0, -torch.inf).amax(1, keepdim=True)
+        # A weight of 0 may stand beside any exponent, which must not make 0 times infinity.
+        return weights * (exponent - largest).clamp(max=_REACH[self.dtype]).exp(), largest
+
+    def _lost(self, mean: Float[Tensor, "C N"]) -> Bool[Tensor, "C N"] | None:
         """Mark the sums whose terms have vanished, or None where there are none."""
         if self.safe:
             return None
-        lost = total.detach().log() < -_REACH[self.dtype]
+        lost = mean.detach().log() < -_REACH[self.dtype]
         return lost if bool(lost.any()) else None
 
-    def _terms(
+    def _exact(
         self,
         weights: Float[Tensor, "C N"],
         potential: Float[Tensor, "C N"],
         cost: Float[Tensor, "N N"],
         lost: Bool[Tensor, "C N"],
-    ) -> Iterator[tuple[Float[Tensor, "n N"], Float[Tensor, "n N"]]]:
-        """Yield, for groups of the lost sums, the logarithms of their terms and the costs."""
-        logs = torch.where(weights > 0, weights, 1.0).log() + potential
-        logs = logs.masked_fill(weights <= 0, -torch.inf)
-        group = max(1, _EXACT_BYTES // logs[0].nbytes)
+    ) -> Iterator[tuple[Float[Tensor, "n N"], Float[Tensor, "n 1"], Float[Tensor, "n N"]]]:
+        """Yield the terms of the lost sums, their scale, and their costs, a group at a time."""
+        group = max(1, _EXACT_BYTES // potential[0].nbytes)
         for c, j in (part.unbind(1) for part in lost.nonzero().split(group)):
             costs = cost[j].to(self.dtype)
-            yield logs[c] - costs / self.epsilon, costs
+            yield *self._terms(weights[c], potential[c] - costs / self.epsilon), costs

@@ -25,7 +25,7 @@ from lpprop.checks import (
     check_tensors,
     needed,
 )
-from lpprop.memory import check_memory
+from lpprop.memory import STEP_BYTES, check_memory
 from lpprop.precision import compute_dtype, full_precision, returned
 from lpprop.refiner import Refiner, on_patches
 from lpprop.solvers import ipf
@@ -101,10 +101,10 @@ def max_velocity(
     check_non_negative("attention", attention, "Take it after the softmax.")
     check_positive_sums("attention", attention, 1, 2)
     dtype, patches = compute_dtype(distribution), attention.shape[-1]
-    check_memory("attention", patches, 3 * dtype.itemsize * patches**2, attention.device)
+    check_memory("attention", patches, STEP_BYTES * patches**2, attention.device)
 
     def velocity(f: Tensor, attention: Tensor) -> Tensor:
-        T = ipf(attention, iterations=ipf_iterations).value
+        T = ipf(attention.to(dtype), iterations=ipf_iterations).value
         present = f.detach().amax(-1) > 0
         p = f[present]
         p = p / p.amax(-1, keepdim=True) if criterion == "arrival" else p
@@ -112,7 +112,7 @@ def max_velocity(
         return torch.zeros_like(f).masked_scatter(present[:, None], travelled)
 
     # A chain at a time: items finish at different steps, and a batch equals a loop.
-    pairs = zip(distribution.to(dtype), attention.to(dtype), strict=True)
+    pairs = zip(distribution.to(dtype), attention, strict=True)
     return returned(torch.stack([velocity(*pair) for pair in pairs]), distribution)
 
 
@@ -121,7 +121,7 @@ def _travelled(
 ) -> Float[Tensor, "C N"]:
     """Walk all classes at once, each until all of its patches have arrived."""
     arrival = criterion == "arrival"
-    velocity = torch.where(p > tau, 1.0, 0.0) if arrival else torch.zeros_like(p)
+    velocity = (p > tau).to(p) if arrival else torch.zeros_like(p)
     walking = torch.arange(len(p), device=p.device)
     for step in range(1, max_steps + 1):
         waiting = velocity[walking].detach() == 0

@@ -9,7 +9,10 @@ import torch
 
 from lpprop.errors import InputError
 
-__all__ = ["available_bytes", "check_memory"]
+__all__ = ["STEP_BYTES", "available_bytes", "check_memory"]
+
+#: What a step on attention adds at its peak, for each pair of patches: two matrices of float64.
+STEP_BYTES = 16
 
 
 def check_memory(argument: str, patches: int, needed: int, device: torch.device) -> None:

@@ -24,8 +24,8 @@ from lpprop.checks import (
 )
 from lpprop.discrepancy import as_distribution
 from lpprop.errors import InputError
-from lpprop.memory import check_memory
-from lpprop.precision import compute_dtype, full_precision, returned
+from lpprop.memory import STEP_BYTES, check_memory
+from lpprop.precision import full_precision, returned
 from lpprop.refiner import Refiner, on_patches
 from lpprop.solvers import sinkhorn
 
@@ -90,13 +90,12 @@ def optimal_path(
     options = {"epsilon": epsilon, "iterations": iterations, "norm": norm, "complement": complement}
     check_options(_CHECKS, options)
     f = as_distribution(distribution)
-    # In float64, which a small epsilon calls for: the kernel, the cost made finer or turned.
     patches = f.shape[-1]
-    check_memory("cost", patches, 16 * patches**2, cost.device)
+    check_memory("cost", patches, STEP_BYTES * patches**2, cost.device)
 
     def path(f: Tensor, cost: Tensor) -> Tensor:
         present = f.detach().sum(-1) > 0
-        cost = 1 - cost if complement else cost
+        cost = 1 - cost.to(f.dtype) if complement else cost.to(f.dtype)
         if not bool(present.any()):
             return torch.zeros_like(f)
         result = sinkhorn(cost, f[present], epsilon=epsilon, iterations=iterations)
@@ -106,8 +105,9 @@ def optimal_path(
         mean = ((1 - mean if complement else mean) / patches).to(f.dtype)
         return torch.zeros_like(f).masked_scatter(present[:, None], mean)
 
+    if f.requires_grad:
+        f.register_hook(partial(_within, bound=_gradient_bound(distribution.dtype)))
     # A kernel at a time: memory does not grow with the batch, and a batch equals a loop.
-    cost = cost.to(compute_dtype(distribution))
     paths = torch.stack([path(*item) for item in zip(f, cost, strict=True)])
     return _held(_normalised(paths, norm), distribution)
 
@@ -124,6 +124,16 @@ def _normalised(paths: Float[Tensor, "B C N"], norm: str) -> Float[Tensor, "B C 
     return paths / torch.where(size != 0, size, 1.0)
 
 
+def _gradient_bound(dtype: torch.dtype) -> float:
+    """Return what a gradient may grow to in a dtype, with room for what it is multiplied by."""
+    return float(min(torch.finfo(torch.float32).max ** 0.5, torch.finfo(dtype).max / 2))
+
+
+def _within(gradient: Tensor | None, bound: float) -> Tensor | None:
+    """Hold the slope at f_i = 0 within the dtype: it grows like exp(C / epsilon)."""
+    return None if gradient is None else gradient.clamp(-bound, bound)
+
+
 def _held(paths: Float[Tensor, "B C N"], like: Tensor) -> Float[Tensor, "B C N"]:
     """Cast to the input's dtype; refuse what would vanish in it, since paths are near 1/N^2."""
     largest = float(paths.detach().abs().max())
@@ -132,7 +142,7 @@ def _held(paths: Float[Tensor, "B C N"], like: Tensor) -> Float[Tensor, "B C N"]
             "distribution",
             got=f"{like.dtype}, in which paths up to {largest:.4g} vanish",
             expected="a dtype that holds the paths",
-            fix='Pass float32, or norm="image".',
+            fix='Pass a dtype of a wider range, or norm="image".',
         )
     return returned(paths, like)
 

@@ -15,6 +15,7 @@ from lpprop.checks import (
     check_non_negative,
     check_number,
     check_positive_sums,
+    check_precision,
     check_tensors,
 )
 from lpprop.errors import InputError
@@ -121,7 +122,7 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
 
 
 class SinkhornResult(NamedTuple):
-    """What `sinkhorn` found, one entry a distribution in residual and converged.
+    """What `sinkhorn` found, one entry a distribution in all but the kernel.
 
     Attributes:
         value: the potentials (alpha, beta) of the plan
@@ -135,7 +136,7 @@ class SinkhornResult(NamedTuple):
 
     value: tuple[Float[Tensor, "C N"], Float[Tensor, "C N"]]
     residual: Float[Tensor, " C"]
-    iterations: int
+    iterations: Int[Tensor, " C"]
     converged: Bool[Tensor, " C"]
     kernel: GibbsKernel
 
@@ -154,9 +155,9 @@ def sinkhorn(
 
         mu = f / (K nu),   nu = u / (K^T mu),   pi = diag(mu) K diag(nu)
 
-    It stops earlier where the plans of all distributions have their marginals to within `tol`, or
-    to rounding, after which nothing changes any more. The scalings are kept as mu = f exp(alpha)
-    and nu = exp(beta), which hold for any epsilon.
+    Each distribution stops by itself, and earlier, where its plan has its marginals to within
+    `tol`, or to rounding, after which nothing changes any more. The scalings are kept as
+    mu = f exp(alpha) and nu = exp(beta), which hold for any epsilon.
 
     Args:
         cost: (N, N), from i to j; float32 or float64.
@@ -169,8 +170,8 @@ def sinkhorn(
         A `SinkhornResult`. Differentiable in both, also where f is 0.
 
     Raises:
-        InputError: shapes that do not match, values that are not finite, negative values or a row
-            of zeros in the distribution, or an option out of range.
+        InputError: shapes that do not match, half precision, values that are not finite, negative
+            values or a row of zeros in the distribution, or an option out of range.
 
     >>> cost = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
     >>> result = sinkhorn(cost, torch.tensor([[0.8, 0.2]]))
@@ -179,6 +180,7 @@ def sinkhorn(
     tensor([0.5000, 0.3000])
     """
     check_tensors(distribution=(distribution, "C N"), cost=(cost, "N N"))
+    check_precision("distribution", distribution)
     check_number("epsilon", epsilon, low=0, open_low=True)
     check_integer("iterations", iterations)
     check_number("tol", tol, low=0)
@@ -187,21 +189,33 @@ def sinkhorn(
 
     kernel = GibbsKernel(cost, epsilon)
     f = distribution.to(kernel.dtype)
-    log_uniform = -math.log(len(cost))
-    ones = torch.ones_like(f)
     limit = max(tol, _ROUNDINGS * torch.finfo(distribution.dtype).eps)
+    # With the factor u apart, nu = u exp(beta), both potentials are near 0 where the plan is flat.
+    uniform = torch.full_like(f, 1 / len(cost))
+    following = -kernel.log_product(uniform, torch.zeros_like(f), transposed=True)
 
-    beta = torch.zeros_like(f)
-    following = -kernel.log_product(ones, beta, transposed=True)
-    for count in range(1, iterations + 1):  # noqa: B007
+    walking = torch.arange(len(f), device=f.device)
+    stopped: list[tuple[Tensor, ...]] = []
+    for count in range(1, iterations + 1):
         alpha = following
-        beta = log_uniform - kernel.log_product(f, alpha, transposed=False)
-        following = -kernel.log_product(ones, beta, transposed=True)
+        beta = -kernel.log_product(f, alpha, transposed=False)
+        following = -kernel.log_product(uniform, beta, transposed=True)
         # The rows of the plan sum to mu (K nu) = f exp(alpha - following).
         residual = (f * torch.expm1(alpha - following)).detach().abs().sum(1)
-        if bool((residual <= limit).all()):
+        stops = (residual <= limit) | (count == iterations)
+        if bool(stops.any()):
+            counts = torch.full_like(walking, count)
+            stopped.append(tuple(x[stops] for x in (walking, alpha, beta, residual, counts)))
+            walking, f, following = walking[~stops], f[~stops], following[~stops]
+            uniform = uniform[: len(f)]
+        if len(walking) == 0:
             break
-    return SinkhornResult((alpha, beta), residual, count, residual <= limit, kernel)
+
+    parts = [torch.cat(part) for part in zip(*stopped, strict=True)]
+    order = parts[0].argsort()
+    alpha, beta, residual, counts = (part[order] for part in parts[1:])
+    beta = beta - math.log(len(cost))
+    return SinkhornResult((alpha, beta), residual, counts, residual <= limit, kernel)
 
 
 class IPFResult(NamedTuple):
@@ -243,8 +257,8 @@ def ipf(matrix: Float[Tensor, "N N"], *, iterations: int = 15, tol: float = 0.0)
         An `IPFResult`. Differentiable.
 
     Raises:
-        InputError: a matrix that is not square, not finite, negative somewhere, or has a row or
-            column of zeros; or an option out of range.
+        InputError: a matrix that is not square, of half precision, not finite, negative somewhere,
+            or has a row or column of zeros; or an option out of range.
 
     >>> result = ipf(torch.tensor([[0.9, 0.1], [0.6, 0.4]]))
     >>> result.value, result.converged
@@ -252,6 +266,7 @@ def ipf(matrix: Float[Tensor, "N N"], *, iterations: int = 15, tol: float = 0.0)
             [0.2899, 0.7101]]), True)
     """
     check_tensors(matrix=(matrix, "N N"))
+    check_precision("matrix", matrix)
     check_integer("iterations", iterations)
     check_number("tol", tol, low=0)
     check_non_negative("matrix", matrix, "Take attention after the softmax.")

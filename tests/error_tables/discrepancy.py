@@ -130,7 +130,7 @@ TABLE = {
         "complement: got 0, expected True or False. Change complement."),
     "paths that vanish in half": (lambda: path(EVEN.half(), torch.full((2, 20, 20), 1e-5)),
         "distribution: got torch.float16, in which paths up to 5e-07 vanish, expected a dtype "
-        'that holds the paths. Pass float32, or norm="image".'),
+        'that holds the paths. Pass a dtype of a wider range, or norm="image".'),
     "path too large for memory": (lambda: path(MANY, WIDER),
         "cost: got 400 patches, whose 400 x 400 matrices need 0.00238 GiB, " + COARSER),
     "path module option": (lambda: lpprop.OptimalPath(epsilon=math.inf),
@@ -150,9 +150,12 @@ TABLE = {
     "velocity of attention before the softmax": (lambda: velocity(EVEN, NEGATIVE),
         "attention: got values down to -0.5, " + SOFTMAX),
     "velocity of a row of zeros": (lambda: velocity(EVEN, NO_ROW),
-        "attention: got 2 rows of zeros, the first at (0, 7), " + ROW),
+        "attention: got zeros in 2 of 40 rows, the first at (0, 7), expected a positive entry "
+        "in every row. Add a small number to every entry, such as 1e-6, if that is meant."),
     "velocity of a column of zeros": (lambda: velocity(EVEN, NO_COLUMN),
-        "attention: got 2 columns of zeros, the first at (0, 7), " + COLUMN),
+        "attention: got zeros in 2 of 40 columns, the first at (0, 7), expected a positive "
+        "entry in every column. Add a small number to every entry, such as 1e-6, if that is "
+        "meant."),
     "tau one": (lambda: velocity(EVEN, ATTENTION, tau=1),
         "tau: got 1, expected a number in [0, 1). Change tau."),
     "ipf_iterations zero": (lambda: velocity(EVEN, ATTENTION, ipf_iterations=0),
@@ -162,7 +165,10 @@ TABLE = {
     "max_steps infinite": (lambda: velocity(EVEN, ATTENTION, max_steps=math.inf),
         "max_steps: got inf, expected an integer >= 1. Change max_steps."),
     "velocity too large for memory": (lambda: velocity(MANY, WIDER),
-        "attention: got 400 patches, whose 400 x 400 matrices need 0.00179 GiB, " + COARSER),
+        "attention: got 400 patches, whose 400 x 400 matrices need 0.00238 GiB, expected at "
+        "most the 0.000977 GiB that are free on cpu. Use a coarser grid "
+        "(lpprop.bilinear_upsample also makes grids smaller, lpprop.aggregate_attention does "
+        "so for attention), or fewer items at once."),
     "velocity module option": (lambda: lpprop.MaxVelocity(tau=-0.1),
         "tau: got -0.1, expected a number in [0, 1). Change tau."),
     "velocity module without attention": (lambda: lpprop.MaxVelocity()(EVEN),
@@ -207,16 +213,18 @@ TABLE = {
     "sharpened negative": (lambda: sharpen(NEGATIVE),
         "attention: got values down to -0.5, " + SOFTMAX),
     "sharpened row of zeros": (lambda: sharpen(NO_ROW),
-        "attention: got 2 rows of zeros, the first at (0, 7), " + ROW),
+        "attention: got zeros in 2 of 40 rows, the first at (0, 7), expected a positive entry "
+        "in every row. Add a small number to every entry, such as 1e-6, if that is meant."),
     "sharpened at temperature infinite": (lambda: sharpen(ATTENTION, math.inf),
         "temperature: got inf, expected a number in (0, inf). Change temperature."),
     # attention: heads and blocks
     "no map": (lambda: aggregate([]),
-        "maps: got no map, expected a list of attention maps. Pass [attention] for a single one."),
+        "maps: got a list of 0, expected a list of one or more. Pass [attention] for a single "
+        "one."),
     "maps a tensor": (lambda: aggregate(ATTENTION),
-        "maps: got Tensor, expected a list of attention maps. Pass [attention] for a single one."),
+        "maps: got Tensor, expected a list of one or more. Pass [attention] for a single one."),
     "maps a string": (lambda: aggregate("maps.pt"),
-        "maps: got str, expected a list of attention maps. Pass [attention] for a single one."),
+        "maps: got str, expected a list of one or more. Pass [attention] for a single one."),
     "maps of None": (lambda: aggregate([None]),
         "maps[0]: got None, expected a tensor. This method needs it: pass maps[0]=."),
     "maps without batch": (lambda: aggregate([ATTENTION[0]]),
@@ -230,23 +238,24 @@ TABLE = {
     "maps negative": (lambda: aggregate([ATTENTION, NEGATIVE], grids=[(4, 5)] * 2),
         "maps[1]: got values down to -0.5, " + SOFTMAX),
     "maps with a row of zeros": (lambda: aggregate([ATTENTION, NO_ROW], grids=[(4, 5)] * 2),
-        "maps[1]: got 2 rows of zeros, the first at (0, 7), " + ROW),
+        "maps[1]: got zeros in 2 of 40 rows, the first at (0, 7), expected a positive entry "
+        "in every row. Add a small number to every entry, such as 1e-6, if that is meant."),
     "maps of no square grid": (lambda: aggregate([ATTENTION]),
         "maps[0]: got 20 patches, expected a square number. Pass grids=, the (h, w) of each map."),
     "maps of another shape": (lambda: aggregate([ATTENTION], size=(3, 5)),
-        "maps[0]: got 20 patches, expected as many as a grid of the shape of size has. Pass "
+        "maps[0]: got 20 patches, expected the number of a grid in the shape of 3 x 5. Pass "
         "grids=, the (h, w) of each map."),
     "maps of another grid": (lambda: aggregate([ATTENTION], grids=[(4, 4)]),
-        "maps[0]: got 20 patches, expected 4 x 4, its grid. Pass grids=, the (h, w) of each map."),
+        "maps[0]: got 20 patches, expected 4 x 4, which grids[0] says. Correct grids[0]."),
     "grids of another number": (lambda: aggregate([ATTENTION] * 2, grids=[(4, 5)]),
-        "grids: got 1 entries, expected 2, one a map. Give each of maps its (h, w)."),
+        "grids: got a list of 1, expected a list of 2, one a map. Give each map its (h, w)."),
     "grids of numbers": (lambda: aggregate([ATTENTION], grids=[20]),
         "grids[0]: got 20, expected a pair (H, W). Pass grids[0]=(height, width)."),
     "size of maps one number": (lambda: aggregate([ATTENTION], size=8, grids=[(4, 5)]),
         "size: got 8, expected a pair (H, W). Pass size=(height, width)."),
     "weights of another number": (lambda: aggregate([ATTENTION], [0.5, 0.5], grids=[(4, 5)]),
-        "weights: got 2 entries, expected 1, one a map. Give each of maps its weight, 0 to leave "
-        "it out."),
+        "weights: got a list of 2, expected a list of 1, one a map. Give each map its weight, "
+        "0 to leave it out."),
     "weights of other heads": (lambda: aggregate([HEADS], [[0.5, 0.5]], grids=[(4, 5)]),
         "weights[0]: got 2 entries, expected 4, one a head. Give one number for all heads, or "
         "one for each."),
@@ -268,7 +277,8 @@ TABLE = {
         "distribution: got values down to -0.5, expected no negative value. Pass probabilities."),
     "sinkhorn of a row of zeros": (
         lambda: sinkhorn(ATTENTION[0], EVEN[0].index_fill(0, torch.tensor([1]), 0.0)),
-        "distribution: got 1 rows of zeros, the first at (1,), " + ROW),
+        "distribution: got zeros in 1 of 3 rows, the first at (1,), expected a positive entry "
+        "in every row. Add a small number to every entry, such as 1e-6, if that is meant."),
     "sinkhorn epsilon": (lambda: sinkhorn(ATTENTION[0], EVEN[0], epsilon=-1),
         "epsilon: got -1, expected a number in (0, inf). Change epsilon."),
     "sinkhorn iterations": (lambda: sinkhorn(ATTENTION[0], EVEN[0], iterations=0),
@@ -281,7 +291,8 @@ TABLE = {
         "matrix: got values down to -0.5, expected no negative value. Take attention after the "
         "softmax."),
     "ipf of a column of zeros": (lambda: ipf(NO_COLUMN[0]),
-        "matrix: got 1 columns of zeros, the first at (7,), " + COLUMN),
+        "matrix: got zeros in 1 of 20 columns, the first at (7,), expected a positive entry "
+        "in every column. Add a small number to every entry, such as 1e-6, if that is meant."),
     "ipf iterations": (lambda: ipf(ATTENTION[0], iterations=1.5),
         "iterations: got 1.5, expected an integer >= 1. Change iterations."),
     "ipf tol": (lambda: ipf(ATTENTION[0], tol=-1),
@@ -323,15 +334,21 @@ TABLE = {
     "chain too large for memory": (
         lambda: lpprop.Chain(lpprop.ClassDistribution(), lpprop.OptimalPath())(LOGITS[:1],
         feats=torch.ones(1, 2, 20, 20)),
-        "feats: got 400 patches, whose 400 x 400 matrices need 0.00119 GiB, " + COARSER),
+        "feats: got 400 patches, whose 400 x 400 matrices need 0.00358 GiB, expected at most "
+        "the 0.000977 GiB that are free on cpu. Use a coarser grid (lpprop.bilinear_upsample "
+        "also makes grids smaller, lpprop.aggregate_attention does so for attention), or "
+        "fewer items at once."),
     "chain whose path is too large for memory": (
         lambda: lpprop.presets.optimal_path()(torch.rand(1, 2, 15, 20), image=IMAGE[:1],
         attention=torch.ones(1, 300, 300)),
-        "cost: got 300 patches, whose 300 x 300 matrices need 0.00134 GiB, " + COARSER),
+        "attention: got 300 patches, whose 300 x 300 matrices need 0.00134 GiB, expected at "
+        "most the 0.000977 GiB that are free on cpu. Use a coarser grid "
+        "(lpprop.bilinear_upsample also makes grids smaller, lpprop.aggregate_attention does "
+        "so for attention), or fewer items at once."),
     "map of logits": (lambda: lpprop.Chain(lpprop.KLDiscrepancy())(FULL.new_ones(1, 1, 2, 2)),
         "distribution: got a row that sums to 4, the first at (0, 0), " + SUMS),
     "fusion of one": (lambda: lpprop.Fusion(lpprop.OptimalPath()),
-        "steps: got 1, expected two or more. Add the maps to fuse."),
+        "steps: got 1, expected at least two. Add a step."),
     "fusion of what cannot be called": (lambda: lpprop.Fusion(lpprop.OptimalPath(), "kl"),
         "steps: got 'kl' (it is not callable), " + STEP),
     # presets and refine
@@ -366,9 +383,9 @@ TABLE = {
         "that shape. " + RESAMPLE),
     "refine windows of a method for one image": (
         lambda: refine(*CROPS, WIDE, windows=WINDOWS, method="kl"),
-        "windows: got sliding windows, expected None, since ClassDistribution works on one image. "
-        "Put BilinearUpsample() before it, give it a keyword windows=, or call it on "
-        "windows.merge(logits)."),
+        "windows: got sliding windows, expected None, since ClassDistribution works on one "
+        "image. Refine whole images with this method. In a chain of your own, put "
+        "BilinearUpsample() before a step on pixels, or give yours a keyword windows=."),
     "refine map of logits": (
         lambda: refine(LOGITS.clamp(0.5, 0.5), FEATS, IMAGE, method=lpprop.OptimalPath()),
         "distribution: got a row that sums to 10, the first at (0, 0), " + SUMS),

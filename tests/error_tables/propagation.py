@@ -336,9 +336,9 @@ TABLE = {
         " W), window, stride)."),
     "chain with windows for one image": (
         lambda: lpprop.Chain(one_image, lpprop.BilinearUpsample())(CROPS[0], windows=WINDOWS),
-        "windows: got sliding windows, expected None, since one_image works on one image. Put "
-        "BilinearUpsample() before it, give it a keyword windows=, or call it on "
-        "windows.merge(logits)."),
+        "windows: got sliding windows, expected None, since one_image works on one image. "
+        "Refine whole images with this method. In a chain of your own, put BilinearUpsample() "
+        "before a step on pixels, or give yours a keyword windows=."),
     "chain with pixel_feats for none": (
         lambda: lpprop.presets.lposs()(LOGITS, feats=FEATS, pixel_feats=IMAGE),
         "pixel_feats: got a tensor, expected None, since no step of this method compares pixels"

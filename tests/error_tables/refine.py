@@ -224,9 +224,9 @@ TABLE = {
         "SlidingWindows((H, W), window, stride)."),
     "refine windows for one image": (
         lambda: refine(*CROPS, WIDE, windows=WINDOWS, method=one_image),
-        "windows: got sliding windows, expected None, since one_image works on one image. Put "
-        "BilinearUpsample() before it, give it a keyword windows=, or call it on "
-        "windows.merge(logits)."),
+        "windows: got sliding windows, expected None, since one_image works on one image. "
+        "Refine whole images with this method. In a chain of your own, put BilinearUpsample() "
+        "before a step on pixels, or give yours a keyword windows=."),
     "ensemble with one array of logits": (
         lambda: refine(CROPS[0], [CROPS[1]], WIDE, windows=[WINDOWS]),
         "logits: got Tensor, expected a list of 1, one for each of windows. Pass lists of equal"
