@@ -295,7 +295,7 @@ def test_logits_are_resized_to_the_grid_of_finer_attention(grid, heads):
     attention = attended(grid, heads)
     one = attention if heads is None else lpprop.aggregate_attention([attention], grids=[grid])
     expected = velocity_by_hand(lpprop.bilinear_upsample(logits, grid), one)
-    assert torch.equal(velocities()(logits, attention=attention), expected)
+    torch.testing.assert_close(velocities()(logits, attention=attention), expected)
 
 
 def test_logits_are_resized_to_the_grid_of_coarser_attention():
@@ -312,13 +312,13 @@ def test_heads_are_averaged_once_for_all_steps(monkeypatch):
     chain = lpprop.presets.fusion()
     expected = chain(logits, image=image, attention=mean.float())
     calls = []
-    aggregate = lpprop.aggregate_attention
+    average = lpprop.attention.average_heads
 
-    def counting(maps, *args, **kwargs):
+    def counting(maps):
         calls.append(maps)
-        return aggregate(maps, *args, **kwargs)
+        return average(maps)
 
-    monkeypatch.setattr("lpprop.chain.aggregate_attention", counting)
+    monkeypatch.setattr("lpprop.chain.average_heads", counting)
     got = chain(logits, image=image, attention=heads)
     # The heads are summed in another order.
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
@@ -467,13 +467,16 @@ def test_a_fusion_of_nothing_is_nothing():
     assert torch.equal(alone, logits / logits.amax((1, 2, 3), keepdim=True))
 
 
-def test_a_fusion_alone_builds_its_own_attention():
+def test_a_fusion_takes_the_attention_of_the_chain_around_it():
     logits, feats, _ = inputs()
     fusion = lpprop.Fusion(lpprop.OptimalPath(), lpprop.MaxVelocity())
     f = lpprop.class_distribution(logits).reshape(logits.shape)
-    expected = lpprop.Chain(fusion)(f, feats=feats)
-    assert torch.equal(fusion(f, feats=feats), expected)
+    attention = lpprop.attention_from_features(feats, 0.3)
+    expected = fusion(f, attention=attention)
+    assert torch.equal(lpprop.Chain(fusion, temperature=0.3)(f, feats=feats), expected)
     assert fusion.needs == ("attention",)
+    with pytest.raises(lpprop.InputError, match="attention: got None"):
+        fusion(f, feats=feats)
 
 
 def test_patch_steps_inside_a_fusion_are_fitted_to_the_image():
@@ -530,8 +533,8 @@ def test_windows_that_a_step_does_not_take_are_refused_before_any_step(steps, na
     with pytest.raises(
         lpprop.InputError,
         match=rf"^windows: got sliding windows, expected None, since {name} works on one image\. "
-        r"Put BilinearUpsample\(\) before it, give it a keyword windows=, or call it on "
-        r"windows\.merge\(logits\)\.$",
+        r"Refine whole images with this method\. In a chain of your own, put BilinearUpsample\(\) "
+        r"before a step on pixels, or give yours a keyword windows=\.$",
     ):
         lpprop.Chain(count, *steps)(logits, feats=feats, image=image, windows=windows)
     assert count.calls == 0

@@ -200,8 +200,10 @@ def sinkhorn(
         alpha = following
         beta = -kernel.log_product(f, alpha, transposed=False)
         following = -kernel.log_product(uniform, beta, transposed=True)
-        # The rows of the plan sum to mu (K nu) = f exp(alpha - following).
-        residual = (f * torch.expm1(alpha - following)).detach().abs().sum(1)
+        # The rows of the plan sum to mu (K nu) = f exp(alpha - following). All together they sum
+        # to 1, as its columns do: a factor that they share is but rounding of the products.
+        excess = (f * torch.expm1(alpha - following)).detach()
+        residual = (excess - f.detach() * excess.sum(1, keepdim=True)).abs().sum(1)
         stops = (residual <= limit) | (count == iterations)
         if bool(stops.any()):
             counts = torch.full_like(walking, count)

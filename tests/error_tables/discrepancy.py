@@ -396,35 +396,41 @@ TABLE = {
         lambda: refine(LOGITS, image=IMAGE, attention=-HEADS.clamp(0.5, 0.5),
         method="max_velocity"),
         "attention: got values down to -0.5, " + SOFTMAX),
+    # what is of another kind
+    "maps a dictionary": (lambda: aggregate({"up0": ATTENTION}),
+        "maps: got dict, expected a list of one or more. Pass [attention] for a single one."),
+    "weights a number": (lambda: aggregate([ATTENTION], 0.5, grids=[(4, 5)]),
+        "weights: got float, expected a list of 1, one a map. Give each map its weight, 0 to "
+        "leave it out."),
+    "grids a number": (lambda: aggregate([ATTENTION], grids=20),
+        "grids: got int, expected a list of 1, one a map. Give each map its (h, w)."),
+    "grids one pair": (lambda: aggregate([ATTENTION], grids=(4, 5)),
+        "grids: got a list of 2, expected a list of 1, one a map. Give each map its (h, w)."),
+    "sinkhorn in half": (lambda: sinkhorn(ATTENTION[0].half(), EVEN[0].half()),
+        "distribution: got dtype torch.float16, expected float32 or float64. Pass "
+        "distribution.float()."),
+    "ipf in half": (lambda: ipf(ATTENTION[0].half()),
+        "matrix: got dtype torch.float16, expected float32 or float64. Pass matrix.float()."),
+    "fusion of sizes that differ": (
+        lambda: lpprop.Fusion(lpprop.KLDiscrepancy(), lpprop.BilinearUpsample())(
+            EVEN.unflatten(2, (4, 5)), image=IMAGE),
+        "steps: got maps of shapes (2, 3, 4, 5), (2, 3, 64, 80), expected one shape. Upsample "
+        "after the fusion, or in each of its steps."),
+    "fusion of patches": (
+        lambda: lpprop.Fusion(lpprop.KLDiscrepancy(), lpprop.KLDiscrepancy())(EVEN),
+        "logits: got shape (2, 3, 20), expected 4 axes (B, C, h, w). Add the missing axes "
+        "with .unsqueeze(0), or drop the extra ones."),
+    "chain of no logits": (lambda: lpprop.Chain(lpprop.KLDiscrepancy())(None),
+        "logits: got None, expected a tensor. This method needs it: pass logits=."),
+    "upsampling size at once": (lambda: lpprop.JointBilateralUpsample(size=64),
+        "size: got 64, expected a pair (H, W). Pass size=(height, width)."),
 }
 # fmt: on
 
 # Known only when a step is reached: what it makes of its input, or what it is not told before.
 AFTERWARDS = {
     "paths that vanish in half",
+    "fusion of sizes that differ",
     "refine attention before the softmax",
     "refine map of logits",
-}
-
-# Arguments of quite another kind, of which only the name is promised (or one of two).
-HOSTILE = {
-    "maps a dictionary": (lambda: aggregate({"up0": ATTENTION}), "maps"),
-    "weights a number": (lambda: aggregate([ATTENTION], 0.5, grids=[(4, 5)]), "weights"),
-    "grids a number": (lambda: aggregate([ATTENTION], grids=20), "grids"),
-    "grids one pair": (lambda: aggregate([ATTENTION], grids=(4, 5)), "grids"),
-    "sinkhorn in half": (
-        lambda: sinkhorn(ATTENTION[0].half(), EVEN[0].half()),
-        ("cost", "distribution"),
-    ),
-    "fusion of sizes that differ": (
-        lambda: lpprop.Fusion(lpprop.KLDiscrepancy(), lpprop.BilinearUpsample())(
-            EVEN.unflatten(2, (4, 5)), image=IMAGE
-        ),
-        ("scores", "steps", "BilinearUpsample returned"),
-    ),
-    "fusion of patches": (
-        lambda: lpprop.Fusion(lpprop.KLDiscrepancy(), lpprop.KLDiscrepancy())(EVEN),
-        "logits",
-    ),
-    "chain of no logits": (lambda: lpprop.Chain(lpprop.KLDiscrepancy())(None), "logits"),
 }
