@@ -155,7 +155,8 @@ def aggregate_attention(
     first = maps[0]
     dtype, patches = compute_dtype(first), size[0] * size[1]
     largest = max(patches, *(x.shape[-1] for x in maps))
-    check_memory("maps", largest, 3 * len(first) * dtype.itemsize * largest**2, first.device)
+    # The result, the sums before and after a head, the head in this dtype, and its product.
+    check_memory("maps", largest, 5 * len(first) * dtype.itemsize * largest**2, first.device)
 
     total = torch.zeros((), dtype=dtype, device=first.device)
     for x, share, grid in zip(maps, shares, sides, strict=True):
@@ -193,7 +194,8 @@ def _averaged(
     total = torch.zeros((), dtype=dtype, device=attention.device)
     for head, weight in zip(attention.unbind(1), weights, strict=True):
         if weight:  # a head at a time, since all of them in another dtype would not fit
-            total = total + head * (weight / head.sum(-1, keepdim=True, dtype=dtype))
+            head = head.to(dtype)
+            total = torch.addcmul(total, head, weight / head.sum(-1, keepdim=True))
     return total
 
 

@@ -266,7 +266,10 @@ TABLE = {
     "weights all zero": (lambda: aggregate([HEADS], [0], grids=[(4, 5)]),
         "weights: got zeros, expected a positive one. Change weights."),
     "maps too large for memory": (lambda: aggregate([WIDER], size=(2, 2)),
-        "maps: got 400 patches, whose 400 x 400 matrices need 0.00179 GiB, " + COARSER),
+        "maps: got 400 patches, whose 400 x 400 matrices need 0.00298 GiB, expected at most "
+        "the 0.000977 GiB that are free on cpu. Use a coarser grid (lpprop.bilinear_upsample "
+        "also makes grids smaller, lpprop.aggregate_attention does so for attention), or "
+        "fewer items at once."),
     # solvers
     "sinkhorn of other patches": (lambda: sinkhorn(ATTENTION[0], EVEN[0, :, :19]),
         "cost: got shape (20, 20), expected (N=19, N=19), since distribution has N=19. "
