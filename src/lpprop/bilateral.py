@@ -179,7 +179,8 @@ def _upsampled(
         )
         exponent = spatial.flatten(4).flatten(2, 3)
         for a, b in zip(own, near, strict=True):  # a channel at a time: nothing larger than this
-            exponent = exponent - (a[..., :, None] - b[..., None, :]).square()
+            difference = a[..., :, None] - b[..., None, :]
+            exponent = torch.addcmul(exponent, difference, difference, value=-1)
         # The softmax divides by the sum, and by the largest weight first: none is lost.
         mixed = exponent.softmax(-1) @ scores.movedim(0, -1)
         tiles = mixed.unflatten(2, (-1, m)).permute(4, 0, 2, 1, 3).flatten(1, 2).flatten(2)

@@ -18,6 +18,7 @@ from lpprop.errors import InputError
 
 __all__ = [
     "Check",
+    "all_finite",
     "check_boolean",
     "check_choice",
     "check_finite",
@@ -150,13 +151,17 @@ def _check_axes(
         )
 
 
+def all_finite(tensor: Tensor) -> bool:
+    """Tell whether no value is NaN or infinite."""
+    # Sums read the data once and write little; only where one is not finite is more to be done.
+    tensor = tensor.detach()
+    return bool(torch.isfinite(tensor.sum(-1)).all() or torch.isfinite(tensor).all())
+
+
 def check_finite(name: str, tensor: Tensor) -> None:
     """Refuse NaN and infinity, which one product would spread over every patch."""
-    # Sums read the data once and write little; only where one is not finite is more to be done.
-    if bool(torch.isfinite(tensor.detach().sum(-1)).all()):
-        return
-    finite = torch.isfinite(tensor)
-    if not bool(finite.all()):
+    if not all_finite(tensor):
+        finite = torch.isfinite(tensor)
         bad = int((~finite).sum())
         where = tuple((~finite).nonzero()[0].tolist())
         raise InputError.of(

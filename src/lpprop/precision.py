@@ -9,6 +9,7 @@ from typing import ParamSpec
 import torch
 from torch import Tensor
 
+from lpprop.checks import all_finite
 from lpprop.errors import InputError
 
 __all__ = ["compute_dtype", "full_precision", "returned"]
@@ -38,7 +39,7 @@ def full_precision(function: Callable[P, Tensor]) -> Callable[P, Tensor]:
 def returned(result: Tensor, like: Tensor) -> Tensor:
     """Cast to the input's dtype; refuse what it cannot hold instead of returning infinity."""
     cast = result.to(like.dtype)
-    if not bool(torch.isfinite(cast).all()):
+    if not all_finite(cast):
         raise InputError.of(
             "logits",
             got=f"values up to {float(like.detach().abs().max()):.4g} in {like.dtype}",
