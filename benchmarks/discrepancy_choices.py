@@ -176,19 +176,19 @@ def main() -> None:
     study.table(
         "optimal_path: norm", many("optimal_path", "norm", ["none", "image", "class", "sum"])
     )
-    reversed_path, reversed_complement = (
-        lpprop.Chain(
-            start, lpprop.OptimalPath(norm="image", complement=complement), negated, upsample
-        )
-        for complement in (False, True)
-    )
+
+    def signed(complement: bool, *then: Callable[..., Tensor]) -> lpprop.Chain:
+        # All classes: the zeros of rejected ones would win against negative scores.
+        path = lpprop.OptimalPath(norm="image", complement=complement)
+        return lpprop.Chain(lpprop.ClassDistribution(), path, *then, upsample)
+
     study.table(
         "optimal_path: cost, and the sign of the path",
         {
-            "attention": lambda: score("optimal_path"),
-            "attention, negated": lambda: score(reversed_path),
-            "1 - attention, from its far end": lambda: score("optimal_path", complement=True),
-            "1 - attention, as it stands": lambda: score(reversed_complement),
+            "attention": lambda: score(signed(False)),
+            "attention, negated": lambda: score(signed(False, negated)),
+            "1 - attention, from its far end": lambda: score(signed(True)),
+            "1 - attention, as it stands": lambda: score(signed(True, negated)),
         },
     )
     study.table(

@@ -21,6 +21,7 @@ __all__ = [
     "all_finite",
     "check_boolean",
     "check_choice",
+    "check_distribution",
     "check_finite",
     "check_image",
     "check_integer",
@@ -210,6 +211,22 @@ def check_positive_sums(name: str, tensor: Tensor, *axes: int) -> None:
                 expected=f"a positive entry in every {kind}",
                 fix="Add a small number to every entry, such as 1e-6, if that is meant.",
             )
+
+
+def check_distribution(name: str, tensor: Tensor, fix: str) -> None:
+    """Refuse rows that are negative somewhere, or sum to neither 1 nor, being zeros, 0."""
+    check_non_negative(name, tensor, fix)
+    total = tensor.detach().sum(-1, dtype=torch.promote_types(tensor.dtype, torch.float32))
+    slack = 1e-3 if tensor.dtype.itemsize > 2 else 2e-2  # what rounding each entry can add up to
+    wrong = ((total - 1).abs() > slack) & (total != 0)
+    if bool(wrong.any()):
+        where = tuple(wrong.nonzero()[0].tolist())
+        raise InputError.of(
+            name,
+            got=f"a row that sums to {float(total[where]):.4g}, the first at {where}",
+            expected="rows that sum to 1, or rows of zeros for rejected classes",
+            fix=fix,
+        )
 
 
 def check_precision(name: str, tensor: Tensor) -> None:

@@ -20,12 +20,11 @@ from lpprop.checks import (
     Check,
     check_boolean,
     check_choice,
-    check_non_negative,
+    check_distribution,
     check_number,
     check_options,
     check_tensors,
 )
-from lpprop.errors import InputError
 from lpprop.precision import compute_dtype, full_precision, returned
 from lpprop.refiner import Refiner, on_patches
 
@@ -37,7 +36,6 @@ __all__ = [
     "kl_discrepancy",
 ]
 
-_FIX = "Make it with lpprop.class_distribution(logits)."
 _DISTRIBUTION_CHECKS: dict[str, Check] = {
     "nms": partial(check_number, low=0, high=1),
     "threshold": partial(check_choice, choices=("relative", "absolute")),
@@ -147,19 +145,11 @@ def as_distribution(distribution: Float[Tensor, "B C N"]) -> Float[Tensor, "B C 
 
     Rows of zeros stand for rejected classes and stay.
     """
+    check_distribution(
+        "distribution", distribution, "Make it with lpprop.class_distribution(logits)."
+    )
     f = distribution.to(compute_dtype(distribution))
-    check_non_negative("distribution", f, _FIX)
     total = f.sum(-1, keepdim=True)
-    slack = 1e-3 if distribution.dtype.itemsize > 2 else 2e-2
-    wrong = ((total - 1).abs() > slack) & (total != 0)
-    if bool(wrong.any()):
-        where = tuple(wrong[..., 0].nonzero()[0].tolist())
-        raise InputError.of(
-            "distribution",
-            got=f"a row that sums to {float(total[where]):.4g}, the first at {where}",
-            expected="rows that sum to 1, or rows of zeros for rejected classes",
-            fix=_FIX,
-        )
     return f / torch.where(total > 0, total, 1.0)
 
 

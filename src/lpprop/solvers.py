@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lpprop.checks import (
+    check_distribution,
     check_integer,
     check_non_negative,
     check_number,
@@ -170,8 +171,8 @@ def sinkhorn(
         A `SinkhornResult`. Differentiable in both, also where f is 0.
 
     Raises:
-        InputError: shapes that do not match, half precision, values that are not finite, negative
-            values or a row of zeros in the distribution, or an option out of range.
+        InputError: shapes that do not match, half precision, values that are not finite, rows that
+            are no distributions, or an option out of range.
 
     >>> cost = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
     >>> result = sinkhorn(cost, torch.tensor([[0.8, 0.2]]))
@@ -184,8 +185,8 @@ def sinkhorn(
     check_number("epsilon", epsilon, low=0, open_low=True)
     check_integer("iterations", iterations)
     check_number("tol", tol, low=0)
-    check_non_negative("distribution", distribution, "Pass probabilities.")
     check_positive_sums("distribution", distribution, 1)
+    check_distribution("distribution", distribution, "Divide each row by its sum.")
 
     kernel = GibbsKernel(cost, epsilon)
     f = distribution.to(kernel.dtype)
@@ -202,8 +203,9 @@ def sinkhorn(
         following = -kernel.log_product(uniform, beta, transposed=True)
         # The rows of the plan sum to mu (K nu) = f exp(alpha - following). All together they sum
         # to 1, as its columns do: a factor that they share is but rounding of the products.
-        excess = (f * torch.expm1(alpha - following)).detach()
-        residual = (excess - f.detach() * excess.sum(1, keepdim=True)).abs().sum(1)
+        mass = f.detach()
+        excess = torch.where(mass > 0, mass * torch.expm1(alpha - following).detach(), 0.0)
+        residual = (excess - mass * excess.sum(1, keepdim=True)).abs().sum(1)
         stops = (residual <= limit) | (count == iterations)
         if bool(stops.any()):
             counts = torch.full_like(walking, count)

@@ -277,7 +277,8 @@ TABLE = {
     "sinkhorn of a batch": (lambda: sinkhorn(ATTENTION, EVEN),
         "distribution: got shape (2, 3, 20), expected 2 axes (C, N). " + AXES),
     "sinkhorn of negative values": (lambda: sinkhorn(ATTENTION[0], spoilt(EVEN[0], -0.5, 2, 0)),
-        "distribution: got values down to -0.5, expected no negative value. Pass probabilities."),
+        "distribution: got values down to -0.5, expected no negative value. Divide each row "
+        "by its sum."),
     "sinkhorn of a row of zeros": (
         lambda: sinkhorn(ATTENTION[0], EVEN[0].index_fill(0, torch.tensor([1]), 0.0)),
         "distribution: got zeros in 1 of 3 rows, the first at (1,), expected a positive entry "
