@@ -78,9 +78,9 @@ def fallback(monkeypatch):
     taken = []
     terms = GibbsKernel._exact
 
-    def counted(self, weights, potential, cost, lost):
+    def counted(self, weights, potential, lost, *, transposed):
         taken.append(int(lost.sum()))
-        return terms(self, weights, potential, cost, lost)
+        return terms(self, weights, potential, lost, transposed=transposed)
 
     monkeypatch.setattr(GibbsKernel, "_exact", counted)
     return taken

@@ -63,7 +63,8 @@ def attention_from_features(
     sizes = check_tensors(feats=(feats, "B D h w"))
     check_number("temperature", temperature, low=0, open_low=True)
     dtype, patches = compute_dtype(feats), sizes["h"] * sizes["w"]
-    check_memory("feats", patches, (sizes["B"] + 1) * dtype.itemsize * patches**2, feats.device)
+    # The cosines and their softmax.
+    check_memory("feats", patches, 2 * sizes["B"] * dtype.itemsize * patches**2, feats.device)
     x = feats.flatten(2).mT.to(dtype)
     # By the largest entry first: the squares of large or tiny features would overflow or vanish.
     largest = x.detach().abs().amax(-1, keepdim=True)
@@ -104,7 +105,7 @@ def sharpen_attention(
     logs = torch.where(positive, A, 1.0).log()
     logs = logs - logs.detach().masked_fill(~positive, -torch.inf).amax(-1, keepdim=True)
     logs = (logs / _held(temperature, A.dtype)).masked_fill(~positive, -torch.inf)
-    return returned(logs.softmax(-1), attention)
+    return returned(logs.softmax(-1), attention, "attention")
 
 
 def _held(temperature: float, dtype: torch.dtype) -> float:
@@ -163,7 +164,7 @@ def aggregate_attention(
         if any(share):
             # Heads first: the resampling is linear, and one map is less work than many.
             total = total + _resampled(_averaged(x, share, dtype), grid, size)
-    return returned(total / total.sum(-1, keepdim=True), first)
+    return returned(total / total.sum(-1, keepdim=True), first, "maps")
 
 
 def fitted_grid(patches: int, like: tuple[int, int]) -> tuple[int, int] | None:

@@ -109,7 +109,7 @@ def joint_bilateral_upsample(
     # An item at a time: memory does not grow with the batch.
     items = zip(x.to(dtype), points, pixels, strict=True)
     scores = [_upsampled(*item, rows, columns) for item in items]
-    return returned(torch.stack(scores), x)
+    return returned(torch.stack(scores), x, "x")
 
 
 class _Axis(NamedTuple):

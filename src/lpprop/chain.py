@@ -14,6 +14,7 @@ from lpprop.bilinear import bilinear_upsample
 from lpprop.checks import check_number, check_tensors, needed
 from lpprop.errors import InputError
 from lpprop.memory import STEP_BYTES, check_memory
+from lpprop.precision import compute_dtype
 from lpprop.refiner import INPUTS, Refiner
 from lpprop.windows import SlidingWindows
 
@@ -97,7 +98,7 @@ class Chain(Composite):
     `windows`; one that compares pixels by given features also takes `pixel_feats`.
 
     One that turns the scores of n windows into those of one image says so by an attribute
-    `merges_windows = True`.
+    `merges_windows = True`, and one that cannot do without an input by `needs = ("attention",)`.
 
     A step may return (B, C, N), patches in row-major order; its scores are put back on their grid.
 
@@ -108,8 +109,8 @@ class Chain(Composite):
 
     Args:
         steps: one or more callables.
-        temperature: of the attention that is built from the feats, > 0; see
-            `lpprop.attention_from_features`.
+        temperature: of the attention that is built from the feats, > 0; that of
+            `lpprop.attention_from_features` if None. A call that gives attention is then refused.
 
     Raises:
         InputError: no step, a step that cannot be called, or, in a call, an input that a step
@@ -124,10 +125,12 @@ class Chain(Composite):
     torch.Size([1, 5, 128, 128])
     """
 
-    def __init__(self, *steps: Callable[..., Tensor], temperature: float = 0.1) -> None:
+    def __init__(self, *steps: Callable[..., Tensor], temperature: float | None = None) -> None:
         """Take the steps in order."""
         super().__init__(*steps)
-        self.temperature = check_number("temperature", temperature, low=0, open_low=True)
+        if temperature is not None:
+            check_number("temperature", temperature, low=0, open_low=True)
+        self.temperature = temperature
 
     def forward(
         self,
@@ -150,7 +153,8 @@ class Chain(Composite):
             inputs["attention"] = average_heads(attention)
         built = inputs
         if self._attends and attention is None:
-            maps = attention_from_features(needed("feats", feats), self.temperature)
+            options = {} if self.temperature is None else {"temperature": self.temperature}
+            maps = attention_from_features(needed("feats", feats), **options)
             built = inputs | {"attention": maps}
         for step in self.steps:
             # An inner chain builds its own, at its own temperature.
@@ -180,6 +184,13 @@ class Chain(Composite):
                 _check_source(inputs["feats"])
             else:
                 needed(name, inputs[name])
+        if self.temperature is not None and inputs["attention"] is not None:
+            raise InputError.of(
+                "temperature",
+                got=f"{self.temperature:g} beside attention",
+                expected="one of them, since it is that of attention built from feats",
+                fix="To sharpen attention, pass lpprop.sharpen_attention(attention, temperature).",
+            )
         if inputs["windows"] is not None:
             if not isinstance(inputs["windows"], SlidingWindows):
                 raise InputError.of(
@@ -211,11 +222,14 @@ class Chain(Composite):
         sizes = check_tensors(**given)
         grid = (sizes.get("h'", sizes["h"]), sizes.get("w'", sizes["w"]))
         if attends:
-            source = "feats" if attention is None else "attention"
+            made_of_feats = attention is None
+            source = "feats" if made_of_feats else "attention"
             patches = sizes.get("N", grid[0] * grid[1])
-            # Beside what the step adds: attention that is built or averaged, and a copy meanwhile.
-            bytes_each = STEP_BYTES + 4 * (sizes["B"] + 1) * (len(given[source][1].split()) == 4)
-            check_memory(source, patches, bytes_each * patches**2, logits.device)
+            made = attention is None or attention.ndim == 4  # built, or averaged over its heads
+            itemsize = compute_dtype(needed(source, feats if made_of_feats else attention)).itemsize
+            # Beside what a step adds: all that is made, and what it is made of meanwhile.
+            needed_bytes = (STEP_BYTES + made * 3 * sizes["B"] * itemsize) * patches**2
+            check_memory(source, patches, needed_bytes, logits.device)
         if not attends or attention is None:
             return grid
         fitted = fitted_grid(sizes["N"], like=grid)
@@ -309,6 +323,7 @@ class _FunctionStep(nn.Module):
         super().__init__()
         self.function = function
         self.merges_windows = getattr(function, "merges_windows", False)
+        self.needs = getattr(function, "needs", ())
 
     def extra_repr(self) -> str:
         return _name(self)

@@ -275,6 +275,13 @@ def _checked_chain(arguments: argparse.Namespace) -> Chain:
 
     chain = presets.by_name(arguments.method, **dict(arguments.option))
     wanted = [name for name in ("feats", "attention") if name in chain.needs]
+    if arguments.attention is not None and "attention" not in chain.needs:
+        raise InputError.of(
+            "--attention",
+            got=str(arguments.attention),
+            expected=f"nothing, since the method {arguments.method} does not take it",
+            fix="Name a method that does, such as --method max_velocity.",
+        )
     # Attention is built from feats where there is none.
     given = arguments.feats is not None or (
         arguments.attention is not None and wanted == ["attention"]

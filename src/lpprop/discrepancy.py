@@ -40,7 +40,7 @@ _DISTRIBUTION_CHECKS: dict[str, Check] = {
     "nms": partial(check_number, low=0, high=1),
     "threshold": partial(check_choice, choices=("relative", "absolute")),
     "confidence": partial(check_choice, choices=("softmax", "minmax")),
-    "logit_scale": partial(check_number, low=0, open_low=True),
+    "logit_scale": partial(check_number, low=1e-9, high=1e9),
     "early_rejection": check_boolean,
 }
 
@@ -69,7 +69,8 @@ def class_distribution(
             q^c >= nms, where a class without such a patch keeps its best one.
         confidence: "softmax" of z over the classes, or "minmax": the logits of the class, scaled
             to [0, 1] over the patches, which does not depend on the other classes.
-        logit_scale: factor of the logits, > 0, where the scores are cosines: CLIP's own is 100.
+        logit_scale: factor of the logits, in [1e-9, 1e9], where the scores are cosines: CLIP's own
+            is 100.
         early_rejection: whether a class that is the likeliest at no patch gets a row of zeros,
             which every map scores 0 and which costs them nothing.
 
@@ -125,8 +126,8 @@ def kl_discrepancy(distribution: Float[Tensor, "B C N"]) -> Float[Tensor, "B C N
         distribution: (B, C, N), each row a distribution over the patches, or zeros.
 
     Returns:
-        Maps (B, C, N) in the dtype of `distribution`, negative where f_j is below uniform.
-        Differentiable where f_j > 0.
+        Maps (B, C, N) in the dtype of `distribution`, negative where f_j is below uniform, where
+        the 0 of a rejected class is larger. Differentiable where f_j > 0.
 
     Raises:
         InputError: not three axes, or rows that are no distributions.
@@ -137,7 +138,7 @@ def kl_discrepancy(distribution: Float[Tensor, "B C N"]) -> Float[Tensor, "B C N
     check_tensors(distribution=(distribution, "B C N"))
     f = as_distribution(distribution)
     ratio = torch.where(f > 0, f * f.shape[-1], 1.0)  # 0 log 0 = 0, with a finite slope
-    return returned(f * ratio.log(), distribution)
+    return returned(f * ratio.log(), distribution, "distribution")
 
 
 def as_distribution(distribution: Float[Tensor, "B C N"]) -> Float[Tensor, "B C N"]:

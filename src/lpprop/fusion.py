@@ -20,8 +20,8 @@ __all__ = ["Fusion"]
 class Fusion(Composite):
     """Give the same scores to several steps, and add what they return.
 
-    Each map is divided by its largest value in the image first, so that none drowns the others:
-    paths are near 1/N^2, velocities up to 1.
+    Each map is divided by its largest value in the image first, so that none drowns the others. In
+    half precision give `OptimalPath` its norm="image", since paths near 1/N^2 vanish there.
 
     Args:
         steps: two or more steps as `Chain` takes them; all return scores of one size.

@@ -13,11 +13,15 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from lpprop.errors import InputError
+
 __all__ = ["GibbsKernel"]
 
 # Exponents down to minus this are far enough above the smallest number of the dtype that what
 # vanishes in a sum is less than its rounding.
 _REACH = {torch.float32: 60.0, torch.float64: 600.0}
+# Exponents up to this are still told apart to 1e-4 in float64.
+_FINEST = 1e12
 # Rows of the kernel that are combined with the cost at once; they stay in the cache of a CPU.
 _BLOCK_BYTES = 4 * 2**20
 # Sums that are taken again are worked off this many bytes at a time.
@@ -31,6 +35,9 @@ class GibbsKernel:
         cost: (N, N) finite costs.
         epsilon: regularisation, > 0.
 
+    Raises:
+        InputError: an epsilon that is too small for the cost.
+
     Attributes:
         dtype: in which to compute: the cost's own, but float64 where the exponents leave the
             reach of float32.
@@ -39,6 +46,13 @@ class GibbsKernel:
     def __init__(self, cost: Float[Tensor, "N N"], epsilon: float) -> None:
         """Make the kernel."""
         low, high = (float(bound) for bound in torch.aminmax(cost.detach()))
+        if not max(abs(low), abs(high)) <= _FINEST * epsilon:
+            raise InputError.of(
+                "epsilon",
+                got=f"{epsilon:g} for costs from {low:.4g} to {high:.4g}",
+                expected=f"at least 1/{_FINEST:g} of the largest cost",
+                fix="Raise epsilon, or scale the cost down; below, the exponents are but rounding.",
+            )
         spread = (high - low) / epsilon
         self.dtype = torch.float64 if spread > _REACH[torch.float32] else cost.dtype
         self.cost, self.epsilon = cost, epsilon
@@ -58,25 +72,32 @@ class GibbsKernel:
         self.kernel = exponent.exp_()
 
     def log_product(
-        self, weights: Float[Tensor, "C N"], potential: Float[Tensor, "C N"], *, transposed: bool
+        self,
+        weights: Float[Tensor, "C N"],
+        potential: Float[Tensor, "C N"],
+        *,
+        transposed: bool,
+        wanted: Bool[Tensor, "C N"] | None = None,
     ) -> Float[Tensor, "C N"]:
         """Return log sum_i w_i exp(a_i) G_ij, or the sum over j of G_ij where transposed.
 
-        Each row of weights is non-negative, with a positive entry.
+        Each row of weights is non-negative, with a positive entry. Where a sum vanishes and is not
+        wanted, an upper bound stands.
         """
         inner, outer = (self.column, self.row) if transposed else (self.row, self.column)
         share, size = self._shares(weights, potential + inner)
         mean = share @ (self.kernel.mT if transposed else self.kernel)
-        lost = self._lost(mean)
-        if lost is None:
+        if self.safe:
             return mean.log() + size + outer
-        logs = torch.where(lost, 1.0, mean).log() + size + outer
-        cost = self.cost if transposed else self.cost.mT
+        lost = self._lost(mean)
+        logs = torch.where(lost, -_REACH[self.dtype], torch.where(lost, 1.0, mean).log())
+        logs = logs + size + outer
+        again = lost if wanted is None else lost & wanted
         exact = [
             (largest + terms.sum(-1, keepdim=True).log()).squeeze(-1)
-            for terms, largest, _ in self._exact(weights, potential, cost, lost)
+            for terms, largest, _ in self._exact(weights, potential, again, transposed=transposed)
         ]
-        return logs.masked_scatter(lost, torch.cat(exact))
+        return logs.masked_scatter(again, torch.cat(exact)) if exact else logs
 
     def mean_cost(
         self, weights: Float[Tensor, "C N"], potential: Float[Tensor, "C N"]
@@ -92,15 +113,15 @@ class GibbsKernel:
         weighted = torch.zeros_like(total)
         for part, kernel, cost in parts:
             weighted = torch.addmm(weighted, part, kernel * cost)
-        lost = self._lost(total)
-        if lost is None:
+        if self.safe:
             return weighted / total
+        lost = self._lost(total)
         mean = weighted / torch.where(lost, 1.0, total)
         exact = [
             (terms * cost).sum(-1) / terms.sum(-1)
-            for terms, _, cost in self._exact(weights, potential, self.cost.mT, lost)
+            for terms, _, cost in self._exact(weights, potential, lost, transposed=False)
         ]
-        return mean.masked_scatter(lost, torch.cat(exact))
+        return mean.masked_scatter(lost, torch.cat(exact)) if exact else mean
 
     def _shares(
         self, weights: Float[Tensor, "C N"], exponent: Float[Tensor, "C N"]
@@ -123,22 +144,27 @@ class GibbsKernel:
         # A weight of 0 may stand beside any exponent, which must not make 0 times infinity.
         return weights * (exponent - largest).clamp(max=_REACH[self.dtype]).exp(), largest
 
-    def _lost(self, mean: Float[Tensor, "C N"]) -> Bool[Tensor, "C N"] | None:
-        """Mark the sums whose terms have vanished, or None where there are none."""
-        if self.safe:
-            return None
-        lost = mean.detach().log() < -_REACH[self.dtype]
-        return lost if bool(lost.any()) else None
+    def _lost(self, mean: Float[Tensor, "C N"]) -> Bool[Tensor, "C N"]:
+        """Mark the sums whose terms have vanished."""
+        return mean.detach().log() < -_REACH[self.dtype]
 
     def _exact(
         self,
         weights: Float[Tensor, "C N"],
         potential: Float[Tensor, "C N"],
-        cost: Float[Tensor, "N N"],
         lost: Bool[Tensor, "C N"],
-    ) -> Iterator[tuple[Float[Tensor, "n N"], Float[Tensor, "n 1"], Float[Tensor, "n N"]]]:
+        *,
+        transposed: bool,
+    ) -> Iterator[tuple[Float[Tensor, "n k"], Float[Tensor, "n 1"], Float[Tensor, "n k"]]]:
         """Yield the terms of the lost sums, their scale, and their costs, a group at a time."""
+        cost = self.cost if transposed else self.cost.mT
+        places = None
+        support = int((weights > 0).sum(1).max())
+        # Most classes have mass at a few patches: no other counts, except for the slope there.
+        if 2 * support < len(cost) and not weights.requires_grad:
+            weights, places = weights.topk(support)
+            potential = potential.gather(1, places)
         group = max(1, _EXACT_BYTES // potential[0].nbytes)
-        for c, j in (part.unbind(1) for part in lost.nonzero().split(group)):
-            costs = cost[j].to(self.dtype)
+        for c, j in (part.unbind(1) for part in lost.nonzero().split(group) if len(part)):
+            costs = (cost[j] if places is None else cost[j[:, None], places[c]]).to(self.dtype)
             yield *self._terms(weights[c], potential[c] - costs / self.epsilon), costs

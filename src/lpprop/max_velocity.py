@@ -79,7 +79,8 @@ def max_velocity(
 
     Returns:
         Velocities (B, C, N) in the dtype of `distribution`, in [0, 1]; computed in that dtype,
-        float32 at least. With "arrival" differentiable in both, through the time of arrival.
+        float32 at least. With "arrival" differentiable in both, through the time of arrival; the
+        gradient of "step", and of what arrives at the start or never, is 0.
 
     Raises:
         InputError: shapes that do not match, values that are negative or not finite, attention
@@ -109,11 +110,13 @@ def max_velocity(
         p = f[present]
         p = p / p.amax(-1, keepdim=True) if criterion == "arrival" else p
         travelled = _travelled(p, T, tau, criterion, max_steps)
-        return torch.zeros_like(f).masked_scatter(present[:, None], travelled)
+        # Zeros that hang on both inputs, so that a gradient finds its way where nothing travels.
+        return (0 * f + 0 * T[0, 0]).masked_scatter(present[:, None], travelled)
 
     # A chain at a time: items finish at different steps, and a batch equals a loop.
     pairs = zip(distribution.to(dtype), attention, strict=True)
-    return returned(torch.stack([velocity(*pair) for pair in pairs]), distribution)
+    velocities = torch.stack([velocity(*pair) for pair in pairs])
+    return returned(velocities, distribution, "distribution")
 
 
 def _travelled(
@@ -121,7 +124,7 @@ def _travelled(
 ) -> Float[Tensor, "C N"]:
     """Walk all classes at once, each until all of its patches have arrived."""
     arrival = criterion == "arrival"
-    velocity = (p > tau).to(p) if arrival else torch.zeros_like(p)
+    velocity = 0 * p + (p > tau) if arrival else 0 * p
     walking = torch.arange(len(p), device=p.device)
     for step in range(1, max_steps + 1):
         waiting = velocity[walking].detach() == 0

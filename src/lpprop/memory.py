@@ -40,13 +40,23 @@ def check_memory(argument: str, patches: int, needed: int, device: torch.device)
 
 
 def available_bytes(device: torch.device) -> int | None:
-    """Return the memory that can still be had on a device, or None where nobody knows."""
+    """Return the memory that can still be had: on CUDA and Linux, elsewhere None."""
     if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
+        unused, _ = torch.cuda.mem_get_info(device)
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return free + cached
+        return unused + cached
+    found = re.search(r"MemAvailable:\s+(\d+) kB", _read("/proc/meminfo"))
+    free = [1024 * int(found[1])] if found else []
+    # A container may have less than its machine; the file cache in what it uses can be had back.
+    limit, used = (_read(f"/sys/fs/cgroup/memory.{name}").strip() for name in ("max", "current"))
+    cache = re.search(r"^inactive_file (\d+)", _read("/sys/fs/cgroup/memory.stat"), re.MULTILINE)
+    if limit.isdigit() and used.isdigit():
+        free.append(int(limit) - int(used) + (int(cache[1]) if cache else 0))
+    return max(0, min(free)) if free else None
+
+
+def _read(path: str) -> str:
     try:
-        found = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
+        return Path(path).read_text()
     except OSError:
-        return None
-    return 1024 * int(found[1]) if found else None
+        return ""

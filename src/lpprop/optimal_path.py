@@ -63,19 +63,20 @@ def optimal_path(
         distribution: (B, C, N), each row a distribution f over the patches, or zeros for a
             rejected class, whose path is 0.
         cost: (B, N, N) cost C from patch i to patch j; the paper takes the attention itself.
-        epsilon: regularisation, from 1e-9, in the units of the cost. Where exp(-C / epsilon) would
-            leave the range of float32, float64 and then logarithms take over.
+        epsilon: regularisation, in [1e-9, 1e9], in the units of the cost. Where exp(-C / epsilon)
+            would leave the range of float32, float64 and then logarithms take over.
         iterations: budget of updates; fewer are done where they would change nothing any more.
         norm: what the path is divided by: "none"; "image", the largest value of the item;
-            "class", the largest of each class; "sum", the sum of each class. The first two keep
-            the order of the classes.
+            "class", the largest of each class; "sum", the sum of each class. "none" and "image"
+            keep the order of the classes.
         complement: whether the cost is 1 - `cost` instead, so that high attention is a short way,
             as transport has it. The path then is measured from its far end, u - sum_i pi_ij C_ij,
             which is what arrives at j from patches of high attention: larger stays likelier.
 
     Returns:
         Paths (B, C, N) in the dtype of `distribution`; computed in that dtype, float32 at least.
-        Differentiable in both arguments.
+        Differentiable in both arguments; where f is 0 its slope grows like exp(C / epsilon), and is
+        held within the dtype's range.
 
     Raises:
         InputError: shapes that do not match, values that are not finite, rows that are no
@@ -96,20 +97,22 @@ def optimal_path(
     def path(f: Tensor, cost: Tensor) -> Tensor:
         present = f.detach().sum(-1) > 0
         cost = 1 - cost.to(f.dtype) if complement else cost.to(f.dtype)
+        # Zeros that hang on both inputs, so that a gradient finds its way where all are rejected.
+        rejected = 0 * f + 0 * cost[0, 0]
         if not bool(present.any()):
-            return torch.zeros_like(f)
+            return rejected
         result = sinkhorn(cost, f[present], epsilon=epsilon, iterations=iterations)
         # The columns of the plan sum to u: what the path costs there is u times a mean of C.
         alpha, _ = result.value
         mean = result.kernel.mean_cost(f[present].to(alpha.dtype), alpha)
         mean = ((1 - mean if complement else mean) / patches).to(f.dtype)
-        return torch.zeros_like(f).masked_scatter(present[:, None], mean)
+        return rejected.masked_scatter(present[:, None], mean)
 
     if f.requires_grad:
         f.register_hook(partial(_within, bound=_gradient_bound(distribution.dtype)))
     # A kernel at a time: memory does not grow with the batch, and a batch equals a loop.
     paths = torch.stack([path(*item) for item in zip(f, cost, strict=True)])
-    return _held(_normalised(paths, norm), distribution)
+    return _representable(_normalised(paths, norm), distribution)
 
 
 def _normalised(paths: Float[Tensor, "B C N"], norm: str) -> Float[Tensor, "B C N"]:
@@ -134,7 +137,7 @@ def _within(gradient: Tensor | None, bound: float) -> Tensor | None:
     return None if gradient is None else gradient.clamp(-bound, bound)
 
 
-def _held(paths: Float[Tensor, "B C N"], like: Tensor) -> Float[Tensor, "B C N"]:
+def _representable(paths: Float[Tensor, "B C N"], like: Tensor) -> Float[Tensor, "B C N"]:
     """Cast to the input's dtype; refuse what would vanish in it, since paths are near 1/N^2."""
     largest = float(paths.detach().abs().max())
     if 0 < largest < torch.finfo(like.dtype).tiny:
@@ -144,7 +147,7 @@ def _held(paths: Float[Tensor, "B C N"], like: Tensor) -> Float[Tensor, "B C N"]
             expected="a dtype that holds the paths",
             fix='Pass a dtype of a wider range, or norm="image".',
         )
-    return returned(paths, like)
+    return returned(paths, like, "distribution")
 
 
 class OptimalPath(Refiner, function=optimal_path, needs=("attention",), checks=_CHECKS):

@@ -27,25 +27,25 @@ def full_precision(function: Callable[P, Tensor]) -> Callable[P, Tensor]:
 
     @functools.wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> Tensor:
-        device = next(
-            (x.device.type for x in (*args, *kwargs.values()) if isinstance(x, Tensor)), "cpu"
-        )
+        given = [*args, *kwargs.values()]
+        given += [x for item in given if isinstance(item, (list, tuple)) for x in item]
+        device = next((x.device.type for x in given if isinstance(x, Tensor)), "cpu")
         with torch.autocast(device, enabled=False):
             return function(*args, **kwargs)
 
     return wrapper
 
 
-def returned(result: Tensor, like: Tensor) -> Tensor:
-    """Cast to the input's dtype; refuse what it cannot hold instead of returning infinity."""
+def returned(result: Tensor, like: Tensor, name: str = "logits") -> Tensor:
+    """Cast to the dtype of the input of that name; refuse what it cannot hold, such as infinity."""
     cast = result.to(like.dtype)
     if not all_finite(cast):
         raise InputError.of(
-            "logits",
+            name,
             got=f"values up to {float(like.detach().abs().max()):.4g} in {like.dtype}",
-            expected="logits whose refined scores that dtype can hold",
-            fix="Scale the logits down."
+            expected=f"{name} whose result that dtype can hold",
+            fix=f"Scale the {name} down."
             if like.dtype.itemsize >= 4
-            else "Scale the logits down, or pass them as float32.",
+            else f"Scale the {name} down, or pass float32.",
         )
     return cast

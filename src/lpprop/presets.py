@@ -119,14 +119,14 @@ def _patch_step(backbone: str, options: dict[str, Any]) -> PatchPropagation:
     return PatchPropagation(**(BACKBONES[backbone] | options))
 
 
-def optimal_path(*, temperature: float = 0.1, **options: Any) -> Chain:
+def optimal_path(*, temperature: float | None = None, **options: Any) -> Chain:
     """DSLO by the optimal path: class distributions, transport, joint bilateral to pixels.
 
     Li et al., 2026 (arXiv:2604.07723): 46.2 mIoU over 8 datasets, with logits by CLIP ViT-B/16 and
     attention by Stable Diffusion 2 (its first two up blocks, averaged), whole images.
 
     Args:
-        temperature: of the attention where that is built from the feats.
+        temperature: of the attention that is built from the feats, as `Chain` takes it.
         options: any option of `lpprop.class_distribution`, `lpprop.optimal_path` and
             `lpprop.joint_bilateral_upsample`.
 
@@ -149,13 +149,13 @@ def optimal_path(*, temperature: float = 0.1, **options: Any) -> Chain:
     return Chain(*steps, temperature=temperature)
 
 
-def max_velocity(*, temperature: float = 0.1, **options: Any) -> Chain:
+def max_velocity(*, temperature: float | None = None, **options: Any) -> Chain:
     """DSLO by the maximum velocity: class distributions, a Markov chain, joint bilateral to pixels.
 
     Li et al., 2026 (arXiv:2604.07723): 46.9 mIoU over 8 datasets; see `optimal_path`.
 
     Args:
-        temperature: of the attention where that is built from the feats.
+        temperature: of the attention that is built from the feats, as `Chain` takes it.
         options: any option of `lpprop.class_distribution`, `lpprop.max_velocity` and
             `lpprop.joint_bilateral_upsample`.
 
@@ -178,7 +178,8 @@ def kl(**options: Any) -> Chain:
     """The KL divergence from uniform alone, the ablation's row without transport.
 
     Li et al., 2026 (arXiv:2604.07723), Table 2, row IV: 19.6 mIoU over 4 datasets where the raw
-    logits have 8.9 and the optimal path 40.0.
+    logits have 8.9 and the optimal path 40.0. Where no class has kept a patch all score 0, and the
+    argmax is a tie; `nms=0` avoids that.
 
     Args:
         options: any option of `lpprop.class_distribution` and
@@ -197,14 +198,14 @@ def kl(**options: Any) -> Chain:
     return Chain(*_configured("kl", options, *steps))
 
 
-def fusion(*, temperature: float = 0.1, **options: Any) -> Chain:
+def fusion(*, temperature: float | None = None, **options: Any) -> Chain:
     """The optimal path and the maximum velocity together.
 
     Li et al., 2026 (arXiv:2604.07723), Table 2, row VII: 38.4 mIoU over 4 datasets, below each of
     the two alone (40.0 and 40.8). It is there for study.
 
     Args:
-        temperature: of the attention where that is built from the feats.
+        temperature: of the attention that is built from the feats, as `Chain` takes it.
         options: any option of the steps of `optimal_path` and `max_velocity`.
 
     Returns:
@@ -216,7 +217,7 @@ def fusion(*, temperature: float = 0.1, **options: Any) -> Chain:
     >>> fusion(tau=0.5, epsilon=0.05).needs
     ('attention', 'image')
     """
-    steps = (_distribution(), OptimalPath(), MaxVelocity(), JointBilateralUpsample())
+    steps = (_distribution(), OptimalPath(norm="image"), MaxVelocity(), JointBilateralUpsample())
     distribution, *maps, upsample = _configured("fusion", options, *steps)
     return Chain(distribution, Fusion(*maps), upsample, temperature=temperature)
 

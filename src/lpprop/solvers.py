@@ -127,7 +127,8 @@ class SinkhornResult(NamedTuple):
 
     Attributes:
         value: the potentials (alpha, beta) of the plan
-            pi_ij = f_i exp(alpha_i + beta_j - C_ij / epsilon), which itself is never formed.
+            pi_ij = f_i exp(alpha_i + beta_j - C_ij / epsilon), which itself is never formed. Where
+            f_i = 0, alpha_i may be a lower bound.
         residual: how far the rows of the plan are from f, in total variation: the sum over i of
             |sum_j pi_ij - f_i|. Its columns hold to rounding.
         iterations: updates of both potentials.
@@ -182,13 +183,14 @@ def sinkhorn(
     """
     check_tensors(distribution=(distribution, "C N"), cost=(cost, "N N"))
     check_precision("distribution", distribution)
+    check_precision("cost", cost)
     check_number("epsilon", epsilon, low=0, open_low=True)
     check_integer("iterations", iterations)
     check_number("tol", tol, low=0)
-    check_positive_sums("distribution", distribution, 1)
     check_distribution("distribution", distribution, "Divide each row by its sum.")
+    check_positive_sums("distribution", distribution, 1)
 
-    kernel = GibbsKernel(cost, epsilon)
+    kernel = GibbsKernel(cost.to(torch.promote_types(cost.dtype, distribution.dtype)), epsilon)
     f = distribution.to(kernel.dtype)
     limit = max(tol, _ROUNDINGS * torch.finfo(distribution.dtype).eps)
     # With the factor u apart, nu = u exp(beta), both potentials are near 0 where the plan is flat.
@@ -200,7 +202,9 @@ def sinkhorn(
     for count in range(1, iterations + 1):
         alpha = following
         beta = -kernel.log_product(f, alpha, transposed=False)
-        following = -kernel.log_product(uniform, beta, transposed=True)
+        # Where f is 0, alpha counts for the slope alone.
+        wanted = None if f.requires_grad else f > 0
+        following = -kernel.log_product(uniform, beta, transposed=True, wanted=wanted)
         # The rows of the plan sum to mu (K nu) = f exp(alpha - following). All together they sum
         # to 1, as its columns do: a factor that they share is but rounding of the products.
         mass = f.detach()

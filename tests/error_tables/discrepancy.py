@@ -81,7 +81,7 @@ TABLE = {
     "confidence unknown": (lambda: distribution(LOGITS, confidence=None),
         "confidence: got None, expected one of 'softmax', 'minmax'. Change confidence."),
     "logit_scale zero": (lambda: distribution(LOGITS, logit_scale=0.0),
-        "logit_scale: got 0.0, expected a number in (0, inf). Change logit_scale."),
+        "logit_scale: got 0.0, expected a number in [1e-09, 1e+09]. Change logit_scale."),
     "early_rejection a number": (lambda: distribution(LOGITS, early_rejection=1),
         "early_rejection: got 1, expected True or False. Change early_rejection."),
     "distribution module option": (lambda: lpprop.ClassDistribution(nms=-0.1),
@@ -338,7 +338,7 @@ TABLE = {
     "chain too large for memory": (
         lambda: lpprop.Chain(lpprop.ClassDistribution(), lpprop.OptimalPath())(LOGITS[:1],
         feats=torch.ones(1, 2, 20, 20)),
-        "feats: got 400 patches, whose 400 x 400 matrices need 0.00358 GiB, expected at most "
+        "feats: got 400 patches, whose 400 x 400 matrices need 0.00417 GiB, expected at most "
         "the 0.000977 GiB that are free on cpu. Use a coarser grid (lpprop.bilinear_upsample "
         "also makes grids smaller, lpprop.aggregate_attention does so for attention), or "
         "fewer items at once."),

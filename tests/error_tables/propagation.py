@@ -208,11 +208,11 @@ TABLE = {
     # the result
     "float16 overflow": (
         lambda: patches(torch.full((1, 1, 4, 4), 6e4).half(), torch.ones(1, 2, 4, 4)),
-        "logits: got values up to 6e+04 in torch.float16, expected logits whose refined scores "
-        "that dtype can hold. Scale the logits down, or pass them as float32."),
+        "logits: got values up to 6e+04 in torch.float16, expected logits whose result that "
+        "dtype can hold. Scale the logits down, or pass float32."),
     "float32 overflow": (lambda: patches(torch.full((1, 1, 4, 4), 3e38), torch.ones(1, 2, 4, 4)),
-        "logits: got values up to 3e+38 in torch.float32, expected logits whose refined scores "
-        "that dtype can hold. Scale the logits down."),
+        "logits: got values up to 3e+38 in torch.float32, expected logits whose result that "
+        "dtype can hold. Scale the logits down."),
     # windows
     "boxes of another kind": (lambda: patches(LOGITS, FEATS, windows=[[0, 64, 0, 80]] * 2),
         "windows: got list, expected SlidingWindows or a tensor of boxes (n, 4). Convert boxes "
