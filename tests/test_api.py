@@ -59,8 +59,6 @@ METHODS = {
     "kl": "kl",
     "fusion": "fusion",
 }
-# Of attention that is built from features.
-TEMPERATURE = 0.1
 
 REQUIRED = inspect.Parameter.empty
 KEYWORD = inspect.Parameter.KEYWORD_ONLY
@@ -131,10 +129,10 @@ SIGNATURES = {
         {"x": REQUIRED, "image": REQUIRED},
         {"sigma_space": 1.0, "sigma_range": 0.1**0.5, "radius": 3, "size": None},
     ),
-    "attention_from_features": ({"feats": REQUIRED, "temperature": TEMPERATURE}, {}),
+    "attention_from_features": ({"feats": REQUIRED, "temperature": 0.1}, {}),
     "sharpen_attention": ({"attention": REQUIRED, "temperature": 0.65}, {}),
     "aggregate_attention": ({"maps": REQUIRED, "weights": None, "size": None}, {"grids": None}),
-    "Chain": ({}, {"temperature": TEMPERATURE}),
+    "Chain": ({}, {"temperature": None}),
     "Fusion": ({}, {}),
     "bilinear_upsample": ({"x": REQUIRED, "size": REQUIRED}, {}),
     "lab_features": ({"image": REQUIRED}, {}),
@@ -142,10 +140,10 @@ SIGNATURES = {
     "SlidingWindows": ({"image_size": REQUIRED, "window": 224, "stride": 112}, {}),
     "presets.lposs": ({}, {"backbone": "vit-b/16"}),
     "presets.lposs_plus": ({}, {"backbone": "vit-b/16", "tau": 0.01, "r": 13}),
-    "presets.optimal_path": ({}, {"temperature": TEMPERATURE}),
-    "presets.max_velocity": ({}, {"temperature": TEMPERATURE}),
+    "presets.optimal_path": ({}, {"temperature": None}),
+    "presets.max_velocity": ({}, {"temperature": None}),
     "presets.kl": ({}, {}),
-    "presets.fusion": ({}, {"temperature": TEMPERATURE}),
+    "presets.fusion": ({}, {"temperature": None}),
     "presets.by_name": ({"method": REQUIRED}, {}),
     "solvers.cg": ({"matvec": REQUIRED, "b": REQUIRED}, {"tol": 1e-6, "max_iter": 10}),
     "solvers.sinkhorn": (

@@ -283,7 +283,7 @@ def test_attention_is_built_from_the_feats_on_their_grid(grid):
     attention = lpprop.attention_from_features(feats, 0.3)
     expected = velocity_by_hand(lpprop.bilinear_upsample(logits, GRID), attention)
     assert torch.equal(velocities(temperature=0.3)(logits, feats=feats), expected)
-    default = lpprop.attention_from_features(feats, lpprop.Chain(double).temperature)
+    default = lpprop.attention_from_features(feats)
     expected = velocity_by_hand(lpprop.bilinear_upsample(logits, GRID), default)
     assert torch.equal(velocities()(logits, feats=feats), expected)
 
@@ -362,15 +362,15 @@ def test_a_method_for_discrepancies_is_the_composition_of_its_steps():
 def test_nesting_steps_that_attend_changes_nothing():
     logits, feats, image = inputs()
     steps = lpprop.ClassDistribution(), lpprop.MaxVelocity(), lpprop.JointBilateralUpsample()
-    flat = lpprop.Chain(*steps, temperature=0.5)
-    inner = lpprop.Chain(*steps[:2], temperature=0.5)
-    deep = lpprop.Chain(steps[0], lpprop.Chain(lpprop.Chain(steps[1], temperature=0.5)))
-    for given in (
-        {"feats": feats},
-        {"attention": attended()},
-        {"attention": attended((8, 10))},
-        {"attention": attended(heads=2)},
+    for given, options in (
+        ({"feats": feats}, {"temperature": 0.5}),
+        ({"attention": attended()}, {}),
+        ({"attention": attended((8, 10))}, {}),
+        ({"attention": attended(heads=2)}, {}),
     ):
+        flat = lpprop.Chain(*steps, **options)
+        inner = lpprop.Chain(*steps[:2], **options)
+        deep = lpprop.Chain(steps[0], lpprop.Chain(lpprop.Chain(steps[1], **options)))
         expected = flat(logits, image=image, **given)
         for nested in (lpprop.Chain(inner, steps[2]), lpprop.Chain(deep, steps[2])):
             assert nested.needs == flat.needs

@@ -192,6 +192,14 @@ def replaced(argv, name, value):
         (lambda argv, d: replaced(argv, "--logits", d / "x.npy"), "--logits: got"),
         (lambda argv, d: replaced(argv, "--feats", d), "--feats: got"),
         (lambda argv, d: [*argv[:4], *argv[6:]], "--feats: got nothing"),
+        (
+            lambda argv, d: [*argv, "--attention", "a.npy"],
+            "--attention: got a.npy, expected nothing",
+        ),
+        (
+            lambda argv, d: [*argv[:4], *argv[6:], "--method", "max_velocity"],
+            "--attention: got nothing",
+        ),
         (lambda argv, d: [*argv, "--method", "lpos"], "Did you mean 'lposs'"),
         (lambda argv, d: [*argv, "--option", "kay=3"], "kay: got an option"),
         (lambda argv, d: [*argv, "--option", "k=many"], "k: got 'many'"),
@@ -268,3 +276,28 @@ def test_demo_passes_its_arguments_on(tmp_path, capsys, monkeypatch):
     demo.run_demo = missing
     assert main(["demo"]) == 1
     assert "error: the demo needs an extra: pip" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("shape", [(12, 12), (3, 48, 48)], ids=["one map", "heads of a finer grid"])
+def test_attention_in_place_of_feats(tmp_path, shape):
+    logits, _, image = make_item(tmp_path, "a")
+    attention = np.random.default_rng(1).random(shape).astype(np.float32)
+    np.save(tmp_path / "attention.npy", attention)
+    argv = arguments(tmp_path, "a")
+    place = argv.index("--feats")
+    argv[place : place + 2] = ["--attention", str(tmp_path / "attention.npy")]
+    options = [
+        "--method",
+        "max_velocity",
+        "--option",
+        "tau=0.5",
+        "--option",
+        "early_rejection=False",
+    ]
+    assert main([*argv, *options]) == 0
+    expected = lpprop.refine(
+        logits, image=image, attention=attention[None], method="max_velocity", tau=0.5,
+        early_rejection=False,
+    )  # fmt: skip
+    scores = np.load(results(tmp_path, "a")[2])
+    np.testing.assert_allclose(scores, expected[0].numpy(), rtol=1e-5)

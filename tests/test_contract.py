@@ -159,6 +159,9 @@ PIXELS = {"tau": 0.3, "r": 3, "max_iter": 3}
 PATH = {"epsilon": 0.05, "iterations": 5}
 VELOCITY = {"tau": 0.6, "max_steps": 20}
 
+# Smooth attention, where it is built.
+ATTENTION_OF = {"feats": {"temperature": 0.5}}
+
 REFINERS = [
     Refiner(
         "patches",
@@ -344,7 +347,7 @@ REFINERS = [
             refined_by(method),
             lpprop.presets.METHODS[method],
             inputs,
-            {"nms": 0.5, "radius": 1, "temperature": 0.5} | options,
+            {"nms": 0.5, "radius": 1} | options | ATTENTION_OF.get(source, {}),
             shape=image_size,
             differentiable=("image", "feats" if source == "feats" else "attention"),
             roundings=3,

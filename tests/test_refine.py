@@ -378,9 +378,44 @@ def test_discrepancies_from_feats_or_from_attention(name):
     expected = chain(logits, feats=feats, image=image)
     assert torch.equal(lpprop.refine(logits, feats, image, method=name), expected)
     assert torch.equal(lpprop.refine(logits, feats, image, method=chain), expected)
-    attention = lpprop.attention_from_features(feats, chain.temperature)
+    attention = lpprop.attention_from_features(feats)
     got = lpprop.refine(logits, attention=attention, image=image, method=name)
     assert torch.equal(got, expected)
+
+
+@pytest.mark.parametrize("name", DISCREPANCIES)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_half_precision_holds_the_maps_of_a_real_grid(name, dtype):
+    """Paths are near 1/N^2, which float16 cannot hold: the presets bring them near 1."""
+    logits, feats = scores_of(1, grid=(28, 28)), feats_of(1, grid=(28, 28))
+    image = random(1, 3, 112, 112)
+    half = [x.to(dtype) for x in (logits, feats, image)]
+    scores = lpprop.refine(*half, method=name)
+    assert scores.dtype == dtype
+    expected = lpprop.refine(*(x.float() for x in half), method=name)
+    assert (scores.argmax(1) == expected.argmax(1)).float().mean() > 0.95
+    torch.testing.assert_close(scores.float(), expected, rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize("name", DISCREPANCIES)
+@pytest.mark.parametrize("options", [{"nms": 0}, {"early_rejection": True}], ids=str)
+def test_a_backward_pass_where_all_arrive_at_once(name, options):
+    """Equal scores: uniform distributions, and all classes but the first rejected."""
+    logits, feats = torch.zeros(1, 3, 4, 5, requires_grad=True), feats_of(1).requires_grad_()
+    image = random(1, 3, *PIXELS)
+    lpprop.refine(logits, feats, image, method=name, **options).sum().backward()
+    assert torch.isfinite(logits.grad).all()
+    if name != "kl":
+        assert torch.isfinite(feats.grad).all()
+
+
+@pytest.mark.parametrize("function", [lpprop.optimal_path, lpprop.max_velocity])
+def test_a_backward_pass_where_all_classes_are_rejected(function):
+    f = torch.zeros(1, 2, 6, requires_grad=True)
+    attention = torch.full((1, 6, 6), 1 / 6, requires_grad=True)
+    function(f, attention).sum().backward()
+    assert torch.isfinite(f.grad).all()
+    assert not attention.grad.any()
 
 
 @pytest.mark.parametrize("heads", [None, 4])

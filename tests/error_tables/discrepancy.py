@@ -400,6 +400,23 @@ TABLE = {
         lambda: refine(LOGITS, image=IMAGE, attention=-HEADS.clamp(0.5, 0.5),
         method="max_velocity"),
         "attention: got values down to -0.5, " + SOFTMAX),
+    "temperature beside attention": (
+        lambda: refine(LOGITS, None, IMAGE, attention=ATTENTION, method="kl", temperature=0.5),
+        "temperature: got an option that kl does not have, expected one of nms, threshold, "
+        "confidence, logit_scale, early_rejection, sigma_space, sigma_range, radius, size. "
+        "Remove temperature."),
+    "velocity at a temperature beside attention": (
+        lambda: refine(
+            LOGITS, None, IMAGE, attention=ATTENTION, method="max_velocity", temperature=0.65),
+        "temperature: got 0.65 beside attention, expected one of them, since it is that of "
+        "attention built from feats. To sharpen attention, pass "
+        "lpprop.sharpen_attention(attention, temperature)."),
+    "epsilon too small for the cost": (lambda: path(EVEN, 1e9 * ATTENTION, epsilon=1e-9),
+        "epsilon: got 1e-09 for costs from 2.698e+07 to 8.468e+07, expected at least 1/1e+12 "
+        "of the largest cost. Raise epsilon, or scale the cost down; below, the exponents are "
+        "but rounding."),
+    "sinkhorn cost in half": (lambda: sinkhorn(ATTENTION[0].half(), EVEN[0]),
+        "cost: got dtype torch.float16, expected float32 or float64. Pass cost.float()."),
     # what is of another kind
     "maps a dictionary": (lambda: aggregate({"up0": ATTENTION}),
         "maps: got dict, expected a list of one or more. Pass [attention] for a single one."),
