@@ -112,7 +112,7 @@ for method in ("optimal_path", "max_velocity", "kl", "fusion"):
     for given in ({"feats": feats}, {"attention": attention}, {"attention": heads}):
         assert lpprop.refine(logits, image=image, method=method, **given).shape == full.shape
 
-result = sinkhorn(attention[0], f[0].clamp(min=0.01))
+result = sinkhorn(attention[0], f[0].softmax(-1))
 assert result.value[0].shape == result.value[1].shape == f[0].shape
 assert result.residual.shape == result.converged.shape == (3,)
 assert ipf(attention[0]).value.shape == attention[0].shape

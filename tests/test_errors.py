@@ -31,6 +31,7 @@ MODULES = [
     "chain",
     "checks",
     "classes",
+    "composite",
     "discrepancy",
     "fusion",
     "gibbs",

@@ -13,8 +13,9 @@ from torch import Tensor
 from lpprop import presets
 from lpprop._inputs import as_attention, as_grid, as_image
 from lpprop.bilinear import bilinear_upsample
-from lpprop.chain import Chain, steps_of
+from lpprop.chain import Chain
 from lpprop.checks import check_image, check_size, check_tensors
+from lpprop.composite import steps_of
 from lpprop.errors import InputError
 from lpprop.label_propagation import PatchPropagation
 from lpprop.windows import SlidingWindows

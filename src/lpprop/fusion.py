@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lpprop.chain import Composite
 from lpprop.checks import check_tensors
+from lpprop.composite import Composite
 from lpprop.errors import InputError
 from lpprop.refiner import INPUTS
 from lpprop.windows import SlidingWindows

@@ -80,7 +80,7 @@ def max_velocity(
     Returns:
         Velocities (B, C, N) in the dtype of `distribution`, in [0, 1]; computed in that dtype,
         float32 at least. With "arrival" differentiable in both, through the time of arrival; the
-        gradient of "step", and of what arrives at the start or never, is 0.
+        gradient of what arrives at the start, or never, is 0. "step" has none.
 
     Raises:
         InputError: shapes that do not match, values that are negative or not finite, attention
@@ -110,6 +110,8 @@ def max_velocity(
         p = f[present]
         p = p / p.amax(-1, keepdim=True) if criterion == "arrival" else p
         travelled = _travelled(p, T, tau, criterion, max_steps)
+        if criterion == "step":
+            return torch.zeros_like(f).masked_scatter(present[:, None], travelled)
         # Zeros that hang on both inputs, so that a gradient finds its way where nothing travels.
         return (0 * f + 0 * T[0, 0]).masked_scatter(present[:, None], travelled)
 
@@ -124,7 +126,7 @@ def _travelled(
 ) -> Float[Tensor, "C N"]:
     """Walk all classes at once, each until all of its patches have arrived."""
     arrival = criterion == "arrival"
-    velocity = 0 * p + (p > tau) if arrival else 0 * p
+    velocity = (p > tau).to(p) if arrival else torch.zeros_like(p)
     walking = torch.arange(len(p), device=p.device)
     for step in range(1, max_steps + 1):
         waiting = velocity[walking].detach() == 0
