@@ -171,7 +171,8 @@ def test_without_a_doubly_stochastic_matrix(matrix, iterations, dtype):
     got = ipf(A, iterations=iterations)
     expected = twin.ipf(A.double(), iterations)
     eps = torch.finfo(dtype).eps
-    np.testing.assert_allclose(got.value.double(), expected, rtol=8 * (iterations + 10) * eps, atol=eps)  # fmt: skip # noqa: E501
+    rtol = 8 * (iterations + 10) * eps
+    np.testing.assert_allclose(got.value.double(), expected, rtol=rtol, atol=eps)
     assert ((got.value == 0) | (A > 0)).all()
     assert not got.converged
     assert got.iterations == iterations
