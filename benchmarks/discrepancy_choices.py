@@ -192,6 +192,10 @@ def main() -> None:
         },
     )
     study.table(
+        "optimal_path: complement, with early rejection",
+        many("optimal_path", "complement", [False, True]),
+    )
+    study.table(
         "optimal_path: epsilon", many("optimal_path", "epsilon", [1e-3, 1e-2, 0.1, 1.0, 10.0])
     )
     study.table(

@@ -35,6 +35,7 @@ __all__ = [
     "spatial_affinity",
     "stencil_graph",
     "symmetric_graph",
+    "unit_features",
 ]
 
 # Similarities are made this many bytes of rows at a time, so no N x N matrix appears when N is
@@ -115,10 +116,7 @@ def nearest_neighbours(
         Their indices in no order, and their similarities. Ties at the k-th place fall either way,
         but the same way every time. A zero feature is similar to nothing, at similarity 0.
     """
-    # By the largest entry first: the squares of large or tiny features would overflow or vanish.
-    feats = feats.to(compute_dtype(feats)).contiguous()
-    largest = feats.detach().abs().amax(-1, keepdim=True)
-    unit = F.normalize((feats / torch.where(largest > 0, largest, 1.0)).to(dtype), dim=-1)
+    unit = unit_features(feats.contiguous(), dtype)
     n, k = len(unit), min(k, len(unit))
     rows = max(1, _SIMILARITY_BYTES // (n * unit.element_size()))
     if rows >= n:
@@ -126,6 +124,16 @@ def nearest_neighbours(
         return found.indices, found.values
     blocks = [(block @ unit.mT).topk(k, sorted=False) for block in unit.split(rows)]
     return torch.cat([block.indices for block in blocks]), torch.cat([b.values for b in blocks])
+
+
+def unit_features(
+    feats: Float[Tensor, "*nodes D"], dtype: torch.dtype
+) -> Float[Tensor, "*nodes D"]:
+    """Scale each feature to length 1 in its own dtype, then cast; a zero feature stays zero."""
+    # By the largest entry first: the squares of large or tiny features would overflow or vanish.
+    feats = feats.to(compute_dtype(feats))
+    largest = feats.detach().abs().amax(-1, keepdim=True)
+    return F.normalize((feats / torch.where(largest > 0, largest, 1.0)).to(dtype), dim=-1)
 
 
 def patch_centres(

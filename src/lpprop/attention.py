@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from lpprop.affinity import unit_features
 from lpprop.checks import (
     check_non_negative,
     check_number,
@@ -65,10 +66,7 @@ def attention_from_features(
     dtype, patches = compute_dtype(feats), sizes["h"] * sizes["w"]
     # The cosines and their softmax.
     check_memory("feats", patches, 2 * sizes["B"] * dtype.itemsize * patches**2, feats.device)
-    x = feats.flatten(2).mT.to(dtype)
-    # By the largest entry first: the squares of large or tiny features would overflow or vanish.
-    largest = x.detach().abs().amax(-1, keepdim=True)
-    x = F.normalize(x / torch.where(largest > 0, largest, 1.0), dim=-1)
+    x = unit_features(feats.flatten(2).mT, dtype)
     # Less 1, the largest cosine, as the quotient itself would overflow for a tiny temperature.
     return ((x @ x.mT - 1) / _held(temperature, dtype)).softmax(-1)
 

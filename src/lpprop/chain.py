@@ -142,7 +142,7 @@ class Chain(Composite):
     def _grid(
         self, logits: Tensor, feats: Tensor | None, attention: Tensor | None
     ) -> tuple[int, int]:
-        given: dict[str, tuple[object, str]] = {"logits": (logits, "B C h w")}
+        given: dict[str, tuple[Any, str]] = {"logits": (logits, "B C h w")}
         attends = "attention" in self.needs
         if attends and attention is not None:
             heads = isinstance(attention, Tensor) and attention.ndim == 4
@@ -152,14 +152,8 @@ class Chain(Composite):
         sizes = check_tensors(**given)
         grid = (sizes.get("h'", sizes["h"]), sizes.get("w'", sizes["w"]))
         if attends:
-            made_of_feats = attention is None
-            source = "feats" if made_of_feats else "attention"
-            patches = sizes.get("N", grid[0] * grid[1])
-            made = attention is None or attention.ndim == 4  # built, or averaged over its heads
-            itemsize = compute_dtype(needed(source, feats if made_of_feats else attention)).itemsize
-            # Beside what a step adds: all that is made, and what it is made of meanwhile.
-            needed_bytes = (STEP_BYTES + made * 3 * sizes["B"] * itemsize) * patches**2
-            check_memory(source, patches, needed_bytes, logits.device)
+            source = "feats" if attention is None else "attention"
+            _check_memory(source, given[source][0], sizes.get("N", grid[0] * grid[1]))
         if not attends or attention is None:
             return grid
         fitted = fitted_grid(sizes["N"], like=grid)
@@ -197,3 +191,13 @@ def _check_source(feats: object) -> None:
             expected="attention or feats",
             fix="This method needs one of them: pass attention= or feats=.",
         )
+
+
+def _check_memory(source: str, made_of: Tensor, patches: int) -> None:
+    """Forecast what attention takes before any step runs.
+
+    Four axes are feats to build it from, or heads to average: beside what a step adds, all of the
+    batch is then made, and what it is made of stands meanwhile.
+    """
+    made = 3 * len(made_of) * compute_dtype(made_of).itemsize if made_of.ndim == 4 else 0
+    check_memory(source, patches, (STEP_BYTES + made) * patches**2, made_of.device)
