@@ -104,6 +104,7 @@ SIGNATURES = {
             "pixel_feats": None,
             "sigma": 0.0,
             "distance_power": 1.0,
+            "backend": "auto",
         },
     ),
     "class_distribution": (
@@ -127,7 +128,13 @@ SIGNATURES = {
     ),
     "joint_bilateral_upsample": (
         {"x": REQUIRED, "image": REQUIRED},
-        {"sigma_space": 1.0, "sigma_range": 0.1**0.5, "radius": 3, "size": None},
+        {
+            "sigma_space": 1.0,
+            "sigma_range": 0.1**0.5,
+            "radius": 3,
+            "size": None,
+            "backend": "auto",
+        },
     ),
     "attention_from_features": ({"feats": REQUIRED, "temperature": 0.1}, {}),
     "sharpen_attention": ({"attention": REQUIRED, "temperature": 0.65}, {}),
@@ -257,7 +264,7 @@ LATER = [
     "faiss",
     "kornia",
     "matplotlib",
-    "numba",
+    "llvmlite",
     "pandas",
     "safetensors",
     "scipy",
@@ -291,7 +298,7 @@ def test_import_is_light():
     )
     assert not {name.partition(".")[0] for name in added} & set(LATER)
     own = [name for name in added if name.partition(".")[0] == "lpprop"]
-    assert len(own) < 30
+    assert len(own) < 35
     assert not [name for name in own if name.startswith(("lpprop.backbones", "lpprop.cli"))]
     foreign = [name for name in added if name.partition(".")[0] != "lpprop"]
     assert len(foreign) < 60, foreign

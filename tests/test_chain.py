@@ -106,13 +106,14 @@ def test_a_module_has_the_options_and_defaults_of_its_function(module, function,
         ),
         (
             lpprop.JointBilateralUpsample(size=(7, 9), sigma_range=0.5),
-            "JointBilateralUpsample(sigma_space=1.0, sigma_range=0.5, radius=3, size=(7, 9))",
+            "JointBilateralUpsample(sigma_space=1.0, sigma_range=0.5, radius=3, size=(7, 9), "
+            "backend='auto')",
         ),
         (lpprop.BilinearUpsample(), "BilinearUpsample()"),
         (
             lpprop.PixelPropagation(r=5),
             "PixelPropagation(tau=0.01, r=5, alpha=0.95, max_iter=10, tol=1e-06, sigma=0.0, "
-            "distance_power=1.0)",
+            "distance_power=1.0, backend='auto')",
         ),
         (
             lpprop.PatchPropagation(k=7),

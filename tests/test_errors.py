@@ -26,6 +26,7 @@ MODULES = [
     "_refine",
     "affinity",
     "attention",
+    "backends",
     "bilateral",
     "bilinear",
     "chain",
@@ -97,8 +98,9 @@ def caught(call):
 
 
 @pytest.fixture(autouse=True)
-def without_torch_sparse(monkeypatch):
+def few_packages(monkeypatch):
     monkeypatch.setattr("lpprop.kernels.torch_sparse.is_installed", lambda: False)
+    monkeypatch.setattr("lpprop.backends._installed", lambda package: package == "llvmlite")
 
 
 @pytest.fixture(autouse=True)

@@ -57,7 +57,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     assert {name for name in names if not name.startswith(metadata)} == expected
     assert {
         "lpprop/py.typed",
-        "lpprop/kernels/portable.py",
+        "lpprop/kernels/portable/stencil.py",
         "lpprop/backbones/imagenet_classes.txt",
     } <= expected
     assert f"{metadata}licenses/LICENSE" in names

@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lpprop.checks import check_choice, check_image, check_tensors
@@ -25,7 +26,7 @@ __all__ = [
     "CSRGraph",
     "DenseGraph",
     "Graph",
-    "StencilGraph",
+    "PropagatingGraph",
     "check_storage",
     "fitted_patch_size",
     "lab_features",
@@ -52,6 +53,17 @@ class Graph(Protocol):
         ...
 
 
+@runtime_checkable
+class PropagatingGraph(Graph, Protocol):
+    """A graph that has conjugate gradients of its own, without gradients."""
+
+    def propagate(
+        self, labels: Float[Tensor, "C N"], *, alpha: float, max_iter: int, tol: float
+    ) -> tuple[Float[Tensor, "C N"], Float[Tensor, " C"], Int[Tensor, " C"], Bool[Tensor, " C"]]:
+        """Return what `solvers.cg` does on this graph's `propagation_system`."""
+        ...
+
+
 @dataclass(frozen=True)
 class DenseGraph:
     """A graph stored as its full matrix."""
@@ -75,19 +87,6 @@ class CSRGraph:
     def product(self, x: Float[Tensor, "C N"]) -> Float[Tensor, "C N"]:
         """Sum over each node's neighbours j of weight_ij x_j."""
         return self.multiply(self.crow, self.col, self.values, x)
-
-
-@dataclass(frozen=True)
-class StencilGraph:
-    """A graph that joins each pixel with those of the square around it, as weight planes."""
-
-    weights: Float[Tensor, "K H W"]
-    offsets: tuple[tuple[int, int], ...]
-
-    def product(self, x: Float[Tensor, "C N"]) -> Float[Tensor, "C N"]:
-        """Sum over each node's neighbours j of weight_ij x_j."""
-        image = x.unflatten(-1, self.weights.shape[1:])
-        return portable.stencil_product(self.weights, image, self.offsets).flatten(1)
 
 
 def propagation_system(
@@ -257,14 +256,21 @@ def lab_features(image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:
 
 
 def stencil_graph(
-    f: Float[Tensor, "F H W"], *, tau: float, r: int, sigma: float, distance_power: float
-) -> StencilGraph:
+    f: Float[Tensor, "F H W"],
+    *,
+    tau: float,
+    r: int,
+    sigma: float,
+    distance_power: float,
+    kernels: ModuleType = portable,
+) -> Graph:
     """Join each pixel with the others of the r x r square around it, by likeness of features.
 
-    w_ij = exp(-|f_i - f_j| / tau) exp(-sigma d_ij^q) for |dy| <= r//2 and |dx| <= r//2.
+    w_ij = exp(-|f_i - f_j| / tau) exp(-sigma d_ij^q) for |dy| <= r//2 and |dx| <= r//2, kept and
+    multiplied by one of the backends' kernels.
     """
     offsets = portable.half_offsets(r // 2, *f.shape[1:])
     distance = torch.tensor([math.hypot(dy, dx) for dy, dx in offsets], dtype=torch.float64)
     spatial = spatial_affinity(distance, "rbf", sigma, distance_power)
-    weights = portable.stencil_weights(f, offsets, tuple(spatial.tolist()), tau)
-    return StencilGraph(weights, offsets)
+    graph: Graph = kernels.stencil(f, offsets, tuple(spatial.tolist()), tau)
+    return graph

@@ -6,14 +6,17 @@ of DSLO (arXiv:2604.07723, Eq. 23).
 
 from __future__ import annotations
 
+import math
 from functools import partial
-from typing import NamedTuple
+from types import ModuleType
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from lpprop.backends import check_backend, kernels_for
 from lpprop.checks import (
     Check,
     check_image,
@@ -24,14 +27,12 @@ from lpprop.checks import (
     check_tensors,
     needed,
 )
+from lpprop.kernels import portable
 from lpprop.precision import compute_dtype, full_precision, returned
 from lpprop.refiner import Refiner
 from lpprop.windows import SlidingWindows
 
 __all__ = ["JointBilateralUpsample", "joint_bilateral_upsample"]
-
-# The weights of a block of pixels; it stays in the cache of a CPU. Measured on two cores.
-_BLOCK_BYTES = 4 * 2**20
 
 _positive = partial(check_number, low=1e-9, high=1e9)
 _CHECKS: dict[str, Check] = {
@@ -39,6 +40,7 @@ _CHECKS: dict[str, Check] = {
     "sigma_range": _positive,
     "radius": partial(check_integer, low=0),
     "size": lambda name, size: size is None or check_size(name, size),
+    "backend": check_backend,
 }
 
 
@@ -51,6 +53,7 @@ def joint_bilateral_upsample(
     sigma_range: float = 0.1**0.5,
     radius: int = 3,
     size: tuple[int, int] | None = None,
+    backend: str = "auto",
 ) -> Float[Tensor, "B C y x"]:
     """Upsample scores so that their borders follow those of the image.
 
@@ -72,14 +75,16 @@ def joint_bilateral_upsample(
         radius: of the square of grid points, in cells, >= 0.
         size: (H', W') of the result, the image's if None; another one samples the image
             bilinearly at the centres of the result's pixels.
+        backend: "torch", "llvm" (compiled code for a CPU), "triton" (a GPU), or "auto", the
+            fastest that is installed and worth while; all agree to rounding.
 
     Returns:
         Scores (B, C, H, W), or of `size`, in the dtype of `x`; computed in that dtype, float32 at
-        least. Differentiable in both.
+        least. Differentiable in `x`, and in `image` by backend "torch", which "auto" then takes.
 
     Raises:
         InputError: shapes that do not match, values that are not finite, an image outside [0, 1],
-            or an option out of range.
+            an option out of range, or a backend that is not installed or cannot do this.
 
     >>> image = torch.zeros(1, 3, 4, 6)
     >>> image[..., 3:] = 1                                  # a black and a white half
@@ -91,9 +96,12 @@ def joint_bilateral_upsample(
     check_image(image)
     options = {
         "sigma_space": sigma_space, "sigma_range": sigma_range, "radius": radius, "size": size,
+        "backend": backend,
     }  # fmt: skip
     check_options(_CHECKS, options)
     size = (image.shape[-2], image.shape[-1]) if size is None else (size[0], size[1])
+    work = x.shape[1] * math.prod(size) * (2 * radius + 1) ** 2
+    kernels = kernels_for(backend, x, ("image", image), work)
 
     dtype, grid = compute_dtype(x), (x.shape[-2], x.shape[-1])
     guide = image.to(dtype)
@@ -108,93 +116,43 @@ def joint_bilateral_upsample(
     )
     # An item at a time: memory does not grow with the batch.
     items = zip(x.to(dtype), points, pixels, strict=True)
-    scores = [_upsampled(*item, rows, columns) for item in items]
+    upsample = kernels.upsample if kernels is portable else partial(_Upsample.apply, kernels)
+    scores = [upsample(*item, rows, columns) for item in items]
     return returned(torch.stack(scores), x, "x")
 
 
-class _Axis(NamedTuple):
-    """Pixels along one axis in groups that round to the same grid point, n of up to m pixels.
-
-    Attributes:
-        pixels: of each group; short groups repeat their last.
-        places: where each pixel stands among the groups.
-        points: the grid points around each group; those outside the grid repeat the edge.
-        exponents: -(p' - q)^2 / sigma_space^2 of each; minus infinity outside the grid.
-    """
-
-    pixels: Int[Tensor, "n m"]
-    places: Int[Tensor, " pixels"]
-    points: Int[Tensor, "n k"]
-    exponents: Float[Tensor, "n m k"]
-
-
-def _axis(pixels: int, points: int, radius: int, sigma: float, like: Tensor) -> _Axis:
+def _axis(
+    pixels: int, points: int, radius: int, sigma: float, like: Tensor
+) -> tuple[Int[Tensor, " pixels"], Float[Tensor, "pixels k"]]:
+    """Find the grid point at each pixel's centre, and -(p' - q)^2 / sigma^2 of those around it."""
     # (p + 0.5) points / pixels - 0.5 as one fraction, which is exact where the rounding ties.
     place = ((2 * torch.arange(pixels) + 1) * points - pixels).double() / (2 * pixels)
     centre = place.round().long().clamp(0, points - 1)
-    cells, group, counts = centre.unique_consecutive(return_inverse=True, return_counts=True)
-    first = counts.cumsum(0) - counts
-    within = torch.arange(int(counts.max()))
-    members = first[:, None] + within.minimum(counts[:, None] - 1)
-
     reach = min(radius, points - 1)
-    around = cells[:, None] + torch.arange(-reach, reach + 1)
+    around = centre[:, None] + torch.arange(-reach, reach + 1)
     inside = (around >= 0) & (around < points)
-    distance = place[members][:, :, None] - around[:, None, :]
-    exponents = (-(distance**2) / sigma**2).masked_fill(~inside[:, None, :], -torch.inf)
-    places = group * len(within) + torch.arange(pixels) - first[group]
-    device = like.device
-    return _Axis(
-        members.to(device),
-        places.to(device),
-        around.clamp(0, points - 1).to(device),
-        exponents.to(like),
-    )
+    exponents = (-((place[:, None] - around) ** 2) / sigma**2).masked_fill(~inside, -torch.inf)
+    return centre.to(like.device), exponents.to(like)
 
 
-def _upsampled(
-    x: Float[Tensor, "C h w"],
-    points: Float[Tensor, "3 h w"],
-    pixels: Float[Tensor, "3 y x"],
-    rows: _Axis,
-    columns: _Axis,
-) -> Float[Tensor, "C y x"]:
-    """Upsample one item, some rows of cells at a time.
+class _Upsample(torch.autograd.Function):
+    """Another backend's upsampling; the gradient is that of PyTorch's."""
 
-    All pixels of a cell share their grid points, so the weighted sums of a cell are one product
-    of its weights (pixels x points) and the scores there (points x classes).
-    """
-    (n, m), k = columns.pixels.shape, columns.points.shape[1] * rows.points.shape[1]
-    height = rows.pixels.shape[1]
-    step = max(1, _BLOCK_BYTES // (n * m * height * k * x.element_size()))
-    parts = []
-    for start in range(0, len(rows.pixels), step):
-        part = slice(start, start + step)
-        scores = _cells(x, rows.points[part], columns.points)
-        near = _cells(points, rows.points[part], columns.points)
-        own = _cells(pixels, rows.pixels[part], columns.pixels)
-        spatial = (
-            rows.exponents[part][:, None, :, None, :, None]
-            + columns.exponents[None, :, None, :, None, :]
-        )
-        exponent = spatial.flatten(4).flatten(2, 3)
-        for a, b in zip(own, near, strict=True):  # a channel at a time: nothing larger than this
-            difference = a[..., :, None] - b[..., None, :]
-            exponent = torch.addcmul(exponent, difference, difference, value=-1)
-        # The softmax divides by the sum, and by the largest weight first: none is lost.
-        mixed = exponent.softmax(-1) @ scores.movedim(0, -1)
-        tiles = mixed.unflatten(2, (-1, m)).permute(4, 0, 2, 1, 3).flatten(1, 2).flatten(2)
-        first, end = height * start, height * (start + tiles.shape[1] // height)
-        places = rows.places[(rows.places >= first) & (rows.places < end)] - first
-        parts.append(tiles[:, places[:, None], columns.places])
-    return torch.cat(parts, 1)
+    @staticmethod
+    def forward(ctx: Any, kernels: ModuleType, x: Tensor, *rest: Any) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.rest = rest
+        upsampled: Tensor = kernels.upsample(x, *rest)
+        return upsampled
 
-
-def _cells(
-    planes: Float[Tensor, "F y x"], rows: Int[Tensor, "n a"], columns: Int[Tensor, "m b"]
-) -> Float[Tensor, "F n m a*b"]:
-    """Gather what belongs to each cell: cells down, cells across, members of the cell."""
-    return planes[:, rows[:, None, :, None], columns[None, :, None, :]].flatten(3)
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        (x,) = ctx.saved_tensors
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            (grad_x,) = torch.autograd.grad(portable.upsample(x, *ctx.rest), x, grad)
+        return None, grad_x, *(None for _ in ctx.rest)
 
 
 class JointBilateralUpsample(

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from lpprop.affinity import (
     Graph,
+    PropagatingGraph,
     check_storage,
     fitted_patch_size,
     lab_features,
@@ -28,6 +29,7 @@ from lpprop.affinity import (
     stencil_graph,
     symmetric_graph,
 )
+from lpprop.backends import check_backend, kernels_for
 from lpprop.checks import (
     Check,
     check_choice,
@@ -74,6 +76,7 @@ _PIXEL_CHECKS: dict[str, Check] = _SOLVER_CHECKS | {
     "r": check_integer,
     "sigma": _non_negative,
     "distance_power": _positive,
+    "backend": check_backend,
 }
 
 
@@ -191,6 +194,7 @@ def propagate_pixels(
     pixel_feats: Float[Tensor, "B F H W"] | None = None,
     sigma: float = 0.0,
     distance_power: float = 1.0,
+    backend: str = "auto",
 ) -> Float[Tensor, "B C H W"]:
     """Propagate scores over the pixels of an image, which sharpens their borders (LPOSS+).
 
@@ -214,14 +218,17 @@ def propagate_pixels(
             to [0, 1], or `torch.cat([lab_features(image), depth], 1)`.
         sigma: decay with distance, >= 0; above 0 the weight is multiplied by exp(-sigma d^q).
         distance_power: exponent q of the distance d in pixels, > 0.
+        backend: "torch", "llvm" (compiled code for a CPU), "triton" (a GPU), or "auto", the
+            fastest that is installed and worth while; all agree to rounding.
 
     Returns:
         Refined scores (B, C, H, W), in the dtype of `logits`; computed in that dtype, float32 at
-        least. Differentiable in `logits`, `image` and `pixel_feats`, the last two once.
+        least. Differentiable in `logits`; in `image` and `pixel_feats`, once, by backend "torch",
+        which "auto" then takes.
 
     Raises:
         InputError: shapes that do not match, values that are not finite, an image outside [0, 1],
-            or an option out of range.
+            an option out of range, or a backend that is not installed or cannot do this.
 
     >>> image = torch.zeros(1, 3, 4, 6)
     >>> image[..., 3:] = 1                                  # a black and a white half
@@ -240,15 +247,20 @@ def propagate_pixels(
         check_tensors(logits=(logits, "B C H W"), pixel_feats=(guide, "B F H W"))
     options = {
         "tau": tau, "r": r, "alpha": alpha, "max_iter": max_iter, "tol": tol, "sigma": sigma,
-        "distance_power": distance_power,
+        "distance_power": distance_power, "backend": backend,
     }  # fmt: skip
     check_options(_PIXEL_CHECKS, options)
+    name = "image" if pixel_feats is None else "pixel_feats"
+    taps = min(r, 2 * logits.shape[-2]) * min(r, 2 * logits.shape[-1])
+    kernels = kernels_for(backend, logits, (name, guide), logits[0].numel() * taps * max_iter)
 
     dtype = compute_dtype(logits)
 
     def refined(labels: Tensor, guide: Tensor) -> Tensor:
         f = lab_features(guide[None])[0] if pixel_feats is None else guide
-        graph = stencil_graph(f, tau=tau, r=r, sigma=sigma, distance_power=distance_power)
+        graph = stencil_graph(
+            f, tau=tau, r=r, sigma=sigma, distance_power=distance_power, kernels=kernels
+        )
         return _propagate(labels.flatten(1), graph, alpha=alpha, max_iter=max_iter, tol=tol)
 
     guide = guide.to(dtype)
@@ -262,6 +274,9 @@ def _propagate(
     labels: Float[Tensor, "C N"], graph: Graph, *, alpha: float, max_iter: int, tol: float
 ) -> Float[Tensor, "C N"]:
     """Solve (I - alpha S') Y' = Y, classes in groups that keep the solver's memory bounded."""
+    gradient = labels.requires_grad and torch.is_grad_enabled()
+    if isinstance(graph, PropagatingGraph) and not gradient:
+        return graph.propagate(labels, alpha=alpha, max_iter=max_iter, tol=tol)[0]
     system = propagation_system(graph, torch.ones_like(labels[:1]), alpha)
     group = max(1, _SOLVER_BYTES // (6 * labels[0].nbytes))
     solved = [cg(system, part, tol=tol, max_iter=max_iter).value for part in labels.split(group)]

@@ -357,19 +357,23 @@ TABLE = {
         "steps: got 'kl' (it is not callable), " + STEP),
     # presets and refine
     "path preset option unknown": (lambda: lpprop.presets.optimal_path(tau=0.5),
-        f"tau: got an option that optimal_path does not have, expected one of temperature, "
-        f"{DISTRIBUTION}, epsilon, iterations, norm, complement, {UPSAMPLE}. Remove tau."),
+        "tau: got an option that optimal_path does not have, expected one of temperature, "
+        "nms, threshold, confidence, logit_scale, early_rejection, epsilon, iterations, norm, "
+        "complement, sigma_space, sigma_range, radius, size, backend. Remove tau."),
     "velocity preset option mistyped": (lambda: lpprop.presets.max_velocity(max_step=5),
-        f"max_step: got an option that max_velocity does not have, expected one of temperature, "
-        f"{DISTRIBUTION}, tau, ipf_iterations, criterion, max_steps, {UPSAMPLE}. Did you mean "
-        "max_steps?"),
+        "max_step: got an option that max_velocity does not have, expected one of "
+        "temperature, nms, threshold, confidence, logit_scale, early_rejection, tau, "
+        "ipf_iterations, criterion, max_steps, sigma_space, sigma_range, radius, size, "
+        "backend. Did you mean max_steps?"),
     "divergence preset option of another": (lambda: lpprop.presets.kl(temperature=0.1),
-        "temperature: got an option that kl does not have, expected one of "
-        f"{DISTRIBUTION}, {UPSAMPLE}. Remove temperature."),
+        "temperature: got an option that kl does not have, expected one of nms, threshold, "
+        "confidence, logit_scale, early_rejection, sigma_space, sigma_range, radius, size, "
+        "backend. Remove temperature."),
     "fusion preset option mistyped": (lambda: lpprop.presets.fusion(epsilom=0.1),
-        "epsilom: got an option that fusion does not have, expected one of temperature, "
-        f"{DISTRIBUTION}, epsilon, iterations, norm, complement, tau, ipf_iterations, criterion, "
-        f"max_steps, {UPSAMPLE}. Did you mean epsilon?"),
+        "epsilom: got an option that fusion does not have, expected one of temperature, nms, "
+        "threshold, confidence, logit_scale, early_rejection, epsilon, iterations, norm, "
+        "complement, tau, ipf_iterations, criterion, max_steps, sigma_space, sigma_range, "
+        "radius, size, backend. Did you mean epsilon?"),
     "preset temperature": (lambda: lpprop.presets.fusion(temperature=-1),
         "temperature: got -1, expected a number in (0, inf). Change temperature."),
     "preset size": (lambda: lpprop.presets.kl(size=64),
@@ -403,8 +407,8 @@ TABLE = {
     "temperature beside attention": (
         lambda: refine(LOGITS, None, IMAGE, attention=ATTENTION, method="kl", temperature=0.5),
         "temperature: got an option that kl does not have, expected one of nms, threshold, "
-        "confidence, logit_scale, early_rejection, sigma_space, sigma_range, radius, size. "
-        "Remove temperature."),
+        "confidence, logit_scale, early_rejection, sigma_space, sigma_range, radius, size, "
+        "backend. Remove temperature."),
     "velocity at a temperature beside attention": (
         lambda: refine(
             LOGITS, None, IMAGE, attention=ATTENTION, method="max_velocity", temperature=0.65),

@@ -24,6 +24,7 @@ from error_tables.samples import (
     returns,
     spoilt,
 )
+from lpprop.backends import kernels_for
 from lpprop.solvers import cg
 
 patches = lpprop.propagate_patches
@@ -189,6 +190,20 @@ TABLE = {
         "tol: got nan, expected a number in [0, inf). Change tol."),
     "module option": (lambda: lpprop.PatchPropagation(alpha=1),
         "alpha: got 1, expected a number in [0, 1). Change alpha."),
+    "pixel backend unknown": (lambda: pixels(FULL, IMAGE, backend="cuda"),
+        "backend: got 'cuda', expected one of 'auto', 'torch', 'llvm', 'triton'. Change backend."),
+    "pixel backend not installed": (lambda: pixels(FULL, IMAGE, backend="triton"),
+        "backend: got 'triton', whose package triton is not installed, expected an installed one. "
+        "Run pip install triton, or pass 'auto'."),
+    "backend on another device": (
+        lambda: kernels_for("triton", FULL, ("image", IMAGE), 1.0),
+        "backend: got 'triton' for tensors on cpu, expected tensors on cuda. Move the tensors, or "
+        "pass backend='auto'."),
+    "backend without a gradient": (
+        lambda: pixels(FULL, IMAGE.clone().requires_grad_(), backend="llvm"),
+        "image: got a tensor that requires a gradient, with backend='llvm', expected one that does "
+        "not: that backend differentiates in the scores only. Pass backend='torch', or "
+        "image.detach()."),
     "pixel module option": (lambda: lpprop.PixelPropagation(tau=-1),
         "tau: got -1, expected a number in (0, inf). Change tau."),
     "module option unknown": (lambda: lpprop.PatchPropagation(kk=5),
@@ -197,7 +212,7 @@ TABLE = {
         " backend. Did you mean k?"),
     "pixel module option unknown": (lambda: lpprop.PixelPropagation(radius=5),
         "radius: got an option that PixelPropagation does not have, expected one of tau, r, "
-        "alpha, max_iter, tol, sigma, distance_power. Remove radius."),
+        "alpha, max_iter, tol, sigma, distance_power, backend. Remove radius."),
     "bilinear module option": (lambda: lpprop.BilinearUpsample(mode="nearest"),
         "mode: got an option that BilinearUpsample does not have, expected no option. Remove "
         "mode."),

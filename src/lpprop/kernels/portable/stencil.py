@@ -1,4 +1,4 @@
-"""The hot loops in plain PyTorch: every device, every floating dtype, the reference for the rest.
+"""The pixel graph as a stencil.
 
 A stencil is the graph that joins each pixel with the pixels of the square around it. Its weights
 are symmetric, so only half of the offsets are stored: weights[k, y, x] joins (y, x) with
@@ -7,23 +7,14 @@ are symmetric, so only half of the offsets are stored: weights[k, y, x] joins (y
 
 from __future__ import annotations
 
-import warnings
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-__all__ = [
-    "csr_product",
-    "gram_matrix",
-    "half_offsets",
-    "stencil_product",
-    "stencil_weights",
-    "symmetric_csr",
-]
+__all__ = ["Stencil", "half_offsets", "stencil", "stencil_product", "stencil_weights"]
 
 Offsets = tuple[tuple[int, int], ...]
 
@@ -41,6 +32,26 @@ def half_offsets(radius: int, height: int, width: int) -> Offsets:
     return tuple((dy, dx) for dy in range(ry + 1) for dx in range(-rx, rx + 1) if dy > 0 or dx > 0)
 
 
+@dataclass(frozen=True)
+class Stencil:
+    """A graph that joins each pixel with those of the square around it, as weight planes."""
+
+    weights: Float[Tensor, "K H W"]
+    offsets: Offsets
+
+    def product(self, x: Float[Tensor, "C N"]) -> Float[Tensor, "C N"]:
+        """Sum over each node's neighbours j of weight_ij x_j."""
+        image = x.unflatten(-1, self.weights.shape[1:])
+        return stencil_product(self.weights, image, self.offsets).flatten(1)
+
+
+def stencil(
+    f: Float[Tensor, "F H W"], offsets: Offsets, spatial: tuple[float, ...], tau: float
+) -> Stencil:
+    """Join pixels at these offsets, both ways, by exp(-|f_i - f_j| / tau) times their factor."""
+    return Stencil(stencil_weights(f, offsets, spatial, tau), offsets)
+
+
 def stencil_weights(
     f: Float[Tensor, "F H W"], offsets: Offsets, spatial: tuple[float, ...], tau: float
 ) -> Float[Tensor, "K H W"]:
@@ -54,60 +65,6 @@ def stencil_product(
 ) -> Float[Tensor, "C H W"]:
     """Sum each pixel's neighbours with their weights, without a matrix of edges."""
     product: Tensor = _StencilProduct.apply(weights, x, offsets)
-    return product
-
-
-def gram_matrix(x: Float[Tensor, "N D"]) -> Float[Tensor, "N N"]:
-    """Multiply x by its transpose."""
-    if x.requires_grad or x.device.type != "cpu":
-        return x @ x.mT
-    # One half mirrors the other; an eighth at a time saves most of it and stays in the cache.
-    n = len(x)
-    gram = x.new_empty((n, n))
-    step = -(-n // 8)
-    for start in range(0, n, step):
-        end = start + step
-        block = x[start:end] @ x[start:].mT
-        gram[start:end, start:] = block
-        gram[end:, start:end] = block[:, step:].mT
-    return gram
-
-
-def symmetric_csr(
-    neighbours: Int[Tensor, "N k"], weights: Float[Tensor, "N k"]
-) -> tuple[Int[Tensor, " rows"], Int[Tensor, " E"], Float[Tensor, " E"]]:
-    """Compress W + W^T, where W has an edge from each node to each of its neighbours."""
-    n, k = neighbours.shape
-    if neighbours.device.type == "cpu" and not weights.requires_grad:
-        # SciPy transposes and adds without a sort, several times faster, but has no gradient.
-        from scipy.sparse import csr_array
-
-        # 32-bit indices, as long as they can number the edges: products read a third less.
-        index = np.int32 if 2 * n * k < 2**31 else np.int64
-        starts = np.arange(n + 1, dtype=index) * k
-        columns = neighbours.flatten().numpy().astype(index)
-        directed = csr_array((weights.detach().flatten().numpy(), columns, starts), shape=(n, n))
-        both = directed + directed.T.tocsr()
-        arrays = (both.indptr, both.indices, both.data)
-        crow, col, values = (torch.from_numpy(array) for array in arrays)
-        return crow, col, values
-    head, tail = neighbours.flatten(), torch.arange(n, device=neighbours.device)
-    tail = tail.repeat_interleave(k)
-    # An edge found from both ends adds up; the key sorts edges by row, then column.
-    key, place = torch.cat([tail * n + head, head * n + tail]).unique(return_inverse=True)
-    values = weights.new_zeros(len(key)).index_add(0, place, weights.flatten().repeat(2))
-    crow = F.pad(torch.bincount(key // n, minlength=n).cumsum(0), (1, 0))
-    return crow, key % n, values
-
-
-def csr_product(
-    crow: Int[Tensor, " rows"],
-    col: Int[Tensor, " E"],
-    values: Float[Tensor, " E"],
-    x: Float[Tensor, "C N"],
-) -> Float[Tensor, "C N"]:
-    """Multiply the rows of x by a symmetric sparse matrix."""
-    product: Tensor = _CSRProduct.apply(crow, col, values, x)
     return product
 
 
@@ -207,29 +164,3 @@ def _pair(
 def _distance(f: Tensor, here: tuple[slice, slice], there: tuple[slice, slice]) -> Tensor:
     difference = f[:, here[0], here[1]] - f[:, there[0], there[1]]
     return difference.square_().sum(0).clamp_(min=_TINY).sqrt_()
-
-
-class _CSRProduct(torch.autograd.Function):
-    """Sparse times dense, whose gradient in the values stays on the stored entries."""
-
-    @staticmethod
-    def forward(ctx: Any, crow: Tensor, col: Tensor, values: Tensor, x: Tensor) -> Tensor:
-        ctx.save_for_backward(crow, col, values, x)
-        n = x.shape[-1]
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
-            matrix = torch.sparse_csr_tensor(crow, col, values, (n, n), check_invariants=False)
-        return (matrix @ x.mT.contiguous()).mT
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[None, None, Tensor | None, Tensor | None]:
-        crow, col, values, x = ctx.saved_tensors
-        grad_values = grad_x = None
-        if ctx.needs_input_grad[3]:
-            grad_x = csr_product(crow, col, values, grad)  # the graph is symmetric
-        if ctx.needs_input_grad[2]:
-            row = torch.repeat_interleave(crow.diff())
-            grad_values = torch.zeros_like(values)
-            for grad_c, x_c in zip(grad, x, strict=True):  # a class at a time: E values each
-                grad_values += grad_c[row] * x_c[col]
-        return None, None, grad_values, grad_x

@@ -1,0 +1,6 @@
+"""Compiled vector code for the CPU, made by LLVM at first use (llvmlite)."""
+
+from lpprop.kernels.llvm.stencil import Stencil, stencil
+from lpprop.kernels.llvm.upsampling import upsample
+
+__all__ = ["Stencil", "stencil", "upsample"]

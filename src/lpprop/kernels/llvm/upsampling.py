@@ -1,0 +1,145 @@
+"""Joint bilateral upsampling on a CPU, in compiled vector code.
+
+The weights of a pixel are made eight grid points at a time, and then used for all classes, which
+lie next to each other in memory. Four pixels are summed at once, so that no sum waits for itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lpprop.kernels.llvm.code import LANES, Array, Code, Index, Indices, Kernel, Value, compiled
+from lpprop.kernels.llvm.parallel import bands, workers, zeros
+from lpprop.kernels.portable.upsampling import Columns, Rows
+
+__all__ = ["upsample"]
+
+_BLOCK = 4
+# Sums of more vectors of classes than three do not fit in the registers.
+_GROUP = 3 * LANES
+
+
+def upsample(
+    x: Float[Tensor, "C h w"],
+    points: Float[Tensor, "3 h w"],
+    pixels: Float[Tensor, "3 y x"],
+    rows: Rows,
+    columns: Columns,
+) -> Float[Tensor, "C y x"]:
+    """Average the scores of the grid points around each pixel, without gradients.
+
+    Args:
+        x: scores at the grid points.
+        points: colours of the grid points, as fractions of sigma_range.
+        pixels: colours of the pixels, likewise.
+        rows: of each pixel row, the grid row at the centre and the exponents of the k grid rows
+            around it, minus infinity where there is none; k is odd.
+        columns: the same of each pixel column.
+    """
+    dtype, (classes, height, width) = x.detach().numpy().dtype, (len(x), *pixels.shape[1:])
+    groups = -(-classes // _GROUP)
+    vectors = 3 if groups > 1 else -(-classes // LANES)
+    lanes = vectors * LANES
+    across = -(-width // _BLOCK) * _BLOCK
+    kernel = _kernel(vectors, dtype)
+
+    # A border around the grid, so that a row of neighbours may be read without a look where it
+    # ends; what lies there has exponent minus infinity.
+    (ky, kx), (h, w) = (rows[1].shape[1], columns[1].shape[1]), x.shape[1:]
+    side = -(-kx // LANES) * LANES
+    border = ((ky // 2, ky // 2), (kx // 2, kx // 2 + side - kx))
+    near = np.pad(points.detach().numpy(), ((0, 0), *border))
+    scores = zeros((groups, h + ky - 1, w + side - 1, lanes), dtype)
+    for start in range(0, classes, lanes):
+        part = x[start : start + lanes].detach().permute(1, 2, 0).numpy()
+        inner = scores[start // lanes, ky // 2 : ky // 2 + h, kx // 2 : kx // 2 + w]
+        inner[..., : part.shape[2]] = part
+
+    own = np.pad(pixels.detach().numpy(), ((0, 0), (0, 0), (0, across - width)), mode="edge")
+    centres = np.pad(columns[0].numpy(), (0, across - width), mode="edge")
+    decay_x = np.full((across, side), -np.inf, dtype)
+    decay_x[:width, :kx] = columns[1].detach().numpy()
+    decay_x[width:] = decay_x[width - 1]
+    decay_y = np.ascontiguousarray(rows[1].detach().numpy())
+    first = np.ascontiguousarray(rows[0].numpy())
+    shape = np.array([height, across, h + ky - 1, w + side - 1, ky, kx, side, groups])
+    result = np.empty((classes, height, width), dtype)
+
+    def band(top: int, end: int) -> None:
+        weights = zeros((_BLOCK, ky * side), dtype)
+        wide = np.empty((groups, end - top, across, lanes), dtype)
+        kernel(shape, near, own, scores, first, centres, decay_y, decay_x, weights, wide, top, end)
+        for start in range(0, classes, lanes):
+            part = wide[start // lanes, :, :width, : classes - start]
+            result[start : start + lanes, top:end] = part.transpose(2, 0, 1)
+
+    with workers(height * width * ky * side) as each:
+        each(band, bands(height))
+    return torch.from_numpy(result)
+
+
+@cache
+def _kernel(vectors: int, dtype: np.dtype[Any]) -> Kernel:
+    return compiled(_upsample(vectors), dtype)
+
+
+def _upsample(vectors: int) -> Callable[..., None]:
+    lanes = vectors * LANES
+
+    def upsample(
+        code: Code, shape: Indices, near: Array, own: Array, scores: Array, first: Indices,
+        centres: Indices, decay_y: Array, decay_x: Array, weights: Array, result: Array,
+        top: Index, end: Index,
+    ) -> None:  # fmt: skip
+        height, across, rows, pitch, ky, kx, side, groups = shape.unpack(8)
+
+        def weigh(y: Value, x: Value, corner: Value, target: Value) -> Value:
+            """Write the weights of a pixel's grid points; return one over their sum."""
+            colours = [own.spread((y + height * c) * across + x) for c in range(3)]
+            largest = code.variable(code.vector(-np.inf))
+            with code.loop(0, ky) as row, code.loop(0, side, LANES) as column:
+                exponent = decay_y.spread(y * ky + row) + decay_x.load(x * side + column)
+                for c in range(3):
+                    place = corner + (rows * c + row) * pitch + column
+                    difference = near.load(place) - colours[c]
+                    exponent = exponent - difference * difference
+                weights.store(target + row * side + column, exponent)
+                largest.set(code.larger(exponent, largest.get()))
+            top_exponent = code.spread(code.reduced(code.larger, largest.get()))
+            total = code.variable(code.vector(0.0))
+            with code.loop(0, ky * side, LANES) as k:
+                weight = code.exp2((weights.load(target + k) - top_exponent) * float(np.log2(np.e)))
+                weights.store(target + k, weight)
+                total.set(total.get() + weight)
+            return code.spread(code.reduced(Value.__add__, total.get()))
+
+        with code.loop(top, end) as y, code.loop(0, across, _BLOCK) as start:
+            corners, sums = [], []
+            for n in range(_BLOCK):
+                x = start + n
+                corner = first.load(y, 1) * pitch + centres.load(x, 1)
+                corners.append(corner)
+                sums.append(weigh(y, x, corner, ky * side * n))
+            with code.loop(0, groups) as group:
+                tile = [code.variable(code.vector(0.0)) for _ in range(_BLOCK * vectors)]
+                with code.loop(0, ky) as row, code.loop(0, kx) as column:
+                    for n in range(_BLOCK):
+                        weight = weights.spread((ky * n + row) * side + column)
+                        place = (corners[n] + (rows * group + row) * pitch + column) * lanes
+                        for k in range(vectors):
+                            total = tile[n * vectors + k]
+                            total.set(code.fma(weight, scores.load(place + k * LANES), total.get()))
+                for n in range(_BLOCK):
+                    pixel = ((end - top) * group + y - top) * across + start + n
+                    for k in range(vectors):
+                        value = tile[n * vectors + k].get() / sums[n]
+                        result.store(pixel * lanes + k * LANES, value)
+
+    return upsample

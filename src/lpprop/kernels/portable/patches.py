@@ -1,0 +1,94 @@
+"""Products of the patch graph: similarities, sparse matrices."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+__all__ = ["csr_product", "gram_matrix", "symmetric_csr"]
+
+
+def gram_matrix(x: Float[Tensor, "N D"]) -> Float[Tensor, "N N"]:
+    """Multiply x by its transpose."""
+    if x.requires_grad or x.device.type != "cpu":
+        return x @ x.mT
+    # One half mirrors the other; an eighth at a time saves most of it and stays in the cache.
+    n = len(x)
+    gram = x.new_empty((n, n))
+    step = -(-n // 8)
+    for start in range(0, n, step):
+        end = start + step
+        block = x[start:end] @ x[start:].mT
+        gram[start:end, start:] = block
+        gram[end:, start:end] = block[:, step:].mT
+    return gram
+
+
+def symmetric_csr(
+    neighbours: Int[Tensor, "N k"], weights: Float[Tensor, "N k"]
+) -> tuple[Int[Tensor, " rows"], Int[Tensor, " E"], Float[Tensor, " E"]]:
+    """Compress W + W^T, where W has an edge from each node to each of its neighbours."""
+    n, k = neighbours.shape
+    if neighbours.device.type == "cpu" and not weights.requires_grad:
+        # SciPy transposes and adds without a sort, several times faster, but has no gradient.
+        from scipy.sparse import csr_array
+
+        # 32-bit indices, as long as they can number the edges: products read a third less.
+        index = np.int32 if 2 * n * k < 2**31 else np.int64
+        starts = np.arange(n + 1, dtype=index) * k
+        columns = neighbours.flatten().numpy().astype(index)
+        directed = csr_array((weights.detach().flatten().numpy(), columns, starts), shape=(n, n))
+        both = directed + directed.T.tocsr()
+        arrays = (both.indptr, both.indices, both.data)
+        crow, col, values = (torch.from_numpy(array) for array in arrays)
+        return crow, col, values
+    head, tail = neighbours.flatten(), torch.arange(n, device=neighbours.device)
+    tail = tail.repeat_interleave(k)
+    # An edge found from both ends adds up; the key sorts edges by row, then column.
+    key, place = torch.cat([tail * n + head, head * n + tail]).unique(return_inverse=True)
+    values = weights.new_zeros(len(key)).index_add(0, place, weights.flatten().repeat(2))
+    crow = F.pad(torch.bincount(key // n, minlength=n).cumsum(0), (1, 0))
+    return crow, key % n, values
+
+
+def csr_product(
+    crow: Int[Tensor, " rows"],
+    col: Int[Tensor, " E"],
+    values: Float[Tensor, " E"],
+    x: Float[Tensor, "C N"],
+) -> Float[Tensor, "C N"]:
+    """Multiply the rows of x by a symmetric sparse matrix."""
+    product: Tensor = _CSRProduct.apply(crow, col, values, x)
+    return product
+
+
+class _CSRProduct(torch.autograd.Function):
+    """Sparse times dense, whose gradient in the values stays on the stored entries."""
+
+    @staticmethod
+    def forward(ctx: Any, crow: Tensor, col: Tensor, values: Tensor, x: Tensor) -> Tensor:
+        ctx.save_for_backward(crow, col, values, x)
+        n = x.shape[-1]
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
+            matrix = torch.sparse_csr_tensor(crow, col, values, (n, n), check_invariants=False)
+        return (matrix @ x.mT.contiguous()).mT
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, None, Tensor | None, Tensor | None]:
+        crow, col, values, x = ctx.saved_tensors
+        grad_values = grad_x = None
+        if ctx.needs_input_grad[3]:
+            grad_x = csr_product(crow, col, values, grad)  # the graph is symmetric
+        if ctx.needs_input_grad[2]:
+            row = torch.repeat_interleave(crow.diff())
+            grad_values = torch.zeros_like(values)
+            for grad_c, x_c in zip(grad, x, strict=True):  # a class at a time: E values each
+                grad_values += grad_c[row] * x_c[col]
+        return None, None, grad_values, grad_x
