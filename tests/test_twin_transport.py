@@ -458,12 +458,12 @@ def test_linear_in_the_cost_where_the_plan_is_held(iterations, epsilon):
     pi = plans(result, f[0], cost[0], epsilon)
     got = path(f, cost, epsilon=epsilon, iterations=iterations)[0]
     assert error(got, (pi * h).sum(1)) <= 1e-11
-    kernel, alpha = result.kernel, result.value[0]
+    kernel, (alpha, beta) = result.kernel, result.value
     others = [torch.tensor(costs(seed)[0]) for seed in (20, 21)]
     means = []
     for other in (*others, 2 * others[0] - 3 * others[1]):
         kernel.cost = other
-        means.append(kernel.mean_cost(g, alpha))
+        means.append(kernel.mean_cost(g, alpha, -beta - np.log(len(h))))
         assert error(means[-1], (pi * other).sum(1) / pi.sum(1)) <= 1e-11
     np.testing.assert_allclose(means[2], 2 * means[0] - 3 * means[1], atol=1e-12)
 

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lpprop.errors import InputError
+from lpprop.memory import empty
 
 __all__ = ["GibbsKernel"]
 
@@ -60,7 +61,8 @@ class GibbsKernel:
         if spread <= _REACH[self.dtype]:
             self.row = torch.full_like(cost[0], -low / epsilon, dtype=self.dtype)
             self.column = torch.zeros_like(self.row)
-            exponent = torch.add(-self.row[0], cost.to(self.dtype), alpha=-1 / epsilon)
+            out = None if cost.requires_grad else empty(cost.shape, self.row)
+            exponent = torch.add(-self.row[0], cost.to(self.dtype), alpha=-1 / epsilon, out=out)
         else:  # every row and every column then has an entry near 1
             exponent = cost.to(self.dtype) * (-1 / epsilon)
             with torch.no_grad():
@@ -100,11 +102,17 @@ class GibbsKernel:
         return logs.masked_scatter(again, torch.cat(exact)) if exact else logs
 
     def mean_cost(
-        self, weights: Float[Tensor, "C N"], potential: Float[Tensor, "C N"]
+        self,
+        weights: Float[Tensor, "C N"],
+        potential: Float[Tensor, "C N"],
+        total: Float[Tensor, "C N"],
     ) -> Float[Tensor, "C N"]:
-        """Return the mean over i of C_ij, weighted by w_i exp(a_i) G_ij."""
-        share, _ = self._shares(weights, potential + self.row)
-        total = share @ self.kernel
+        """Return the mean over i of C_ij, weighted by w_i exp(a_i) G_ij.
+
+        The logarithms of the sums of these weights are given, from `log_product`.
+        """
+        share, size = self._shares(weights, potential + self.row)
+        total = (total - size - self.column).exp() if self.safe else share @ self.kernel
         # Rows of the kernel at a time, so that no second N x N matrix stands in memory.
         rows = max(1, _BLOCK_BYTES // self.kernel[0].nbytes)
         parts = zip(

@@ -6,6 +6,7 @@ Open-Vocabulary Semantic Segmentation, 2026 (arXiv:2604.07723), Section 3.4.
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 import torch
@@ -103,8 +104,9 @@ def optimal_path(
             return rejected
         result = sinkhorn(cost, f[present], epsilon=epsilon, iterations=iterations)
         # The columns of the plan sum to u: what the path costs there is u times a mean of C.
-        alpha, _ = result.value
-        mean = result.kernel.mean_cost(f[present].to(alpha.dtype), alpha)
+        alpha, beta = result.value
+        total = -beta - math.log(patches)
+        mean = result.kernel.mean_cost(f[present].to(alpha.dtype), alpha, total)
         mean = ((1 - mean if complement else mean) / patches).to(f.dtype)
         return rejected.masked_scatter(present[:, None], mean)
 

@@ -21,6 +21,7 @@ from lpprop.checks import (
 )
 from lpprop.errors import InputError
 from lpprop.gibbs import GibbsKernel
+from lpprop.memory import empty
 
 __all__ = ["CGResult", "IPFResult", "SinkhornResult", "cg", "ipf", "sinkhorn"]
 
@@ -195,7 +196,9 @@ def sinkhorn(
     limit = max(tol, _ROUNDINGS * torch.finfo(distribution.dtype).eps)
     # With the factor u apart, nu = u exp(beta), both potentials are near 0 where the plan is flat.
     uniform = torch.full_like(f, 1 / len(cost))
-    following = -kernel.log_product(uniform, torch.zeros_like(f), transposed=True)
+    # The same sums for all at first.
+    level = kernel.log_product(uniform[:1], torch.zeros_like(f[:1]), transposed=True)
+    following = -level.expand_as(f)
 
     walking = torch.arange(len(f), device=f.device)
     stopped: list[tuple[Tensor, ...]] = []
@@ -291,8 +294,10 @@ def ipf(matrix: Float[Tensor, "N N"], *, iterations: int = 15, tol: float = 0.0)
         column_error = (column * sums - 1).detach().abs().max()
         if bool(column_error <= limit):
             break
-    value = row[:, None] * matrix
-    value = value * column if value.requires_grad else value.mul_(column)
+    if matrix.requires_grad:
+        value = row[:, None] * matrix * column
+    else:
+        value = torch.mul(row[:, None], matrix, out=empty(matrix.shape, matrix)).mul_(column)
     row_error = (value.detach().sum(1) - 1).abs().max()
     residual = torch.maximum(row_error, column_error)
     if not bool(torch.isfinite(residual)):

@@ -220,31 +220,29 @@ class Code:
             vector = combined(*halves)
         return Value(self, self.builder.extract_element(vector.raw, ir.IntType(32)(0)))
 
-    def exp2(self, x: Value) -> Value:
-        """Compute 2^x to within two roundings, for x <= 0; what is too small becomes 0."""
+    def exp2(self, x: Value, raised: int = 0) -> Value:
+        """Compute 2^(x + raised) to within two roundings, for x <= 0; 0 below what is normal."""
         double = self.element == ir.DoubleType()
-        fraction, bias, terms = (52, 1023, 14) if double else (23, 127, 8)
-        # 2^x = 2^n 2^f with |f| <= 1/2, where the series of exp(f ln 2) falls off fast.
-        x = self.larger(x, self.vector(-(bias + fraction + 1.0)))
-        whole = self._intrinsic("rint", x)
-        f = x - whole
+        fraction, lowest, terms = (52, -1022, 14) if double else (23, -126, 8)
+        integer = ir.VectorType(ir.IntType(64 if double else 32), LANES)
+        # 2^x = 2^n 2^f with |f| <= 1/2. A number this large has no bits left for f, and n in its
+        # last bits.
+        large = 1.5 * 2.0**fraction + raised
+        x = self.larger(x, self.vector(lowest - raised))
+        shifted = x + large
+        f = x - (shifted - large)
         logarithm, coefficients = float(np.log(2.0)), [1.0]
         for k in range(1, terms):
             coefficients.append(coefficients[-1] * logarithm / k)
         series = self.vector(coefficients[-1])
         for coefficient in reversed(coefficients[:-1]):
             series = self.fma(series, f, self.vector(coefficient))
-        # In two factors, since 2^n itself is out of range where the result has few bits left; the
-        # second is 0 where none is left, which is faster than to underflow.
-        integer = ir.VectorType(ir.IntType(64 if double else 32), LANES)
-        n = Value(self, self.builder.fptosi(whole.raw, integer))
-        half = Value(self, self.builder.ashr(n.raw, self.constant(1, integer).raw))
-        some = self.builder.icmp_signed(">", n.raw, self.constant(-bias - fraction, integer).raw)
-        for power in (half, n - half):
-            bits = self.builder.shl((power + bias).raw, self.constant(fraction, integer).raw)
-            bits = self.builder.select(some, bits, self.constant(0, integer).raw)
-            series = series * Value(self, self.builder.bitcast(bits, series.raw.type))
-        return series
+        builder = self.builder
+        n = builder.bitcast(shifted.raw, integer)
+        power = builder.shl(n, self.constant(fraction, integer).raw)
+        bits = builder.add(builder.bitcast(series.raw, integer), power)
+        # The smallest normal number is 0 thereby, and no other that counts beside it changes.
+        return Value(self, builder.bitcast(bits, x.raw.type)) - 2.0**lowest
 
     @contextmanager
     def loop(self, start: Value | int, stop: Value | int, step: int = 1) -> Iterator[Value]:

@@ -44,6 +44,9 @@ _GROUP = 3 * LANES
 # Columns that a thread works down at a time, so that their neighbours stay in its cache.
 _STRIP = 64
 _STORED_BYTES = 512 * 2**20
+# Weights are multiplied by 2 to this power, which normalised ones do not show: a pixel that is
+# unlike all others then keeps its weights far below the smallest float32.
+_RAISED = 60
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,13 +55,13 @@ class Stencil:
 
     shape: NDArray[np.int64]  # the fields of _Grid
     guide: NDArray[Any]  # features (F, ry + H + ry, rx + columns + rx), 0 outside the image
-    spatial: NDArray[Any]  # (2 ry + 1, 2 rx + 1) factors, 0 for what is no neighbour
-    slope: float  # of the exponent, to base 2, in the distance of features
-    weights: NDArray[Any] | None  # (H, blocks, neighbours, 4)
-    degree: NDArray[Any]  # (H, columns)
+    decay: NDArray[Any]  # (2 ry + 1, 2 rx + 1) exponents of 2, -inf for what is no neighbour
+    slope: float  # of the exponent of 2 in the distance of features
+    weights: NDArray[Any] | None  # (H, blocks, neighbours, 4), raised
+    degree: NDArray[Any]  # (H, columns), raised
 
     def _work(self, x: Tensor) -> int:
-        return x.numel() * self.spatial.size
+        return x.numel() * self.decay.size
 
     def product(self, x: Float[Tensor, "C N"]) -> Float[Tensor, "C N"]:
         """Sum over each node's neighbours j of weight_ij x_j."""
@@ -100,10 +103,11 @@ def stencil(
     ry = max((dy for dy, _ in offsets), default=0)
     rx = max((abs(dx) for _, dx in offsets), default=1)
     columns = -(-width // LANES) * LANES
-    shape = np.array([width, columns, columns + 2 * rx, height, ry, rx, len(features)])
-    factors = np.zeros((2 * ry + 1, 2 * rx + 1), dtype)
+    shape = np.array([width, columns, columns + 2 * rx, height, ry, rx])
+    decay = np.full((2 * ry + 1, 2 * rx + 1), -np.inf, dtype)
     for (dy, dx), factor in zip(offsets, spatial, strict=True):
-        factors[ry + dy, rx + dx] = factors[ry - dy, rx - dx] = factor
+        exponent = np.log2(factor) if factor > 0 else -np.inf
+        decay[ry + dy, rx + dx] = decay[ry - dy, rx - dx] = exponent
     guide, inside = (
         np.zeros((planes, height + 2 * ry, columns + 2 * rx), dtype)
         for planes in (len(features), 1)
@@ -114,21 +118,21 @@ def stencil(
     slope = -min(1 / (tau * np.log(2.0)), float(np.finfo(dtype).max))
 
     weights = None
-    if height * columns * factors.size * dtype.itemsize <= _STORED_BYTES:
-        weights = zeros((height, columns // _BLOCK, factors.size, _BLOCK), dtype)
+    if height * columns * decay.size * dtype.itemsize <= _STORED_BYTES:
+        weights = zeros((height, columns // _BLOCK, decay.size, _BLOCK), dtype)
     degree = np.zeros((height, columns), dtype)
-    fill = _kernel(_fill, dtype)
+    fill = _kernel(_fill, dtype, len(features))
 
     def fill_band(top: int, end: int) -> None:
-        target, row = weights, factors.size * columns
+        target, row = weights, decay.size * columns
         if target is None:
-            target, row = np.empty((columns, factors.size), dtype), 0
-        fill(shape, guide, factors, inside, target, degree, slope, row, top, end)
+            target, row = np.empty((columns, decay.size), dtype), 0
+        fill(shape, guide, decay, inside, target, degree, slope, row, top, end)
 
-    with workers(height * columns * factors.size) as each:
+    with workers(height * columns * decay.size) as each:
         each(fill_band, bands(height))
     degree[:, width:] = 0
-    return Stencil(shape, guide, factors, slope, weights, degree)
+    return Stencil(shape, guide, decay, slope, weights, degree)
 
 
 class _Product(torch.autograd.Function):
@@ -141,7 +145,7 @@ class _Product(torch.autograd.Function):
             for part, target in zip(x.split(_GROUP), product.split(_GROUP), strict=True):
                 work = _Work(graph, len(part), np.ones_like(graph.degree), each)
                 work.start(part.numpy(), np.ones(len(part), work.dtype))
-                work.multiply(0.0, -1.0)
+                work.multiply(0.0, -(2.0**-_RAISED))
                 work.finish(work.product, target.numpy(), np.ones(len(part), work.dtype))
         return product
 
@@ -225,15 +229,15 @@ class _Work:
     def multiply(self, own: float, alpha: float) -> NDArray[Any]:
         """Set product to own p - alpha s W s p; return its inner product with p a class."""
         graph, dots = self.graph, np.zeros((len(self.tiles), self.lanes))
-        remade = graph.weights is None
-        product = _kernel(_multiply, self.dtype, self.vectors, remade)
+        features = len(graph.guide) if graph.weights is None else 0
+        product = _kernel(_multiply, self.dtype, self.vectors, features)
 
         def tile(number: int, top: int, end: int, left: int, right: int) -> None:
             weights = graph.weights
             if weights is None:
-                weights = np.empty((LANES, graph.spatial.size), self.dtype)
+                weights = np.empty((LANES, graph.decay.size), self.dtype)
             product(
-                graph.shape, graph.guide, graph.spatial, weights, self.q, self.scale, self.root,
+                graph.shape, graph.guide, graph.decay, weights, self.q, self.scale, self.root,
                 self.product, dots[number], graph.slope, own, alpha, top, end, left, right,
             )  # fmt: skip
 
@@ -282,7 +286,6 @@ class _Grid(NamedTuple):
     height: Value
     ry: Value
     rx: Value
-    features: Value
 
     @classmethod
     def of(cls, shape: Indices) -> _Grid:
@@ -294,22 +297,24 @@ class _Grid(NamedTuple):
 
 
 def _fill_vector(
-    code: Code, grid: _Grid, guide: Array, spatial: Array, weights: Array, slope: Scalar,
-    y: Value, x: Value, place: Value, inside: Array | None = None,
+    code: Code, grid: _Grid, features: int, guide: Array, decay: Array, weights: Array,
+    slope: Scalar, y: Value, x: Value, place: Value, inside: Array | None = None,
 ) -> Value:  # fmt: skip
     """Write the weights of a vector of pixels, two blocks; sum those of neighbours inside."""
     plane = (grid.height + grid.ry * 2) * grid.pitch
-    own = (y + grid.ry) * grid.pitch + x + grid.rx
+    centre = (y + grid.ry) * grid.pitch + x + grid.rx
+    own = [guide.load(centre + plane * feature) for feature in range(features)]
+    slopes = code.spread(slope)
     degree = code.variable(code.vector(0.0))
     with code.loop(0, grid.ry * 2 + 1) as row, code.loop(0, grid.rx * 2 + 1) as column:
         near = (y + row) * grid.pitch + x + column
-        square = code.variable(code.vector(0.0))
-        with code.loop(0, grid.features) as feature:
-            difference = guide.load(own + feature * plane) - guide.load(near + feature * plane)
-            square.set(code.fma(difference, difference, square.get()))
+        square = code.vector(0.0)
+        for feature in range(features):
+            difference = own[feature] - guide.load(near + plane * feature)
+            square = code.fma(difference, difference, square)
         neighbour = row * (grid.rx * 2 + 1) + column
-        decay = code.exp2(code.sqrt(square.get()) * code.spread(slope))
-        weight = decay * spatial.spread(neighbour)
+        exponent = code.fma(code.sqrt(square), slopes, decay.spread(neighbour))
+        weight = code.exp2(exponent, _RAISED)
         for block in range(LANES // _BLOCK):
             target = place + (grid.neighbours * block + neighbour) * _BLOCK
             weights.store(target, code.part(weight, block * _BLOCK, _BLOCK))
@@ -318,26 +323,29 @@ def _fill_vector(
     return degree.get()
 
 
-def _fill() -> Callable[..., None]:
+def _fill(features: int) -> Callable[..., None]:
     def fill(
-        code: Code, shape: Indices, guide: Array, spatial: Array, inside: Array, weights: Array,
+        code: Code, shape: Indices, guide: Array, decay: Array, inside: Array, weights: Array,
         degree: Array, slope: Scalar, row: Index, top: Index, end: Index,
     ) -> None:  # fmt: skip
         """Make weights and degrees; `row` is how far apart the rows of weights lie."""
         grid = _Grid.of(shape)
         with code.loop(top, end) as y, code.loop(0, grid.columns, LANES) as x:
             place = y * row + x * grid.neighbours
-            sums = _fill_vector(code, grid, guide, spatial, weights, slope, y, x, place, inside)
+            sums = _fill_vector(
+                code, grid, features, guide, decay, weights, slope, y, x, place, inside
+            )
             degree.store(y * grid.columns + x, sums)
 
     return fill
 
 
-def _multiply(vectors: int, remade: bool) -> Callable[..., None]:
+def _multiply(vectors: int, features: int) -> Callable[..., None]:
+    """Multiply by weights that are stored, or made anew from so many features."""
     lanes = vectors * LANES
 
     def multiply(
-        code: Code, shape: Indices, guide: Array, spatial: Array, weights: Array, q: Array,
+        code: Code, shape: Indices, guide: Array, decay: Array, weights: Array, q: Array,
         scale: Array, root: Array, product: Array, dots: Doubles, slope: Scalar, own: Scalar,
         alpha: Scalar, top: Index, end: Index, left: Index, right: Index,
     ) -> None:  # fmt: skip
@@ -347,9 +355,11 @@ def _multiply(vectors: int, remade: bool) -> Callable[..., None]:
             sums = [code.variable(code.vector(0.0)) for _ in range(vectors)]
             with code.loop(left, right, LANES) as start:
                 place = (y * grid.columns + start) * grid.neighbours
-                if remade:
+                if features:
                     place = code.index(0)
-                    _fill_vector(code, grid, guide, spatial, weights, slope, y, start, place)
+                    _fill_vector(
+                        code, grid, features, guide, decay, weights, slope, y, start, place
+                    )
                 with code.loop(0, LANES, _BLOCK) as within:
                     x = start + within
                     block = place + within * grid.neighbours

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from lpprop.memory import empty
+
 __all__ = ["csr_product", "gram_matrix", "symmetric_csr"]
 
 
@@ -20,7 +22,7 @@ def gram_matrix(x: Float[Tensor, "N D"]) -> Float[Tensor, "N N"]:
         return x @ x.mT
     # One half mirrors the other; an eighth at a time saves most of it and stays in the cache.
     n = len(x)
-    gram = x.new_empty((n, n))
+    gram = empty((n, n), x)
     step = -(-n // 8)
     for start in range(0, n, step):
         end = start + step
