@@ -6,20 +6,15 @@ result agree. Then it times them in rounds, each competitor once a round and in 
 so that noise from outside hits all of them. A ratio is taken inside each round, so it has a spread
 of its own. CUDA work is synchronised before the clock is read.
 
-Peak memory comes from a fresh process for each competitor. Its inputs are made and the competitor
-warmed up on tiny inputs before the peak is reset: what counts is what the call adds to the inputs,
-its output included. It is null where the system cannot reset the peak.
+Peak memory comes from a fresh process for each competitor (`memory`).
 
 Nothing in a result names the host or a path.
 """
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import gc
 import json
-import multiprocessing
 import os
 import platform
 import statistics
@@ -35,6 +30,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from .memory import peak_memory
+
 SCHEMA = json.loads((Path(__file__).parent / "schema.json").read_text())
 RESULTS = Path(__file__).parent / "results"
 
@@ -44,14 +41,23 @@ class Competitor:
     """One way to do the work; `run` takes nothing and returns the result.
 
     `target` is the aim for its time over lpprop's; 2.5 reads "lpprop is to be 2.5 times faster".
-    One that does other work, such as a bare matrix product for a floor, is not `comparable`.
+    `limit` is the aim for its peak memory beyond inputs and output, in MiB. One that does other
+    work, such as a bare matrix product for a floor, is not `comparable`; its time counts `times`
+    times, where it does that part of the work.
     """
 
     name: str
     note: str
     run: Callable[[], Any]
     target: float | None = None
+    limit: float | None = None
     comparable: bool = True
+    times: float = 1.0
+
+
+def aim(device: str, ratio: float) -> float | None:
+    """The target of a competitor: aims are for a CPU."""
+    return ratio if device == "cpu" else None
 
 
 @dataclass(frozen=True)
@@ -78,26 +84,34 @@ def measure(
     """Measure one work. With `tiny`, the same work at small sizes, also its peak memory.
 
     `build` and `tiny` must be picklable then: a module's function, or a `functools.partial` of one.
+    No repeats: the call that would warm a competitor up is the one that counts, for work that takes
+    a minute.
     """
     work = build()
-    ours, *others = work.competitors
-    expected, agreement = _array(ours.run()), []
-    for other in others:
-        result = other.run()
-        if other.comparable:
-            agreement.append(_agreement(work, other.name, _array(result), expected))
+    ours = work.competitors[0].name
+    seconds: dict[str, list[float]] = {c.name: [] for c in work.competitors}
+    sizes: dict[str, int] = {}
+    expected, agreement = None, []
+    busy, own = _busy_seconds(), _own_seconds()
+    for competitor in work.competitors:
+        result, elapsed = _timed(competitor, device)
+        if not repeats:
+            seconds[competitor.name].append(elapsed)
+        if competitor.limit is not None:
+            sizes[competitor.name] = _array(result).nbytes
+        if expected is None:
+            expected = _array(result)
+        elif competitor.comparable:
+            agreement.append(_agreement(work, competitor.name, _array(result), expected))
         del result
 
-    busy, own, seconds = (
-        _busy_seconds(),
-        time.process_time(),
-        {c.name: [] for c in work.competitors},
-    )
+    if repeats:
+        busy, own = _busy_seconds(), _own_seconds()
     for repeat in range(repeats):
         order = reversed(work.competitors) if repeat % 2 else work.competitors
         for competitor in order:
-            seconds[competitor.name].append(_time(competitor.run, device))
-    own = time.process_time() - own
+            seconds[competitor.name].append(_timed(competitor, device)[1])
+    own = _own_seconds() - own
     elsewhere = None if busy is None else max(0.0, 1 - own / max(_busy_seconds() - busy, 1e-9))
 
     return {
@@ -113,9 +127,10 @@ def measure(
                 "comparable": c.comparable,
                 "target": c.target,
                 "seconds": summary(seconds[c.name]),
-                "ratio": summary(_divide(seconds[c.name], seconds[ours.name])),
+                "ratio": summary(_divide(seconds[c.name], seconds[ours])),
                 "peak_memory_bytes": tiny and peak_memory(build, tiny, c.name, device),
             }
+            | ({} if c.limit is None else {"limit": c.limit, "output_bytes": sizes[c.name]})
             for c in work.competitors
         ],
     }
@@ -192,69 +207,13 @@ def save(result: dict[str, Any], file: Path) -> None:
     file.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
 
 
-def peak_memory(
-    build: Callable[[], Work], tiny: Callable[[], Work], name: str, device: str
-) -> int | None:
-    """Bytes that one call of the competitor `name` adds at its peak, in a fresh process."""
-    context = multiprocessing.get_context("spawn")
-    receive, send = context.Pipe(duplex=False)
-    threads = torch.get_num_threads()
-    child = context.Process(target=_peak_in_child, args=(send, build, tiny, name, device, threads))
-    child.start()
-    send.close()
-    try:
-        return receive.recv()
-    except EOFError:
-        raise RuntimeError(f"{name}: the process that measures its memory failed") from None
-    finally:
-        child.join()
-
-
-def _peak_in_child(send: Any, build: Any, tiny: Any, name: str, device: str, threads: int) -> None:
-    torch.set_num_threads(threads)
-    next(c for c in tiny().competitors if c.name == name).run()
-    run = next(c for c in build().competitors if c.name == name).run
-    if device == "cuda":
-        torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        run()
-        send.send(torch.cuda.max_memory_allocated() - before)
-        return
-    _release_free_memory()
-    try:
-        Path("/proc/self/clear_refs").write_text("5")  # resets the peak (VmHWM), see proc(5)
-    except OSError:
-        send.send(None)
-        return
-    before = _status("VmRSS")
-    run()
-    send.send(max(0, _status("VmHWM") - before))
-
-
-def _release_free_memory() -> None:
-    """Give the allocator's free pages back, or the call would reuse them and seem to need none."""
-    gc.collect()
-    with contextlib.suppress(OSError, AttributeError):  # glibc alone has it
-        ctypes.CDLL(None).malloc_trim(0)
-
-
-def _status(field: str) -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field + ":"):
-            return 1024 * int(line.split()[1])
-    raise KeyError(field)
-
-
-def _time(run: Callable[[], Any], device: str) -> float:
+def _timed(competitor: Competitor, device: str) -> tuple[Any, float]:
     gc.collect()
     _synchronize(device)
     start = time.perf_counter()
-    result = run()
+    result = competitor.run()
     _synchronize(device)
-    elapsed = time.perf_counter() - start
-    del result
-    return elapsed
+    return result, competitor.times * (time.perf_counter() - start)
 
 
 def _synchronize(device: str) -> None:
@@ -277,6 +236,11 @@ def _agreement(work: Work, name: str, result: np.ndarray, expected: np.ndarray) 
             f"more than {work.tolerance:.0e}"
         )
     return {"competitor": name, "max_relative": difference}
+
+
+def _own_seconds() -> float:
+    """CPU seconds of this process and of those that it started and that have ended."""
+    return sum(os.times()[:4])
 
 
 def _busy_seconds() -> float | None:

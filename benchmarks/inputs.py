@@ -72,3 +72,9 @@ def scene(
         feats.movedim(-1, 1).contiguous(),
         coarse.softmax(1),
     )
+
+
+def pixels(H: int, W: int, C: int) -> Scene:
+    """A scene for what needs no patches."""
+    side = min(H, W)
+    return scene(H=H, W=W, window=side, stride=side, patch_size=side, D=1, C=C)

@@ -28,7 +28,7 @@ def table(result: dict[str, Any]) -> str:
         others = work["cpu_share_of_other_processes"]
         lines += [
             "",
-            f"**{work['name']}** on {work['device']}, {rounds} rounds: "
+            f"**{work['name']}** on {work['device']}, {rounds} round{'s'[: rounds - 1]}: "
             + ", ".join(f"{name} {size}" for name, size in work["sizes"].items()),
             "",
             "| | median, ms (quartiles) | time / lpprop's (quartiles) | aim | peak memory, MiB |",
@@ -36,28 +36,36 @@ def table(result: dict[str, Any]) -> str:
         ]
         for c in work["competitors"]:
             memory = c["peak_memory_bytes"]
-            aim = "" if c["target"] is None else f"≥ {c['target']:g}: {verdict(c)}"
             cells = (
                 f"{c['name']}: {c['note']}",
                 spread(c["seconds"], 1e3),
                 spread(c["ratio"], 1),
-                aim,
+                aims(c),
                 "" if memory is None else f"{memory / 2**20:.0f}",
             )
             lines.append("| " + " | ".join(cells) + " |")
-        lines += [
-            "",
-            "; ".join(
-                f"{d['competitor']} agrees to {d['max_relative']:.0e} of the maximum"
-                for d in work["agreement"]["differences"]
-            )
-            + ("." if others is None else f". Other processes used {others:.0%} of the CPU time."),
-        ]
+        agreed = "; ".join(
+            f"{d['competitor']} agrees to {d['max_relative']:.0e} of the maximum"
+            for d in work["agreement"]["differences"]
+        )
+        used = others is not None and f"Other processes used {others:.0%} of the CPU time"
+        if agreed or used:
+            lines += ["", ". ".join(filter(None, (agreed, used))) + "."]
     return "\n".join(lines)
 
 
-def verdict(competitor: dict[str, Any]) -> str:
-    return "met" if competitor["ratio"]["median"] >= competitor["target"] else "missed"
+def aims(competitor: dict[str, Any]) -> str:
+    """What is aimed at, in time and in memory, and whether it was reached."""
+    said, verdict = [], {True: "met", False: "missed"}
+    target, limit = competitor["target"], competitor.get("limit")
+    if target is not None:
+        said.append(f"≥ {target:.3g}: {verdict[competitor['ratio']['median'] >= target]}")
+    if limit is not None:
+        peak = competitor["peak_memory_bytes"]
+        beyond = None if peak is None else (peak - competitor["output_bytes"]) / 2**20
+        measured = "not measured" if beyond is None else f"{beyond:.0f}, {verdict[beyond <= limit]}"
+        said.append(f"memory beyond the output ≤ {limit:,.0f} MiB: {measured}")
+    return "; ".join(said)
 
 
 def spread(statistics: dict[str, Any], scale: float) -> str:

@@ -1,7 +1,7 @@
 """The DSLO refiners in plain torch, written from the equations: the yardstick of the benchmark.
 
 As one writes them with the paper at hand: a Python loop over the classes around matrix-vector
-products, and upsampling by a gather of every neighbour of every pixel. In the dtype of the inputs,
+products, and upsampling by a loop over the neighbours. In the dtype of the inputs,
 without checks, and with nothing that keeps an exponent in range.
 """
 
@@ -62,37 +62,6 @@ def max_velocity(
             waiting = waiting & ~arrives
         velocities.append(1 / (1 + arrival))
     return torch.stack(velocities)
-
-
-def upsample_unfolded(
-    x: Tensor,
-    image: Tensor,
-    *,
-    sigma_space: float = 1.0,
-    sigma_range: float = 0.1**0.5,
-    radius: int = 3,
-) -> Tensor:
-    """The bilateral mean by torch's unfold, a class at a time.
-
-    x (1, C, h, w), image (1, 3, H, W) -> (1, C, H, W). For all classes at once, which is C x 49
-    images in memory, it is slower.
-    """
-    (h, w), (H, W) = x.shape[-2:], image.shape[-2:]
-    points = F.interpolate(image, (h, w), mode="bilinear")
-    (py, cy), (px, cx) = _places(H, h, x), _places(W, w, x)
-
-    def windows(plane: Tensor) -> Tensor:  # (h, w) -> (offsets, H, W)
-        unfolded = F.unfold(plane[None, None], 2 * radius + 1, padding=radius)
-        return unfolded.view(-1, h, w)[:, cy[:, None], cx]
-
-    offsets = torch.arange(-radius, radius + 1, device=x.device)
-    dy, dx = (d.reshape(-1, 1, 1) for d in torch.meshgrid(offsets, offsets, indexing="ij"))
-    exponent = -((py - cy)[:, None].sub(dy) ** 2 + (px - cx).sub(dx) ** 2) / sigma_space**2
-    for grid, full in zip(points[0], image[0], strict=True):
-        exponent = exponent - (windows(grid) - full) ** 2 / sigma_range**2
-    inside = windows(torch.ones_like(points[0, 0])) > 0
-    weights = exponent.masked_fill(~inside, -torch.inf).softmax(0)
-    return torch.stack([(windows(scores) * weights).sum(0) for scores in x[0]])[None]
 
 
 def upsample_by_offsets(

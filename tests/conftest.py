@@ -1,10 +1,11 @@
-"""What all tests share: one Hypothesis profile, and the golden cases."""
+"""What all tests share: one Hypothesis profile, the backends of a CPU, and the golden cases."""
 
 import os
 
 # One thread a worker, before torch reads it: workers that share cores wait on each other's threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,23 @@ settings.register_profile(
 settings.load_profile("lpprop")
 
 GOLDEN = Path(__file__).parents[2] / "shared" / "golden"
+KERNELS = Path(__file__).parents[1] / "src" / "lpprop" / "kernels"
+
+
+def pytest_configure(config):
+    """Look for doctests in no file whose import needs a package that is not there."""
+    needs = {"triton.py": "triton", "llvm": "llvmlite"}
+    absent = [name for name in needs if importlib.util.find_spec(needs[name]) is None]
+    ignored = [str(KERNELS / name) for name in absent]
+    config.option.ignore = [*(config.option.ignore or []), *ignored]
+
+
+@pytest.fixture(scope="session", params=["torch", "llvm"])
+def backend(request):
+    """Each backend that runs on a CPU."""
+    if request.param == "llvm":
+        pytest.importorskip("llvmlite")
+    return request.param
 
 
 @pytest.fixture(scope="session")

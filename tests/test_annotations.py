@@ -24,8 +24,15 @@ with install_import_hook(["lpprop", "wrong"], "checker.check"):
     import lpprop
     import wrong
 
+import importlib.util
+
 import numpy as np
 import torch
+
+compilers = importlib.util.find_spec("llvmlite") is not None
+if compilers:
+    from lpprop.kernels.llvm.stencil import stencil
+pixels = lpprop.propagate_pixels
 
 from lpprop.solvers import cg, ipf, sinkhorn
 
@@ -38,6 +45,13 @@ for options in ({}, {"backend": "csr", "k": 5}, {"backend": "dense", "spatial": 
     assert lpprop.propagate_patches(logits, feats, **options).shape == logits.shape
 assert lpprop.propagate_pixels(full, image, r=5).shape == full.shape
 assert lpprop.propagate_pixels(full, None, pixel_feats=image[:, :1], r=5).shape == full.shape
+if compilers:  # one size of group and of features: under the hook, each takes a second to compile
+    compiled = lpprop.PixelPropagation(r=5, backend="llvm")
+    wanting = full.clone().requires_grad_()
+    assert compiled(full, image=image).shape == compiled(wanting, image=image).shape == full.shape
+    compiled(wanting, image=image).sum().backward()
+    stencil.__globals__["_STORED_BYTES"] = 0
+    assert compiled(full, image=image).shape == full.shape
 assert lpprop.lab_features(image).shape == image.shape
 assert lpprop.bilinear_upsample(logits, (64, 80)).shape == full.shape
 assert lpprop.merge_classes(logits, [[0, 1], [2]]).shape == (2, 2, 4, 5)
@@ -95,6 +109,10 @@ for criterion in ("arrival", "step"):
     assert lpprop.max_velocity(f, attention, criterion=criterion).shape == f.shape
 assert lpprop.max_velocity(0 * f, attention).shape == f.shape
 upsample = lpprop.joint_bilateral_upsample
+if compilers:
+    wanting = logits.clone().requires_grad_()
+    assert upsample(logits, image, backend="llvm").shape == full.shape
+    upsample(wanting, image, backend="llvm").sum().backward()
 assert upsample(logits, image).shape == full.shape
 assert upsample(logits, image, radius=0, size=(7, 9)).shape == (2, 3, 7, 9)
 assert upsample(full, image[..., :9, :7]).shape == (2, 3, 9, 7)

@@ -105,6 +105,7 @@ SIGNATURES = {
             "sigma": 0.0,
             "distance_power": 1.0,
             "backend": "auto",
+            "prune": False,
         },
     ),
     "class_distribution": (
@@ -146,7 +147,7 @@ SIGNATURES = {
     "merge_classes": ({"scores": REQUIRED, "groups": REQUIRED}, {}),
     "SlidingWindows": ({"image_size": REQUIRED, "window": 224, "stride": 112}, {}),
     "presets.lposs": ({}, {"backbone": "vit-b/16"}),
-    "presets.lposs_plus": ({}, {"backbone": "vit-b/16", "tau": 0.01, "r": 13}),
+    "presets.lposs_plus": ({}, {"backbone": "vit-b/16", "tau": 0.01, "r": 13, "prune": False}),
     "presets.optimal_path": ({}, {"temperature": None}),
     "presets.max_velocity": ({}, {"temperature": None}),
     "presets.kl": ({}, {}),

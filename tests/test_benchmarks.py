@@ -4,6 +4,7 @@ import copy
 import json
 import math
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+import lpprop
 import reference
 
 pytest.importorskip("faiss", reason="the benchmarks compare with faiss-cpu (extra bench)")
@@ -20,9 +22,14 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # benchmarks/ is no part of 
 from benchmarks import (  # noqa: E402
     contract,
     discrepancy,
-    label_propagation,
+    memory,
+    peers,
+    pixel_parts,
+    pixel_step,
+    products,
     report,
     scipy_reference,
+    speed,
     torch_loops,
 )
 from benchmarks.contract import Competitor, Work  # noqa: E402
@@ -32,16 +39,56 @@ from benchmarks.inputs import scene  # noqa: E402
 @pytest.fixture(scope="module")
 def result(tmp_path_factory):
     file = tmp_path_factory.mktemp("benchmarks") / "result.json"
-    label_propagation.main(["--quick", "--repeats", "2", "--out", str(file)])
+    speed.main(["--quick", "--repeats", "1", "--out", str(file)])
     return json.loads(file.read_text())
 
 
 def test_a_quick_run_gives_a_valid_result(result):
     contract.validate(result)
-    assert [work["name"] for work in result["works"]] == ["patch step", "pixel step"]
+    assert {work["name"]: len(work["agreement"]["differences"]) for work in result["works"]} == {
+        "pixel step": 3,
+        "first call, a process from start to end": 1,
+        "pixel step, its parts": 0,
+        "pixel step of a large image": 0,
+        "upsampling": 2,
+        "patch step": 1,
+        "both steps together": 1,
+        "optimal path and its products, cost attention, epsilon 0.1": 1,
+        "optimal path and its products, cost 1 - cosine, epsilon 0.05": 1,
+        "maximum velocity and its products": 0,
+    }
     for work in result["works"]:
-        assert work["agreement"]["differences"]
         assert all(c["peak_memory_bytes"] is None for c in work["competitors"])
+
+
+def test_every_aim_is_in_the_result(result):
+    aims = {
+        (work["name"].split(",")[0], c["name"]): c["target"]
+        for work in result["works"]
+        for c in work["competitors"]
+        if c["target"] is not None
+    }
+    if peers.densecrf is None:
+        aims[("pixel step", "DenseCRF")] = 1
+    assert aims == {
+        ("pixel step", "SciPy, CSR"): 30,
+        ("pixel step", "DenseCRF"): 1,
+        ("pixel step", "PAMR, gathered"): 1,
+        ("pixel step", "PAMR, added"): 1,
+        ("first call", "lpprop, torch"): 1,
+        ("pixel step of a large image", "the same of a small image"): 0.8,
+        ("upsampling", "kornia"): 1,
+        ("patch step", "X Xᵀ alone"): 0.5,
+        ("optimal path and its products", "products alone"): pytest.approx(1 / 1.5),
+        ("maximum velocity and its products", "products alone"): pytest.approx(1 / 1.5),
+    }
+    limits = [
+        (work["name"], c["limit"])
+        for work in result["works"]
+        for c in work["competitors"]
+        if "limit" in c
+    ]
+    assert limits == [("pixel step of a large image", 1.5e9 / 2**20)]
 
 
 def test_a_quick_run_of_discrepancy_gives_a_valid_result(tmp_path):
@@ -53,7 +100,6 @@ def test_a_quick_run_of_discrepancy_gives_a_valid_result(tmp_path):
         "optimal path, cost attention, epsilon 0.1": 2,
         "optimal path, cost 1 - cosine, epsilon 0.05": 2,
         "maximum velocity": 1,
-        "upsampling": 2,
     }
 
 
@@ -100,6 +146,7 @@ def broken(result, change):
         lambda c, r: c["seconds"]["values"].clear(),
         lambda c, r: c.pop("note"),
         lambda c, r: c.update(peak_memory_bytes=-1),
+        lambda c, r: c.update(limit=100),  # without the output, which it leaves out
     ],
 )
 def test_a_result_that_breaks_the_schema_is_refused(result, change, tmp_path):
@@ -113,8 +160,8 @@ def test_a_result_that_breaks_the_schema_is_refused(result, change, tmp_path):
     ("change", "message"),
     [
         (lambda c, r: c["seconds"].update(median=9.0), "statistics of other values"),
-        (lambda c, r: c.update(seconds=contract.summary([1.0])), "not timed as often"),
-        (lambda c, r: c.update(ratio=contract.summary([1e6, 1e6])), "not those of the times"),
+        (lambda c, r: c.update(seconds=contract.summary([1.0, 1.0])), "not timed as often"),
+        (lambda c, r: c.update(ratio=contract.summary([1e6])), "not those of the times"),
         (
             lambda c, r: r["works"][0]["agreement"]["differences"][0].update(max_relative=0.5),
             "results differ",
@@ -170,6 +217,33 @@ def test_rounds_alternate_the_order():
     assert "".join(calls) == "ab" + "ab" + "ba" + "ab"  # the first pair warms up
 
 
+def test_without_rounds_the_first_call_counts():
+    calls = []
+    work = Work(
+        "once",
+        {"N": 1},
+        1e-3,
+        [
+            Competitor(name, "", lambda name=name: calls.append(name) or np.ones(1))
+            for name in ("a", "b")
+        ],
+    )
+    measured = contract.measure(lambda: work, repeats=0)
+    assert "".join(calls) == "ab"
+    assert all(len(c["seconds"]["values"]) == 1 for c in measured["competitors"])
+    assert measured["agreement"]["differences"] == [{"competitor": "b", "max_relative": 0.0}]
+
+
+def test_a_time_may_count_several_times(monkeypatch):
+    clock = iter(range(100))
+    monkeypatch.setattr(contract.time, "perf_counter", lambda: float(next(clock)))
+    once, thrice = (Competitor(str(times), "", lambda: None, times=times) for times in (1, 3))
+    work = Work("times", {"N": 1}, 1e-3, [once, replace(thrice, comparable=False)])
+    measured = contract.measure(lambda: work, repeats=2)["competitors"]
+    assert [c["seconds"]["values"] for c in measured] == [[1, 1], [3, 3]]
+    assert [c["ratio"]["values"] for c in measured] == [[1, 1], [3, 3]]
+
+
 def allocation(megabytes: int) -> Work:
     def run():
         return np.ones(megabytes * 2**20, np.uint8)[:1].copy()
@@ -178,10 +252,93 @@ def allocation(megabytes: int) -> Work:
 
 
 def test_peak_memory_is_what_the_call_adds():
-    peak = contract.peak_memory(partial(allocation, 96), partial(allocation, 1), "numpy", "cpu")
+    peak = memory.peak_memory(partial(allocation, 96), partial(allocation, 1), "numpy", "cpu")
     if peak is None:
         pytest.skip("this system cannot reset a process's peak memory")
     assert 94 < peak / 2**20 < 104
+
+
+def with_limit(peak_mebibytes: int | None) -> dict:
+    work = allocation(96)
+    (competitor,) = work.competitors
+    work = replace(work, competitors=[replace(competitor, limit=100)])
+    measured = contract.measure(lambda: work, repeats=1)
+    measured["competitors"][0] |= {
+        "peak_memory_bytes": peak_mebibytes and peak_mebibytes * 2**20,
+        "output_bytes": 20 * 2**20,
+    }
+    return measured
+
+
+@pytest.mark.parametrize(
+    ("peak", "said"), [(119, "99, met"), (121, "101, missed"), (None, "not measured")]
+)
+def test_the_aim_for_the_memory_leaves_the_output_out(result, peak, said):
+    work = with_limit(peak)
+    limited = result | {"works": [work]}
+    contract.validate(limited)
+    assert f"memory beyond the output ≤ 100 MiB: {said} |" in report.table(limited)
+
+
+def test_the_size_of_the_output_stands_beside_a_limit():
+    (competitor,) = allocation(1).competitors
+    work = Work("limit", {"N": 1}, 1e-3, [replace(competitor, limit=1), competitor])
+    first, second = contract.measure(lambda: work, repeats=1)["competitors"]
+    assert (first["limit"], first["output_bytes"]) == (1, 1)
+    assert "limit" not in second
+
+
+@pytest.mark.parametrize(
+    ("differences", "share", "end"),
+    [
+        ([], 0.25, "Other processes used 25% of the CPU time."),
+        ([], None, " |"),
+        ([("b", 1e-6)], None, "b agrees to 1e-06 of the maximum."),
+        (
+            [("b", 1e-6), ("c", 2e-6)],
+            0.0,
+            "b agrees to 1e-06 of the maximum; c agrees to 2e-06 of the maximum. "
+            "Other processes used 0% of the CPU time.",
+        ),
+    ],
+)
+def test_the_last_line_of_a_table_says_what_is_known(result, differences, share, end):
+    work = copy.deepcopy(result["works"][0])
+    work["cpu_share_of_other_processes"] = share
+    work["agreement"]["differences"] = [
+        {"competitor": name, "max_relative": x} for name, x in differences
+    ]
+    last = report.table(result | {"works": [work]}).split("\n")[-1]
+    assert last.endswith(end) if end == " |" else last == end
+
+
+def test_the_products_do_the_work_that_the_methods_do():
+    """As many rows as updates and steps were taken: their results are those of the methods."""
+    work = products.optimal_path("cpu", "1 - cosine", side=8, C=3, D=16)
+    assert work.sizes["products"] == 2 * work.sizes["updates"] + 1
+    work = products.max_velocity("cpu", side=8, C=3, D=16)
+    assert work.sizes["steps"] <= work.sizes["rows"] <= 3 * work.sizes["steps"]
+
+
+def test_the_parts_of_the_pixel_step_are_its_parts():
+    """Put together by hand, with steps of conjugate gradients, they solve."""
+    s = scene(H=16, W=24, window=16, stride=8, patch_size=8, D=1, C=3)
+    labels = s.pixel_logits[0].flatten(1)
+    parts = pixel_parts.Parts(s.image[0], labels, r=5)
+    value = np.empty_like(parts.labels)
+    with parts.threads(parts.work()) as work:
+        work.start(parts.labels, parts.one)
+        rr = work.update(np.zeros(work.lanes))
+        step = rr / np.where(rr > 0, work.multiply(1.0, 0.95), 1)
+        work.turn(step, work.update(step) / np.where(rr > 0, rr, 1))
+        work.finish(work.x, value, parts.one)
+    expected = pixel_step.propagate(s.pixel_logits, s.image, r=5, backend="torch")
+    one = lpprop.propagate_pixels(s.pixel_logits, s.image, r=5, max_iter=1, backend="torch")
+    np.testing.assert_allclose(value, one[0].flatten(1), rtol=1e-5, atol=1e-6)
+    assert not np.allclose(value, expected.flatten(1), rtol=1e-5, atol=1e-6)
+    for part in (parts.products, parts.updates, parts.packing):
+        part()
+    assert not np.isnan(parts.warm.q).any()
 
 
 @pytest.mark.parametrize("file", sorted(contract.RESULTS.glob("*.json")), ids=lambda f: f.stem)
@@ -291,15 +448,12 @@ def test_torch_max_velocity_is_the_definition(transport, max_steps):
     assert (None in steps) == (max_steps == 2)
 
 
-@pytest.mark.parametrize(
-    "upsample", [torch_loops.upsample_unfolded, torch_loops.upsample_by_offsets]
-)
 @pytest.mark.parametrize("radius", [1, 3])
-def test_torch_upsampling_is_the_equation(upsample, radius):
+def test_torch_upsampling_is_the_equation(radius):
     g = np.random.default_rng(0)
     (h, w), (H, W) = (3, 5), (8, 11)
     x, image = g.random((1, 2, h, w)), g.random((1, 3, H, W))
-    got = upsample(
+    got = torch_loops.upsample_by_offsets(
         torch.tensor(x), torch.tensor(image), sigma_space=0.8, sigma_range=0.5, radius=radius
     )
     points = np.stack([reference.bilinear(plane, (h, w)) for plane in image[0]])

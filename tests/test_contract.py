@@ -34,6 +34,8 @@ class Refiner(NamedTuple):
     shape: Callable[[dict[str, Any]], tuple[int, ...]] = lambda inputs: inputs["logits"].shape
     # Inputs beside the logits that a gradient reaches.
     differentiable: tuple[str, ...] = ()
+    # Inputs in which a gradient is refused: the backend differentiates in the logits alone.
+    fixed: tuple[str, ...] = ()
     # Whether the scores have a gradient in the logits; counts of steps have none.
     smooth: bool = True
     # Whether items are independent (windows of one image are not).
@@ -221,6 +223,24 @@ REFINERS = [
         PIXELS | {"sigma": 0.2, "distance_power": 2.0},
         differentiable=("image",),
     ),
+    # The row "pixels" is "auto", which takes "torch" for what is small.
+    Refiner(
+        "pixels-torch",
+        lpprop.propagate_pixels,
+        lpprop.PixelPropagation,
+        pixels,
+        PIXELS | {"backend": "torch"},
+        differentiable=("image",),
+    ),
+    Refiner(
+        "pixels-llvm",
+        lpprop.propagate_pixels,
+        lpprop.PixelPropagation,
+        pixels,
+        PIXELS | {"backend": "llvm"},
+        fixed=("image",),
+        package="llvmlite",
+    ),
     Refiner(
         "pixels-features",
         lambda logits, pixel_feats, **params: lpprop.propagate_pixels(
@@ -321,6 +341,25 @@ REFINERS = [
         {"radius": 1},
         shape=image_size,
         differentiable=("image",),
+    ),
+    Refiner(
+        "bilateral-torch",
+        renamed(lpprop.joint_bilateral_upsample, "image"),
+        lpprop.JointBilateralUpsample,
+        upsampling,
+        {"radius": 1, "backend": "torch"},
+        shape=image_size,
+        differentiable=("image",),
+    ),
+    Refiner(
+        "bilateral-llvm",
+        renamed(lpprop.joint_bilateral_upsample, "image"),
+        lpprop.JointBilateralUpsample,
+        upsampling,
+        {"radius": 1, "backend": "llvm"},
+        shape=image_size,
+        fixed=("image",),
+        package="llvmlite",
     ),
     Refiner(
         "bilateral-sized",
@@ -534,6 +573,20 @@ def test_gradient_in_the_other_inputs(refiner):
     assert gradients(refiner, refiner.differentiable)
 
 
+@only(lambda refiner: refiner.fixed)
+def test_a_gradient_that_is_refused(refiner):
+    """Rather than left out in silence; where none is wanted, such an input may require one."""
+    for name in refiner.fixed:
+        inputs = refiner.inputs(2)
+        inputs[name].requires_grad_()
+        with pytest.raises(lpprop.InputError, match="requires a gradient") as refused:
+            call(refiner, inputs)
+        assert name in str(refused.value)
+        assert repr(refiner.params["backend"]) in str(refused.value)
+        with torch.no_grad():
+            same(call(refiner, inputs), call(refiner, refiner.inputs(2)))
+
+
 @only(lambda refiner: "max_iter" in refiner.params)
 def test_gradient_of_a_converged_solve(refiner):
     """There the derivative in the logits is the solution operator itself."""
@@ -545,6 +598,7 @@ def test_gradient_of_a_converged_solve(refiner):
 @pytest.mark.parametrize("dtype", [*HALVES, torch.float32], ids=str)
 def test_gradients_are_finite_in_every_dtype(refiner, dtype):
     inputs = mapped(refiner.inputs(2), lambda x: x.to(dtype).requires_grad_())
+    inputs |= {name: inputs[name].detach() for name in refiner.fixed}
     # The mean, since the sum of so many squares leaves the range of float16.
     call(refiner, inputs).float().square().mean().backward()
     for name in ("logits", *refiner.differentiable):
@@ -654,6 +708,11 @@ def test_configured_by_keyword_only(refiner):
 # --------------------------------------------------------------------------- devices
 
 
+def on_gpus(refiner):
+    return refiner.params.get("backend") != "llvm"
+
+
+@only(on_gpus)
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_cuda(refiner, dtype):
@@ -663,7 +722,7 @@ def test_cuda(refiner, dtype):
     close(there.cpu(), call(refiner, inputs))
 
 
-@only(lambda refiner: refiner.smooth)
+@only(lambda refiner: refiner.smooth and on_gpus(refiner))
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_cuda_gradient(refiner):
     inputs = mapped(refiner.inputs(2), lambda x: x.cuda().requires_grad_())

@@ -24,7 +24,7 @@ DTYPES = pytest.mark.parametrize(
     [(torch.float32, 1e-5), (torch.float64, 1e-6)],
     ids=["float32", "float64"],
 )
-BACKENDS = pytest.mark.parametrize("backend", ["dense", "csr", "torch-sparse"])
+STORAGES = pytest.mark.parametrize("storage", ["dense", "csr", "torch-sparse"])
 pytestmark = pytest.mark.parametrize("name", CASES)
 
 
@@ -70,12 +70,12 @@ def elementwise(got, expected):
 
 
 @DTYPES
-@BACKENDS
-def test_patches(golden, name, dtype, tolerance, backend):
-    if backend == "torch-sparse":
+@STORAGES
+def test_patches(golden, name, dtype, tolerance, storage):
+    if storage == "torch-sparse":
         pytest.importorskip("torch_sparse")
     case = golden(name)
-    got = refine_patches(case, dtype, backend=backend)
+    got = refine_patches(case, dtype, backend=storage)
     assert elementwise(got, patches(case)) <= tolerance
     assert same_labels(got, patches(case)) > 0.999
 
@@ -91,21 +91,22 @@ def test_windows_and_upsampling(golden, name, dtype, tolerance):
 
 
 @DTYPES
-def test_pixels(golden, name, dtype, tolerance):
+def test_pixels(golden, name, dtype, tolerance, backend):
     case = golden(name)
     full = torch.tensor(case["lposs_full"], dtype=dtype)[None]
     r = 2 * int(case["neigh"]) + 1
-    got = lpprop.propagate_pixels(full, image_of(case, dtype), r=r)
+    got = lpprop.propagate_pixels(full, image_of(case, dtype), r=r, backend=backend)
     # In float64 the Lab differs from the authors' float32 Lab, whatever the scores are stored in.
     assert reference.class_error(got, case["lposs_plus"][None]) <= 1e-5
     assert same_labels(got[0], case["lposs_plus"]) > 0.999
 
 
-def test_pixels_with_the_authors_lab(golden, name):
+def test_pixels_with_the_authors_lab(golden, name, backend):
     case = golden(name)
     full = torch.tensor(case["lposs_full"], dtype=torch.float64)[None]
     lab = lpprop.lab_features(image_of(case, torch.float32)).double()
-    got = lpprop.propagate_pixels(full, None, pixel_feats=lab, r=2 * int(case["neigh"]) + 1)
+    r = 2 * int(case["neigh"]) + 1
+    got = lpprop.propagate_pixels(full, None, pixel_feats=lab, r=r, backend=backend)
     assert reference.class_error(got, case["lposs_plus"][None]) <= 2e-6
 
 
@@ -134,12 +135,12 @@ def test_twin_on_real_patches(golden, name):
     assert elementwise(expected, patches(case)) <= 1e-6
 
 
-def test_twin_on_real_pixels(golden, name):
+def test_twin_on_real_pixels(golden, name, backend):
     """A crop, since the twin holds the dense matrix of pixel pairs."""
     case = golden(name)
     crop = (slice(None), slice(60, 84), slice(80, 106))
     full = case["lposs_full"][crop][None].astype(np.float64)
     image = image_of(case, torch.float64)[:, crop[0], crop[1], crop[2]]
     expected = reference.propagate_pixels(full, image.numpy())
-    got = lpprop.propagate_pixels(torch.tensor(full), image)
+    got = lpprop.propagate_pixels(torch.tensor(full), image, backend=backend)
     assert reference.class_error(got, expected) <= 1e-9

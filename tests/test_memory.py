@@ -65,6 +65,32 @@ def test_the_pixel_step_of_a_real_image_stays_below_500_mb():
     assert used < 500
 
 
+def test_compiled_code_keeps_weights_of_all_neighbours():
+    # 169 weights of 448 x 600 pixels are 173 MB, the solver's four vectors of 24 classes 100 MB,
+    # the scores 21 MB; what a pixel has one of (features and a border, degrees) is 1 MB each.
+    pytest.importorskip("llvmlite")
+    used = peak(
+        inputs="logits, image = torch.rand(1, 21, 448, 597), torch.rand(1, 3, 448, 597)",
+        small="lpprop.propagate_pixels(logits[..., :16, :16], image[..., :16, :16], "
+        "backend='llvm')",
+        call="lpprop.propagate_pixels(logits, image, max_iter=2, backend='llvm')",
+    )
+    assert used < 173 + 100 + 21 + 16
+
+
+def test_compiled_code_remakes_weights_that_would_be_large():
+    # All weights would be 676 MB, above the limit. The solver's four vectors are 32 MB each, the
+    # scores 32 MB; what a pixel has one of is 4 MB each, twelve of them.
+    pytest.importorskip("llvmlite")
+    used = peak(
+        inputs="logits, image = torch.rand(1, 8, 1024, 1024), torch.rand(1, 3, 1024, 1024)",
+        small="lpprop.propagate_pixels(logits[..., :16, :16], image[..., :16, :16], "
+        "backend='llvm')",
+        call="lpprop.propagate_pixels(logits, image, max_iter=1, backend='llvm')",
+    )
+    assert used < 5 * 32 + 12 * 4
+
+
 def test_a_batch_of_images_is_worked_off_one_by_one():
     # Four images of a quarter of the pixels: all stencils at once would be 90 MB, one is 22 MB.
     used = peak(

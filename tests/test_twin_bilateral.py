@@ -1,4 +1,7 @@
-"""`joint_bilateral_upsample` against the direct double loop in float64."""
+"""`joint_bilateral_upsample` against the direct double loop in float64.
+
+On every backend of a CPU, to the same tolerances.
+"""
 
 import numpy as np
 import pytest
@@ -25,9 +28,9 @@ def make(seed, grid, pixels, B=1, C=2):
     return rounded(rng.normal(size=(B, C, *grid))), rounded(rng.random((B, 3, *pixels)))
 
 
-def check(x, image, dtype=torch.float64, tolerance=None, **options):
+def check(x, image, dtype=torch.float64, tolerance=None, *, backend, **options):
     got = lpprop.joint_bilateral_upsample(
-        torch.tensor(x, dtype=dtype), torch.tensor(image, dtype=dtype), **options
+        torch.tensor(x, dtype=dtype), torch.tensor(image, dtype=dtype), backend=backend, **options
     )
     assert got.dtype == dtype
     expected = twin.joint_bilateral_upsample(x, image, **options)
@@ -38,21 +41,44 @@ def check(x, image, dtype=torch.float64, tolerance=None, **options):
 @DTYPES
 @pytest.mark.parametrize("pixels", [(7, 9), (6, 8), (12, 16), (2, 3), (1, 1), (1, 7)], ids=str)
 @pytest.mark.parametrize("grid", [(1, 1), (3, 4), (5, 3)], ids=str)
-def test_sizes(grid, pixels, dtype):
-    check(*make(0, grid, pixels), dtype)
+def test_sizes(grid, pixels, dtype, backend):
+    check(*make(0, grid, pixels), dtype, backend=backend)
 
 
 @DTYPES
 @pytest.mark.parametrize("radius", [0, 1, 2, 3, 100])
-def test_radius(radius, dtype):
-    check(*make(1, (5, 4), (8, 9)), dtype, radius=radius)
+def test_radius(radius, dtype, backend):
+    check(*make(1, (5, 4), (8, 9)), dtype, radius=radius, backend=backend)
 
 
 @DTYPES
 @pytest.mark.parametrize("radius", [0, 1, 3])
 @pytest.mark.parametrize("size", [(7, 9), (3, 4), (2, 2), (5, 1), (20, 6)], ids=str)
-def test_other_size(size, radius, dtype):
-    check(*make(2, (3, 4), (6, 8)), dtype, size=size, radius=radius)
+def test_other_size(size, radius, dtype, backend):
+    check(*make(2, (3, 4), (6, 8)), dtype, size=size, radius=radius, backend=backend)
+
+
+@DTYPES
+@pytest.mark.parametrize("C", [1, 7, 8, 9, 16, 17, 24, 25, 49, 60])
+def test_classes(C, dtype, backend):
+    """Compiled code takes them eight at a time, in groups of up to 24."""
+    check(*make(13, (3, 2), (4, 5), C=C), dtype, backend=backend)
+
+
+@DTYPES
+@pytest.mark.parametrize("W", [3, 4, 5, 63, 64, 65, 127, 129])
+def test_widths(W, dtype, backend):
+    """Compiled code takes pixels in blocks of 4, and grid points eight at a time."""
+    check(*make(14, (1, 13), (1, W), C=1), dtype, radius=3, backend=backend)
+    check(*make(14, (13, 1), (W, 1), C=1), dtype, radius=3, backend=backend)
+
+
+@DTYPES
+@pytest.mark.parametrize("radius", [3, 4, 7, 8, 20])
+@pytest.mark.parametrize("grid", [(1, 17), (17, 1)], ids=str)
+def test_long_grids(grid, radius, dtype, backend):
+    """Neighbourhoods of 7, 9, 15, 17 and 33 points, one of their sides cut off at the edge."""
+    check(*make(15, grid, grid, C=1), dtype, radius=radius, sigma_space=9.0, backend=backend)
 
 
 def test_size_of_the_image_is_the_default():
@@ -75,19 +101,21 @@ SIGMAS = {
 
 @pytest.mark.parametrize("sigmas", SIGMAS.values(), ids=SIGMAS)
 @pytest.mark.parametrize("radius", [1, 3])
-def test_sigmas(sigmas, radius):
+def test_sigmas(sigmas, radius, backend):
     """Exponents reach 1e7 in the tiny ones: so many roundings of float64 are 1e-9."""
-    check(*make(3, (4, 5), (9, 7)), tolerance=2e-9, radius=radius, **sigmas)
+    check(*make(3, (4, 5), (9, 7)), tolerance=2e-9, radius=radius, backend=backend, **sigmas)
 
 
 @DTYPES
-def test_tiniest_sigmas(dtype):
+def test_tiniest_sigmas(dtype, backend):
     """The nearest grid point takes all where the space decides; the likest where the range does."""
     x, image = make(4, (4, 5), (12, 15))  # odd ratios: no pixel lies between two points
     x, image = torch.tensor(x, dtype=dtype), torch.tensor(image, dtype=dtype)
-    nearest = lpprop.joint_bilateral_upsample(x, image, sigma_space=1e-9)
+    nearest = lpprop.joint_bilateral_upsample(x, image, sigma_space=1e-9, backend=backend)
     assert torch.equal(nearest, x.repeat_interleave(3, 2).repeat_interleave(3, 3))
-    likest = lpprop.joint_bilateral_upsample(x, image, sigma_range=1e-9, radius=100)
+    likest = lpprop.joint_bilateral_upsample(
+        x, image, sigma_range=1e-9, radius=100, backend=backend
+    )
     points = torch.nn.functional.interpolate(image, (4, 5), mode="bilinear").flatten(2)
     distance = (image.flatten(2)[0, :, :, None] - points[0, :, None, :]).square().sum(0)
     expected = x.flatten(2)[:, :, distance.argmin(1)].unflatten(2, (12, 15))
@@ -111,11 +139,11 @@ TIES = [
 
 @pytest.mark.parametrize("radius", [0, 1])
 @pytest.mark.parametrize(("points", "pixels"), TIES, ids=str)
-def test_ties_go_to_even(points, pixels, radius):
+def test_ties_go_to_even(points, pixels, radius, backend):
     """A pixel half way between two grid points belongs to the even one, in rows and columns."""
     x, image = make(5, (points, 1), (pixels, 1))
-    check(x, image, radius=radius)
-    check(x.swapaxes(2, 3), image.swapaxes(2, 3), radius=radius)
+    check(x, image, radius=radius, backend=backend)
+    check(x.swapaxes(2, 3), image.swapaxes(2, 3), radius=radius, backend=backend)
 
 
 @pytest.mark.parametrize("points", range(1, 17))
@@ -143,7 +171,7 @@ def test_rounding_at_every_ratio(points):
 @DTYPES
 @pytest.mark.parametrize("radius", [1, 3])
 @pytest.mark.parametrize("pixels", [(9, 11), (12, 16)], ids=str)
-def test_constant_image_is_gaussian_interpolation(pixels, radius, dtype):
+def test_constant_image_is_gaussian_interpolation(pixels, radius, dtype, backend):
     """exp(-(y' - r)^2) exp(-(x' - s)^2) is separable: two small matrices do it."""
     x, _ = make(6, (4, 5), pixels)
 
@@ -156,7 +184,9 @@ def test_constant_image_is_gaussian_interpolation(pixels, radius, dtype):
 
     expected = matrix(4, pixels[0]) @ x @ matrix(5, pixels[1]).T
     image = torch.full((1, 3, *pixels), 0.4, dtype=dtype)
-    got = lpprop.joint_bilateral_upsample(torch.tensor(x, dtype=dtype), image, radius=radius)
+    got = lpprop.joint_bilateral_upsample(
+        torch.tensor(x, dtype=dtype), image, radius=radius, backend=backend
+    )
     assert reference.class_error(got, expected) <= TOLERANCE[dtype]
 
 
@@ -185,14 +215,18 @@ def test_a_step_is_kept_better_than_by_bilinear():
     sigma_space=st.floats(1e-9, 1e9),
     sigma_range=st.floats(1e-9, 1e9),
 )
-def test_within_the_range_of_the_scores(seed, h, w, H, W, radius, sigma_space, sigma_range):
+def test_within_the_range_of_the_scores(
+    seed, h, w, H, W, radius, sigma_space, sigma_range, backend
+):
     x, image = (torch.tensor(a) for a in make(seed, (h, w), (H, W)))
     options = {"radius": radius, "sigma_space": sigma_space, "sigma_range": sigma_range}
-    got = lpprop.joint_bilateral_upsample(x, image, **options)
+    got = lpprop.joint_bilateral_upsample(x, image, backend=backend, **options)
     slack = 1e-12 * x.abs().amax((2, 3))
     assert (got.amax((2, 3)) <= x.amax((2, 3)) + slack).all()
     assert (got.amin((2, 3)) >= x.amin((2, 3)) - slack).all()
-    constant = lpprop.joint_bilateral_upsample(torch.full_like(x, 0.7), image, **options)
+    constant = lpprop.joint_bilateral_upsample(
+        torch.full_like(x, 0.7), image, backend=backend, **options
+    )
     np.testing.assert_allclose(constant, 0.7, rtol=1e-13)
 
 
@@ -215,22 +249,24 @@ def test_flipped_and_turned():
 
 
 @DTYPES
-def test_many_classes(dtype):
-    check(*make(8, (4, 3), (9, 7), C=150), dtype, radius=1)
+def test_many_classes(dtype, backend):
+    check(*make(8, (4, 3), (9, 7), C=150), dtype, radius=1, backend=backend)
 
 
-def test_batch_is_a_loop():
+def test_batch_is_a_loop(backend):
     x, image = (torch.tensor(a) for a in make(9, (4, 3), (9, 7), B=3))
-    both = lpprop.joint_bilateral_upsample(x, image)
+    both = lpprop.joint_bilateral_upsample(x, image, backend=backend)
     for b in range(3):
-        alone = lpprop.joint_bilateral_upsample(x[b : b + 1], image[b : b + 1])
+        alone = lpprop.joint_bilateral_upsample(x[b : b + 1], image[b : b + 1], backend=backend)
         assert torch.equal(both[b : b + 1], alone)
 
 
-def test_blocks_of_rows_are_seamless():
+def test_blocks_of_rows_are_seamless(backend):
     """Large enough that the work is done some rows at a time; spot checks by the direct loop."""
     x, image = make(10, (40, 40), (160, 160), C=1)
-    got = lpprop.joint_bilateral_upsample(torch.tensor(x), torch.tensor(image), radius=6)
+    got = lpprop.joint_bilateral_upsample(
+        torch.tensor(x), torch.tensor(image), radius=6, backend=backend
+    )
     points = np.stack([reference.bilinear(plane, (40, 40)) for plane in image[0]])
     for y in range(0, 160, 3):
         z = (7 * y) % 160
@@ -259,11 +295,20 @@ def test_gradients(options):
     )
 
 
+@pytest.mark.parametrize("options", [{}, {"radius": 1, "size": (3, 7)}], ids=str)
+def test_gradient_in_the_scores(options, backend):
+    x, image = (torch.tensor(a) for a in make(11, (2, 3), (4, 5)))
+    assert torch.autograd.gradcheck(
+        lambda x: lpprop.joint_bilateral_upsample(x, image, backend=backend, **options),
+        [x.requires_grad_()],
+    )
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=["half", "bfloat"])
-def test_halves(dtype):
+def test_halves(dtype, backend):
     """Computed in float32 and rounded once; scores relative to the largest."""
     x, image = (torch.tensor(a).to(dtype) for a in make(12, (3, 4), (7, 9)))
-    got = lpprop.joint_bilateral_upsample(x, image)
+    got = lpprop.joint_bilateral_upsample(x, image, backend=backend)
     assert got.dtype == dtype
     expected = twin.joint_bilateral_upsample(x.double(), image.double())
     assert reference.class_error(got.double(), expected) <= torch.finfo(dtype).eps

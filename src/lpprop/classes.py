@@ -1,4 +1,4 @@
-"""Classes that have several prompts: synonyms, and the many names of the background."""
+"""Which classes there are: several prompts of one class; classes that win nowhere."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Iterable, Sequence
 from operator import index
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lpprop.checks import check_finite
 from lpprop.errors import InputError
 
-__all__ = ["merge_classes"]
+__all__ = ["merge_classes", "possible_winners"]
 
 
 def merge_classes(
@@ -71,3 +71,27 @@ def _indices(number: int, group: object, prompts: int) -> list[int]:
             fix="List the prompts of each class, such as [[0, 1], [2]].",
         )
     return indices
+
+
+def possible_winners(scores: Float[Tensor, "C N"]) -> Bool[Tensor, " C"]:
+    """Mark the classes that may win the argmax somewhere after any linear, non-negative operator.
+
+    A class that is nowhere above the mean of a set of classes stays at or below that mean, and so
+    below some class of the set. It is left out, which raises the mean of the others, until each
+    of them is above their mean somewhere.
+
+    >>> scores = torch.tensor([[0.7, 0.3], [0.2, 0.6], [0.1, 0.1]])
+    >>> possible_winners(scores)
+    tensor([ True,  True, False])
+    """
+    kept = torch.arange(len(scores), device=scores.device)
+    while True:
+        above = (scores[kept] > scores[kept].mean(0)).any(1)
+        if not bool(above.any()):  # all that are left are equal: the first wins
+            above[0] = True
+        if bool(above.all()):
+            break
+        kept = kept[above]
+    winners = torch.zeros(len(scores), dtype=torch.bool, device=scores.device)
+    winners[kept] = True
+    return winners

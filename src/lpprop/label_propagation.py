@@ -32,6 +32,7 @@ from lpprop.affinity import (
 from lpprop.backends import check_backend, kernels_for
 from lpprop.checks import (
     Check,
+    check_boolean,
     check_choice,
     check_finite,
     check_image,
@@ -41,6 +42,7 @@ from lpprop.checks import (
     check_tensors,
     needed,
 )
+from lpprop.classes import possible_winners
 from lpprop.errors import InputError
 from lpprop.precision import compute_dtype, full_precision, returned
 from lpprop.refiner import Refiner
@@ -77,6 +79,7 @@ _PIXEL_CHECKS: dict[str, Check] = _SOLVER_CHECKS | {
     "sigma": _non_negative,
     "distance_power": _positive,
     "backend": check_backend,
+    "prune": check_boolean,
 }
 
 
@@ -195,6 +198,7 @@ def propagate_pixels(
     sigma: float = 0.0,
     distance_power: float = 1.0,
     backend: str = "auto",
+    prune: bool = False,
 ) -> Float[Tensor, "B C H W"]:
     """Propagate scores over the pixels of an image, which sharpens their borders (LPOSS+).
 
@@ -220,6 +224,9 @@ def propagate_pixels(
         distance_power: exponent q of the distance d in pixels, > 0.
         backend: "torch", "llvm" (compiled code for a CPU), "triton" (a GPU), or "auto", the
             fastest that is installed and worth while; all agree to rounding.
+        prune: whether to leave out classes that cannot win at any pixel, which saves their time.
+            They get the lowest score of the others at each pixel. The argmax is exact for the
+            converged solution, and nearly so after 10 steps, which differ from class to class.
 
     Returns:
         Refined scores (B, C, H, W), in the dtype of `logits`; computed in that dtype, float32 at
@@ -247,7 +254,7 @@ def propagate_pixels(
         check_tensors(logits=(logits, "B C H W"), pixel_feats=(guide, "B F H W"))
     options = {
         "tau": tau, "r": r, "alpha": alpha, "max_iter": max_iter, "tol": tol, "sigma": sigma,
-        "distance_power": distance_power, "backend": backend,
+        "distance_power": distance_power, "backend": backend, "prune": prune,
     }  # fmt: skip
     check_options(_PIXEL_CHECKS, options)
     name = "image" if pixel_feats is None else "pixel_feats"
@@ -261,7 +268,14 @@ def propagate_pixels(
         graph = stencil_graph(
             f, tau=tau, r=r, sigma=sigma, distance_power=distance_power, kernels=kernels
         )
-        return _propagate(labels.flatten(1), graph, alpha=alpha, max_iter=max_iter, tol=tol)
+        solve = partial(_propagate, graph=graph, alpha=alpha, max_iter=max_iter, tol=tol)
+        labels = labels.flatten(1)
+        if not prune:
+            return solve(labels)
+        wins = possible_winners(labels.detach())
+        solved = solve(labels[wins])
+        lowest = solved.detach().amin(0).expand_as(labels)
+        return lowest.index_copy(0, wins.nonzero().flatten(), solved)
 
     guide = guide.to(dtype)
     check_finite("pixel_feats", guide)

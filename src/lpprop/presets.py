@@ -74,7 +74,12 @@ def lposs(*, backbone: str = "vit-b/16", **options: Any) -> Chain:
 
 
 def lposs_plus(
-    *, backbone: str = "vit-b/16", tau: float = 0.01, r: int = 13, **options: Any
+    *,
+    backbone: str = "vit-b/16",
+    tau: float = 0.01,
+    r: int = 13,
+    prune: bool = False,
+    **options: Any,
 ) -> Chain:
     """LPOSS+: label propagation over patches, bilinear to pixels, then over pixels.
 
@@ -86,6 +91,7 @@ def lposs_plus(
         backbone: what made the feats, as for `lposs`.
         tau: feature distance of the pixel step.
         r: side of the pixel step's neighbourhood.
+        prune: whether the pixel step leaves out classes that cannot win.
         options: any option of `lpprop.propagate_patches`; alpha, max_iter and tol hold for both
             steps. For other settings of the pixel step make a `Chain` of your own.
 
@@ -98,12 +104,12 @@ def lposs_plus(
     >>> lposs_plus(r=9, max_iter=20).steps[2]
     PixelPropagation(tau=0.01, r=9, alpha=0.95, max_iter=20, tol=1e-06, sigma=0.0, ...)
     """
-    _check_options("lposs_plus", options, own=("backbone", "tau", "r"))
+    _check_options("lposs_plus", options, own=("backbone", "tau", "r", "prune"))
     shared = {name: options[name] for name in ("alpha", "max_iter", "tol") if name in options}
     return Chain(
         _patch_step(backbone, options),
         BilinearUpsample(),
-        PixelPropagation(tau=tau, r=r, **shared),
+        PixelPropagation(tau=tau, r=r, prune=prune, **shared),
     )
 
 

@@ -190,6 +190,8 @@ TABLE = {
         "tol: got nan, expected a number in [0, inf). Change tol."),
     "module option": (lambda: lpprop.PatchPropagation(alpha=1),
         "alpha: got 1, expected a number in [0, 1). Change alpha."),
+    "pixel prune": (lambda: pixels(FULL, IMAGE, prune="yes"),
+        "prune: got 'yes', expected True or False. Change prune."),
     "pixel backend unknown": (lambda: pixels(FULL, IMAGE, backend="cuda"),
         "backend: got 'cuda', expected one of 'auto', 'torch', 'llvm', 'triton'. Change backend."),
     "pixel backend not installed": (lambda: pixels(FULL, IMAGE, backend="triton"),
@@ -212,7 +214,7 @@ TABLE = {
         " backend. Did you mean k?"),
     "pixel module option unknown": (lambda: lpprop.PixelPropagation(radius=5),
         "radius: got an option that PixelPropagation does not have, expected one of tau, r, "
-        "alpha, max_iter, tol, sigma, distance_power, backend. Remove radius."),
+        "alpha, max_iter, tol, sigma, distance_power, backend, prune. Remove radius."),
     "bilinear module option": (lambda: lpprop.BilinearUpsample(mode="nearest"),
         "mode: got an option that BilinearUpsample does not have, expected no option. Remove "
         "mode."),
@@ -396,9 +398,9 @@ TABLE = {
         "sigma, alpha, patch_size, distance_power, max_iter, tol, appearance, sigma_a, spatial,"
         " backend. Remove tau."),
     "lposs+ option mistyped": (lambda: lpprop.presets.lposs_plus(taw=0.1),
-        "taw: got an option that lposs_plus does not have, expected one of backbone, tau, r, k,"
-        " gamma, sigma, alpha, patch_size, distance_power, max_iter, tol, appearance, sigma_a, "
-        "spatial, backend. Did you mean tau?"),
+        "taw: got an option that lposs_plus does not have, expected one of backbone, tau, r, "
+        "prune, k, gamma, sigma, alpha, patch_size, distance_power, max_iter, tol, "
+        "appearance, sigma_a, spatial, backend. Did you mean tau?"),
     "preset option out of range": (lambda: lpprop.presets.lposs(k=0),
         "k: got 0, expected an integer >= 1. Change k."),
 }

@@ -1,0 +1,120 @@
+"""How fast every step is, each against a yardstick: `python -m benchmarks.speed`.
+
+The pixel step against SciPy, DenseCRF and PAMR, its first call, its parts and large images; the
+patch step and the two discrepancy methods against the bare matrix products that they consist of;
+both steps together; the upsampling against kornia. All sides take the same float32 arrays, and all
+that belongs to a method (colours, graph, weights, solve) is timed.
+
+DenseCRF is left out where it is not installed, and the result says so in `versions`. Aims are for
+a CPU.
+"""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from . import discrepancy, products
+from .contract import RESULTS, Work, document, measure, save
+from .patch_step import both_steps, patch_step
+from .pixel_parts import pixel_parts
+from .pixel_step import first_call, large_image, pixel_step
+from .report import table
+from .upsampling import upsampling
+
+PACKAGES = "lpprop torch numpy scipy llvmlite kornia faiss-cpu"
+OPTIONAL = "pydensecrf2"
+
+IMAGE = {"H": 448, "W": 597, "C": 21}
+WINDOWS = IMAGE | {"window": 224, "stride": 112, "patch_size": 16, "D": 768}
+LARGE = ({"H": 1024, "W": 2048, "C": 19}, {"H": 512, "W": 683, "C": 150})
+PATCHES = {"side": 64, "C": 21}
+TINY_IMAGE = {"H": 48, "W": 64, "C": 3}
+TINY_WINDOWS = TINY_IMAGE | {"window": 32, "stride": 16, "patch_size": 8, "D": 16}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A work at its full sizes and at tiny ones; `memory` says whether to measure its peak."""
+
+    step: partial[Work]
+    full: Sequence[Mapping[str, Any]]
+    tiny: Mapping[str, Any]
+    repeats: int
+    memory: bool = False
+
+    def run(self, device: str, quick: bool) -> list[dict[str, Any]]:
+        if quick:
+            return [measure(partial(self.step, **self.tiny), repeats=self.repeats, device=device)]
+        return [
+            measure(
+                partial(self.step, **sizes),
+                repeats=self.repeats,
+                device=device,
+                # As many classes: what is compiled depends on them.
+                tiny=partial(self.step, **self.tiny | {"C": sizes["C"]}) if self.memory else None,
+            )
+            for sizes in self.full
+        ]
+
+
+def plans(device: str, repeats: int) -> list[Plan]:
+    few = -(-repeats // 2)  # of what takes seconds
+    full, tiny = IMAGE | {"r": 13}, TINY_IMAGE | {"r": 5}
+    large = [sizes | {"r": 13, "base": IMAGE} for sizes in LARGE]
+    sized = {"h": 28, "w": 37} | IMAGE, {"h": 6, "w": 9} | TINY_IMAGE
+    both = {"k": 400, "r": 13}, {"k": 9, "r": 5}
+    step, velocity = (partial(f, device) for f in (patch_step, products.max_velocity))
+    paths = [partial(products.optimal_path, device, cost) for cost in discrepancy.COSTS]
+    return [
+        Plan(partial(pixel_step, device), [full], tiny, few, memory=True),
+        Plan(partial(first_call, device), [full], tiny, few),
+        *([Plan(partial(pixel_parts), [full], tiny, repeats)] if device == "cpu" else []),
+        Plan(partial(large_image, device), large, tiny | {"base": TINY_IMAGE}, few, memory=True),
+        Plan(partial(upsampling, device), [sized[0]], sized[1], few, memory=True),
+        Plan(step, [WINDOWS | {"k": 400}], TINY_WINDOWS | {"k": 9}, 2 * repeats, memory=True),
+        Plan(partial(both_steps, device), [WINDOWS | both[0]], TINY_WINDOWS | both[1], few),
+        Plan(paths[0], [PATCHES], discrepancy.TINY, repeats),
+        Plan(paths[1], [PATCHES], discrepancy.TINY, few),
+        Plan(velocity, [PATCHES], discrepancy.TINY, few),
+    ]
+
+
+def optional_version() -> dict[str, str]:
+    try:
+        return {OPTIONAL: version(OPTIONAL)}
+    except PackageNotFoundError:
+        print(f"{OPTIONAL} is not installed: its row is left out", flush=True)
+        return {OPTIONAL: "not installed"}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.speed")
+    parser.add_argument(
+        "--repeats",
+        type=int,
+        default=5,
+        help="rounds; the patch step takes twice, what takes seconds half as many",
+    )
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument(
+        "--quick", action="store_true", help="tiny sizes, no memory: tests the benchmark alone"
+    )
+    parser.add_argument("--out", type=Path, help="default: benchmarks/results; with --quick none")
+    args = parser.parse_args(arguments)
+
+    runs = (plan.run(args.device, args.quick) for plan in plans(args.device, args.repeats))
+    works = list(chain.from_iterable(runs))
+    result = document("speed", works, quick=args.quick, packages=PACKAGES)
+    result["versions"] |= optional_version()
+    if args.out or not args.quick:
+        save(result, args.out or RESULTS / f"speed_{args.device}.json")
+    print(table(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,262 @@
+"""Which backend a call uses, and that all of them say the same."""
+
+import importlib.util
+import itertools
+import logging
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+import lpprop
+from lpprop import backends
+from lpprop.kernels import portable
+
+needs_llvmlite = pytest.mark.skipif(
+    importlib.util.find_spec("llvmlite") is None, reason="llvmlite is not installed"
+)
+STEPS = {
+    "pixels": lambda logits, image, **options: lpprop.propagate_pixels(logits, image, **options),
+    "features": lambda logits, image, **options: lpprop.propagate_pixels(
+        logits, None, pixel_feats=image, **options
+    ),
+    "bilateral": lambda logits, image, **options: lpprop.joint_bilateral_upsample(
+        logits, image, **options
+    ),
+}
+steps = pytest.mark.parametrize("step", STEPS.values(), ids=STEPS)
+
+
+@pytest.fixture
+def chosen(caplog):
+    """Return the backends that "auto" took since the last look, from the log."""
+    caplog.set_level(logging.INFO, logger="lpprop")
+
+    def look():
+        records = [record for record in caplog.records if record.msg.startswith("backend ")]
+        caplog.clear()
+        assert all(record.name == "lpprop" for record in records)
+        assert all(record.levelno == logging.INFO for record in records)
+        return [record.getMessage().split()[1] for record in records]
+
+    return look
+
+
+@pytest.fixture
+def no_size_is_small(monkeypatch):
+    monkeypatch.setattr(backends, "_WORTH_COMPILING", 0)
+
+
+def make(H, W, C=3, dtype=torch.float32, B=1):
+    """Scores, and an image of so little contrast that most neighbours are joined."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(B, C, H, W, generator=generator, dtype=torch.float64)
+    image = 0.3 + 0.1 * torch.rand(B, 3, H, W, generator=generator, dtype=torch.float64)
+    return logits.to(dtype), image.to(dtype)
+
+
+# --------------------------------------------------------------------------- the choice
+
+
+def choose(monkeypatch, backend, *, device="cpu", installed=("llvmlite", "triton"), work=1e12,
+           requires_grad=False):  # fmt: skip
+    """The module that a call on a device would import, whether or not the device is there."""
+    monkeypatch.setattr(backends, "_installed", lambda package: package in installed)
+    monkeypatch.setattr(backends, "importlib", SimpleNamespace(import_module=lambda name: name))
+    scores = SimpleNamespace(device=torch.device(device))
+    guide = torch.zeros(1, requires_grad=requires_grad)
+    return backends.kernels_for(backend, scores, ("image", guide), work).removeprefix(
+        "lpprop.kernels."
+    )
+
+
+CHOICES = {
+    "large": ({}, "llvm"),
+    "small": ({"work": 1e6}, "portable"),
+    "just-large": ({"work": backends._WORTH_COMPILING}, "llvm"),
+    "just-small": ({"work": backends._WORTH_COMPILING - 1}, "portable"),
+    "gradient": ({"requires_grad": True}, "portable"),
+    "no-llvmlite": ({"installed": ("triton",)}, "portable"),
+    "cuda": ({"device": "cuda"}, "triton"),
+    "cuda-small": ({"device": "cuda", "work": 1.0}, "triton"),
+    "cuda-gradient": ({"device": "cuda", "requires_grad": True}, "portable"),
+    "cuda-no-triton": ({"device": "cuda", "installed": ("llvmlite",)}, "portable"),
+    "mps": ({"device": "mps"}, "portable"),
+}
+
+
+@pytest.mark.parametrize(("case", "expected"), CHOICES.values(), ids=CHOICES)
+def test_auto(case, expected, monkeypatch, chosen):
+    assert choose(monkeypatch, "auto", **case) == expected
+    assert chosen() == [{"portable": "torch"}.get(expected, expected)]
+
+
+def test_auto_without_gradients(monkeypatch):
+    with torch.no_grad():
+        assert choose(monkeypatch, "auto", requires_grad=True) == "llvm"
+        assert choose(monkeypatch, "llvm", requires_grad=True) == "llvm"
+
+
+@pytest.mark.parametrize("work", [1.0, 1e12])
+@pytest.mark.parametrize(("backend", "device"), [("llvm", "cpu"), ("triton", "cuda")])
+def test_what_is_named_is_taken(backend, device, work, monkeypatch, chosen):
+    """Of any size, and without a word in the log."""
+    assert choose(monkeypatch, backend, device=device, work=work) == backend
+    assert choose(monkeypatch, "torch", device=device, work=work) == "portable"
+    assert chosen() == []
+
+
+@pytest.mark.parametrize(("backend", "device"), [("llvm", "cuda"), ("triton", "cpu")])
+def test_a_device_that_a_backend_does_not_run_on(backend, device, monkeypatch):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    with pytest.raises(lpprop.InputError, match=f"'{backend}' for tensors on {device}"):
+        choose(monkeypatch, backend, device=device)
+
+
+@pytest.mark.parametrize(("backend", "device"), [("llvm", "cpu"), ("triton", "cuda")])
+def test_a_gradient_that_a_backend_does_not_have(backend, device, monkeypatch):
+    with pytest.raises(lpprop.InputError, match="differentiates in the scores only"):
+        choose(monkeypatch, backend, device=device, requires_grad=True)
+
+
+@steps
+@pytest.mark.parametrize(("backend", "package"), [("llvm", "llvmlite"), ("triton", "triton")])
+def test_a_package_that_is_missing(step, backend, package, monkeypatch, chosen):
+    monkeypatch.setattr(backends, "_installed", lambda package: False)
+    logits, image = make(4, 5)
+    with pytest.raises(lpprop.InputError, match=f"package {package} is not installed"):
+        step(logits, image, backend=backend)
+    monkeypatch.setattr(backends, "_WORTH_COMPILING", 0)
+    assert torch.equal(step(logits, image), step(logits, image, backend="torch"))
+    assert chosen() == ["torch"]
+
+
+@steps
+def test_small_calls_take_torch(step, chosen):
+    logits, image = make(6, 7)
+    assert torch.equal(step(logits, image), step(logits, image, backend="torch"))
+    assert chosen() == ["torch"]
+
+
+@needs_llvmlite
+@steps
+def test_large_calls_take_compiled_code(step, chosen, no_size_is_small):
+    logits, image = make(6, 7)
+    assert torch.equal(step(logits, image), step(logits, image, backend="llvm"))
+    assert chosen() == ["llvm"]
+    module = lpprop.JointBilateralUpsample() if step is STEPS["bilateral"] else None
+    module = module or lpprop.PixelPropagation()
+    module(logits, image=image)
+    assert chosen() == ["llvm"]
+
+
+@needs_llvmlite
+def test_what_counts_as_large(chosen):
+    """Neighbours, classes and steps do; other items of the batch do not."""
+    options = {"tol": 0.9, "alpha": 0.1}
+    sizes = {
+        "torch": [(20, 20, 3, 13, 10), (64, 64, 3, 13, 500), (64, 64, 3, 1, 1000)],
+        "llvm": [(64, 64, 3, 13, 1000)],
+    }
+    for expected, cases in sizes.items():
+        for H, W, C, r, max_iter in cases:
+            lpprop.propagate_pixels(*make(H, W, C), r=r, max_iter=max_iter, **options)
+            assert chosen() == [expected]
+    lpprop.propagate_pixels(*make(64, 64, 3, B=3), r=13, max_iter=500, **options)
+    assert chosen() == ["torch"]
+    # A square far larger than the image is as large as the image lets it be.
+    lpprop.propagate_pixels(*make(20, 20, 3), r=10001, max_iter=10, **options)
+    assert chosen() == ["torch"]
+
+
+# --------------------------------------------------------------------------- gradients
+
+
+@steps
+def test_auto_gives_the_gradient_in_the_guide(step, chosen, no_size_is_small):
+    logits, image = make(6, 7)
+    slopes = []
+    for backend in ("auto", "torch"):
+        guide = image.clone().requires_grad_()
+        step(logits, guide, backend=backend).square().sum().backward()
+        slopes.append(guide.grad)
+    assert chosen() == ["torch"]
+    assert slopes[0].abs().max() > 0
+    assert torch.equal(*slopes)
+
+
+@needs_llvmlite
+@steps
+def test_a_guide_whose_gradient_is_not_wanted(step, chosen, no_size_is_small):
+    logits, image = make(6, 7)
+    expected = step(logits, image, backend="llvm")
+    guide = image.clone().requires_grad_()
+    with torch.no_grad():
+        assert torch.equal(step(logits, guide), expected)
+        assert torch.equal(step(logits, guide, backend="llvm"), expected)
+    assert chosen() == ["llvm"]
+    name = "pixel_feats" if step is STEPS["features"] else "image"
+    with pytest.raises(lpprop.InputError, match=f"^{name}.*requires a gradient"):
+        step(logits, guide, backend="llvm")
+
+
+@needs_llvmlite
+@steps
+def test_auto_gives_the_gradient_in_the_scores(step, chosen, no_size_is_small):
+    logits, image = make(6, 7, dtype=torch.float64)
+    slopes = []
+    for backend in ("auto", "torch"):
+        x = logits.clone().requires_grad_()
+        step(x, image, backend=backend).square().sum().backward()
+        slopes.append(x.grad)
+    assert chosen() == ["llvm"]
+    torch.testing.assert_close(*slopes, rtol=1e-12, atol=1e-12 * float(slopes[1].abs().max()))
+
+
+# --------------------------------------------------------------------------- agreement
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@steps
+def test_all_backends_agree(step, dtype):
+    """To 64 roundings of the largest score of a class, which alpha = 0.95 makes of a few."""
+    pytest.importorskip("llvmlite")
+    logits, image = make(70, 90, 21, dtype)
+    if step is STEPS["bilateral"]:
+        logits = logits[..., :9, :12]
+    scores = {backend: step(logits, image, backend=backend) for backend in ("torch", "llvm")}
+    if torch.cuda.is_available() and importlib.util.find_spec("triton"):
+        scores["triton"] = step(logits.cuda(), image.cuda(), backend="triton").cpu()
+    for one, other in itertools.combinations(scores, 2):
+        deviation = (scores[one] - scores[other]).abs().amax((2, 3))
+        largest = scores[other].abs().amax((2, 3))
+        assert (deviation <= 64 * torch.finfo(dtype).eps * largest).all(), (one, other)
+
+
+# --------------------------------------------------------------------------- imports
+
+LAZY = """
+import sys, torch, lpprop
+small = torch.rand(1, 2, 8, 9), torch.rand(1, 3, 8, 9)
+lpprop.propagate_pixels(*small)
+lpprop.joint_bilateral_upsample(*small)
+loaded = {name for name in sys.modules if name.startswith(("llvmlite", "lpprop.kernels."))}
+assert not loaded & {"llvmlite", "lpprop.kernels.llvm", "lpprop.kernels.triton"}, loaded
+print("lazy")
+"""
+
+
+def test_compilers_are_imported_where_they_are_used():
+    """A small call costs no import of a compiler, nor does `import lpprop`."""
+    done = subprocess.run(
+        [sys.executable, "-c", LAZY], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "lazy"
+
+
+def test_every_backend_has_its_kernels():
+    assert set(backends._MODULES) == set(backends.BACKENDS) - {"auto"}
+    assert backends.kernels_for("torch", torch.zeros(1), ("image", torch.zeros(1)), 0) is portable
