@@ -100,7 +100,8 @@ def joint_bilateral_upsample(
     }  # fmt: skip
     check_options(_CHECKS, options)
     size = (image.shape[-2], image.shape[-1]) if size is None else (size[0], size[1])
-    work = x.shape[1] * math.prod(size) * (2 * radius + 1) ** 2
+    near = math.prod(min(2 * radius + 1, 2 * side - 1) for side in x.shape[-2:])
+    work = x.shape[1] * math.prod(size) * near
     kernels = kernels_for(backend, x, ("image", image), work)
 
     dtype, grid = compute_dtype(x), (x.shape[-2], x.shape[-1])

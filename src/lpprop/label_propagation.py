@@ -279,8 +279,8 @@ def propagate_pixels(
 
     guide = guide.to(dtype)
     check_finite("pixel_feats", guide)
-    pairs = zip(logits.to(dtype), guide, strict=True)
-    scores = torch.stack([refined(*pair) for pair in pairs])
+    items = [refined(*pair) for pair in zip(logits.to(dtype), guide, strict=True)]
+    scores = torch.stack(items) if len(items) > 1 else items[0][None]
     return returned(scores.reshape(logits.shape), logits)
 
 

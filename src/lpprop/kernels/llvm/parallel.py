@@ -56,7 +56,7 @@ def _in_turn(function: Callable[..., None], arguments: Iterable[tuple[Any, ...]]
 
 
 def bands(height: int, pieces: int = 1) -> list[tuple[int, int]]:
-    """Split rows into about four bands a thread, counting that each is worked on `pieces` times."""
-    count = min(height, max(1, -(-4 * torch.get_num_threads() // pieces)))
+    """Split rows into bands, of whose pieces there are about eight a thread."""
+    count = min(height, max(1, -(-8 * torch.get_num_threads() // pieces)))
     edges = [height * i // count for i in range(count + 1)]
     return list(itertools.pairwise(edges))

@@ -10,6 +10,7 @@ order of their use. Where that takes too much memory, each product makes them an
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -115,7 +116,7 @@ def stencil(
     guide[:, ry : ry + height, rx : rx + width] = features
     inside[:, ry : ry + height, rx : rx + width] = 1
     # Weights are powers of 2; the slope is kept finite, since 0 times infinity is no weight.
-    slope = -min(1 / (tau * np.log(2.0)), float(np.finfo(dtype).max))
+    slope = -min(math.log2(math.e) / tau, float(np.finfo(dtype).max))
 
     weights = None
     if height * columns * decay.size * dtype.itemsize <= _STORED_BYTES:

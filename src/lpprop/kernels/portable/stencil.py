@@ -21,9 +21,8 @@ Offsets = tuple[tuple[int, int], ...]
 # A band of rows of x stays in the cache of a CPU while the 168 neighbours pass over it. Measured on
 # two cores: 3 to 12 MiB are alike, 1 MiB and whole images take up to twice as long.
 _BAND_BYTES = 6 * 2**20
-# The smallest squared distance whose root is taken, so that the root's infinite slope at 0 stays
-# out of the gradient. It is far below what any tau that a user may want tells from 0.
-_TINY = 1e-30
+# The smallest distance in a slope, whose pull between equal features is 0 times it.
+_TINY = 1e-15
 
 
 def half_offsets(radius: int, height: int, width: int) -> Offsets:
@@ -56,6 +55,7 @@ def stencil_weights(
     f: Float[Tensor, "F H W"], offsets: Offsets, spatial: tuple[float, ...], tau: float
 ) -> Float[Tensor, "K H W"]:
     """Weights exp(-|f_i - f_j| / tau) times the offset's own factor; 0 outside the image."""
+    tau = max(tau, torch.finfo(f.dtype).tiny)  # 0 / 0 would be no weight
     weights: Tensor = _StencilWeights.apply(f, offsets, spatial, tau)
     return weights
 
@@ -91,7 +91,8 @@ class _StencilWeights(torch.autograd.Function):
         for k, offset in enumerate(ctx.offsets):
             here, there = _pair(offset, *f.shape[1:])
             # dw/df_i = -w / (tau |f_i - f_j|) (f_i - f_j), and its opposite for f_j.
-            slope = grad[k][here] * weights[k][here] / (-ctx.tau * _distance(f, here, there))
+            distance = _distance(f, here, there).clamp_(min=_TINY)
+            slope = grad[k][here] * weights[k][here] / (-ctx.tau * distance)
             pull = slope * (f[:, here[0], here[1]] - f[:, there[0], there[1]])
             grad_f[:, here[0], here[1]] += pull
             grad_f[:, there[0], there[1]] -= pull
@@ -163,4 +164,4 @@ def _pair(
 
 def _distance(f: Tensor, here: tuple[slice, slice], there: tuple[slice, slice]) -> Tensor:
     difference = f[:, here[0], here[1]] - f[:, there[0], there[1]]
-    return difference.square_().sum(0).clamp_(min=_TINY).sqrt_()
+    return difference.square_().sum(0).sqrt_()
