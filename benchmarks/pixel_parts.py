@@ -32,8 +32,8 @@ def pixel_parts(r: int, **sizes: int) -> Work:
     H, W, C = (sizes[name] for name in "HWC")
     labels = inputs.pixel_logits[0].flatten(1)
     parts = Parts(inputs.image[0], labels, r)
-    weights, vector = parts.kept.weights, parts.warm.r.nbytes
-    assert weights is not None  # what is not stored would be made by the products
+    assert parts.kept.weights is not None  # what is not stored would be made by the products
+    weights, vector = parts.kept.weights.array, parts.warm.r.nbytes
 
     # What must be moved at least: arrays larger than the cache, once each time they are used.
     of_products = STEPS * (weights.nbytes + 2 * vector)  # q read, the product written
@@ -104,7 +104,7 @@ class Parts:
     @contextmanager
     def threads(self, work: _Work) -> Iterator[_Work]:
         """Give it as many threads as a solve has."""
-        with workers(self.labels.size * self.kept.weights.shape[2]) as work.each:
+        with workers(self.labels.size * self.kept.decay.size) as work.each:
             yield work
 
     def products(self) -> None:

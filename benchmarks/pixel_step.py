@@ -20,7 +20,8 @@ from .peers import pixel_peers
 
 # A peak below 1.5 GB beyond inputs and output; the time that a pixel and class of a large image
 # may take, relative to those of a small one.
-MOST_MEMORY, MOST_GROWTH = 1.5e9 / 2**20, 1.25
+# Where weights are made anew for each product, it takes about twice as long.
+MOST_MEMORY, MOST_GROWTH = 1.5e9 / 2**20, 2
 
 # The first is lpprop in the tables; it is what backend="auto" takes.
 BACKENDS = {"cpu": ("llvm", "torch"), "cuda": ("triton", "torch")}

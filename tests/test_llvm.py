@@ -18,7 +18,7 @@ from lpprop.solvers import cg
 
 pytest.importorskip("llvmlite")
 from lpprop.kernels import llvm as kernels
-from lpprop.kernels.llvm import parallel
+from lpprop.kernels.llvm import memory, parallel
 from lpprop.kernels.llvm.code import LANES, Array, Code, Index, Scalar, compiled
 
 # The package has a function of that name.
@@ -137,7 +137,7 @@ def test_a_loop_takes_its_range(start, stop, dtype):
 @pytest.mark.parametrize("shape", [(1,), (3, 5, 8), (2, 3, 4, 24)], ids=str)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["single", "double"])
 def test_memory_starts_at_a_cache_line(shape, dtype):
-    arrays = [parallel.zeros(shape, np.dtype(dtype)) for _ in range(5)]
+    arrays = [memory.zeros(shape, np.dtype(dtype)) for _ in range(5)]
     for x in arrays:
         assert x.shape == shape
         assert x.dtype == dtype
@@ -310,7 +310,12 @@ def test_the_number_of_threads(dtype, threads):
         threads(count)
         graph, _ = graphs(24, 66, 9, dtype)
         up = lpprop.joint_bilateral_upsample(logits[..., :20, :20], image, backend="llvm")
-        exact = graph.weights, graph.degree, graph.product(logits[0].flatten(1)).numpy(), up.numpy()
+        exact = (
+            graph.weights.array.copy(),
+            graph.degree,
+            graph.product(logits[0].flatten(1)).numpy(),
+            up.numpy(),
+        )
         steps = [
             lpprop.propagate_pixels(logits, image, max_iter=m, r=9, backend="llvm") for m in (1, 9)
         ]
@@ -445,3 +450,48 @@ def test_first_calls_at_once_and_forked_processes():
     )
     assert done.returncode == 0, done.stdout + done.stderr[-4000:]
     assert done.stdout.splitlines() == ["compiled at once", "forked", "loaded"]
+
+
+# --------------------------------------------------------------------------- memory
+
+
+def test_memory_is_kept_for_the_next_and_given_back():
+    memory.release()
+    dtype = np.dtype(np.float32)
+    first = memory.Borrowed((1024, 1024), dtype, clear=True)
+    first.array[:] = np.nan
+    place = first.array.ctypes.data
+    assert place % 64 == 0
+    second = memory.Borrowed((1024, 1024), dtype, clear=True)
+    assert second.array.ctypes.data != place  # the first is still in use
+    del first
+    small = memory.Borrowed((8, 8), dtype, clear=True)
+    assert small.array.ctypes.data != place  # too large a block for it
+    again = memory.Borrowed((1000, 1024), dtype, clear=True)
+    assert again.array.ctypes.data == place
+    assert (again.array == 0).all()
+    del again, second
+    assert len(memory._kept) == 2
+    memory.release()
+    assert not memory._kept
+
+
+def test_no_more_memory_is_kept_than_the_bound(monkeypatch):
+    memory.release()
+    monkeypatch.setattr(memory, "_KEPT_BYTES", 10 * 2**20)
+    arrays = [memory.Borrowed((2**20,), np.dtype(np.float32), clear=True) for _ in range(5)]
+    arrays.clear()
+    assert sum(block.nbytes for block in memory._kept) <= 10 * 2**20
+    memory.release()
+
+
+def test_what_stood_in_kept_memory_does_not_show():
+    """A solve after one of other sizes, and after values that are not finite, gives the same."""
+    torch.manual_seed(0)
+    logits, image = torch.rand(1, 5, 120, 90), torch.rand(1, 3, 120, 90)
+    memory.release()
+    expected = lpprop.propagate_pixels(logits, image, backend="llvm")
+    for shape in ((120, 96, 8), (120, 24, 169, 4), (132, 108, 8)):
+        memory.Borrowed(shape, np.dtype(np.float32), clear=False).array[:] = np.nan
+    lpprop.propagate_pixels(logits[..., :80, :], image[..., :80, :], backend="llvm")
+    assert torch.equal(lpprop.propagate_pixels(logits, image, backend="llvm"), expected)

@@ -17,6 +17,7 @@ import inspect
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -35,6 +36,7 @@ __all__ = [
     "Value",
     "Variable",
     "compiled",
+    "variant",
 ]
 
 #: Elements of a vector; wider than some machines have, which then take two or more instructions.
@@ -302,6 +304,12 @@ def compiled(kernel: Callable[..., None], dtype: np.dtype[Any]) -> Kernel:
 
     call.engine = engine  # type: ignore[attr-defined]  # the machine code lives as long as it does
     return call
+
+
+@cache
+def variant(make: Callable[..., Callable[..., None]], dtype: np.dtype[Any], *how: int) -> Kernel:
+    """Compile what `make` makes for these numbers, once."""
+    return compiled(make(*how), dtype)
 
 
 def _engine(module: ir.Module) -> Any:

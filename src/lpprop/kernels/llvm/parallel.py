@@ -1,4 +1,4 @@
-"""Memory and threads for compiled kernels."""
+"""Threads for compiled kernels."""
 
 from __future__ import annotations
 
@@ -8,25 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-__all__ = ["Each", "bands", "workers", "zeros"]
+__all__ = ["Each", "bands", "workers"]
 
-_LINE = 64
 _WORTH_THREADS = 2e6
 
 #: Calls a function with each tuple of arguments, in several threads.
 Each = Callable[[Callable[..., None], Iterable[tuple[Any, ...]]], None]
-
-
-def zeros(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Make an array of zeros that starts where a cache line does, so that no vector lies on two."""
-    count, line = int(np.prod(shape)), _LINE // dtype.itemsize
-    memory = np.zeros(count + line, dtype)  # in large pages, which PyTorch does not ask for
-    start = -(memory.ctypes.data // dtype.itemsize) % line
-    return memory[start : start + count].reshape(shape)
 
 
 @contextmanager

@@ -7,16 +7,15 @@ lie next to each other in memory. Four pixels are summed at once, so that no sum
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
-from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lpprop.kernels.llvm.code import LANES, Array, Code, Index, Indices, Kernel, Value, compiled
-from lpprop.kernels.llvm.parallel import bands, workers, zeros
+from lpprop.kernels.llvm.code import LANES, Array, Code, Index, Indices, Value, variant
+from lpprop.kernels.llvm.memory import zeros
+from lpprop.kernels.llvm.parallel import bands, workers
 from lpprop.kernels.portable.upsampling import Columns, Rows
 
 __all__ = ["upsample"]
@@ -48,7 +47,7 @@ def upsample(
     vectors = 3 if groups > 1 else -(-classes // LANES)
     lanes = vectors * LANES
     across = -(-width // _BLOCK) * _BLOCK
-    kernel = _kernel(vectors, dtype)
+    kernel = variant(_upsample, dtype, vectors)
 
     # A border around the grid, so that a row of neighbours may be read without a look where it
     # ends; what lies there has exponent minus infinity.
@@ -83,11 +82,6 @@ def upsample(
     with workers(height * width * ky * side) as each:
         each(band, bands(height))
     return torch.from_numpy(result)
-
-
-@cache
-def _kernel(vectors: int, dtype: np.dtype[Any]) -> Kernel:
-    return compiled(_upsample(vectors), dtype)
 
 
 def _upsample(vectors: int) -> Callable[..., None]:
