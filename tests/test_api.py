@@ -147,7 +147,10 @@ SIGNATURES = {
     "merge_classes": ({"scores": REQUIRED, "groups": REQUIRED}, {}),
     "SlidingWindows": ({"image_size": REQUIRED, "window": 224, "stride": 112}, {}),
     "presets.lposs": ({}, {"backbone": "vit-b/16"}),
-    "presets.lposs_plus": ({}, {"backbone": "vit-b/16", "tau": 0.01, "r": 13, "prune": False}),
+    "presets.lposs_plus": (
+        {},
+        {"backbone": "vit-b/16", "tau": 0.01, "r": 13, "prune": False, "pixel_backend": "auto"},
+    ),
     "presets.optimal_path": ({}, {"temperature": None}),
     "presets.max_velocity": ({}, {"temperature": None}),
     "presets.kl": ({}, {}),

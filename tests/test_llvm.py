@@ -495,3 +495,72 @@ def test_what_stood_in_kept_memory_does_not_show():
         memory.Borrowed(shape, np.dtype(np.float32), clear=False).array[:] = np.nan
     lpprop.propagate_pixels(logits[..., :80, :], image[..., :80, :], backend="llvm")
     assert torch.equal(lpprop.propagate_pixels(logits, image, backend="llvm"), expected)
+
+
+# --------------------------------------------------------------------------- what could go astray
+
+
+@pytest.mark.parametrize("size", [(640, 480), (32, 40)])
+@pytest.mark.parametrize("grid", [(1, 9), (9, 1), (5, 6)])
+def test_upsampling_of_an_image_in_any_order_of_memory(size, grid):
+    x = torch.rand(1, 30, *grid)
+    image = torch.rand(1, size[1], size[0], 3).permute(0, 3, 2, 1)
+    got = lpprop.joint_bilateral_upsample(x, image, backend="llvm")
+    expected = lpprop.joint_bilateral_upsample(x, image.contiguous(), backend="torch")
+    torch.testing.assert_close(got, expected, rtol=0, atol=1e-5)
+
+
+def test_arrays_in_another_order_are_refused():
+    def kernel(code: Code, x: Array) -> None:
+        x.store(code.index(0), code.vector(0.0))
+
+    with pytest.raises(ValueError, match="C order"):
+        compiled(kernel, np.dtype(np.float32))(np.zeros((8, 8), np.float32).T)
+
+
+@pytest.mark.parametrize("r", [3, 13])
+def test_an_image_one_pixel_wide(r):
+    logits, image = torch.rand(1, 2, 3000, 1), 0.5 + 0.05 * torch.rand(1, 3, 3000, 1)
+    for _ in range(2):
+        memory.Borrowed((3000, 2, 39, 4), np.dtype(np.float32), clear=False).array[:] = np.nan
+        got = lpprop.propagate_pixels(logits, image, r=r, backend="llvm")
+        expected = lpprop.propagate_pixels(logits, image, r=r, backend="torch")
+        torch.testing.assert_close(got, expected, rtol=0, atol=1e-4)
+    memory.release()
+
+
+@pytest.mark.parametrize("features", [8, 9, 40])
+def test_many_features(features):
+    logits, f = torch.rand(1, 3, 20, 30), 0.01 * torch.rand(1, features, 20, 30)
+    got, expected = (
+        lpprop.propagate_pixels(logits, None, pixel_feats=f, backend=name)
+        for name in ("llvm", "torch")
+    )
+    torch.testing.assert_close(got, expected, rtol=0, atol=1e-4)
+
+
+def test_weights_too_small_for_single_precision_count_with_and_without_gradients():
+    tiles = torch.zeros(1, 9, 12, 12)
+    for y in range(12):
+        for x in range(12):
+            tiles[0, 3 * (y % 3) + x % 3, y, x] = 1
+    logits = torch.rand(1, 2, 12, 12)
+    options = {"pixel_feats": tiles, "tau": 0.0133, "r": 3}
+    exact = lpprop.propagate_pixels(
+        logits.double(), None, **options | {"pixel_feats": tiles.double()}
+    )
+    plain = lpprop.propagate_pixels(logits, None, **options, backend="llvm")
+    trained = lpprop.propagate_pixels(
+        logits.clone().requires_grad_(), None, **options, backend="llvm"
+    )
+    torch.testing.assert_close(plain.double(), exact, rtol=1e-3, atol=0)
+    torch.testing.assert_close(trained.detach(), plain, rtol=1e-4, atol=0)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script")
+def test_tangents_are_not_lost():
+    logits, image = torch.rand(1, 2, 6, 7), torch.rand(1, 3, 6, 7)
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(logits, torch.ones_like(logits))
+        with pytest.raises(RuntimeError, match="forward mode AD"):
+            lpprop.propagate_pixels(dual, image, backend="llvm")

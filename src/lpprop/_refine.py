@@ -17,7 +17,7 @@ from lpprop.chain import Chain
 from lpprop.checks import check_image, check_size, check_tensors
 from lpprop.composite import steps_of
 from lpprop.errors import InputError
-from lpprop.label_propagation import PatchPropagation
+from lpprop.label_propagation import PatchPropagation, PixelPropagation
 from lpprop.windows import SlidingWindows
 
 if TYPE_CHECKING:
@@ -101,6 +101,14 @@ def refine(
     if windows is None or isinstance(windows, SlidingWindows):
         return prepare(logits, feats, windows=windows)()
     settings = _window_settings(logits, feats, windows)
+    steps = steps_of(_as_chain(method, options))
+    if any(isinstance(step, PixelPropagation) and step.config["prune"] for step in steps):
+        raise InputError.of(
+            "prune",
+            got="True, with a list of windows",
+            expected="one setting of windows",
+            fix="Leave it out: a class that one setting leaves out would lose in the average.",
+        )
     # All are checked before the first is run.
     runs = [prepare(*arrays, windows=setting) for *arrays, setting in settings]
     return torch.stack([run() for run in runs]).mean(0)

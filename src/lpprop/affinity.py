@@ -57,6 +57,10 @@ class Graph(Protocol):
 class PropagatingGraph(Graph, Protocol):
     """A graph that has conjugate gradients of its own, without gradients."""
 
+    def normalised_product(self, x: Float[Tensor, "C N"]) -> Float[Tensor, "C N"]:
+        """Sum over each node's neighbours by D^-1/2 W D^-1/2; differentiable in x."""
+        ...
+
     def propagate(
         self, labels: Float[Tensor, "C N"], *, alpha: float, max_iter: int, tol: float
     ) -> tuple[Float[Tensor, "C N"], Float[Tensor, " C"], Int[Tensor, " C"], Bool[Tensor, " C"]]:
@@ -96,6 +100,8 @@ def propagation_system(
 
     D are the row sums of S; a node without edges counts 1.
     """
+    if isinstance(graph, PropagatingGraph):
+        return lambda x: torch.sub(x, graph.normalised_product(x), alpha=alpha)
     degree = graph.product(ones)
     scale = torch.where(degree > 0, degree, 1.0).rsqrt()
     return lambda x: torch.addcmul(x, scale, graph.product(scale * x), value=-alpha)

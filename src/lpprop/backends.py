@@ -6,7 +6,8 @@
 | "llvm" | a CPU | llvmlite | the scores |
 | "triton" | an NVIDIA GPU | triton | the scores |
 
-All give the same answer to rounding; "torch" is the reference for the others.
+All give the same answer to rounding; "torch" is the reference for the others. Where all weights of
+a pixel are too small for float32, "llvm" still has them and the others do not.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ def kernels_for(backend: str, scores: Tensor, guide: tuple[str, Tensor], work: f
         backend = "torch"
         if fixed and device == "cpu" and work >= _WORTH_COMPILING and _installed("llvmlite"):
             backend = "llvm"
-        elif fixed and device == "cuda" and _installed("triton"):
+        elif fixed and device == "cuda" and _installed("triton") and _runs_triton(scores):
             backend = "triton"
         _log.info("backend %s on %s for %.1e multiply-adds an item", backend, device, work)
     _check_use(backend, device, name, fixed)
@@ -94,6 +95,11 @@ def _check_use(backend: str, device: str, guide: str, fixed: bool) -> None:
             expected="one that does not: that backend differentiates in the scores only",
             fix=f"Pass backend='torch', or {guide}.detach().",
         )
+
+
+def _runs_triton(scores: Tensor) -> bool:
+    """Whether the GPU is one of NVIDIA's that Triton compiles for."""
+    return torch.version.hip is None and torch.cuda.get_device_capability(scores.device) >= (7, 0)
 
 
 def _installed(package: str) -> bool:

@@ -147,12 +147,13 @@ class _Upsample(torch.autograd.Function):
         return upsampled
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         (x,) = ctx.saved_tensors
+        again = torch.is_grad_enabled()
         with torch.enable_grad():
             x = x.detach().requires_grad_()
-            (grad_x,) = torch.autograd.grad(portable.upsample(x, *ctx.rest), x, grad)
+            y = portable.upsample(x, *ctx.rest)
+            (grad_x,) = torch.autograd.grad(y, x, grad, create_graph=again)
         return None, grad_x, *(None for _ in ctx.rest)
 
 

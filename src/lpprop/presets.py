@@ -79,6 +79,7 @@ def lposs_plus(
     tau: float = 0.01,
     r: int = 13,
     prune: bool = False,
+    pixel_backend: str = "auto",
     **options: Any,
 ) -> Chain:
     """LPOSS+: label propagation over patches, bilinear to pixels, then over pixels.
@@ -92,6 +93,7 @@ def lposs_plus(
         tau: feature distance of the pixel step.
         r: side of the pixel step's neighbourhood.
         prune: whether the pixel step leaves out classes that cannot win.
+        pixel_backend: of the pixel step: "auto", "torch", "llvm" or "triton".
         options: any option of `lpprop.propagate_patches`; alpha, max_iter and tol hold for both
             steps. For other settings of the pixel step make a `Chain` of your own.
 
@@ -104,12 +106,12 @@ def lposs_plus(
     >>> lposs_plus(r=9, max_iter=20).steps[2]
     PixelPropagation(tau=0.01, r=9, alpha=0.95, max_iter=20, tol=1e-06, sigma=0.0, ...)
     """
-    _check_options("lposs_plus", options, own=("backbone", "tau", "r", "prune"))
+    _check_options("lposs_plus", options, own=("backbone", "tau", "r", "prune", "pixel_backend"))
     shared = {name: options[name] for name in ("alpha", "max_iter", "tol") if name in options}
     return Chain(
         _patch_step(backbone, options),
         BilinearUpsample(),
-        PixelPropagation(tau=tau, r=r, prune=prune, **shared),
+        PixelPropagation(tau=tau, r=r, prune=prune, backend=pixel_backend, **shared),
     )
 
 

@@ -399,8 +399,8 @@ TABLE = {
         " backend. Remove tau."),
     "lposs+ option mistyped": (lambda: lpprop.presets.lposs_plus(taw=0.1),
         "taw: got an option that lposs_plus does not have, expected one of backbone, tau, r, "
-        "prune, k, gamma, sigma, alpha, patch_size, distance_power, max_iter, tol, "
-        "appearance, sigma_a, spatial, backend. Did you mean tau?"),
+        "prune, pixel_backend, k, gamma, sigma, alpha, patch_size, distance_power, max_iter, "
+        "tol, appearance, sigma_a, spatial, backend. Did you mean tau?"),
     "preset option out of range": (lambda: lpprop.presets.lposs(k=0),
         "k: got 0, expected an integer >= 1. Change k."),
 }

@@ -31,6 +31,11 @@ refine = lpprop.refine
 
 # fmt: off
 TABLE = {
+    "prune with several windows": (
+        lambda: lpprop.refine([CROPS[0]] * 2, [CROPS[1]] * 2, WIDE, windows=[WINDOWS] * 2,
+                              prune=True),
+        "prune: got True, with a list of windows, expected one setting of windows. Leave it out: a "
+        "class that one setting leaves out would lose in the average."),
     # refine: kinds of input
     "logits a list": (lambda: refine([[1.0]], FEATS, IMAGE),
         "logits: got list, " + ARRAY),
@@ -173,12 +178,12 @@ TABLE = {
         "Configure the module itself, or pass a preset's name as method."),
     "refine option mistyped": (lambda: refine(LOGITS, FEATS, IMAGE, gama=2.0),
         "gama: got an option that lposs_plus does not have, expected one of backbone, tau, r, "
-        "prune, k, gamma, sigma, alpha, patch_size, distance_power, max_iter, tol, "
-        "appearance, sigma_a, spatial, backend. Did you mean gamma?"),
+        "prune, pixel_backend, k, gamma, sigma, alpha, patch_size, distance_power, max_iter, "
+        "tol, appearance, sigma_a, spatial, backend. Did you mean gamma?"),
     "refine option unknown": (lambda: refine(LOGITS, FEATS, IMAGE, epsilon=0.1),
         "epsilon: got an option that lposs_plus does not have, expected one of backbone, tau, "
-        "r, prune, k, gamma, sigma, alpha, patch_size, distance_power, max_iter, tol, "
-        "appearance, sigma_a, spatial, backend. Remove epsilon."),
+        "r, prune, pixel_backend, k, gamma, sigma, alpha, patch_size, distance_power, "
+        "max_iter, tol, appearance, sigma_a, spatial, backend. Remove epsilon."),
     "refine patch_size zero": (lambda: refine(LOGITS, FEATS, IMAGE, patch_size=0),
         "patch_size: got 0, expected a number in (0, 1e+09]. Change patch_size."),
     "refine patch_size NaN": (lambda: refine(LOGITS, FEATS, IMAGE, patch_size=math.nan),

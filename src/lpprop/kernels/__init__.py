@@ -1,1 +1,1 @@
-"""The hot loops, one file a backend. They take tensors that are checked already."""
+"""The hot loops, one file or folder a backend. They take tensors that are checked already."""

@@ -56,6 +56,7 @@ def stencil(
         tau: feature distance at which a weight falls to 1/e.
     """
     f = f.detach().contiguous()
+    tau = max(tau, torch.finfo(f.dtype).tiny)  # 0 / 0 would be no weight
     features, height, width = f.shape
     weights = f.new_empty((len(offsets), height, width))
     if offsets:
@@ -82,6 +83,12 @@ class Stencil:
         return product
 
     @torch.no_grad()
+    def normalised_product(self, x: Float[Tensor, "C N"]) -> Float[Tensor, "C N"]:
+        """Sum with D^-1/2 W D^-1/2 in place of the weights W."""
+        degree = self._multiply(torch.ones_like(x[:1]))
+        scale = torch.where(degree > 0, degree, 1.0).rsqrt()
+        return scale * self.product(scale * x)
+
     def propagate(
         self, labels: Float[Tensor, "C N"], *, alpha: float, max_iter: int, tol: float
     ) -> tuple[Float[Tensor, "C N"], Float[Tensor, " C"], Int[Tensor, " C"], Bool[Tensor, " C"]]:

@@ -23,6 +23,7 @@ from typing import Any
 import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
+from numpy.typing import NDArray
 
 __all__ = [
     "LANES",
@@ -300,10 +301,16 @@ def compiled(kernel: Callable[..., None], dtype: np.dtype[Any]) -> Kernel:
     function = prototype(engine.get_function_address("kernel"))
 
     def call(*arguments: Any) -> None:
-        function(*[x.ctypes.data if isinstance(x, np.ndarray) else x for x in arguments])
+        function(*[_address(x) if isinstance(x, np.ndarray) else x for x in arguments])
 
     call.engine = engine  # type: ignore[attr-defined]  # the machine code lives as long as it does
     return call
+
+
+def _address(array: NDArray[Any]) -> int:
+    if not array.flags.c_contiguous:
+        raise ValueError("compiled code reads arrays in C order")
+    return array.ctypes.data
 
 
 @cache

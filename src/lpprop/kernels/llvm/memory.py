@@ -6,6 +6,7 @@ memory of a GPU for the same reason; here it is bounded, and `release` gives it 
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import Any
 
@@ -28,7 +29,7 @@ class Borrowed:
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any], *, clear: bool) -> None:
         """Borrow an array of zeros, or of any values if it need not be clear."""
-        size = int(np.prod(shape)) * dtype.itemsize
+        size = math.prod(shape) * dtype.itemsize
         block = _found(size)
         if block is None:
             self._block = zeros((size,), np.dtype(np.uint8))
@@ -54,7 +55,7 @@ def release() -> None:
 
 def zeros(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     """Make an array of zeros that starts where a cache line does, so that no vector lies on two."""
-    count, line = int(np.prod(shape)), _LINE // dtype.itemsize
+    count, line = math.prod(shape), _LINE // dtype.itemsize
     memory = np.zeros(count + line, dtype)  # in large pages, which PyTorch does not ask for
     start = -(memory.ctypes.data // dtype.itemsize) % line
     return memory[start : start + count].reshape(shape)

@@ -52,8 +52,17 @@ class Stencil:
 
     def product(self, x: Float[Tensor, "C N"]) -> Float[Tensor, "C N"]:
         """Sum over each node's neighbours j of weight_ij x_j."""
-        product: Tensor = _Product.apply(self, x)
+        product: Tensor = _Product.apply(self, x, np.ones_like(self.degree), RAISED)
         return product
+
+    def normalised_product(self, x: Float[Tensor, "C N"]) -> Float[Tensor, "C N"]:
+        """Sum with D^-1/2 W D^-1/2, which keeps weights that are too small for W itself."""
+        product: Tensor = _Product.apply(self, x, self._scale(), 0)
+        return product
+
+    def _scale(self) -> NDArray[Any]:
+        scale: NDArray[Any] = np.where(self.degree > 0, self.degree, 1) ** -0.5
+        return scale
 
     def propagate(
         self, labels: Float[Tensor, "C N"], *, alpha: float, max_iter: int, tol: float
@@ -66,7 +75,7 @@ class Stencil:
         """
         labels = labels.detach().contiguous()
         value = torch.empty_like(labels)
-        scale = np.where(self.degree > 0, self.degree, 1) ** -0.5
+        scale = self._scale()
         with workers(labels.numel() * self.decay.size) as each:
             rest = [
                 _solve(_Work(self, len(part), scale, each), part, target, alpha, max_iter, tol)
@@ -88,9 +97,9 @@ def stencil(
     features, dtype = f.detach().numpy(), f.detach().numpy().dtype
     height, width = features.shape[1:]
     ry = max((dy for dy, _ in offsets), default=0)
-    rx = max((abs(dx) for _, dx in offsets), default=1)
+    rx = max(1, max((abs(dx) for _, dx in offsets), default=0))  # the loops need three columns
     columns = -(-width // LANES) * LANES
-    shape = np.array([width, columns, columns + 2 * rx, height, ry, rx])
+    shape = np.array([width, columns, columns + 2 * rx, height, ry, rx], np.int64)
     decay = np.full((2 * ry + 1, 2 * rx + 1), -np.inf, dtype)
     for (dy, dx), factor in zip(offsets, spatial, strict=True):
         exponent = np.log2(factor) if factor > 0 else -np.inf
@@ -125,21 +134,24 @@ def stencil(
 
 class _Product(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, graph: Stencil, x: Tensor) -> Tensor:
-        ctx.graph = graph
+    def forward(ctx: Any, graph: Stencil, x: Tensor, scale: NDArray[Any], raised: int) -> Tensor:
+        ctx.operator = graph, scale, raised
         x = x.detach().contiguous()
         product = torch.empty_like(x)
         with workers(x.numel() * graph.decay.size) as each:
             for part, target in zip(x.split(_GROUP), product.split(_GROUP), strict=True):
-                work = _Work(graph, len(part), np.ones_like(graph.degree), each)
-                work.start(part.numpy(), np.ones(len(part), work.dtype))
-                work.multiply(0.0, -(2.0**-RAISED))
-                work.finish(work.product, target.numpy(), np.ones(len(part), work.dtype))
+                work = _Work(graph, len(part), scale, each)
+                # Half of the power is taken off before, so that no sum overflows.
+                factor = np.full(len(part), 2.0 ** (-raised // 2), work.dtype)
+                work.start(part.numpy(), factor)
+                work.multiply(0.0, -1.0)
+                work.finish(work.product, target.numpy(), factor)
         return product
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor]:
-        return None, ctx.graph.product(grad)  # the graph is symmetric
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor, None, None]:
+        graph, scale, raised = ctx.operator
+        return None, _Product.apply(graph, grad, scale, raised), None, None  # it is symmetric
 
 
 def _solve(
@@ -148,7 +160,7 @@ def _solve(
     """Write a group's solution; return its residuals, steps and whether each class converged."""
     # A power of two a class, so that squares neither overflow nor vanish.
     largest = np.finfo(work.dtype).maxexp - 1
-    power = (torch.frexp(labels.abs().amax(1)).exponent - 1).clamp(min=-largest).numpy()
+    power = (torch.frexp(labels.abs().amax(1)).exponent - 1).clamp(-largest, largest - 1).numpy()
     one = np.ones(len(labels), work.dtype)
     work.start(labels.numpy(), np.ldexp(one, -power))
 

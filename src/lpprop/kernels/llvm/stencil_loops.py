@@ -27,6 +27,7 @@ from lpprop.kernels.llvm.code import (
 __all__ = [
     "BLOCK",
     "RAISED",
+    "Grid",
     "fill_loop",
     "multiply_loop",
     "pack_loop",
@@ -40,6 +41,8 @@ BLOCK = 4
 #: Weights are multiplied by 2 to this power, which normalised ones do not show: a pixel that is
 #: unlike all others then keeps its weights far below the smallest float32.
 RAISED = 60
+# Features of a vector of pixels that are kept in registers, or near them.
+_REGISTERS = 8
 
 
 class Grid(NamedTuple):
@@ -54,10 +57,12 @@ class Grid(NamedTuple):
 
     @classmethod
     def of(cls, shape: Indices) -> Grid:
+        """Read them."""
         return cls(*shape.unpack(len(cls._fields)))
 
     @property
     def neighbours(self) -> Value:
+        """Columns times rows of the square around a pixel."""
         return (self.ry * 2 + 1) * (self.rx * 2 + 1)
 
 
@@ -68,15 +73,23 @@ def _fill_vector(
     """Write the weights of a vector of pixels, two blocks; sum those of neighbours inside."""
     plane = (grid.height + grid.ry * 2) * grid.pitch
     centre = (y + grid.ry) * grid.pitch + x + grid.rx
-    own = [guide.load(centre + plane * feature) for feature in range(features)]
+    few = features <= _REGISTERS
+    own = [guide.load(centre + plane * f) for f in (range(features) if few else ())]
     slopes = code.spread(slope)
     degree = code.variable(code.vector(0.0))
     with code.loop(0, grid.ry * 2 + 1) as row, code.loop(0, grid.rx * 2 + 1) as column:
         near = (y + row) * grid.pitch + x + column
         square = code.vector(0.0)
-        for feature in range(features):
-            difference = own[feature] - guide.load(near + plane * feature)
+        for f, value in enumerate(own):
+            difference = value - guide.load(near + plane * f)
             square = code.fma(difference, difference, square)
+        if not few:
+            total = code.variable(square)
+            with code.loop(0, features) as feature:
+                there = plane * feature
+                difference = guide.load(there + centre) - guide.load(there + near)
+                total.set(code.fma(difference, difference, total.get()))
+            square = total.get()
         neighbour = row * (grid.rx * 2 + 1) + column
         exponent = code.fma(code.sqrt(square), slopes, decay.spread(neighbour))
         weight = code.exp2(exponent, RAISED)

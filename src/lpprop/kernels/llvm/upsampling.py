@@ -54,21 +54,23 @@ def upsample(
     (ky, kx), (h, w) = (rows[1].shape[1], columns[1].shape[1]), x.shape[1:]
     side = -(-kx // LANES) * LANES
     border = ((ky // 2, ky // 2), (kx // 2, kx // 2 + side - kx))
-    near = np.pad(points.detach().numpy(), ((0, 0), *border))
+    near = np.ascontiguousarray(np.pad(points.detach().numpy(), ((0, 0), *border)))
     scores = zeros((groups, h + ky - 1, w + side - 1, lanes), dtype)
     for start in range(0, classes, lanes):
         part = x[start : start + lanes].detach().permute(1, 2, 0).numpy()
         inner = scores[start // lanes, ky // 2 : ky // 2 + h, kx // 2 : kx // 2 + w]
         inner[..., : part.shape[2]] = part
 
-    own = np.pad(pixels.detach().numpy(), ((0, 0), (0, 0), (0, across - width)), mode="edge")
+    beyond = ((0, 0), (0, 0), (0, across - width))
+    own = np.ascontiguousarray(np.pad(pixels.detach().numpy(), beyond, mode="edge"))
     centres = np.pad(columns[0].numpy(), (0, across - width), mode="edge")
     decay_x = np.full((across, side), -np.inf, dtype)
     decay_x[:width, :kx] = columns[1].detach().numpy()
     decay_x[width:] = decay_x[width - 1]
     decay_y = np.ascontiguousarray(rows[1].detach().numpy())
     first = np.ascontiguousarray(rows[0].numpy())
-    shape = np.array([height, across, h + ky - 1, w + side - 1, ky, kx, side, groups])
+    sizes = [height, across, h + ky - 1, w + side - 1, ky, kx, side, groups]
+    shape = np.array(sizes, np.int64)
     result = np.empty((classes, height, width), dtype)
 
     def band(top: int, end: int) -> None:
