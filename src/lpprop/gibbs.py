@@ -14,7 +14,6 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lpprop.errors import InputError
-from lpprop.memory import empty
 
 __all__ = ["GibbsKernel"]
 
@@ -61,8 +60,7 @@ class GibbsKernel:
         if spread <= _REACH[self.dtype]:
             self.row = torch.full_like(cost[0], -low / epsilon, dtype=self.dtype)
             self.column = torch.zeros_like(self.row)
-            out = None if cost.requires_grad else empty(cost.shape, self.row)
-            exponent = torch.add(-self.row[0], cost.to(self.dtype), alpha=-1 / epsilon, out=out)
+            exponent = torch.add(-self.row[0], cost.to(self.dtype), alpha=-1 / epsilon)
         else:  # every row and every column then has an entry near 1
             exponent = cost.to(self.dtype) * (-1 / epsilon)
             with torch.no_grad():

@@ -1,17 +1,15 @@
-"""How much memory a call will need, said before it starts; and memory that is quick to get."""
+"""How much memory a call will need, said before it starts."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from lpprop.errors import InputError
 
-__all__ = ["STEP_BYTES", "available_bytes", "check_memory", "empty"]
+__all__ = ["STEP_BYTES", "available_bytes", "check_memory"]
 
 #: What a step on attention adds at its peak, for each pair of patches: two matrices of float64.
 STEP_BYTES = 16
@@ -55,18 +53,6 @@ def available_bytes(device: torch.device) -> int | None:
     if limit.isdigit() and used.isdigit():
         free.append(int(limit) - int(used) + (int(cache[1]) if cache else 0))
     return max(0, min(free)) if free else None
-
-
-def empty(shape: tuple[int, ...], like: Tensor) -> Tensor:
-    """Make a tensor of any values, of the dtype and on the device of another.
-
-    On a CPU NumPy asks the system for large pages and PyTorch does not. To fill a new matrix of
-    64 MiB with small ones takes three times as long.
-    """
-    dtype = {torch.float32: np.float32, torch.float64: np.float64}.get(like.dtype)
-    if dtype is None or like.device.type != "cpu":
-        return like.new_empty(shape)
-    return torch.from_numpy(np.empty(shape, dtype))
 
 
 def _read(path: str) -> str:

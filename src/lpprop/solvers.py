@@ -21,7 +21,6 @@ from lpprop.checks import (
 )
 from lpprop.errors import InputError
 from lpprop.gibbs import GibbsKernel
-from lpprop.memory import empty
 
 __all__ = ["CGResult", "IPFResult", "SinkhornResult", "cg", "ipf", "sinkhorn"]
 
@@ -294,10 +293,8 @@ def ipf(matrix: Float[Tensor, "N N"], *, iterations: int = 15, tol: float = 0.0)
         column_error = (column * sums - 1).detach().abs().max()
         if bool(column_error <= limit):
             break
-    if matrix.requires_grad:
-        value = row[:, None] * matrix * column
-    else:
-        value = torch.mul(row[:, None], matrix, out=empty(matrix.shape, matrix)).mul_(column)
+    value = row[:, None] * matrix
+    value = value * column if value.requires_grad else value.mul_(column)
     row_error = (value.detach().sum(1) - 1).abs().max()
     residual = torch.maximum(row_error, column_error)
     if not bool(torch.isfinite(residual)):

@@ -11,8 +11,6 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lpprop.memory import empty
-
 __all__ = ["csr_product", "gram_matrix", "symmetric_csr"]
 
 
@@ -22,7 +20,7 @@ def gram_matrix(x: Float[Tensor, "N D"]) -> Float[Tensor, "N N"]:
         return x @ x.mT
     # One half mirrors the other; an eighth at a time saves most of it and stays in the cache.
     n = len(x)
-    gram = empty((n, n), x)
+    gram = x.new_empty((n, n))
     step = -(-n // 8)
     for start in range(0, n, step):
         end = start + step
