@@ -61,10 +61,12 @@ def make(H, W, C=3, dtype=torch.float32, B=1):
 
 
 def choose(monkeypatch, backend, *, device="cpu", installed=("llvmlite", "triton"), work=1e12,
-           requires_grad=False):  # fmt: skip
+           requires_grad=False, capability=(9, 0), hip=None):  # fmt: skip
     """The module that a call on a device would import, whether or not the device is there."""
     monkeypatch.setattr(backends, "_installed", lambda package: package in installed)
     monkeypatch.setattr(backends, "importlib", SimpleNamespace(import_module=lambda name: name))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(torch.version, "hip", hip)
     scores = SimpleNamespace(device=torch.device(device))
     guide = torch.zeros(1, requires_grad=requires_grad)
     return backends.kernels_for(backend, scores, ("image", guide), work).removeprefix(
@@ -81,6 +83,8 @@ CHOICES = {
     "no-llvmlite": ({"installed": ("triton",)}, "portable"),
     "cuda": ({"device": "cuda"}, "triton"),
     "cuda-small": ({"device": "cuda", "work": 1.0}, "triton"),
+    "cuda-old": ({"device": "cuda", "capability": (6, 1)}, "portable"),
+    "rocm": ({"device": "cuda", "hip": "6.2"}, "portable"),
     "cuda-gradient": ({"device": "cuda", "requires_grad": True}, "portable"),
     "cuda-no-triton": ({"device": "cuda", "installed": ("llvmlite",)}, "portable"),
     "mps": ({"device": "mps"}, "portable"),
