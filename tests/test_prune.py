@@ -5,7 +5,9 @@ import torch
 import torch.nn.functional as F
 
 import lpprop
+from lpprop.affinity import propagation_system, stencil_graph
 from lpprop.classes import possible_winners
+from lpprop.solvers import cg
 
 
 def make(C=12, H=40, W=50, present=4, seed=0):
@@ -74,6 +76,31 @@ def test_gradient_reaches_the_classes_that_are_solved():
     size = logits.grad.abs().sum((0, 2, 3))
     assert (size[kept] > 0).all()
     assert (size[~kept] == 0).all()
+
+
+@pytest.mark.parametrize(("name", "count"), [("whole_image", 3), ("sliding_window", 2)])
+def test_the_golden_cases(golden, name, count):
+    """What the docs say of them: few classes are left, and ten steps give the same labels."""
+    case = golden(name)
+    image = torch.tensor(case["image"]).float()[None] / 255
+    start = torch.tensor(case["lposs"].reshape(case["logits"].shape))
+    if case["window"] == 0:
+        start = lpprop.bilinear_upsample(start, tuple(image.shape[-2:]))
+    else:
+        windows = lpprop.SlidingWindows(
+            tuple(image.shape[-2:]), window=int(case["window"]), stride=int(case["stride"])
+        )
+        start = windows.merge(start)
+    assert possible_winners(start[0].flatten(1)).sum() == count
+    plain = lpprop.propagate_pixels(start, image)
+    assert torch.equal(lpprop.propagate_pixels(start, image, prune=True).argmax(1), plain.argmax(1))
+    graph = stencil_graph(
+        lpprop.lab_features(image)[0], tau=0.01, r=13, sigma=0.0, distance_power=1.0
+    )
+    labels = start[0].flatten(1)
+    system = propagation_system(graph, torch.ones_like(labels[:1]), 0.95)
+    steps = cg(system, labels, tol=1e-6, max_iter=1000).iterations
+    assert {42, 43} >= set(steps.tolist())
 
 
 def test_the_preset_passes_it_on():

@@ -44,11 +44,10 @@ from lpprop.checks import (
     needed,
 )
 from lpprop.classes import possible_winners
-from lpprop.errors import InputError
 from lpprop.precision import compute_dtype, full_precision, returned
 from lpprop.refiner import Refiner
 from lpprop.solvers import cg
-from lpprop.windows import SlidingWindows
+from lpprop.windows import SlidingWindows, window_corners
 
 __all__ = ["PatchPropagation", "PixelPropagation", "propagate_patches", "propagate_pixels"]
 
@@ -155,7 +154,7 @@ def propagate_patches(
         "appearance": appearance, "sigma_a": sigma_a, "spatial": spatial, "backend": backend,
     }  # fmt: skip
     check_options(_PATCH_CHECKS, options)
-    corners = _window_corners(windows, sizes["B"])
+    corners = window_corners(windows, sizes["B"])
 
     dtype = compute_dtype(logits)
     labels, nodes = logits.to(dtype).flatten(2), feats.flatten(2).mT
@@ -300,36 +299,6 @@ def _propagate(
     group = max(1, _SOLVER_BYTES // (6 * labels[0].nbytes))
     solved = [cg(system, part, tol=tol, max_iter=max_iter).value for part in labels.split(group)]
     return torch.cat(solved)
-
-
-def _window_corners(windows: SlidingWindows | Tensor | None, count: int) -> Tensor:
-    """Return the (y1, x1) of each window, or of the whole image."""
-    if windows is None:
-        return torch.zeros(1, 2)
-    boxes = windows.boxes if isinstance(windows, SlidingWindows) else windows
-    if not isinstance(boxes, Tensor):
-        raise InputError.of(
-            "windows",
-            got=type(boxes).__name__,
-            expected="SlidingWindows or a tensor of boxes (n, 4)",
-            fix="Convert boxes with torch.as_tensor.",
-        )
-    check_finite("windows", boxes)
-    if tuple(boxes.shape) != (count, 4):
-        raise InputError.of(
-            "windows",
-            got=f"boxes of shape {tuple(boxes.shape)}",
-            expected=f"({count}, 4), one box for each of the {count} items of logits",
-            fix="Pass the logits of all windows of one image, in the order of the boxes.",
-        )
-    if not bool(((boxes[:, 0] < boxes[:, 1]) & (boxes[:, 2] < boxes[:, 3])).all()):
-        raise InputError.of(
-            "windows",
-            got="a box that ends before it begins",
-            expected="rows y1, y2, x1, x2 with y1 < y2 and x1 < x2",
-            fix="Check the order of the columns.",
-        )
-    return boxes[:, [0, 2]]
 
 
 class PatchPropagation(Refiner, function=propagate_patches, needs=("feats",), checks=_PATCH_CHECKS):

@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lpprop.checks import check_integer, check_size, check_tensors
+from lpprop.checks import check_finite, check_integer, check_size, check_tensors
 from lpprop.errors import InputError
 from lpprop.precision import compute_dtype
 
-__all__ = ["SlidingWindows"]
+__all__ = ["SlidingWindows", "window_corners"]
 
 # A bound on mistakes, such as a stride of 1: one graph over so many windows fits no memory.
 _MOST_WINDOWS = 100_000
@@ -136,3 +136,33 @@ class SlidingWindows:
             total[..., y1:y2, x1:x2] += pixels
             count[y1:y2, x1:x2] += 1
         return (total / count).to(scores.dtype)
+
+
+def window_corners(windows: SlidingWindows | Tensor | None, count: int) -> Tensor:
+    """Return the (y1, x1) of each window, or of the whole image."""
+    if windows is None:
+        return torch.zeros(1, 2)
+    boxes = windows.boxes if isinstance(windows, SlidingWindows) else windows
+    if not isinstance(boxes, Tensor):
+        raise InputError.of(
+            "windows",
+            got=type(boxes).__name__,
+            expected="SlidingWindows or a tensor of boxes (n, 4)",
+            fix="Convert boxes with torch.as_tensor.",
+        )
+    check_finite("windows", boxes)
+    if tuple(boxes.shape) != (count, 4):
+        raise InputError.of(
+            "windows",
+            got=f"boxes of shape {tuple(boxes.shape)}",
+            expected=f"({count}, 4), one box for each of the {count} items of logits",
+            fix="Pass the logits of all windows of one image, in the order of the boxes.",
+        )
+    if not bool(((boxes[:, 0] < boxes[:, 1]) & (boxes[:, 2] < boxes[:, 3])).all()):
+        raise InputError.of(
+            "windows",
+            got="a box that ends before it begins",
+            expected="rows y1, y2, x1, x2 with y1 < y2 and x1 < x2",
+            fix="Check the order of the columns.",
+        )
+    return boxes[:, [0, 2]]

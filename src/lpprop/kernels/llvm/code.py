@@ -2,8 +2,7 @@
 
 A kernel is a function that takes a `Code` and then its arguments, and emits instructions through
 them; their annotations are its signature. `compiled` turns kernels into callables that release the
-interpreter's lock. That takes tens of milliseconds, so nothing is kept on disk; a compiler of
-Python functions, which needs more than a second, would cost one image more than it saves.
+interpreter's lock. That is quick enough for nothing to be kept on disk.
 
     def scaled(code: Code, x: Array, factor: Scalar, count: Index) -> None:
         with code.loop(0, count, LANES) as i:
@@ -26,6 +25,8 @@ from llvmlite import ir
 from numpy.typing import NDArray
 
 __all__ = [
+    "BLOCK",
+    "GROUP",
     "LANES",
     "Array",
     "Code",
@@ -42,12 +43,16 @@ __all__ = [
 
 #: Elements of a vector; wider than some machines have, which then take two or more instructions.
 LANES = 8
+#: Pixels that are summed at a time, so that no sum waits for itself.
+BLOCK = 4
+#: Classes that are summed at a time: BLOCK times three vectors of sums fill the registers.
+GROUP = 3 * LANES
 
 Kernel = Callable[..., None]
 
 _INT = ir.IntType(64)
 _ELEMENTS = {np.dtype(np.float32): ir.FloatType(), np.dtype(np.float64): ir.DoubleType()}
-_SUFFIXES = {ir.FloatType(): "f32", ir.DoubleType(): "f64", _INT: "i64", ir.IntType(32): "i32"}
+_SUFFIXES = {ir.FloatType(): "f32", ir.DoubleType(): "f64"}
 _lock = threading.Lock()
 
 
@@ -285,7 +290,7 @@ def compiled(kernel: Callable[..., None], dtype: np.dtype[Any]) -> Kernel:
 
     Returns:
         A callable that takes NumPy arrays, C-contiguous and of the declared types, where an
-        address is declared, and numbers elsewhere. It checks nothing.
+        address is declared, and numbers elsewhere. It checks no types and no sizes.
     """
     module, element = ir.Module(), _ELEMENTS[np.dtype(dtype)]
     annotations = inspect.get_annotations(kernel, eval_str=True)

@@ -1,7 +1,7 @@
 """Memory for compiled kernels, which is kept for the next call.
 
-To be handed new pages by the system takes up to as long as the work on them. PyTorch keeps the
-memory of a GPU for the same reason; here it is bounded, and `release` gives it back.
+New pages take the system time to hand out. PyTorch keeps the memory of a GPU for the same reason;
+here it is bounded, and `release` gives it back.
 """
 
 from __future__ import annotations

@@ -16,11 +16,10 @@ from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lpprop.kernels.llvm.code import LANES, variant
+from lpprop.kernels.llvm.code import BLOCK, GROUP, LANES, variant
 from lpprop.kernels.llvm.memory import Borrowed
 from lpprop.kernels.llvm.parallel import Each, bands, workers
 from lpprop.kernels.llvm.stencil_loops import (
-    BLOCK,
     RAISED,
     fill_loop,
     multiply_loop,
@@ -32,8 +31,6 @@ from lpprop.kernels.llvm.stencil_loops import (
 
 __all__ = ["Stencil", "stencil"]
 
-# Sums of more vectors of classes than three do not fit in the registers.
-_GROUP = 3 * LANES
 # Columns that a thread works down at a time, so that their neighbours stay in its cache.
 _STRIP = 64
 _STORED_BYTES = 512 * 2**20
@@ -79,7 +76,7 @@ class Stencil:
         with workers(labels.numel() * self.decay.size) as each:
             rest = [
                 _solve(_Work(self, len(part), scale, each), part, target, alpha, max_iter, tol)
-                for part, target in zip(labels.split(_GROUP), value.split(_GROUP), strict=True)
+                for part, target in zip(labels.split(GROUP), value.split(GROUP), strict=True)
             ]
         residual, iterations, converged = (
             torch.from_numpy(np.concatenate(x)) for x in zip(*rest, strict=True)
@@ -139,7 +136,7 @@ class _Product(torch.autograd.Function):
         x = x.detach().contiguous()
         product = torch.empty_like(x)
         with workers(x.numel() * graph.decay.size) as each:
-            for part, target in zip(x.split(_GROUP), product.split(_GROUP), strict=True):
+            for part, target in zip(x.split(GROUP), product.split(GROUP), strict=True):
                 work = _Work(graph, len(part), scale, each)
                 # Half of the power is taken off before, so that no sum overflows.
                 factor = np.full(len(part), 2.0 ** (-raised // 2), work.dtype)

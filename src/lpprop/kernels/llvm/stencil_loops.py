@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lpprop.kernels.llvm.code import (
+    BLOCK,
     LANES,
     Array,
     Code,
@@ -25,7 +26,6 @@ from lpprop.kernels.llvm.code import (
 )
 
 __all__ = [
-    "BLOCK",
     "RAISED",
     "Grid",
     "fill_loop",
@@ -36,8 +36,6 @@ __all__ = [
     "update_loop",
 ]
 
-#: Pixels that are summed at a time.
-BLOCK = 4
 #: Weights are multiplied by 2 to this power, which normalised ones do not show: a pixel that is
 #: unlike all others then keeps its weights far below the smallest float32.
 RAISED = 60

@@ -13,16 +13,22 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lpprop.kernels.llvm.code import LANES, Array, Code, Index, Indices, Value, variant
+from lpprop.kernels.llvm.code import (
+    BLOCK,
+    GROUP,
+    LANES,
+    Array,
+    Code,
+    Index,
+    Indices,
+    Value,
+    variant,
+)
 from lpprop.kernels.llvm.memory import zeros
 from lpprop.kernels.llvm.parallel import bands, workers
 from lpprop.kernels.portable.upsampling import Columns, Rows
 
 __all__ = ["upsample"]
-
-_BLOCK = 4
-# Sums of more vectors of classes than three do not fit in the registers.
-_GROUP = 3 * LANES
 
 
 def upsample(
@@ -43,10 +49,10 @@ def upsample(
         columns: the same of each pixel column.
     """
     dtype, (classes, height, width) = x.detach().numpy().dtype, (len(x), *pixels.shape[1:])
-    groups = -(-classes // _GROUP)
+    groups = -(-classes // GROUP)
     vectors = 3 if groups > 1 else -(-classes // LANES)
     lanes = vectors * LANES
-    across = -(-width // _BLOCK) * _BLOCK
+    across = -(-width // BLOCK) * BLOCK
     kernel = variant(_upsample, dtype, vectors)
 
     # A border around the grid, so that a row of neighbours may be read without a look where it
@@ -74,7 +80,7 @@ def upsample(
     result = np.empty((classes, height, width), dtype)
 
     def band(top: int, end: int) -> None:
-        weights = zeros((_BLOCK, ky * side), dtype)
+        weights = zeros((BLOCK, ky * side), dtype)
         wide = np.empty((groups, end - top, across, lanes), dtype)
         kernel(shape, near, own, scores, first, centres, decay_y, decay_x, weights, wide, top, end)
         for start in range(0, classes, lanes):
@@ -116,23 +122,23 @@ def _upsample(vectors: int) -> Callable[..., None]:
                 total.set(total.get() + weight)
             return code.spread(code.reduced(Value.__add__, total.get()))
 
-        with code.loop(top, end) as y, code.loop(0, across, _BLOCK) as start:
+        with code.loop(top, end) as y, code.loop(0, across, BLOCK) as start:
             corners, sums = [], []
-            for n in range(_BLOCK):
+            for n in range(BLOCK):
                 x = start + n
                 corner = first.load(y, 1) * pitch + centres.load(x, 1)
                 corners.append(corner)
                 sums.append(weigh(y, x, corner, ky * side * n))
             with code.loop(0, groups) as group:
-                tile = [code.variable(code.vector(0.0)) for _ in range(_BLOCK * vectors)]
+                tile = [code.variable(code.vector(0.0)) for _ in range(BLOCK * vectors)]
                 with code.loop(0, ky) as row, code.loop(0, kx) as column:
-                    for n in range(_BLOCK):
+                    for n in range(BLOCK):
                         weight = weights.spread((ky * n + row) * side + column)
                         place = (corners[n] + (rows * group + row) * pitch + column) * lanes
                         for k in range(vectors):
                             total = tile[n * vectors + k]
                             total.set(code.fma(weight, scores.load(place + k * LANES), total.get()))
-                for n in range(_BLOCK):
+                for n in range(BLOCK):
                     pixel = ((end - top) * group + y - top) * across + start + n
                     for k in range(vectors):
                         value = tile[n * vectors + k].get() / sums[n]

@@ -5,7 +5,6 @@ from lpprop.kernels.portable.stencil import (
     Stencil,
     half_offsets,
     stencil,
-    stencil_product,
     stencil_weights,
 )
 from lpprop.kernels.portable.upsampling import upsample
@@ -16,7 +15,6 @@ __all__ = [
     "gram_matrix",
     "half_offsets",
     "stencil",
-    "stencil_product",
     "stencil_weights",
     "symmetric_csr",
     "upsample",
