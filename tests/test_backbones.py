@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+import lpprop.backbones.efficientnet_lite as module
 from lpprop import InputError
 from lpprop.backbones import EfficientNetLite0, class_groups, imagenet_classes
 
@@ -78,12 +79,41 @@ def test_shifting_by_a_cell_shifts_the_grids(backbone):
     assert (left.feats[..., 14:20] * right.feats[..., 12:18]).sum(1).min() > 0.95
 
 
+def test_classes_by_hand(backbone, monkeypatch):
+    """Logits that depend on the view's size: the mean over views, max over synonyms, softmax."""
+
+    def maps(pixels):
+        grid = torch.linspace(0, 1, 8).view(1, 1, 2, 4)
+        logits = torch.zeros(1, 1000, 2, 4)
+        logits[:, 557], logits[:, 834], logits[:, 0] = grid, 0 * grid, 3 - grid
+        return module._Maps(logits * pixels.shape[-1], torch.full((1, 1, 4, 8), pixels.shape[-1]))
+
+    monkeypatch.setattr(backbone, "_maps", maps)
+    scores = backbone(torch.rand(1, 3, 320, 640), ["banner = flag; suit", "tench"]).logits
+    grid = torch.linspace(0, 1, 8).view(2, 4) * (640 + 448 + 320) / 3
+    first, second = grid - grid.mean(), grid.mean() - grid
+    torch.testing.assert_close(scores[0, 0], torch.sigmoid(first - second))
+    torch.testing.assert_close(scores.sum(1), torch.ones(1, 2, 4))
+
+
+def test_a_batch_is_seen_in_parts_that_fit(image):
+    small = EfficientNetLite0(max_bytes=1)
+    sizes = []
+    small.network._conv_stem.register_forward_hook(lambda *args: sizes.append(len(args[1][0])))
+    parts, whole = small(image), EfficientNetLite0()(image)
+    assert sizes == [1, 1]
+    torch.testing.assert_close(parts.logits, whole.logits, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(parts.feats, whole.feats, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("size", "grid"),
     [((1, 1), (1, 1)), ((31, 47), (1, 1)), ((80, 100), (3, 3)), ((50, 600), (2, 19))],
 )
 def test_any_size_is_spanned_by_the_grid(backbone, size, grid):
-    logits, feats = backbone(torch.full((1, 3, *size), 0.5))
+    seen = backbone(torch.full((1, 3, *size), 0.5))
+    logits, feats = seen.logits, seen.feats
+    assert seen.grid == feats.shape[-2:]
     assert logits.shape[-2:] == grid
     assert feats.shape[-2:] == tuple(2 * side for side in grid)
     assert bool(torch.isfinite(logits).all() and torch.isfinite(feats).all())

