@@ -210,7 +210,7 @@ def replaced(argv, name, value):
 )
 def test_mistakes_are_found_before_any_work(tmp_path, capsys, monkeypatch, change, message):
     make_item(tmp_path, "a")
-    monkeypatch.setattr(cli, "_refine_image", lambda *_: pytest.fail("work was done"))
+    monkeypatch.setattr(cli.refine, "_refine_image", lambda *_: pytest.fail("work was done"))
     assert main(change(arguments(tmp_path, "a"), tmp_path)) == 1
     streams = capsys.readouterr()
     assert streams.err.startswith("lpprop: error: ")

@@ -1,14 +1,22 @@
-"""Models that make logits and feats; nothing below this package imports one."""
+"""Models that make logits, feats and attention; nothing below this package imports one."""
 
 from lpprop.backbones.backbone import Backbone, BackboneOutput
+from lpprop.backbones.clip import MaskCLIP
 from lpprop.backbones.efficientnet_lite import EfficientNetLite0
 from lpprop.backbones.imagenet import ClassGroups, class_groups, imagenet_classes
+from lpprop.backbones.prompts import BACKGROUND_PROMPTS
+from lpprop.backbones.stable_diffusion import StableDiffusion
+from lpprop.backbones.vision_transformer import VisionTransformer
 
 __all__ = [
+    "BACKGROUND_PROMPTS",
     "Backbone",
     "BackboneOutput",
     "ClassGroups",
     "EfficientNetLite0",
+    "MaskCLIP",
+    "StableDiffusion",
+    "VisionTransformer",
     "class_groups",
     "imagenet_classes",
 ]

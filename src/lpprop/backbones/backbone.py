@@ -13,7 +13,7 @@ A new backbone is a subclass that says what it provides and how its model sees a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -58,9 +58,11 @@ class Backbone(nn.Module):
 
     Attributes:
         provides: which of "logits", "feats" and "attention" the output holds.
+        preset: the settings of `lpprop.presets.BACKBONES` that suit the feats, if any do.
     """
 
-    provides: ClassVar[tuple[str, ...]] = ()
+    provides: tuple[str, ...] = ()
+    preset: str | None = None
 
     def __init__(
         self,

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import importlib
+from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 from lpprop.errors import InputError
 
 __all__ = ["load_pretrained", "model_class"]
+
+_PATIENCE = 10  # seconds
 
 
 def model_class(package: str, name: str) -> Any:
@@ -30,7 +35,7 @@ def load_pretrained(
 ) -> Any:
     """Load weights, or whatever else has `from_pretrained`, from a folder or by name.
 
-    What is in the cache of the Hugging Face hub is taken from there.
+    What is in the cache of the Hugging Face hub is taken from there, without a look at the hub.
 
     Args:
         package: "transformers" or "diffusers".
@@ -44,18 +49,48 @@ def load_pretrained(
         InputError: no such checkpoint, one of another kind, or a hub that cannot be reached.
     """
     cls = model_class(package, name)
-    offline = not download
+    load = partial(cls.from_pretrained, str(checkpoint), **options)
     try:
-        return cls.from_pretrained(str(checkpoint), local_files_only=offline, **options)
+        return load(local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        reason = reason if len(reason) < 200 else reason[:200] + " …"
+        failure: Exception = error
+    advice = "Check what is in the folder."
+    if not Path(checkpoint).exists():
+        advice = "It is not downloaded yet, and downloads are off: pass download=True."
+        if download:
+            # Asked once, since the packages themselves would ask for minutes.
+            _check_hub(checkpoint)
+            advice = "Check the name."
+            try:
+                return load()
+            except (OSError, ValueError, KeyError) as error:
+                failure = error
+    reason = " ".join(str(failure).split()) or type(failure).__name__
+    raise InputError.of(
+        "checkpoint",
+        got=f"{str(checkpoint)!r}, which {name} could not load ({reason[:200]})",
+        expected="a folder that holds such a model, or its name on the Hugging Face hub",
+        fix=advice,
+    ) from failure
+
+
+def _check_hub(checkpoint: str | Path) -> None:
+    """Refuse a download that has nowhere to come from."""
+    endpoint = model_class("huggingface_hub.constants", "ENDPOINT")
+    offline = model_class("huggingface_hub.constants", "HF_HUB_OFFLINE")
+    reason = "HF_HUB_OFFLINE is set" if offline else ""
+    if not offline:
+        try:
+            urlopen(Request(endpoint, method="HEAD"), timeout=_PATIENCE).close()
+        except HTTPError:
+            pass  # it answers
+        except OSError as error:
+            reason = str(getattr(error, "reason", error))
+    if reason:
         raise InputError.of(
             "checkpoint",
-            got=f"{str(checkpoint)!r}, which {name} could not load ({reason})",
-            expected="a folder that holds such a model, or its name on the Hugging Face hub",
-            fix="It is not downloaded yet, and downloads are off: pass download=True."
-            if offline and not Path(checkpoint).exists()
-            else "Check the name and the connection, or download it where there is one and pass "
-            "the folder.",
-        ) from error
+            got=f"{str(checkpoint)!r}, which is not downloaded yet, and no way to {endpoint} "
+            f"({reason})",
+            expected="a connection, or a checkpoint on disk",
+            fix="Download it where there is a connection, and pass the folder.",
+        )

@@ -9,6 +9,7 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import NamedTuple
 
+from lpprop.backbones.prompts import parse_class
 from lpprop.errors import InputError
 
 __all__ = ["ClassGroups", "class_groups", "imagenet_classes"]
@@ -100,7 +101,7 @@ def class_groups(classes: Sequence[str]) -> ClassGroups:
     groups: list[list[int]] = []
     owner: dict[int, str] = {}
     for number, text in enumerate(classes):
-        label, synonyms = _parse(number, text)
+        label, synonyms = parse_class(number, text)
         group = list(dict.fromkeys(i for name in synonyms for i in _find(number, name)))
         clash = [(repr(imagenet_classes()[i]), owner[i]) for i in group if i in owner] or [
             ("the same label", known) for known in labels if known.lower() == label.lower()
@@ -116,21 +117,6 @@ def class_groups(classes: Sequence[str]) -> ClassGroups:
         labels.append(label)
         groups.append(group)
     return ClassGroups(labels, groups)
-
-
-def _parse(number: int, text: object) -> tuple[str, list[str]]:
-    """Split "label = synonym; synonym" into its parts; the label may be absent."""
-    label, equals, names = text.rpartition("=") if isinstance(text, str) else ("", "", "")
-    synonyms = [" ".join(name.split()) for name in names.split(";")]
-    label = " ".join(label.split()) if equals else synonyms[0]
-    if not label or not all(synonyms):
-        raise InputError.of(
-            f"classes[{number}]",
-            got=repr(text),
-            expected='synonyms separated by ";", with or without "label ="',
-            fix='Write it like "cat; tiger cat" or "pet = cat; dog".',
-        )
-    return label, synonyms
 
 
 def _find(number: int, name: str) -> tuple[int, ...]:

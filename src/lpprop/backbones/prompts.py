@@ -1,0 +1,263 @@
+"""Classes in words: labels with their synonyms, and the sentences that CLIP reads them in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from lpprop.errors import InputError
+
+__all__ = [
+    "BACKGROUND_PROMPTS",
+    "IMAGENET_BEST",
+    "IMAGENET_TEMPLATES",
+    "PLAIN",
+    "ClassPrompts",
+    "check_templates",
+    "embed_prompts",
+    "parse_class",
+    "parse_classes",
+    "tokenise",
+]
+
+
+class ClassPrompts(NamedTuple):
+    """Classes of a user as prompts.
+
+    Attributes:
+        labels: what each class is called.
+        prompts: the synonyms of all classes, one after the other.
+        groups: for each class the indices of its prompts, as `merge_classes` takes them.
+    """
+
+    labels: list[str]
+    prompts: list[str]
+    groups: list[list[int]]
+
+
+def parse_class(number: int, text: object) -> tuple[str, list[str]]:
+    """Split "label = synonym; synonym" into its parts; the first synonym is the label if absent.
+
+    Args:
+        number: place of the class in the user's list, for the message.
+        text: what the user wrote; runs of blanks count as one.
+
+    Raises:
+        InputError: no string, no label or an empty synonym.
+
+    >>> parse_class(0, "tabby; tiger  cat"), parse_class(1, "pet = cat; dog")
+    (('tabby', ['tabby', 'tiger cat']), ('pet', ['cat', 'dog']))
+    """
+    label, equals, names = text.rpartition("=") if isinstance(text, str) else ("", "", "")
+    synonyms = [" ".join(name.split()) for name in names.split(";")]
+    label = " ".join(label.split()) if equals else synonyms[0]
+    if not label or not all(synonyms):
+        raise InputError.of(
+            f"classes[{number}]",
+            got=repr(text),
+            expected='synonyms separated by ";", with or without "label ="',
+            fix='Write it like "cat; tiger cat" or "pet = cat; dog".',
+        )
+    return label, synonyms
+
+
+def parse_classes(classes: Sequence[str]) -> ClassPrompts:
+    """Read a list of classes, each either its synonyms or "label = synonyms".
+
+    Two classes may share a synonym: COCO-Object has the class "bed" beside the background prompt
+    "bed". The two then score the same there, and the first wins the argmax.
+
+    Args:
+        classes: one string a class, synonyms separated by ";".
+
+    Returns:
+        Labels, prompts, and which prompts are whose.
+
+    Raises:
+        InputError: no class, an empty one, or two of one label (in any case).
+
+    >>> parse_classes(["background = sky; wall", "cat"])
+    ClassPrompts(labels=['background', 'cat'], prompts=['sky', 'wall', 'cat'],
+                 groups=[[0, 1], [2]])
+    """
+    if isinstance(classes, str) or not isinstance(classes, Sequence) or not classes:
+        raise InputError.of(
+            "classes",
+            got=repr(classes),
+            expected="a list of class names",
+            fix='Pass one string a class, such as ["cat; tiger cat", "sofa"].',
+        )
+    read = ClassPrompts([], [], [])
+    for number, text in enumerate(classes):
+        label, synonyms = parse_class(number, text)
+        known = [other for other in read.labels if other.lower() == label.lower()]
+        if known:
+            raise InputError.of(
+                f"classes[{number}]",
+                got=f"{text!r} with the label of {known[0]!r}",
+                expected="labels that differ",
+                fix='Merge the two, or write "another label = synonyms".',
+            )
+        first = len(read.prompts)
+        read.labels.append(label)
+        read.prompts.extend(synonyms)
+        read.groups.append(list(range(first, first + len(synonyms))))
+    return read
+
+
+def check_templates(templates: Sequence[str]) -> tuple[str, ...]:
+    """Refuse what is no list of sentences that each have one "{}".
+
+    >>> check_templates(["a photo of a {}.", "a sofa."])
+    Traceback (most recent call last):
+    lpprop.errors.InputError: templates: got 'a sofa.', expected sentences with one "{}".
+    Write them like "a photo of a {}.".
+    """
+    listed = isinstance(templates, Sequence) and not isinstance(templates, str) and templates
+    for template in templates if listed else [templates]:
+        if not listed or not isinstance(template, str) or template.count("{}") != 1:
+            raise InputError.of(
+                "templates",
+                got=repr(template),
+                expected='sentences with one "{}"',
+                fix='Write them like "a photo of a {}.".',
+            )
+    return tuple(templates)
+
+
+def tokenise(tokenizer: Any, sentences: Sequence[str]) -> list[list[int]]:
+    """Turn sentences into tokens, and refuse a tokenizer that does not know their words.
+
+    Where its vocabulary is missing, `transformers` makes one that knows no word. What is unknown
+    becomes the token of the end, and the model would read no further.
+    """
+    tokens: list[list[int]] = tokenizer(list(sentences))["input_ids"]
+    for sentence, ids in zip(sentences, tokens, strict=True):
+        if tokenizer.eos_token_id in ids[:-1]:
+            raise InputError.of(
+                "tokenizer",
+                got=f"one that cannot read {sentence!r}",
+                expected="the one that the model was trained with",
+                fix="See that its vocabulary is beside the weights: tokenizer.json, or vocab.json "
+                "and merges.txt.",
+            )
+    return tokens
+
+
+def embed_prompts(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[str],
+    templates: Sequence[str],
+    tokens_at_once: int,
+) -> Float[Tensor, "Q D"]:
+    """Embed each prompt as the mean over templates of its sentences, all of unit length.
+
+    Args:
+        model: a `transformers.CLIPModel`.
+        tokenizer: its tokenizer.
+        prompts: Q names.
+        templates: sentences with one "{}" each.
+        tokens_at_once: bound on the tokens that are seen at once; one sentence is seen, whatever
+            it takes.
+
+    Returns:
+        (Q, D) of unit length, in float32 on the model's device.
+
+    Raises:
+        InputError: a sentence that is too long for the model, or that the tokenizer cannot read.
+    """
+    sentences = [text.replace("{}", one) for one in prompts for text in templates]
+    tokens = tokenise(tokenizer, sentences)
+    most = model.config.text_config.max_position_embeddings
+    for sentence, ids in zip(sentences, tokens, strict=True):
+        if len(ids) > most:
+            raise InputError.of(
+                "classes",
+                got=f"the prompt {sentence!r} of {len(ids)} tokens",
+                expected=f"at most {most}, which is what the model reads",
+                fix='Use shorter names; write synonyms apart, with ";".',
+            )
+    at_once = max(1, tokens_at_once // max(map(len, tokens)))
+    parts = []
+    for start in range(0, len(tokens), at_once):
+        # Attention is causal and the sentence is read at its end: no token sees the padding.
+        padded = pad_sequence(
+            [torch.tensor(ids) for ids in tokens[start : start + at_once]],
+            batch_first=True,
+            padding_value=tokenizer.eos_token_id,
+        )
+        pooled = model.text_model(input_ids=padded.to(model.device)).pooler_output
+        parts.append(F.normalize(model.text_projection(pooled).float(), dim=-1))
+    mean = torch.cat(parts).unflatten(0, (len(prompts), len(templates))).mean(1)
+    return F.normalize(mean, dim=-1)
+
+
+#: What "background" stands for in the open-vocabulary benchmarks that have such a class: everyday
+#: stuff that their other classes leave out. LPOSS (Stojnić et al., CVPR 2025) scores VOC21 and
+#: COCO-Object with these words, as ProxyCLIP (Lan et al., ECCV 2024) does; SCLIP (Wang et al.,
+#: ECCV 2024) uses the words of VOC21 for COCO-Object too. In Context60 it is the word itself.
+#:
+#: >>> f"background = {'; '.join(BACKGROUND_PROMPTS['voc'])}"
+BACKGROUND_PROMPTS: dict[str, tuple[str, ...]] = {
+    "voc": (
+        "sky", "wall", "tree", "wood", "grass", "road", "sea", "river", "mountain", "sands",
+        "desk", "bed", "building", "cloud", "lamp", "door", "window", "wardrobe", "ceiling",
+        "shelf", "curtain", "stair", "floor", "hill", "rail", "fence",
+    ),
+    "context": ("background",),
+    "coco-object": (
+        "sky", "wall", "tree", "wood", "grass", "road", "sea", "river", "mountain", "sands",
+        "desk", "bed", "building", "cloud", "floor", "hill", "rail",
+    ),
+}  # fmt: skip
+
+#: One sentence, for a quick look.
+PLAIN = ("a photo of a {}.",)
+
+#: The seven that a greedy selection on ImageNet kept of the 80 (Radford et al., in the notebook
+#: "Prompt Engineering for ImageNet" that came with CLIP).
+IMAGENET_BEST = (
+    "itap of a {}.",
+    "a bad photo of the {}.",
+    "a origami {}.",
+    "a photo of the large {}.",
+    "a {} in a video game.",
+    "art of the {}.",
+    "a photo of the small {}.",
+)
+
+#: The 80 sentences of Radford et al., "Learning Transferable Visual Models From Natural Language
+#: Supervision", ICML 2021, letter for letter ("itap" is "I took a picture").
+IMAGENET_TEMPLATES = (
+    "a bad photo of a {}.", "a photo of many {}.", "a sculpture of a {}.",
+    "a photo of the hard to see {}.", "a low resolution photo of the {}.", "a rendering of a {}.",
+    "graffiti of a {}.", "a bad photo of the {}.", "a cropped photo of the {}.",
+    "a tattoo of a {}.", "the embroidered {}.", "a photo of a hard to see {}.",
+    "a bright photo of a {}.", "a photo of a clean {}.", "a photo of a dirty {}.",
+    "a dark photo of the {}.", "a drawing of a {}.", "a photo of my {}.", "the plastic {}.",
+    "a photo of the cool {}.", "a close-up photo of a {}.", "a black and white photo of the {}.",
+    "a painting of the {}.", "a painting of a {}.", "a pixelated photo of the {}.",
+    "a sculpture of the {}.", "a bright photo of the {}.", "a cropped photo of a {}.",
+    "a plastic {}.", "a photo of the dirty {}.", "a jpeg corrupted photo of a {}.",
+    "a blurry photo of the {}.", "a photo of the {}.", "a good photo of the {}.",
+    "a rendering of the {}.", "a {} in a video game.", "a photo of one {}.", "a doodle of a {}.",
+    "a close-up photo of the {}.", "a photo of a {}.", "the origami {}.",
+    "the {} in a video game.", "a sketch of a {}.", "a doodle of the {}.", "a origami {}.",
+    "a low resolution photo of a {}.", "the toy {}.", "a rendition of the {}.",
+    "a photo of the clean {}.", "a photo of a large {}.", "a rendition of a {}.",
+    "a photo of a nice {}.", "a photo of a weird {}.", "a blurry photo of a {}.", "a cartoon {}.",
+    "art of a {}.", "a sketch of the {}.", "a embroidered {}.", "a pixelated photo of a {}.",
+    "itap of the {}.", "a jpeg corrupted photo of the {}.", "a good photo of a {}.",
+    "a plushie {}.", "a photo of the nice {}.", "a photo of the small {}.",
+    "a photo of the weird {}.", "the cartoon {}.", "art of the {}.", "a drawing of the {}.",
+    "a photo of the large {}.", "a black and white photo of a {}.", "the plushie {}.",
+    "a dark photo of a {}.", "itap of a {}.", "graffiti of the {}.", "a toy {}.",
+    "itap of my {}.", "a photo of a cool {}.", "a photo of a small {}.", "a tattoo of the {}.",
+)  # fmt: skip

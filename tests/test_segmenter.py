@@ -1,0 +1,238 @@
+"""The segmenter against its parts put together by hand, and its recipes on tiny models."""
+
+import dataclasses
+import pickle
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+import lpprop
+from lpprop import InputError, SlidingWindows
+from lpprop.backbones import Backbone, BackboneOutput
+from lpprop.recipes import RECIPES, Model, Recipe
+from lpprop.segmenter import Segmenter, _sampled
+
+CLASSES = ["sky", "cat; kitten", "floor"]
+
+
+class Toy(Backbone):
+    """Patch means in the colours that the class names' lengths pick, and what is asked for."""
+
+    def __init__(self, patch_size, *provides, preset=None, resizes=False):
+        super().__init__(patch_size=patch_size, mean=(0.5,) * 3, std=(0.25,) * 3)
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.provides, self.preset, self.resizes = provides, preset, resizes
+
+    def span(self, size):
+        return size if self.resizes else super().span(size)
+
+    def labels(self, classes):
+        return [text.split(";")[0] for text in classes]
+
+    def _item_bytes(self, size):
+        return 1
+
+    def _see(self, pixels, classes):
+        if self.resizes:
+            sides = [max(1, side // self.patch_size) * self.patch_size for side in pixels.shape[2:]]
+            pixels = F.interpolate(pixels, sides, mode="bilinear", antialias=True)
+        means = F.avg_pool2d(pixels, self.patch_size)
+        grid = tuple(means.shape[-2:])
+        given = {}
+        if classes is not None:
+            given["logits"] = torch.stack([means[:, len(text) % 3] for text in classes], 1)
+        if "feats" in self.provides:
+            given["feats"] = F.normalize(torch.cat([means, means**2, means[:, :1] * 0 + 1], 1))
+        if "attention" in self.provides:
+            x = means.flatten(2)
+            given["attention"] = (x.mT @ x).softmax(-1)
+        return BackboneOutput(grid, **given)
+
+
+@pytest.fixture
+def image():
+    return torch.rand(2, 3, 70, 101, generator=torch.Generator().manual_seed(0))
+
+
+def test_one_backbone_with_its_own_feats(image):
+    toy = Toy(8, "logits", "feats", preset="vit-b/16")
+    scores, names = Segmenter(toy, method="lposs", k=20)(image, CLASSES)
+    assert names == ["sky", "cat", "floor"]
+    assert scores.shape == (2, 3, 70, 101)
+    padded = F.pad(image, (0, 3, 0, 2), mode="replicate")
+    seen = toy(image, CLASSES)
+    assert seen.grid == (9, 13)
+    expected = lpprop.presets.lposs(k=20, patch_size=8)(seen.logits, feats=seen.feats, image=padded)
+    torch.testing.assert_close(scores, expected[..., :70, :101])
+
+
+def test_patches_that_do_not_coincide(image):
+    """Logits at 16-pixel patches, feats at 14: sampled where the centres of the latter are."""
+    backbone, affinity = Toy(16, "logits"), Toy(14, "feats", preset="dinov2")
+    segmenter = Segmenter(backbone, affinity, k=15)
+    assert "gamma=7.0" in repr(segmenter)
+    scores, _ = segmenter(image, CLASSES)
+    logits, feats = backbone(image, CLASSES).logits, affinity(image).feats
+    assert (logits.shape[-2:], feats.shape[-2:]) == ((5, 7), (5, 8))
+    on_feats = torch.empty(2, 3, 5, 8)
+    for r in range(5):
+        for c in range(8):
+            y = min(max((14 * r + 7) / 16 - 0.5, 0), 4)
+            x = min(max((14 * c + 7) / 16 - 0.5, 0), 6)
+            top, left = min(int(y), 3), min(int(x), 5)
+            a, b = y - top, x - left
+            rows = (1 - a) * logits[:, :, top] + a * logits[:, :, top + 1]
+            on_feats[:, :, r, c] = (1 - b) * rows[..., left] + b * rows[..., left + 1]
+    padded = F.pad(image, (0, 11, 0, 0), mode="replicate")
+    expected = lpprop.refine(on_feats, feats, padded, backbone="dinov2", k=15)
+    torch.testing.assert_close(scores, expected[..., :101], rtol=1e-4, atol=1e-5)
+
+
+def test_sampling_between_equal_spans_is_bilinear():
+    logits = torch.rand(1, 2, 4, 6)
+    torch.testing.assert_close(
+        _sampled(logits, (64, 96), (64, 96), (8, 9)), lpprop.bilinear_upsample(logits, (8, 9))
+    )
+    # The general way gives the same where the spans differ by nothing that matters.
+    torch.testing.assert_close(
+        _sampled(logits, (64, 96), (64.0, 96.000001), (8, 9)),
+        lpprop.bilinear_upsample(logits, (8, 9)),
+        rtol=1e-4,
+        atol=1e-5,
+    )
+
+
+def test_attention_goes_to_the_methods_that_take_it(image):
+    backbone, affinity = Toy(10, "logits", resizes=True), Toy(10, "attention", resizes=True)
+    scores, _ = Segmenter(backbone, affinity, "max_velocity")(image, CLASSES)
+    logits, attention = backbone(image, CLASSES).logits, affinity(image).attention
+    expected = lpprop.refine(logits, attention=attention, image=image, method="max_velocity")
+    torch.testing.assert_close(scores, expected)
+    # Both at once: feats for the propagation, which refuses no attention that it does not get.
+    both = Toy(10, "feats", "attention", resizes=True)
+    scores, _ = Segmenter(backbone, both, "lposs", k=9)(image, CLASSES)
+    expected = lpprop.refine(logits, both(image).feats, image, method="lposs", k=9, patch_size=10)
+    torch.testing.assert_close(scores, expected)
+
+
+def test_a_method_of_ones_own_gets_everything(image):
+    given = {}
+
+    def method(logits, *, feats, image, attention):
+        given.update(feats=feats, image=image, attention=attention)
+        return lpprop.bilinear_upsample(logits, image.shape[-2:])
+
+    toy = Toy(10, "logits", "feats", "attention", resizes=True)
+    Segmenter(toy, method=method)(image, CLASSES)
+    assert all(value is not None for value in given.values())
+
+
+def test_windows_share_one_graph(image):
+    backbone, affinity = Toy(16, "logits"), Toy(8, "feats", preset="vit-b/8")
+    segmenter = Segmenter(backbone, affinity, windows=(32, 16), k=30)
+    scores, _ = segmenter(image, CLASSES)
+    for one, got in zip(image.split(1), scores, strict=True):
+        windows = SlidingWindows((70, 101), 32, 16)
+        crops = windows.split(one)
+        logits, feats = backbone(crops, CLASSES).logits, affinity(crops).feats
+        expected = lpprop.refine(logits, feats, one, windows=windows, backbone="vit-b/8", k=30)
+        torch.testing.assert_close(got, expected[0])
+
+
+def test_an_image_smaller_than_the_window_is_continued(image):
+    small = image[:1, :, :20, :50]
+    toy = Toy(8, "logits", "feats", preset="vit-b/8")
+    scores, _ = Segmenter(toy, windows=(32, 16), k=9)(small, CLASSES)
+    grown = F.pad(small, (0, 0, 0, 12), mode="replicate")
+    windows = SlidingWindows((32, 50), 32, 16)
+    seen = toy(windows.split(grown), CLASSES)
+    options = {"windows": windows, "backbone": "vit-b/8", "k": 9}
+    expected = lpprop.refine(seen.logits, seen.feats, grown, **options)
+    torch.testing.assert_close(scores, expected[..., :20, :])
+
+
+def test_the_image_is_resized_and_the_scores_come_back(image):
+    toy = Toy(8, "logits", "feats", preset="vit-b/8")
+    scores, _ = Segmenter(toy, method="lposs", shorter_side=35, k=9)(image, CLASSES)
+    assert scores.shape == (2, 3, 70, 101)
+    half = F.interpolate(image, (35, 50), mode="bilinear", antialias=True)
+    inner, _ = Segmenter(toy, method="lposs", k=9)(half, CLASSES)
+    torch.testing.assert_close(scores, lpprop.bilinear_upsample(inner, (70, 101)))
+
+
+def test_pictures_and_arrays():
+    array = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
+    segmenter = Segmenter(Toy(8, "logits", "feats", preset="vit-b/8"), k=9)
+    first = segmenter(array, CLASSES)
+    assert first.labels.shape == (1, 40, 56)
+    assert torch.equal(first.labels, first.scores.argmax(1))
+    torch.testing.assert_close(segmenter(Image.fromarray(array), CLASSES).scores, first.scores)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Segmenter(Toy(8, "feats")), "backbone: got Toy, which provides feats, expected"),
+        (lambda: Segmenter(torch.nn.Identity()), "backbone: got Identity, expected one of"),
+        (lambda: Segmenter(Toy(8, "logits"), "dino"), "affinity: got str, expected one of"),
+        (lambda: Segmenter(Toy(8, "logits"), windows=(30, 15)), "whole patches of Toy, 8 pixels"),
+        (lambda: Segmenter(Toy(8, "logits"), windows=224), "windows: got 224, expected a pair"),
+        (lambda: Segmenter(Toy(8, "logits"), windows=(16, 32)), "stride: got 32, expected at"),
+        (lambda: Segmenter(Toy(8, "logits"), method="lpos"), "Did you mean 'lposs'"),
+        (lambda: Segmenter(Toy(8, "logits"), kk=3), "kk: got an option that"),
+        (lambda: Segmenter(Toy(8, "logits"), method=print, k=3), "k: got options beside a method"),
+        (lambda: Segmenter(Toy(8, "logits"), shorter_side=0), "shorter_side: got 0"),
+        (lambda: Toy(8, "feats")(torch.rand(1, 3, 8, 8) * 2), "image: got values from"),
+        (lambda: Backbone.labels(Toy(8, "feats"), ["a"]), "classes: got class names, expected"),
+    ],
+)
+def test_mistakes(make, message):
+    with pytest.raises(InputError) as refused:
+        make()
+    assert message in str(refused.value)
+
+
+def test_batches_under_a_memory_bound_equal_the_whole(image):
+    toy = Toy(8, "logits", "feats", "attention")
+    toy.max_bytes = 10**9
+    whole = toy(image, CLASSES)
+    toy.max_bytes = 1
+    parts = toy(image, CLASSES)
+    assert whole.grid == parts.grid
+    for one, other in zip(whole[1:], parts[1:], strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_padding_has_the_mean_colour():
+    toy = Toy(8, "logits")
+    logits = toy(torch.ones(1, 3, 4, 8), ["abc"]).logits
+    torch.testing.assert_close(logits, torch.full((1, 1, 1, 1), (1 - 0.5) / 0.25 / 2))
+
+
+def test_recipes_are_data():
+    for name, recipe in RECIPES.items():
+        text = str(recipe)
+        assert recipe.backbone.kind in text, name
+        assert recipe.source
+        lpprop.presets.by_name(recipe.method, **recipe.options)
+    assert str(RECIPES["clip-dino"]).splitlines() == [
+        "backbone      MaskCLIP laion-vitb16",
+        "affinity      VisionTransformer dino-vitb16",
+        "method        lposs+",
+        "shorter side  448",
+        "windows       224 every 112",
+        "source        Stojnic et al., LPOSS, CVPR 2025",
+    ]
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        RECIPES["clip-dino"].method = "lposs"
+    assert pickle.loads(pickle.dumps(RECIPES["clip-sd2"])) == RECIPES["clip-sd2"]
+
+
+def test_a_recipe_without_its_weights_says_so(tmp_path):
+    pytest.importorskip("transformers")
+    recipe = Recipe(Model("MaskCLIP", tmp_path / "absent"))
+    with pytest.raises(InputError, match=r"checkpoint: got .*absent"):
+        recipe.build(download=False)
