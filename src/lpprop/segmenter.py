@@ -17,6 +17,7 @@ from lpprop.backbones.backbone import Backbone, BackboneOutput
 from lpprop.bilinear import bilinear_upsample
 from lpprop.chain import Chain
 from lpprop.checks import check_image, check_integer, check_tensors
+from lpprop.classes import merge_classes
 from lpprop.errors import InputError
 from lpprop.windows import SlidingWindows
 
@@ -159,9 +160,11 @@ class Segmenter:
             scores = self._whole(pixels, classes)
         else:
             scores = torch.cat([self._windowed(one, classes) for one in pixels.split(1)])
+        # Prompts that a backbone scores by themselves are refined so, as LPOSS does.
+        scores = merge_classes(scores, self.backbone.groups(classes))
         return Segmentation(bilinear_upsample(scores, (sizes["H"], sizes["W"])), names)
 
-    def _resized(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H' W'"]:
+    def _resized(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 Y X"]:
         if self.shorter_side is None:
             return image
         scale = self.shorter_side / min(image.shape[-2:])

@@ -103,6 +103,10 @@ class Backbone(nn.Module):
         """Return what each class is called, or refuse classes that cannot be scored."""
         raise self._no_logits()
 
+    def groups(self, classes: Sequence[str]) -> list[list[int]]:
+        """Return the channels of each class's logits, as `merge_classes` takes them."""
+        return [[channel] for channel in range(len(self.labels(classes)))]
+
     @torch.no_grad()
     def forward(
         self, image: Float[Tensor, "B 3 H W"], classes: Sequence[str] | None = None
@@ -142,7 +146,7 @@ class Backbone(nn.Module):
         fields = zip(*(output[1:] for output in seen), strict=True)
         return BackboneOutput(seen[0].grid, *(joined(list(field)) for field in fields))
 
-    def _prepared(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H' W'"]:
+    def _prepared(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 Y X"]:
         """Normalise, and pad to whole patches; 0 is the mean colour then."""
         mean, std = (
             torch.tensor(values, device=image.device)[:, None, None]

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lpprop.backbones.backbone import Backbone, BackboneOutput
-from lpprop.backbones.hub import load_pretrained, model_class
+from lpprop.backbones.hub import load_pretrained, stored_colours
 from lpprop.backbones.prompts import (
     IMAGENET_TEMPLATES,
     check_templates,
@@ -182,12 +182,18 @@ class MaskCLIP(Backbone):
         tokenizer = load("CLIPTokenizer")
         stored: dict[str, Any] = {} if dtype is None else {"dtype": dtype}
         return cls(
-            load("CLIPModel", **stored), tokenizer, **(_colours(checkpoint, download) | options)
+            load("CLIPModel", **stored),
+            tokenizer,
+            **(stored_colours(checkpoint, download=download) | options),
         )
 
     def labels(self, classes: Sequence[str]) -> list[str]:
         """Return what each class is called; see `parse_classes`."""
         return parse_classes(classes).labels
+
+    def groups(self, classes: Sequence[str]) -> list[list[int]]:
+        """Return the channels of each class: its prompts, where they are not merged."""
+        return super().groups(classes) if self.merge else parse_classes(classes).groups
 
     @torch.no_grad()
     def text_embeddings(self, classes: Sequence[str]) -> Float[Tensor, "Q D"]:
@@ -286,14 +292,3 @@ def _attended(
         v = values.unflatten(-1, (heads, -1))[:, :, head]
         mixed.append((total / len(compared)).to(v.dtype) @ v)
     return torch.cat(mixed, -1)
-
-
-def _colours(checkpoint: str | Path, download: bool) -> dict[str, Any]:
-    """Read mean and std from the checkpoint, where it says them; CLIP's own stand for the rest."""
-    # The image processor itself may need torchvision; what it is configured by does not.
-    reader = model_class("transformers.image_processing_base", "ImageProcessingMixin")
-    try:
-        config, _ = reader.get_image_processor_dict(str(checkpoint), local_files_only=not download)
-    except OSError:  # has none
-        return {}
-    return {name: config[f"image_{name}"] for name in ("mean", "std") if f"image_{name}" in config}

@@ -92,7 +92,7 @@ class EfficientNetLite0(Backbone):
         """Return what each class is called, or refuse one that ImageNet does not have."""
         return class_groups(classes).labels
 
-    def _prepared(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H' W'"]:
+    def _prepared(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 Y X"]:
         return super()._prepared(_whole_cells(image, 1.0))
 
     def _item_bytes(self, size: tuple[int, int]) -> int:
@@ -130,7 +130,7 @@ class _Maps(NamedTuple):
     feats: Float[Tensor, "b 192 h w"]
 
 
-def _whole_cells(image: Float[Tensor, "b 3 H W"], scale: float) -> Float[Tensor, "b 3 H' W'"]:
+def _whole_cells(image: Float[Tensor, "b 3 H W"], scale: float) -> Float[Tensor, "b 3 Y X"]:
     """Resize to about a scale, to sides that are multiples of the last map's stride."""
     size = [32 * max(1, int(scale * side / 32 + 0.5)) for side in image.shape[-2:]]
     if size == list(image.shape[-2:]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from urllib.request import Request, urlopen
 
 from lpprop.errors import InputError
 
-__all__ = ["load_pretrained", "model_class"]
+__all__ = ["load_pretrained", "model_class", "stored_colours"]
 
 _PATIENCE = 10  # seconds
 
@@ -72,6 +73,39 @@ def load_pretrained(
         expected="a folder that holds such a model, or its name on the Hugging Face hub",
         fix=advice,
     ) from failure
+
+
+def stored_colours(checkpoint: str | Path, *, download: bool = True) -> dict[str, Any]:
+    """Read mean and std from a checkpoint's `preprocessor_config.json`, as far as it tells them.
+
+    The image processors themselves may need torchvision; what configures them does not.
+
+    Raises:
+        InputError: neither a folder nor in the cache, and not to be had from the hub.
+    """
+    file = Path(checkpoint, "preprocessor_config.json")
+    if not Path(checkpoint).is_dir():
+        absent = model_class("huggingface_hub.errors", "EntryNotFoundError")
+        fetch = model_class("huggingface_hub", "hf_hub_download")
+        try:
+            file = Path(fetch(str(checkpoint), file.name, local_files_only=not download))
+        except OSError as error:
+            # The hub says that there is none, or it cannot be asked.
+            if isinstance(error, absent) and not isinstance(error, FileNotFoundError):
+                return {}
+            raise InputError.of(
+                "mean",
+                got=f"None, and no {file.name} of {str(checkpoint)!r} in the cache",
+                expected="the colours that the weights were trained on",
+                fix="Pass mean= and std=, or download=True where there is a connection.",
+            ) from error
+    if not file.is_file():
+        return {}
+    config = json.loads(file.read_text(encoding="utf-8"))
+    if config.get("do_normalize") is False:
+        return {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
+    found = {"mean": config.get("image_mean"), "std": config.get("image_std")}
+    return {name: values for name, values in found.items() if values is not None}
 
 
 def _check_hub(checkpoint: str | Path) -> None:

@@ -7,7 +7,6 @@ Caron et al., "Emerging properties in self-supervised vision transformers", ICCV
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from lpprop.backbones.backbone import Backbone, BackboneOutput
-from lpprop.backbones.hub import load_pretrained, model_class
+from lpprop.backbones.hub import load_pretrained, stored_colours
 from lpprop.backbones.self_attention import patch_attention
 from lpprop.checks import check_choice
 from lpprop.errors import InputError
@@ -153,7 +152,7 @@ class VisionTransformer(Backbone):
             **({} if dtype is None else {"dtype": dtype}),
         )
         if not {"mean", "std"} <= options.keys():
-            options = _colours(checkpoint, download) | options
+            options = stored_colours(checkpoint, download=download) | options
         return cls(model, **options)
 
     def _see(
@@ -314,30 +313,3 @@ def _block_numbers(blocks: Sequence[int] | str, count: int) -> tuple[int, ...]:
             fix="Pass blocks=(-1,) for the last one.",
         )
     return tuple(numbers)
-
-
-def _colours(checkpoint: str | Path, download: bool) -> dict[str, Any]:
-    """Read mean and std from the checkpoint, as far as it tells them."""
-    file = Path(checkpoint, "preprocessor_config.json")
-    if not Path(checkpoint).is_dir():
-        absent = model_class("huggingface_hub.errors", "EntryNotFoundError")
-        fetch = model_class("huggingface_hub", "hf_hub_download")
-        try:
-            file = Path(fetch(str(checkpoint), file.name, local_files_only=not download))
-        except OSError as error:
-            # The hub says that there is none, or it cannot be asked.
-            if isinstance(error, absent) and not isinstance(error, FileNotFoundError):
-                return {}
-            raise InputError.of(
-                "mean",
-                got=f"None, and no {file.name} of {str(checkpoint)!r} in the cache",
-                expected="the colours that the weights were trained on",
-                fix="Pass mean= and std=, or download=True where there is a connection.",
-            ) from error
-    if not file.is_file():
-        return {}
-    config = json.loads(file.read_text(encoding="utf-8"))
-    if config.get("do_normalize") is False:
-        return {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
-    found = {"mean": config.get("image_mean"), "std": config.get("image_std")}
-    return {name: values for name, values in found.items() if values is not None}

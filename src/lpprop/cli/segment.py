@@ -149,8 +149,11 @@ def _recipe(arguments: argparse.Namespace) -> Recipe:
     recipe = RECIPES[arguments.backbone]
     if arguments.side is not None:
         recipe = dataclasses.replace(recipe, shorter_side=arguments.side)
+    options = dict(arguments.option)
+    if arguments.method in (None, recipe.method):
+        options = recipe.options | options
     method = arguments.method or recipe.method
-    recipe = dataclasses.replace(recipe, method=method, options=dict(arguments.option))
+    recipe = dataclasses.replace(recipe, method=method, options=options)
     chain = presets.by_name(method, **recipe.options)
     if recipe.windows is not None and "attention" in chain.needs:
         # These methods work on whole images.
