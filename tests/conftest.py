@@ -24,14 +24,23 @@ settings.register_profile(
 settings.load_profile("lpprop")
 
 GOLDEN = Path(__file__).parents[2] / "shared" / "golden"
-KERNELS = Path(__file__).parents[1] / "src" / "lpprop" / "kernels"
+SOURCE = Path(__file__).parents[1] / "src" / "lpprop"
 
 
 def pytest_configure(config):
     """Look for doctests in no file whose import needs a package that is not there."""
-    needs = {"triton.py": "triton", "llvm": "llvmlite"}
+    needs = {
+        "kernels/triton.py": "triton",
+        "kernels/llvm": "llvmlite",
+        "backbones/clip.py": "transformers",
+        "backbones/vision_transformer.py": "transformers",
+        "backbones/stable_diffusion.py": "diffusers",
+        "integrations/huggingface.py": "transformers",
+        "backbones/efficientnet_lite.py": "efficientnet_lite_pytorch",
+        "segmenter.py": "efficientnet_lite_pytorch",
+    }
     absent = [name for name in needs if importlib.util.find_spec(needs[name]) is None]
-    ignored = [str(KERNELS / name) for name in absent]
+    ignored = [str(SOURCE / name) for name in absent]
     config.option.ignore = [*(config.option.ignore or []), *ignored]
 
 

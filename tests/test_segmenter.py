@@ -114,8 +114,10 @@ def test_attention_goes_to_the_methods_that_take_it(image):
     # Both at once: feats for the propagation, which refuses no attention that it does not get.
     both = Toy(10, "feats", "attention", resizes=True)
     scores, _ = Segmenter(backbone, both, "lposs", k=9)(image, CLASSES)
-    expected = lpprop.refine(logits, both(image).feats, image, method="lposs", k=9, patch_size=10)
-    torch.testing.assert_close(scores, expected)
+    # The model saw 70 x 100 pixels, in which its patches are 10 pixels apart.
+    saw = F.interpolate(image, (70, 100), mode="bilinear", antialias=True)
+    expected = lpprop.refine(logits, both(image).feats, saw, method="lposs", k=9, patch_size=10)
+    torch.testing.assert_close(scores, lpprop.bilinear_upsample(expected, (70, 101)))
 
 
 def test_a_method_of_ones_own_gets_everything(image):
@@ -154,7 +156,9 @@ def test_prompts_of_their_own_are_merged_after_they_are_refined(image):
     scores, names = Segmenter(toy, k=9)(image, CLASSES)
     assert names == ["sky", "cat"]
     seen = toy(image, CLASSES)
-    refined = lpprop.refine(seen.logits, seen.feats, image, k=9, patch_size=10)
+    saw = F.interpolate(image, (70, 100), mode="bilinear", antialias=True)
+    refined = lpprop.refine(seen.logits, seen.feats, saw, k=9, patch_size=10)
+    refined = lpprop.bilinear_upsample(refined, (70, 101))
     torch.testing.assert_close(scores, lpprop.merge_classes(refined, [[0, 2], [1]]))
 
 

@@ -177,12 +177,16 @@ class Segmenter:
         height, width = image.shape[-2:]
         logits, seen = self._seen(image, classes)
         span = self.affinity.span((height, width))
-        # The refiner works on what the affinity's grid spans, edge to edge.
+        # The refiner works on what the affinity's grid spans, edge to edge; where distances between
+        # patches count, in the pixels that the model saw.
         spanned = _continued(image, span)
+        pixels = tuple(cells * self.affinity.patch_size for cells in seen.grid)
+        if seen.feats is not None and pixels != span:
+            spanned = F.interpolate(spanned, pixels, mode="bilinear", antialias=True).clamp(0, 1)
         scores = refine(
             logits, seen.feats, spanned, attention=self._attention(seen), method=self.method
         )
-        return scores[..., :height, :width]
+        return bilinear_upsample(scores, span)[..., :height, :width]
 
     def _windowed(
         self, image: Float[Tensor, "1 3 H W"], classes: Sequence[str]

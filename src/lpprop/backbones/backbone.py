@@ -37,7 +37,7 @@ class BackboneOutput(NamedTuple):
     """
 
     grid: tuple[int, int]
-    logits: Float[Tensor, "B C h' w'"] | None = None
+    logits: Float[Tensor, "B C y x"] | None = None
     feats: Float[Tensor, "B D h w"] | None = None
     attention: Float[Tensor, "B N N"] | None = None
 

@@ -6,9 +6,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lpprop.precision import full_precision
+
 __all__ = ["patch_attention"]
 
 
+@full_precision
 def patch_attention(
     queries: Float[Tensor, "B heads T d"],
     keys: Float[Tensor, "B heads T d"],

@@ -62,7 +62,7 @@ def _by_channel(name: str, values: Sequence[float] | Tensor, like: Tensor) -> Te
     return tensor[:, None, None]
 
 
-def on_grid(logits: Float[Tensor, "B C h w"], grid: tuple[int, int]) -> Float[Tensor, "B C h' w'"]:
+def on_grid(logits: Float[Tensor, "B C h w"], grid: tuple[int, int]) -> Float[Tensor, "B C y x"]:
     """Average scores that are finer than a grid over its cells; leave others as they are.
 
     The heads of these pipelines upsample. Plain bilinear resampling, which the chain would do,
