@@ -34,8 +34,8 @@ class RefineMixin:
     """Put before a segmentor, as in `class Refined(RefineMixin, EncoderDecoder)`.
 
     Between the decode head and `postprocess_result`, the logits of each image become probabilities,
-    those of several queries of a class are merged, and `lpprop.refine` makes scores of the size of
-    the input. `postprocess_result` then cuts the padding, turns flipped images back, resizes to
+    `lpprop.refine` makes scores of the size of the input of them, and those of several queries of a
+    class are merged. `postprocess_result` then cuts the padding, turns flipped images back, resizes to
     `ori_shape` and takes the argmax, as ever.
 
     - Mode "whole": padding is cut off before, and put back, as 0, after the refinement.
@@ -53,7 +53,7 @@ class RefineMixin:
             None for a method that needs neither.
         refine: arguments of `lpprop.refine`, such as `dict(method="lposs", k=200)`.
         query_idx: class of each channel, as in `[0, 0, 1, 2]`: the class takes the largest
-            probability of its queries. None: one channel a class.
+            refined score of its queries. None: one channel a class.
         is_prob: whether `encode_decode` gives probabilities. If not, it gives logits, and their
             softmax (sigmoid, for one channel) is refined.
         loaded: order of the colours, "bgr" or "rgb", in which the pipeline loads images; that of
@@ -158,15 +158,14 @@ class RefineMixin:
         one = logits.shape[1] == 1
         if not self.is_prob:
             logits = logits.sigmoid() if one else logits.softmax(1)
-        if one:
-            return torch.cat([1 - logits, logits], 1)
-        return logits if self.query_groups is None else merge_classes(logits, self.query_groups)
+        return torch.cat([1 - logits, logits], 1) if one else logits
 
     def _refined(
         self, probabilities: Tensor, found: dict[str, Any], image: Tensor, **windows: Any
     ) -> Tensor:
         logits = _on_feats(probabilities, found.get("feats"))
-        return refine(logits, image=image, **found, **windows, **self.refine_options)
+        scores = refine(logits, image=image, **found, **windows, **self.refine_options)
+        return scores if self.query_groups is None else merge_classes(scores, self.query_groups)
 
 
 def input_image(
