@@ -35,8 +35,8 @@ class RefineMixin:
 
     Between the decode head and `postprocess_result`, the logits of each image become probabilities,
     `lpprop.refine` makes scores of the size of the input of them, and those of several queries of a
-    class are merged. `postprocess_result` then cuts the padding, turns flipped images back, resizes to
-    `ori_shape` and takes the argmax, as ever.
+    class are merged. `postprocess_result` then cuts the padding, turns flipped images back, resizes
+    to `ori_shape` and takes the argmax, as ever.
 
     - Mode "whole": padding is cut off before, and put back, as 0, after the refinement.
     - Mode "slide": one graph joins all windows of an image, which are those of
