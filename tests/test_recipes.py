@@ -1,0 +1,103 @@
+"""Every named recipe from end to end, on tiny random models of the classes that it names."""
+
+import dataclasses
+
+import pytest
+import torch
+
+import lpprop
+from lpprop import recipes
+from lpprop.backbones import BACKGROUND_PROMPTS, MaskCLIP, StableDiffusion, VisionTransformer
+from lpprop.recipes import RECIPES
+
+transformers = pytest.importorskip("transformers")
+pytest.importorskip("diffusers")
+pytest.importorskip("efficientnet_lite_pytorch", reason="the extra demo is not installed")
+
+from test_clip import tiny_model, tiny_tokenizer  # noqa: E402
+from test_stable_diffusion import tiny_unet, tiny_vae  # noqa: E402
+
+CLASSES = [f"background = {'; '.join(BACKGROUND_PROMPTS['coco-object'][:3])}", "cat; dog"]
+TINY = {
+    "hidden_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 3,
+    "intermediate_size": 48,
+    "image_size": 224,
+}
+
+
+def clip(checkpoint, *, download, dtype, **options):
+    tokenizer = tiny_tokenizer()
+    patch = {"openai-vitb16": 16, "laion-vitb16": 16, "openai-vitl14": 14}[checkpoint]
+    return MaskCLIP(tiny_model(tokenizer, image_size=224, patch_size=patch), tokenizer, **options)
+
+
+def vision(checkpoint, *, download, dtype, **options):
+    torch.manual_seed(1)
+    kind, patch = {
+        "dino-vitb16": ("ViT", 16),
+        "dino-vitb8": ("ViT", 8),
+        "dinov2-vitb14": ("Dinov2", 14),
+    }[checkpoint]
+    config = getattr(transformers, f"{kind}Config")(**TINY, patch_size=patch)
+    return VisionTransformer(getattr(transformers, f"{kind}Model")(config), **options)
+
+
+def diffusion(checkpoint, *, download, dtype, **options):
+    torch.manual_seed(2)
+    return StableDiffusion(tiny_vae().eval(), tiny_unet(), torch.randn(1, 5, 12), side=64)
+
+
+@pytest.fixture
+def loaders(monkeypatch):
+    tiny = {"MaskCLIP": clip, "VisionTransformer": vision, "StableDiffusion": diffusion}
+    monkeypatch.setattr(recipes, "_LOADERS", tiny)
+
+
+@pytest.mark.usefixtures("loaders")
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_from_end_to_end(name):
+    # A quarter of the papers' sides: 112 pixels are whole patches of 8, 14 and 16.
+    recipe = dataclasses.replace(RECIPES[name], shorter_side=112)
+    if recipe.windows is not None:
+        recipe = dataclasses.replace(recipe, windows=tuple(x // 2 for x in (224, 112)))
+    image = torch.rand(2, 3, 60, 85, generator=torch.Generator().manual_seed(0))
+    classes = ["cat", "sofa"] if name == "offline" else CLASSES
+    segmenter = recipe.build()
+    scores, names = segmenter(image, classes)
+    assert scores.shape == (2, 2, 60, 85)
+    assert names == ["background", "cat"] or name == "offline"
+    assert bool(torch.isfinite(scores).all())
+    assert scores.amax() > scores.amin()
+    one = segmenter(image[1:], classes).scores
+    torch.testing.assert_close(one[0], scores[1], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.usefixtures("loaders")
+def test_the_settings_suit_the_affinity():
+    for name, expected in {
+        "clip-dino": (400, 3.0, 16),
+        "clip-dino8": (800, 3.0, 8),
+        "clip-dinov2": (400, 7.0, 14),
+    }.items():
+        step = RECIPES[name].build().method.steps[0]
+        assert (step.k, step.gamma, step.patch_size) == expected
+        assert isinstance(step, lpprop.PatchPropagation)
+
+
+@pytest.mark.usefixtures("loaders")
+def test_clip_dino_by_hand():
+    """The protocol of LPOSS, spelt out: windows, cosines a prompt, one graph, then the classes."""
+    recipe = dataclasses.replace(RECIPES["clip-dino"], shorter_side=112, windows=(112, 56))
+    image = torch.rand(1, 3, 112, 150, generator=torch.Generator().manual_seed(0))
+    scores = recipe.build()(image, CLASSES).scores
+    windows = lpprop.SlidingWindows((112, 150), 112, 56)
+    crops = windows.split(image)
+    model = clip("laion-vitb16", download=True, dtype=None, scores="cosine", merge=False)
+    logits = model(crops, CLASSES).logits
+    assert logits.shape == (2, 5, 7, 7)  # sky, wall, tree, cat, dog
+    feats = vision("dino-vitb16", download=True, dtype=None)(crops).feats
+    refined = lpprop.refine(logits, feats, image, windows=windows)
+    expected = lpprop.merge_classes(refined, [[0, 1, 2], [3, 4]])
+    torch.testing.assert_close(scores, expected, rtol=1e-4, atol=1e-5)
