@@ -3,6 +3,7 @@
 import multiprocessing
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -70,7 +71,7 @@ class Refined(Dataset):
         self.refiners = refiners()
 
     def __len__(self):
-        return 2
+        return 4
 
     def __getitem__(self, i):
         random = torch.Generator().manual_seed(i)
@@ -149,17 +150,16 @@ def test_autocast(method):
 
 
 class Model(nn.Module):
-    """A user's model: layers, a refiner that the compiler is told to leave alone, and more."""
+    """A user's model: layers, a refiner, and something after it."""
 
-    def __init__(self, method):
+    def __init__(self, refiner):
         super().__init__()
         self.head = nn.Conv2d(16, 3, 1)
-        self.method = method
-        self.refine = torch.compiler.disable(refined)
+        self.refiner = refiner
 
     def forward(self, feats, image):
         logits = self.head(feats).relu()
-        return 2 * self.refine(self.method, logits, feats, image)
+        return 2 * self.refiner(logits, feats=feats, image=image)
 
 
 # "inductor" needs a C++ compiler, and half a minute; what could differ is what Dynamo traces,
@@ -172,23 +172,58 @@ def compiled():
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_compiled_model_calls_refine(method, compiled):
+def test_a_compiled_model_holds_a_refiner(method, compiled):
     torch.manual_seed(0)
-    model = Model(method).eval()
+    model = Model(preset(method)).eval()
     fast = compiled(model)
     with torch.no_grad():
         for case in (inputs(), inputs(batch=1, grid=(5, 9))):
             torch.testing.assert_close(fast(*case[1:]), model(*case[1:]), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_a_compiled_function_calls_refine(method, compiled):
+    def function(logits, feats, image):
+        return refined(method, 2 * logits.relu(), feats, image) + 1
+
+    fast = compiled(function)
+    started = time.perf_counter()
+    for case in (inputs(), inputs(batch=1, classes=4, grid=(5, 9))):
+        torch.testing.assert_close(fast(*case), function(*case), rtol=1e-5, atol=1e-5)
+    # A graph break at the door. To trace the solvers, step by step, would take a minute.
+    assert time.perf_counter() - started < 15
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        lpprop.PatchPropagation(k=20, patch_size=8),
+        lpprop.JointBilateralUpsample(),
+        lpprop.Chain(lpprop.ClassDistribution(), lpprop.OptimalPath()),
+    ],
+    ids=lambda step: type(step).__name__,
+)
+def test_a_compiled_model_holds_a_single_step(step, compiled):
+    model = Model(step).eval()
+    with torch.no_grad():
+        _, feats, image = inputs()
+        torch.testing.assert_close(compiled(model)(feats, image), model(feats, image))
+
+
 # PyTorch warns at any graph break behind which a tensor goes on that has a gradient.
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
 def test_a_compiled_model_has_gradients(compiled):
     torch.manual_seed(0)
-    model = Model("lposs")
+    model = Model(preset("lposs"))
     _, feats, image = inputs()
     model(feats, image).square().mean().backward()
     expected = model.head.weight.grad.clone()
     model.head.weight.grad = None
     compiled(model)(feats, image).square().mean().backward()
     torch.testing.assert_close(model.head.weight.grad, expected)
+
+
+def test_errors_come_through(compiled):
+    logits, feats, image = inputs()
+    with pytest.raises(lpprop.InputError, match="image: got values from"):
+        compiled(lambda *case: refined("lposs", *case))(logits, feats, 255 * image)

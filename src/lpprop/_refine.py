@@ -18,6 +18,7 @@ from lpprop.checks import check_image, check_size, check_tensors
 from lpprop.composite import steps_of
 from lpprop.errors import InputError
 from lpprop.label_propagation import PatchPropagation, PixelPropagation
+from lpprop.precision import uncompiled
 from lpprop.windows import SlidingWindows
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["refine"]
 
 
+@uncompiled
 def refine(
     logits: ArrayLike | Sequence[ArrayLike],
     feats: ArrayLike | Sequence[ArrayLike] | None = None,
@@ -244,7 +246,7 @@ def _fitted(
                 f"span {pixels[0]} x {pixels[1]} pixels: distances are taken as if patches had "
                 f"{after:.4g}. Pass patch_size={after:.4g} if that is right; if the backbone saw "
                 "a resized image, pass that one as image and the full size as size=.",
-                stacklevel=4,
+                stacklevel=5,
             )
     return fitted
 

@@ -13,7 +13,7 @@ from lpprop.checks import check_number, check_tensors, needed
 from lpprop.composite import Composite, inputs_of, step_name, steps_of
 from lpprop.errors import InputError
 from lpprop.memory import STEP_BYTES, check_memory
-from lpprop.precision import compute_dtype
+from lpprop.precision import compute_dtype, uncompiled
 from lpprop.refiner import INPUTS
 from lpprop.windows import SlidingWindows
 
@@ -62,6 +62,7 @@ class Chain(Composite):
             check_number("temperature", temperature, low=0, open_low=True)
         self.temperature = temperature
 
+    @uncompiled
     def forward(
         self,
         logits: Tensor,

@@ -12,7 +12,7 @@ from torch import Tensor
 from lpprop.checks import all_finite
 from lpprop.errors import InputError
 
-__all__ = ["compute_dtype", "full_precision", "returned"]
+__all__ = ["compute_dtype", "full_precision", "returned", "uncompiled"]
 
 P = ParamSpec("P")
 
@@ -20,6 +20,21 @@ P = ParamSpec("P")
 def compute_dtype(tensor: Tensor) -> torch.dtype:
     """Return the dtype to compute in: the tensor's own, but never less than float32."""
     return torch.promote_types(tensor.dtype, torch.float32)
+
+
+def uncompiled(function: Callable[P, Tensor]) -> Callable[P, Tensor]:
+    """Keep torch.compile out of a function; it breaks its graph there, and runs it as it stands.
+
+    Tracing iterations that stop by what they see takes long, and gains nothing.
+    """
+
+    @functools.wraps(function)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> Tensor:
+        # Only there, since torch.compiler.disable imports all of the compiler.
+        run = torch.compiler.disable(function) if torch.compiler.is_compiling() else function
+        return run(*args, **kwargs)
+
+    return wrapper
 
 
 def full_precision(function: Callable[P, Tensor]) -> Callable[P, Tensor]:
@@ -33,7 +48,7 @@ def full_precision(function: Callable[P, Tensor]) -> Callable[P, Tensor]:
         with torch.autocast(device, enabled=False):
             return function(*args, **kwargs)
 
-    return wrapper
+    return uncompiled(wrapper)
 
 
 def returned(result: Tensor, like: Tensor, name: str = "logits") -> Tensor:
