@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,16 @@ from lpprop.errors import InputError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["add_command", "checked_device", "make_folder", "option", "results", "say"]
+__all__ = [
+    "add_command",
+    "checked_device",
+    "find_todo",
+    "make_folder",
+    "option",
+    "results",
+    "say",
+    "work_off",
+]
 
 
 def say(message: str) -> None:
@@ -103,3 +112,48 @@ def make_folder(path: Path) -> None:
         raise InputError.of(
             "--out", got=f"{path} ({problem})", expected="a folder to write to", fix="Change --out."
         )
+
+
+def find_todo(arguments: argparse.Namespace) -> tuple[list[Path], list[Path]]:
+    """List all images, and those whose results do not exist yet or are to be redone."""
+    from lpprop.files import find_images
+
+    images = find_images(arguments.image, "IMAGE")
+    if arguments.image.resolve() == arguments.out.resolve():
+        raise InputError.of(
+            "--out",
+            got=f"{arguments.out}, where the images are",
+            expected="another folder",
+            fix="The next run would take the results for images: change --out.",
+        )
+    todo = [
+        image
+        for image in images
+        if arguments.overwrite
+        or not all(result.is_file() for result in results(image, arguments.out))
+    ]
+    return images, todo
+
+
+def work_off(
+    todo: Sequence[Path], work: Callable[[int], None], done: str, folder: Path, skipped: int
+) -> int:
+    """Do the work of each image, by its number; go on after a failure; report, return the code."""
+    from tqdm import tqdm
+
+    failed = 0
+    # On a terminal only (None), and only where there is something to wait for.
+    hidden = True if len(todo) < 2 else None
+    for number, image in enumerate(tqdm(todo, unit="image", file=sys.stderr, disable=hidden)):
+        try:
+            work(number)
+        except (InputError, OSError, MemoryError, RuntimeError) as error:  # torch: out of memory
+            failed += 1
+            say(f"error: {image}: {str(error) or type(error).__name__}")
+    parts = [f"{len(todo) - failed} {done} into {folder}"]
+    if skipped:
+        parts.append(f"{skipped} skipped, since results exist (--overwrite redoes them)")
+    if failed:
+        parts.append(f"{failed} failed")
+    print(", ".join(parts))
+    return 1 if failed else 0

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from lpprop.cli.common import add_command, checked_device, make_folder, option, results, say
+from lpprop.cli.common import (
+    add_command,
+    checked_device,
+    find_todo,
+    make_folder,
+    option,
+    results,
+    work_off,
+)
 from lpprop.errors import InputError
 
 if TYPE_CHECKING:
@@ -87,55 +94,29 @@ class _Job(NamedTuple):
 
 
 def _refine(arguments: argparse.Namespace) -> int:
-    from tqdm import tqdm
-
     chain = _checked_chain(arguments)
     device = checked_device(arguments.device)
-    images, jobs = _jobs(arguments)
+    images, todo = find_todo(arguments)
+    jobs = _jobs(arguments, todo)
     make_folder(arguments.out)
 
-    failed = 0
-    # On a terminal only (None), and only where there is something to wait for.
-    for job in tqdm(jobs, unit="image", file=sys.stderr, disable=True if len(jobs) < 2 else None):
-        try:
-            _refine_image(job, chain, device, arguments.size, arguments.out)
-        except (InputError, OSError, MemoryError, RuntimeError) as error:  # torch: out of memory
-            failed += 1
-            say(f"error: {job.image}: {str(error) or type(error).__name__}")
-    parts = [f"{len(jobs) - failed} refined into {arguments.out}"]
-    if skipped := len(images) - len(jobs):
-        parts.append(f"{skipped} skipped, since results exist (--overwrite redoes them)")
-    if failed:
-        parts.append(f"{failed} failed")
-    print(", ".join(parts))
-    return 1 if failed else 0
+    def work(number: int) -> None:
+        _refine_image(jobs[number], chain, device, arguments.size, arguments.out)
+
+    return work_off(todo, work, "refined", arguments.out, skipped=len(images) - len(todo))
 
 
-def _jobs(arguments: argparse.Namespace) -> tuple[list[Path], list[_Job]]:
-    """List all images, and the jobs of those that are to be refined."""
-    from lpprop.files import find_arrays, find_images
+def _jobs(arguments: argparse.Namespace, todo: list[Path]) -> list[_Job]:
+    """Find the arrays of the images that are to be refined."""
+    from lpprop.files import find_arrays
 
-    images = find_images(arguments.image, "IMAGE")
-    if arguments.image.resolve() == arguments.out.resolve():
-        raise InputError.of(
-            "--out",
-            got=f"{arguments.out}, where the images are",
-            expected="another folder",
-            fix="The next run would take the results for images: change --out.",
-        )
-    todo = [
-        image
-        for image in images
-        if arguments.overwrite
-        or not all(result.is_file() for result in results(image, arguments.out))
-    ]
     logits = find_arrays(arguments.logits, todo, "--logits")
     none: list[None] = [None] * len(todo)
     feats, attention = (
         find_arrays(path, todo, option) if path is not None else none
         for path, option in ((arguments.feats, "--feats"), (arguments.attention, "--attention"))
     )
-    return images, [_Job(*paths) for paths in zip(todo, logits, feats, attention, strict=True)]
+    return [_Job(*paths) for paths in zip(todo, logits, feats, attention, strict=True)]
 
 
 def _checked_chain(arguments: argparse.Namespace) -> Chain:

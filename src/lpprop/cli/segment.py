@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lpprop.cli.common import add_command, checked_device, make_folder, option, results, say
+from lpprop.cli.common import (
+    add_command,
+    checked_device,
+    find_todo,
+    make_folder,
+    option,
+    results,
+    work_off,
+)
 from lpprop.errors import InputError
 
 if TYPE_CHECKING:
@@ -85,10 +92,6 @@ def add_segment(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 
 def _segment(arguments: argparse.Namespace) -> int:
-    from tqdm import tqdm
-
-    from lpprop.files import find_images
-
     recipe = _recipe(arguments)
     device = checked_device(arguments.device)
     if len(arguments.classes) < 2:
@@ -98,40 +101,16 @@ def _segment(arguments: argparse.Namespace) -> int:
             expected="two or more",
             fix="Every pixel gets one of them, so a single one would get all.",
         )
-    images = find_images(arguments.image, "IMAGE")
-    if arguments.image.resolve() == arguments.out.resolve():
-        raise InputError.of(
-            "--out",
-            got=f"{arguments.out}, where the images are",
-            expected="another folder",
-            fix="The next run would take the results for images: change --out.",
-        )
-    todo = [
-        image
-        for image in images
-        if arguments.overwrite
-        or not all(result.is_file() for result in results(image, arguments.out))
-    ]
-    failed = 0
-    if todo:
+    images, todo = find_todo(arguments)
+    if todo:  # else the models need not be loaded
         segmenter = recipe.build(download=not arguments.no_download, device=device)
         segmenter.backbone.labels(arguments.classes)  # refused before any image
         make_folder(arguments.out)
-        # On a terminal only (None), and only where there is something to wait for.
-        hidden = True if len(todo) < 2 else None
-        for image in tqdm(todo, unit="image", file=sys.stderr, disable=hidden):
-            try:
-                _segment_image(image, segmenter, arguments.classes, arguments.out)
-            except (InputError, OSError, MemoryError, RuntimeError) as error:
-                failed += 1
-                say(f"error: {image}: {str(error) or type(error).__name__}")
-    parts = [f"{len(todo) - failed} segmented into {arguments.out}"]
-    if skipped := len(images) - len(todo):
-        parts.append(f"{skipped} skipped, since results exist (--overwrite redoes them)")
-    if failed:
-        parts.append(f"{failed} failed")
-    print(", ".join(parts))
-    return 1 if failed else 0
+
+    def work(number: int) -> None:
+        _segment_image(todo[number], segmenter, arguments.classes, arguments.out)
+
+    return work_off(todo, work, "segmented", arguments.out, skipped=len(images) - len(todo))
 
 
 def _recipe(arguments: argparse.Namespace) -> Recipe:
