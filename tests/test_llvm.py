@@ -294,6 +294,44 @@ def test_upsampling_at_extreme_sigmas(space, range_, dtype):
         assert roundings(got.flatten(2), expected.flatten(2)) <= 1e7
 
 
+# --------------------------------------------------------------------------- the Gibbs kernel
+
+
+@DTYPES
+@pytest.mark.parametrize("N", [1, 3, 8, 37])
+def test_gibbs_kernel(N, dtype, threads):
+    threads(3)
+    cost = torch.rand(N, N, generator=torch.Generator().manual_seed(N), dtype=torch.float64)
+    cost = 5 * cost.mT.to(dtype)  # in another order of memory
+    low = float(cost.min())
+    expected = (20 * (low - cost.double())).exp()
+    got = kernels.gibbs(cost, 20.0, 20 * low)
+    assert got.dtype == dtype
+    # The exponents, up to 100, are off by a rounding.
+    close = {"rtol": 150 * torch.finfo(dtype).eps, "atol": torch.finfo(dtype).tiny}
+    torch.testing.assert_close(got.double(), expected, **close)
+    torch.testing.assert_close(portable.gibbs(cost, 20.0, 20 * low).double(), expected, **close)
+
+
+def test_a_large_cost_takes_the_compiled_kernel(monkeypatch):
+    """And says the same as PyTorch, which takes over where the cost has a gradient."""
+    monkeypatch.setattr("lpprop.backends._WORTH_COMPILING", 0)
+    called = []
+    whole = kernels.gibbs
+    monkeypatch.setattr(kernels, "gibbs", lambda *args: called.append(1) or whole(*args))
+    generator = torch.Generator().manual_seed(0)
+    f = torch.rand(1, 4, 30, generator=generator).softmax(-1)
+    cost = torch.rand(1, 30, 30, generator=generator)
+    compiled_paths = lpprop.optimal_path(f, cost)
+    assert called == [1]
+    cost.requires_grad_()
+    paths = lpprop.optimal_path(f, cost)
+    assert called == [1]
+    torch.testing.assert_close(compiled_paths, paths.detach(), rtol=1e-5, atol=0)
+    paths.sum().backward()
+    assert cost.grad.abs().max() > 0
+
+
 # --------------------------------------------------------------------------- threads
 
 
@@ -474,6 +512,19 @@ def test_memory_is_kept_for_the_next_and_given_back():
     assert len(memory._kept) == 2
     memory.release()
     assert not memory._kept
+
+
+def test_memory_of_a_tensor_goes_back_with_the_last_that_shares_it():
+    memory.release()
+    tensor = memory.kept_tensor((1024, 1024), np.dtype(np.float32))
+    part = tensor.mT[:5]
+    place = tensor.data_ptr()
+    del tensor
+    other = memory.kept_tensor((1024, 1024), np.dtype(np.float32))
+    assert other.data_ptr() != place
+    del part
+    assert memory.kept_tensor((1024, 1024), np.dtype(np.float32)).data_ptr() == place
+    memory.release()
 
 
 def test_no_more_memory_is_kept_than_the_bound(monkeypatch):

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from lpprop.backends import kernels_for
 from lpprop.errors import InputError
 
 __all__ = ["GibbsKernel"]
@@ -24,6 +25,9 @@ _REACH = {torch.float32: 60.0, torch.float64: 600.0}
 _FINEST = 1e12
 # Rows of the kernel that are combined with the cost at once; they stay in the cache of a CPU.
 _BLOCK_BYTES = 4 * 2**20
+# PyTorch makes an exponential, and the page that it is written to, in the time of so many
+# multiply-adds.
+_EXPONENTIAL = 100
 # Sums that are taken again are worked off this many bytes at a time.
 _EXACT_BYTES = 64 * 2**20
 
@@ -57,19 +61,21 @@ class GibbsKernel:
         self.dtype = torch.float64 if spread > _REACH[torch.float32] else cost.dtype
         self.cost, self.epsilon = cost, epsilon
         # The shifts are constants, which the potentials take up again.
-        if spread <= _REACH[self.dtype]:
+        self.safe = spread <= _REACH[self.dtype]
+        if self.safe:
             self.row = torch.full_like(cost[0], -low / epsilon, dtype=self.dtype)
             self.column = torch.zeros_like(self.row)
-            exponent = torch.add(-self.row[0], cost.to(self.dtype), alpha=-1 / epsilon)
+            kernels = kernels_for("auto", cost, ("cost", cost), _EXPONENTIAL * cost.numel())
+            kernel: Tensor = kernels.gibbs(cost.to(self.dtype), 1 / epsilon, low / epsilon)
         else:  # every row and every column then has an entry near 1
             exponent = cost.to(self.dtype) * (-1 / epsilon)
             with torch.no_grad():
                 self.row = exponent.amax(1)
                 self.column = (exponent - self.row[:, None]).amax(0)
             exponent = exponent.sub_(self.row[:, None]).sub_(self.column)
-            spread = -float(exponent.detach().min())
-        self.safe = spread <= _REACH[self.dtype]
-        self.kernel = exponent.exp_()
+            self.safe = -float(exponent.detach().min()) <= _REACH[self.dtype]
+            kernel = exponent.exp_()
+        self.kernel = kernel
 
     def log_product(
         self,

@@ -25,10 +25,11 @@ from lpprop.checks import (
 )
 from lpprop.discrepancy import as_distribution
 from lpprop.errors import InputError
+from lpprop.gibbs import GibbsKernel
 from lpprop.memory import STEP_BYTES, check_memory
 from lpprop.precision import full_precision, returned
 from lpprop.refiner import Refiner, on_patches
-from lpprop.solvers import sinkhorn
+from lpprop.solvers import scale_kernel
 
 __all__ = ["OptimalPath", "optimal_path"]
 
@@ -102,11 +103,11 @@ def optimal_path(
         rejected = 0 * f + 0 * cost[0, 0]
         if not bool(present.any()):
             return rejected
-        result = sinkhorn(cost, f[present], epsilon=epsilon, iterations=iterations)
+        kernel = GibbsKernel(cost, epsilon)
+        alpha, beta = scale_kernel(kernel, f[present], iterations=iterations).value
         # The columns of the plan sum to u: what the path costs there is u times a mean of C.
-        alpha, beta = result.value
         total = -beta - math.log(patches)
-        mean = result.kernel.mean_cost(f[present].to(alpha.dtype), alpha, total)
+        mean = kernel.mean_cost(f[present].to(alpha.dtype), alpha, total)
         mean = ((1 - mean if complement else mean) / patches).to(f.dtype)
         return rejected.masked_scatter(present[:, None], mean)
 

@@ -22,7 +22,7 @@ from lpprop.checks import (
 from lpprop.errors import InputError
 from lpprop.gibbs import GibbsKernel
 
-__all__ = ["CGResult", "IPFResult", "SinkhornResult", "cg", "ipf", "sinkhorn"]
+__all__ = ["CGResult", "IPFResult", "SinkhornResult", "cg", "ipf", "scale_kernel", "sinkhorn"]
 
 # Marginals that are off by no more than so many roundings will not come closer.
 _ROUNDINGS = 8
@@ -191,10 +191,17 @@ def sinkhorn(
     check_positive_sums("distribution", distribution, 1)
 
     kernel = GibbsKernel(cost.to(torch.promote_types(cost.dtype, distribution.dtype)), epsilon)
+    return scale_kernel(kernel, distribution, iterations=iterations, tol=tol)
+
+
+def scale_kernel(
+    kernel: GibbsKernel, distribution: Float[Tensor, "C N"], *, iterations: int, tol: float = 0.0
+) -> SinkhornResult:
+    """Iterate as `sinkhorn` says, on a kernel that is made and inputs that are checked."""
     f = distribution.to(kernel.dtype)
     limit = max(tol, _ROUNDINGS * torch.finfo(distribution.dtype).eps)
     # With the factor u apart, nu = u exp(beta), both potentials are near 0 where the plan is flat.
-    uniform = torch.full_like(f, 1 / len(cost))
+    uniform = torch.full_like(f, 1 / f.shape[1])
     # The same sums for all at first.
     level = kernel.log_product(uniform[:1], torch.zeros_like(f[:1]), transposed=True)
     following = -level.expand_as(f)
@@ -224,7 +231,7 @@ def sinkhorn(
     parts = [torch.cat(part) for part in zip(*stopped, strict=True)]
     order = parts[0].argsort()
     alpha, beta, residual, counts = (part[order] for part in parts[1:])
-    beta = beta - math.log(len(cost))
+    beta = beta - math.log(beta.shape[1])
     return SinkhornResult((alpha, beta), residual, counts, residual <= limit, kernel)
 
 

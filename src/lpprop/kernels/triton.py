@@ -20,7 +20,9 @@ import triton.language as tl
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-__all__ = ["Stencil", "stencil", "upsample"]
+from lpprop.kernels.portable import gibbs  # two passes over memory: nothing to gain here
+
+__all__ = ["Stencil", "gibbs", "stencil", "upsample"]
 
 Offsets = tuple[tuple[int, int], ...]
 Axis = tuple[Int[Tensor, " pixels"], Float[Tensor, "pixels k"]]

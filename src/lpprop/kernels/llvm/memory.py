@@ -7,13 +7,16 @@ here it is bounded, and `release` gives it back.
 from __future__ import annotations
 
 import math
+import weakref
 from collections import deque
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-__all__ = ["Borrowed", "release", "zeros"]
+__all__ = ["Borrowed", "kept_tensor", "release", "zeros"]
 
 # What is kept at most, and what is too small to keep.
 _KEPT_BYTES = 512 * 2**20
@@ -46,6 +49,24 @@ class Borrowed:
             _kept.append(block)
             while sum(other.nbytes for other in tuple(_kept)) > _KEPT_BYTES:
                 _kept.popleft()
+
+
+def kept_tensor(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Tensor:
+    """Make a tensor of any values, whose memory goes back with the last tensor that shares it."""
+    borrowed = Borrowed(shape, dtype, clear=False)
+    array = borrowed.array.view()  # the storage of the tensors holds this very object
+    weakref.finalize(array, _Held(borrowed)).atexit = False
+    return torch.from_numpy(array)
+
+
+class _Held:
+    """Hold an object for as long as this one waits to be called."""
+
+    def __init__(self, held: object) -> None:
+        self.held = held
+
+    def __call__(self) -> None:
+        """Do nothing: what is called is dropped, and what it held with it."""
 
 
 def release() -> None:

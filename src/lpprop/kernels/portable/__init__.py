@@ -1,5 +1,6 @@
 """The hot loops in plain PyTorch: every device, every dtype, the reference for the rest."""
 
+from lpprop.kernels.portable.gibbs import gibbs
 from lpprop.kernels.portable.patches import csr_product, gram_matrix, symmetric_csr
 from lpprop.kernels.portable.stencil import (
     Stencil,
@@ -12,6 +13,7 @@ from lpprop.kernels.portable.upsampling import upsample
 __all__ = [
     "Stencil",
     "csr_product",
+    "gibbs",
     "gram_matrix",
     "half_offsets",
     "stencil",

@@ -1,0 +1,12 @@
+"""The Gibbs kernel of entropic transport, in plain PyTorch."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+__all__ = ["gibbs"]
+
+
+def gibbs(cost: Float[Tensor, "N N"], scale: float, shift: float) -> Float[Tensor, "N N"]:
+    """Compute exp(shift - scale cost)."""
+    return torch.add(cost.new_tensor(shift), cost, alpha=-scale).exp_()
