@@ -377,8 +377,18 @@ def test_a_checkpoint_that_cannot_be_had(monkeypatch, tmp_path, download):
 
 def test_a_checkpoint_without_its_vocabulary(model, tmp_path):
     model.save_pretrained(tmp_path)
-    with pytest.raises(InputError, match=r"^tokenizer: got one that cannot read 'a bad photo"):
+    with pytest.raises(InputError, match=r"^checkpoint: .*CLIPTokenizer .*it has no vocabulary"):
         MaskCLIP.from_pretrained(tmp_path, download=False)
+
+
+def test_kept_embeddings_depend_on_nothing_but_the_prompts(model, tokenizer, image):
+    backbone = MaskCLIP(model, tokenizer, templates=PLAIN, scores="cosine")
+    expected = MaskCLIP(model, tokenizer, templates=PLAIN).text_embeddings(["cat"])
+    with torch.autocast("cpu", torch.bfloat16):
+        backbone(image, ["cat", "dog"])
+        assert torch.equal(backbone.text_embeddings(["cat"]), expected)
+    backbone.templates = ("a good photo of a {}.",)
+    assert not torch.equal(backbone.text_embeddings(["cat"]), expected)
 
 
 def test_short_names_stand_for_repositories(model, tokenizer, monkeypatch):
@@ -386,15 +396,17 @@ def test_short_names_stand_for_repositories(model, tokenizer, monkeypatch):
 
     def load(package, name, checkpoint, **options):
         asked.append((package, name, checkpoint))
-        return {"CLIPModel": model, "CLIPTokenizer": tokenizer}[name]
+        return model
 
-    monkeypatch.setattr("lpprop.backbones.clip.load_pretrained", load)
-    monkeypatch.setattr("lpprop.backbones.clip.stored_colours", lambda *_, **__: {})
+    def load_words(checkpoint, **options):
+        asked.append(("tokenizer", checkpoint))
+        return tokenizer
+
+    monkeypatch.setattr("lpprop.backbones.clip.load_model", load)
+    monkeypatch.setattr("lpprop.backbones.clip.load_tokenizer", load_words)
     for short, name in CHECKPOINTS.items():
-        MaskCLIP.from_pretrained(short)
-        assert {("transformers", kind, name) for kind in ("CLIPModel", "CLIPTokenizer")} == set(
-            asked
-        )
+        MaskCLIP.from_pretrained(short, mean=(0, 0, 0), std=(1, 1, 1))
+        assert asked == [("tokenizer", name), ("transformers", "CLIPModel", name)]
         del asked[:]
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from lpprop import InputError
 from lpprop.backbones import hub
-from lpprop.backbones.hub import load_pretrained
+from lpprop.backbones.hub import load_model, load_tokenizer, with_stored_colours
 
 transformers = pytest.importorskip("transformers")
 
@@ -19,13 +19,14 @@ def calls(monkeypatch):
 
     class Model:
         answers = ()
+        missing = ()
 
         @classmethod
         def from_pretrained(cls, checkpoint, *, local_files_only=False, **options):
             asked.append((checkpoint, local_files_only, options))
             if local_files_only not in cls.answers:
                 raise OSError("not\n  here")
-            return "weights"
+            return "weights", {"missing_keys": cls.missing, "mismatched_keys": []}
 
     real = hub.model_class
     monkeypatch.setattr(
@@ -39,14 +40,14 @@ def calls(monkeypatch):
 def test_what_is_on_disk_is_taken_without_a_look_at_the_hub(calls):
     model, asked = calls
     model.answers = (True,)
-    assert load_pretrained("any", "Model", "me/model", subfolder="unet") == "weights"
-    assert asked == [("me/model", True, {"subfolder": "unet"})]
+    assert load_model("any", "Model", "me/model", subfolder="unet") == "weights"
+    assert asked == [("me/model", True, {"subfolder": "unet", "output_loading_info": True})]
 
 
 def test_downloads_are_off_where_asked(calls):
     _, asked = calls
-    with pytest.raises(InputError, match=r"\(not here\).* downloads are off: pass download=True"):
-        load_pretrained("any", "Model", "me/model", download=False)
+    with pytest.raises(InputError, match=r"\(not here\).* downloads are off: allow them"):
+        load_model("any", "Model", "me/model", download=False)
     assert len(asked) == 1
 
 
@@ -59,8 +60,9 @@ def test_the_hub_is_asked_once_before_a_download(calls, monkeypatch):
         raise urllib.error.HTTPError(request.full_url, 403, "no", {}, None)
 
     monkeypatch.setattr(hub, "urlopen", forbidden)
-    assert load_pretrained("any", "Model", "me/model") == "weights"
-    assert asked == [("me/model", True, {}), "HEAD", ("me/model", False, {})]
+    assert load_model("any", "Model", "me/model") == "weights"
+    info = {"output_loading_info": True}
+    assert asked == [("me/model", True, info), "HEAD", ("me/model", False, info)]
 
 
 def test_a_hub_out_of_reach_is_one_line(calls, monkeypatch):
@@ -70,25 +72,119 @@ def test_a_hub_out_of_reach_is_one_line(calls, monkeypatch):
         raise urllib.error.URLError("no route to host")
 
     monkeypatch.setattr(hub, "urlopen", down)
-    with pytest.raises(InputError, match=r"no way to http.*no route to host.*pass the folder"):
-        load_pretrained("any", "Model", "me/model")
+    with pytest.raises(InputError, match=r"no way to http.*no route to host.*can be copied"):
+        load_model("any", "Model", "me/model")
     assert len(asked) == 1
 
 
 def test_offline_mode_of_the_hub_is_obeyed(calls, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(InputError, match="HF_HUB_OFFLINE is set"):
-        load_pretrained("any", "Model", "me/model")
+        load_model("any", "Model", "me/model")
 
 
 def test_a_folder_is_never_looked_for_on_the_hub(calls, tmp_path):
     with pytest.raises(InputError, match="Check what is in the folder"):
-        load_pretrained("any", "Model", tmp_path)
+        load_model("any", "Model", tmp_path)
 
 
 def test_a_missing_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "diffusers", None)
     with pytest.raises(ImportError, match=r"pip install 'lpprop\[models\]'"):
-        load_pretrained("diffusers", "UNet2DConditionModel", "me/model")
+        load_model("diffusers", "UNet2DConditionModel", "me/model")
     with pytest.raises(ImportError, match="NoSuchModel"):
-        load_pretrained("transformers", "NoSuchModel", "me/model")
+        load_model("transformers", "NoSuchModel", "me/model")
+
+
+def test_weights_that_nothing_uses_may_lack(calls):
+    model, _ = calls
+    model.answers, model.missing = (True,), ("pooler.dense.weight", "logit_scale")
+    assert load_model("any", "Model", "me/model") == "weights"
+    model.missing = ("pooler.dense.weight", "layers.0.weight")
+    with pytest.raises(InputError, match=r"no weights for 1 parts, such as layers\.0\.weight"):
+        load_model("any", "Model", "me/model", download=False)
+
+
+def tiny_vit(**changed):
+    sizes = {"hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 8}
+    config = {"num_hidden_layers": 1, "image_size": 32, "patch_size": 16}
+    return transformers.ViTModel(transformers.ViTConfig(**(sizes | config | changed)))
+
+
+def test_a_folder_of_another_kind_is_refused(tmp_path):
+    """And not filled up with random weights, as the packages do."""
+    tiny_vit().save_pretrained(tmp_path)
+    with pytest.raises(
+        InputError, match=r"^checkpoint: got .*CLIPModel could not load \(it has no"
+    ):
+        load_model("transformers", "CLIPModel", tmp_path)
+    assert load_model("transformers", "AutoModel", tmp_path).config.hidden_size == 8
+
+
+def test_damaged_weights_are_refused(tmp_path):
+    tiny_vit().save_pretrained(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=r"^checkpoint: got .*Check what is in the folder"):
+        load_model("transformers", "AutoModel", tmp_path)
+    weights.write_bytes(whole)
+    tiny_vit(intermediate_size=4).config.save_pretrained(tmp_path)
+    with pytest.raises(InputError, match=r"^checkpoint: got .*AutoModel could not load"):
+        load_model("transformers", "AutoModel", tmp_path)
+
+
+def test_a_cached_tokenizer_without_its_vocabulary_is_not_there(calls, monkeypatch):
+    """Who has cached a model alone gets such a tokenizer; it is downloaded, and used if whole."""
+    asked = []
+
+    class Tokenizer:
+        all_special_tokens = ("<|endoftext|>",)
+
+        @classmethod
+        def from_pretrained(cls, checkpoint, *, local_files_only=False):
+            asked.append(local_files_only)
+            return cls()
+
+        def get_vocab(self):
+            words = {"<|endoftext|>": 0}
+            return words if asked[-1] else words | {"a": 1}
+
+    monkeypatch.setattr(hub, "model_class", lambda *_: Tokenizer)
+    with pytest.raises(InputError, match=r"^checkpoint: .*no vocabulary.*downloads are off"):
+        load_tokenizer("me/model", download=False)
+    monkeypatch.setattr(hub, "_check_hub", lambda _: asked.append("hub"))
+    assert isinstance(load_tokenizer("me/model"), Tokenizer)
+    assert asked == [True, True, "hub", False]
+
+
+def test_colours_in_the_cache_are_taken_without_a_look_at_the_hub(calls, monkeypatch, tmp_path):
+    import huggingface_hub
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    file = tmp_path / "preprocessor_config.json"
+    file.write_text('{"image_mean": [0.5, 0.5, 0.5]}')
+    asked = []
+
+    def fetch(checkpoint, name, *, local_files_only):
+        asked.append(local_files_only)
+        if local_files_only not in there:
+            raise LocalEntryNotFoundError("not here")
+        return str(file)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fetch)
+    both = {"mean": (0, 0, 0), "std": (1, 1, 1)}
+    assert with_stored_colours(both, "me/model") == both
+    assert not asked
+    there = (True,)
+    assert with_stored_colours({"std": (1, 1, 1)}, "me/model") == {
+        "mean": [0.5, 0.5, 0.5],
+        "std": (1, 1, 1),
+    }
+    assert asked == [True]
+    there = (False,)
+    with pytest.raises(InputError, match=r"^mean: got None.*or allow downloads"):
+        with_stored_colours({}, "me/model", download=False)
+    monkeypatch.setattr(hub, "_check_hub", lambda _: asked.append("hub"))
+    assert with_stored_colours({}, "me/model") == {"mean": [0.5, 0.5, 0.5]}
+    assert asked == [True, True, True, "hub", False]

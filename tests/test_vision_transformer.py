@@ -395,7 +395,8 @@ def hub(monkeypatch):
     def hub():
         return asked
 
-    monkeypatch.setattr(vision_transformer, "load_pretrained", load)
+    monkeypatch.setattr(vision_transformer, "load_model", load)
+    monkeypatch.setattr("lpprop.backbones.hub._check_hub", lambda checkpoint: None)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", fetch)
     return hub
 
@@ -410,7 +411,7 @@ def test_names_of_checkpoints(hub, tmp_path, name, download):
     options = {"attn_implementation": "sdpa"}
     assert hub() == [
         ("transformers", "AutoModel", repository, download, options),
-        (repository, "preprocessor_config.json", not download),
+        (repository, "preprocessor_config.json", True),
     ]
     assert (backbone._mean, backbone._std) == ((0.1, 0.1, 0.1), STD)
 
@@ -425,7 +426,7 @@ def test_a_hub_without_colours(hub):
     with pytest.raises(InputError, match=r"mean: got None, and no preprocessor_config.json of '"):
         VisionTransformer.from_pretrained("some/vit")
     assert VisionTransformer.from_pretrained("some/vit", mean=MEAN, std=STD)._std == STD
-    assert len(hub()) == 5
+    assert len(hub()) == 7  # the cache and the hub are asked twice, and once neither
 
 
 @pytest.mark.parametrize(
@@ -516,7 +517,7 @@ def test_biased_attention_is_refused_and_its_features_are_not():
 def test_missing_checkpoints(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"checkpoint: got .*AutoModel could not load"):
         VisionTransformer.from_pretrained(tmp_path)
-    with pytest.raises(InputError, match="downloads are off: pass download=True"):
+    with pytest.raises(InputError, match="downloads are off: allow them"):
         VisionTransformer.from_pretrained("no/such-model", download=False)
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(ImportError, match=r"pip install 'lpprop\[models\]'"):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lpprop.backbones.backbone import Backbone, BackboneOutput
-from lpprop.backbones.hub import load_pretrained, stored_colours
+from lpprop.backbones.hub import load_model, load_tokenizer, with_stored_colours
 from lpprop.backbones.prompts import (
     IMAGENET_TEMPLATES,
     check_templates,
@@ -175,17 +174,19 @@ class MaskCLIP(Backbone):
 
         Raises:
             ImportError: the extra `models` is not installed.
-            InputError: no such checkpoint, a hub that cannot be reached, or a bad option.
+            InputError: no such checkpoint, one of another kind or damaged, a hub that cannot be
+                reached, or a bad option.
         """
         checkpoint = CHECKPOINTS.get(str(checkpoint), checkpoint)
-        load = partial(load_pretrained, "transformers", checkpoint=checkpoint, download=download)
-        tokenizer = load("CLIPTokenizer")
-        stored: dict[str, Any] = {} if dtype is None else {"dtype": dtype}
-        return cls(
-            load("CLIPModel", **stored),
-            tokenizer,
-            **(stored_colours(checkpoint, download=download) | options),
+        tokenizer = load_tokenizer(checkpoint, download=download)
+        model = load_model(
+            "transformers",
+            "CLIPModel",
+            checkpoint,
+            download=download,
+            **({} if dtype is None else {"dtype": dtype}),
         )
+        return cls(model, tokenizer, **with_stored_colours(options, checkpoint, download=download))
 
     def labels(self, classes: Sequence[str]) -> list[str]:
         """Return what each class is called; see `parse_classes`."""
@@ -205,13 +206,15 @@ class MaskCLIP(Backbone):
             InputError: classes that cannot be scored, or a prompt that is too long for the model.
         """
         prompts = parse_classes(classes).prompts
-        key = (tuple(prompts), self.dtype, self.device)
+        key = (tuple(prompts), tuple(self.templates), self.dtype, self.device)
         found = self._texts.get(key)
         if found is None:
             config = self.model.config.text_config
             each = _token_bytes(config, config.max_position_embeddings, self.dtype)
             bound = self.max_bytes // each
-            found = embed_prompts(self.model, self.tokenizer, prompts, self.templates, bound)
+            # What is kept must not depend on where it was made.
+            with torch.autocast(self.device.type, enabled=False):
+                found = embed_prompts(self.model, self.tokenizer, prompts, self.templates, bound)
             self._texts[key] = found
             if len(self._texts) > _KEPT_LISTS:
                 self._texts.popitem(last=False)

@@ -135,7 +135,8 @@ def _whole_cells(image: Float[Tensor, "b 3 H W"], scale: float) -> Float[Tensor,
     size = [32 * max(1, int(scale * side / 32 + 0.5)) for side in image.shape[-2:]]
     if size == list(image.shape[-2:]):
         return image
-    return F.interpolate(image, size, mode="bilinear", antialias=True)
+    # Half precision has no antialiased resizing on the CPU.
+    return F.interpolate(image.float(), size, mode="bilinear", antialias=True).to(image.dtype)
 
 
 def _standardised(x: Float[Tensor, "B D h w"]) -> Float[Tensor, "B D h w"]:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from lpprop.attention import aggregate_attention
 from lpprop.backbones.backbone import Backbone, BackboneOutput
-from lpprop.backbones.hub import load_pretrained
+from lpprop.backbones.hub import load_model, load_tokenizer
 from lpprop.backbones.self_attention import patch_attention
 from lpprop.checks import check_choice, check_integer, check_number, check_tensors
 from lpprop.errors import InputError
@@ -142,13 +142,13 @@ class StableDiffusion(Backbone):
             ImportError: the extra `models` is not installed.
             InputError: no such checkpoint, or a hub that cannot be reached; bad options.
         """
-        load = partial(load_pretrained, checkpoint=checkpoint, download=download)
+        load = partial(load_model, checkpoint=checkpoint, download=download)
         single = torch.float32
-        vae = load("diffusers", "AutoencoderKL", subfolder="vae", torch_dtype=single)
-        unet = load(
-            "diffusers", "UNet2DConditionModel", subfolder="unet", torch_dtype=dtype or single
-        )
-        tokenizer = load("transformers", "CLIPTokenizer", subfolder="tokenizer")
+        # Said, since diffusers would else advise to install another package.
+        load_part = partial(load, "diffusers", low_cpu_mem_usage=False)
+        vae = load_part("AutoencoderKL", subfolder="vae", torch_dtype=single)
+        unet = load_part("UNet2DConditionModel", subfolder="unet", torch_dtype=dtype or single)
+        tokenizer = load_tokenizer(checkpoint, download=download, subfolder="tokenizer")
         text_encoder = load("transformers", "CLIPTextModel", subfolder="text_encoder")
         length = tokenizer.model_max_length
         tokens = tokenizer("", padding="max_length", max_length=length, return_tensors="pt")

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from lpprop.backbones.backbone import Backbone, BackboneOutput
-from lpprop.backbones.hub import load_pretrained, stored_colours
+from lpprop.backbones.hub import load_model, with_stored_colours
 from lpprop.backbones.self_attention import patch_attention
 from lpprop.checks import check_choice
 from lpprop.errors import InputError
@@ -143,7 +143,7 @@ class VisionTransformer(Backbone):
         """
         _check_asked(options.get("features", "value"), options.get("attention"))
         checkpoint = CHECKPOINTS.get(str(checkpoint), checkpoint)
-        model = load_pretrained(
+        model = load_model(
             "transformers",
             "AutoModel",
             checkpoint,
@@ -151,9 +151,7 @@ class VisionTransformer(Backbone):
             attn_implementation="sdpa",
             **({} if dtype is None else {"dtype": dtype}),
         )
-        if not {"mean", "std"} <= options.keys():
-            options = stored_colours(checkpoint, download=download) | options
-        return cls(model, **options)
+        return cls(model, **with_stored_colours(options, checkpoint, download=download))
 
     def _see(
         self, pixels: Float[Tensor, "b 3 H W"], classes: Sequence[str] | None
