@@ -5,7 +5,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from lpprop import cli, recipes
@@ -117,8 +116,28 @@ def test_a_missing_extra_is_one_clear_line(tmp_path, picture, capsys, monkeypatc
     assert "pip install 'lpprop[models]'" in capsys.readouterr().err
 
 
-def test_the_result_needs_no_gradient():
-    with torch.inference_mode():
-        assert not Segmenter(recipes.EfficientNetLite0(), method="lposs")(
-            torch.rand(1, 3, 64, 64), ["cat", "sofa"]
-        ).scores.requires_grad
+def test_cosines_keep_their_scale():
+    """CLIP's cosines lie within a tenth of each other: without a scale their softmax is flat."""
+    changed = recipe(backbone="clip-sd2", method="optimal_path", option=[("epsilon", 0.2)])
+    assert changed.options == {"logit_scale": 100.0, "epsilon": 0.2}
+    assert recipe(backbone="clip-dino", method="max_velocity").options == {"logit_scale": 100.0}
+    assert recipe(backbone="offline", method="kl").options == {}
+
+
+def test_what_cannot_work_is_refused_before_the_models_are_loaded(
+    tmp_path, picture, capsys, monkeypatch
+):
+    monkeypatch.setattr(recipes.Recipe, "build", lambda *_, **__: pytest.fail("models were loaded"))
+    options = ["--backbone", "clip-sd2", "--out", tmp_path / "new"]
+    assert run(picture, "--classes", "cat", "Cat", *options) == 1
+    assert "classes[1]: got 'Cat'" in capsys.readouterr().err
+    assert run(picture, "--classes", "cat", "dog", "--method", "lposs", *options) == 1
+    assert "method: got 'lposs', expected one that needs no feats" in capsys.readouterr().err
+
+
+def test_the_help_lists_every_backbone(capsys):
+    with pytest.raises(SystemExit):
+        run("--help")
+    said = capsys.readouterr().out
+    for name in recipes.RECIPES:
+        assert f"\n  {name} " in said

@@ -52,7 +52,7 @@ def diffusion(checkpoint, *, download, dtype, **options):
 @pytest.fixture
 def loaders(monkeypatch):
     tiny = {"MaskCLIP": clip, "VisionTransformer": vision, "StableDiffusion": diffusion}
-    monkeypatch.setattr(recipes, "_LOADERS", tiny)
+    monkeypatch.setattr(recipes, "_LOADERS", recipes._LOADERS | tiny)
 
 
 @pytest.mark.usefixtures("loaders")
@@ -101,3 +101,41 @@ def test_clip_dino_by_hand():
     refined = lpprop.refine(logits, feats, image, windows=windows)
     expected = lpprop.merge_classes(refined, [[0, 1, 2], [3, 4]])
     torch.testing.assert_close(scores, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_kind_chooses_the_class(monkeypatch):
+    """Without a checkpoint the class takes its own; the rest is handed on."""
+    asked = []
+
+    def load(*checkpoint, **options):
+        asked.append((*checkpoint, options))
+
+    monkeypatch.setitem(recipes._LOADERS, "StableDiffusion", load)
+    recipes.Model("StableDiffusion", options={"side": 64}).load()
+    recipes.Model("StableDiffusion", "a/b").load(download=False, dtype=torch.bfloat16)
+    assert asked == [
+        ({"download": True, "dtype": None, "side": 64},),
+        ("a/b", {"download": False, "dtype": torch.bfloat16}),
+    ]
+    with pytest.raises(lpprop.InputError, match="kind: got 'Mine', expected one of 'EfficientNet"):
+        recipes.Model("Mine", "a/b").load()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_offline_recipe_in_half_precision(dtype):
+    image = torch.rand(1, 3, 60, 85, generator=torch.Generator().manual_seed(0))
+    recipe = dataclasses.replace(RECIPES["offline"], shorter_side=64)
+    segmenter = recipe.build(dtype=dtype)
+    assert segmenter.backbone.dtype == dtype
+    scores = segmenter(image, ["cat", "sofa"]).scores
+    expected = recipe.build()(image, ["cat", "sofa"]).scores
+    torch.testing.assert_close(scores, expected, rtol=0, atol=0.1 * float(expected.amax()))
+
+
+def test_another_method_of_the_same_models():
+    recipe = RECIPES["clip-sd2"]
+    assert recipe.with_method("max_velocity") == recipe
+    assert recipe.with_method("max_velocity", tau=0.5).options == {"logit_scale": 100.0, "tau": 0.5}
+    with pytest.raises(lpprop.InputError, match="tauu"):
+        recipe.with_method("max_velocity", tauu=0.5)
+    assert recipe.shorter_side == 512

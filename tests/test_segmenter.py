@@ -198,13 +198,37 @@ def test_pictures_and_arrays():
         (lambda: Segmenter(Toy(8, "feats")), "backbone: got Toy, which provides feats, expected"),
         (lambda: Segmenter(torch.nn.Identity()), "backbone: got Identity, expected one of"),
         (lambda: Segmenter(Toy(8, "logits"), "dino"), "affinity: got str, expected one of"),
-        (lambda: Segmenter(Toy(8, "logits"), windows=(30, 15)), "whole patches of Toy, 8 pixels"),
-        (lambda: Segmenter(Toy(8, "logits"), windows=224), "windows: got 224, expected a pair"),
-        (lambda: Segmenter(Toy(8, "logits"), windows=(16, 32)), "stride: got 32, expected at"),
+        (
+            lambda: Segmenter(Toy(8, "logits", "feats"), windows=(30, 15)),
+            "whole patches of Toy, 8 pixels",
+        ),
+        (
+            lambda: Segmenter(Toy(8, "logits", "feats"), windows=224),
+            "windows: got 224, expected a pair",
+        ),
+        (
+            lambda: Segmenter(Toy(8, "logits", "feats"), windows=(16, 32)),
+            "stride: got 32, expected at",
+        ),
         (lambda: Segmenter(Toy(8, "logits"), method="lpos"), "Did you mean 'lposs'"),
         (lambda: Segmenter(Toy(8, "logits"), kk=3), "kk: got an option that"),
         (lambda: Segmenter(Toy(8, "logits"), method=print, k=3), "k: got options beside a method"),
-        (lambda: Segmenter(Toy(8, "logits"), shorter_side=0), "shorter_side: got 0"),
+        (lambda: Segmenter(Toy(8, "logits", "feats"), shorter_side=0), "shorter_side: got 0"),
+        (
+            lambda: Segmenter(Toy(8, "logits"), Toy(8, "attention"), "lposs"),
+            "affinity: got Toy, which provides attention, expected one that provides feats, for",
+        ),
+        (
+            lambda: Segmenter(Toy(8, "logits"), method="max_velocity"),
+            "provides logits, expected one that provides attention or feats",
+        ),
+        (
+            lambda: Segmenter(
+                Toy(8, "logits", "attention"), method="max_velocity", windows=(16, 8)
+            ),
+            "windows: got (16, 8), expected None, since this method works on the attention of",
+        ),
+        (lambda: Segmenter(Toy(8, "logits"), method=3), "method: got int, expected a preset's"),
         (lambda: Toy(8, "feats")(torch.rand(1, 3, 8, 8) * 2), "image: got values from"),
         (lambda: Backbone.labels(Toy(8, "feats"), ["a"]), "classes: got class names, expected"),
     ],

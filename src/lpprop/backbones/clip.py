@@ -189,7 +189,8 @@ class MaskCLIP(Backbone):
         return cls(model, tokenizer, **with_stored_colours(options, checkpoint, download=download))
 
     def labels(self, classes: Sequence[str]) -> list[str]:
-        """Return what each class is called; see `parse_classes`."""
+        """Return what each class is called, or refuse one that the model cannot read."""
+        self.text_embeddings(classes)
         return parse_classes(classes).labels
 
     def groups(self, classes: Sequence[str]) -> list[list[int]]:

@@ -92,6 +92,8 @@ def add_segment(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 
 def _segment(arguments: argparse.Namespace) -> int:
+    from lpprop.backbones.prompts import parse_classes
+
     recipe = _recipe(arguments)
     device = checked_device(arguments.device)
     if len(arguments.classes) < 2:
@@ -103,8 +105,9 @@ def _segment(arguments: argparse.Namespace) -> int:
         )
     images, todo = find_todo(arguments)
     if todo:  # else the models need not be loaded
+        parse_classes(arguments.classes)
         segmenter = recipe.build(download=not arguments.no_download, device=device)
-        segmenter.backbone.labels(arguments.classes)  # refused before any image
+        segmenter.backbone.labels(arguments.classes)  # may refuse them, before any image
         make_folder(arguments.out)
 
     def work(number: int) -> None:
@@ -115,7 +118,6 @@ def _segment(arguments: argparse.Namespace) -> int:
 
 def _recipe(arguments: argparse.Namespace) -> Recipe:
     """Return the backbone's recipe as the other options change it; a bad one is refused here."""
-    from lpprop import presets
     from lpprop.recipes import RECIPES
 
     if arguments.backbone not in RECIPES:
@@ -128,16 +130,7 @@ def _recipe(arguments: argparse.Namespace) -> Recipe:
     recipe = RECIPES[arguments.backbone]
     if arguments.side is not None:
         recipe = dataclasses.replace(recipe, shorter_side=arguments.side)
-    options = dict(arguments.option)
-    if arguments.method in (None, recipe.method):
-        options = recipe.options | options
-    method = arguments.method or recipe.method
-    recipe = dataclasses.replace(recipe, method=method, options=options)
-    chain = presets.by_name(method, **recipe.options)
-    if recipe.windows is not None and "attention" in chain.needs:
-        # These methods work on whole images.
-        recipe = dataclasses.replace(recipe, windows=None)
-    return recipe
+    return recipe.with_method(arguments.method or recipe.method, **dict(arguments.option))
 
 
 def _segment_image(image: Path, segmenter: Segmenter, classes: list[str], folder: Path) -> None:
