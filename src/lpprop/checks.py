@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from lpprop.errors import InputError
 __all__ = [
     "Check",
     "all_finite",
+    "check_axes",
     "check_boolean",
     "check_choice",
     "check_distribution",
@@ -32,6 +33,7 @@ __all__ = [
     "check_precision",
     "check_size",
     "check_tensors",
+    "finite_bounds",
     "needed",
 ]
 
@@ -58,13 +60,21 @@ def check_tensors(**tensors: tuple[object, str]) -> dict[str, int]:
     lpprop.errors.InputError: feats: got shape (1, 8, 4, 4), expected (B=2, D, h=4, w=4), since
     logits has B=2. Nothing is broadcast: give every tensor its full size.
     """
+    sizes = check_axes(**tensors)
+    # Last, since it alone costs a pass over the data.
+    for name, (tensor, _) in tensors.items():
+        check_finite(name, cast(Tensor, tensor))
+    return sizes
+
+
+def check_axes(**tensors: tuple[object, str]) -> dict[str, int]:
+    """Check all that `check_tensors` does but finiteness, which is left to the caller."""
     sizes: dict[str, int] = {}
     owner: dict[str, str] = {}
     first: tuple[str, torch.device] | None = None
-    checked: dict[str, Tensor] = {}
     for name, (given, axes) in tensors.items():
         names = axes.split()
-        tensor = checked[name] = _as_float_tensor(name, given, names)
+        tensor = _as_float_tensor(name, given, names)
         _check_axes(name, tensor, names, sizes, owner)
         if first is None:
             first = (name, tensor.device)
@@ -75,9 +85,6 @@ def check_tensors(**tensors: tuple[object, str]) -> dict[str, int]:
                 expected=f"one on {first[1]}, where {first[0]} is",
                 fix=f"Move it with {name}.to({str(first[1])!r}).",
             )
-    # Last, since it alone costs a pass over the data.
-    for name, tensor in checked.items():
-        check_finite(name, tensor)
     return sizes
 
 
@@ -157,6 +164,18 @@ def all_finite(tensor: Tensor) -> bool:
     # Sums read the data once and write little; only where one is not finite is more to be done.
     tensor = tensor.detach()
     return bool(torch.isfinite(tensor.sum(-1)).all() or torch.isfinite(tensor).all())
+
+
+def finite_bounds(name: str, tensor: Tensor) -> list[tuple[float, float]]:
+    """Return the least and the largest value of each item; refuse NaN and infinity.
+
+    Who needs both takes a pass over the data fewer than with `check_finite`.
+    """
+    found = [torch.aminmax(item) for item in tensor.detach()]
+    bounds = [(float(low), float(high)) for low, high in found]
+    if not all(math.isfinite(bound) for pair in bounds for bound in pair):
+        check_finite(name, tensor)
+    return bounds
 
 
 def check_finite(name: str, tensor: Tensor) -> None:

@@ -37,6 +37,7 @@ class GibbsKernel:
 
     Args:
         cost: (N, N) finite costs.
+        bounds: the least and the largest of them.
         epsilon: regularisation, > 0.
 
     Raises:
@@ -47,9 +48,11 @@ class GibbsKernel:
             reach of float32.
     """
 
-    def __init__(self, cost: Float[Tensor, "N N"], epsilon: float) -> None:
+    def __init__(
+        self, cost: Float[Tensor, "N N"], bounds: tuple[float, float], epsilon: float
+    ) -> None:
         """Make the kernel."""
-        low, high = (float(bound) for bound in torch.aminmax(cost.detach()))
+        low, high = bounds
         if not max(abs(low), abs(high)) <= _FINEST * epsilon:
             raise InputError.of(
                 "epsilon",

@@ -15,12 +15,14 @@ from torch import Tensor
 
 from lpprop.checks import (
     Check,
+    check_axes,
     check_boolean,
     check_choice,
+    check_finite,
     check_integer,
     check_number,
     check_options,
-    check_tensors,
+    finite_bounds,
     needed,
 )
 from lpprop.discrepancy import as_distribution
@@ -89,21 +91,25 @@ def optimal_path(
     >>> optimal_path(torch.tensor([[[1.0, 0.0, 0.0]]]), attention)    # the second patch is alike
     tensor([[[0.2000, 0.1333, 0.0000]]])
     """
-    check_tensors(distribution=(distribution, "B C N"), cost=(cost, "B N N"))
+    check_axes(distribution=(distribution, "B C N"), cost=(cost, "B N N"))
+    check_finite("distribution", distribution)
+    bounds = finite_bounds("cost", cost)
     options = {"epsilon": epsilon, "iterations": iterations, "norm": norm, "complement": complement}
     check_options(_CHECKS, options)
     f = as_distribution(distribution)
     patches = f.shape[-1]
     check_memory("cost", patches, STEP_BYTES * patches**2, cost.device)
 
-    def path(f: Tensor, cost: Tensor) -> Tensor:
+    def path(f: Tensor, cost: Tensor, bounds: tuple[float, float]) -> Tensor:
         present = f.detach().sum(-1) > 0
-        cost = 1 - cost.to(f.dtype) if complement else cost.to(f.dtype)
+        cost = cost.to(f.dtype)
+        if complement:
+            cost, bounds = 1 - cost, (1 - bounds[1], 1 - bounds[0])
         # Zeros that hang on both inputs, so that a gradient finds its way where all are rejected.
         rejected = 0 * f + 0 * cost[0, 0]
         if not bool(present.any()):
             return rejected
-        kernel = GibbsKernel(cost, epsilon)
+        kernel = GibbsKernel(cost, bounds, epsilon)
         alpha, beta = scale_kernel(kernel, f[present], iterations=iterations).value
         # The columns of the plan sum to u: what the path costs there is u times a mean of C.
         total = -beta - math.log(patches)
@@ -114,7 +120,7 @@ def optimal_path(
     if f.requires_grad:
         f.register_hook(partial(_within, bound=_gradient_bound(distribution.dtype)))
     # A kernel at a time: memory does not grow with the batch, and a batch equals a loop.
-    paths = torch.stack([path(*item) for item in zip(f, cost, strict=True)])
+    paths = torch.stack([path(*item) for item in zip(f, cost, bounds, strict=True)])
     return _representable(_normalised(paths, norm), distribution)
 
 

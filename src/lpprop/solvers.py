@@ -11,13 +11,16 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lpprop.checks import (
+    check_axes,
     check_distribution,
+    check_finite,
     check_integer,
     check_non_negative,
     check_number,
     check_positive_sums,
     check_precision,
     check_tensors,
+    finite_bounds,
 )
 from lpprop.errors import InputError
 from lpprop.gibbs import GibbsKernel
@@ -181,7 +184,9 @@ def sinkhorn(
     >>> 0.8 * (alpha[0, 0] + beta[0] - cost[0] / 0.1).exp()     # what leaves the first patch
     tensor([0.5000, 0.3000])
     """
-    check_tensors(distribution=(distribution, "C N"), cost=(cost, "N N"))
+    check_axes(distribution=(distribution, "C N"), cost=(cost, "N N"))
+    check_finite("distribution", distribution)
+    (bounds,) = finite_bounds("cost", cost[None])
     check_precision("distribution", distribution)
     check_precision("cost", cost)
     check_number("epsilon", epsilon, low=0, open_low=True)
@@ -190,7 +195,8 @@ def sinkhorn(
     check_distribution("distribution", distribution, "Divide each row by its sum.")
     check_positive_sums("distribution", distribution, 1)
 
-    kernel = GibbsKernel(cost.to(torch.promote_types(cost.dtype, distribution.dtype)), epsilon)
+    dtype = torch.promote_types(cost.dtype, distribution.dtype)
+    kernel = GibbsKernel(cost.to(dtype), bounds, epsilon)
     return scale_kernel(kernel, distribution, iterations=iterations, tol=tol)
 
 
