@@ -31,6 +31,8 @@ torch-sparse: $(READY)
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[crf]' || \
+		echo 'DenseCRF needs a C++ compiler to install: its tests are skipped.'
 	touch $@
 
 clean:

@@ -38,6 +38,9 @@ def pytest_configure(config):
         "integrations/huggingface.py": "transformers",
         "backbones/efficientnet_lite.py": "efficientnet_lite_pytorch",
         "segmenter.py": "efficientnet_lite_pytorch",
+        "dense_crf.py": "pydensecrf",
+        "presets/baselines.py": "pydensecrf",
+        "evaluation/analyses": "matplotlib",
     }
     absent = [name for name in needs if importlib.util.find_spec(needs[name]) is None]
     ignored = [str(SOURCE / name) for name in absent]

@@ -11,10 +11,14 @@ import torch
 import lpprop
 
 NAMES = [
+    "PAMR",
     "BilinearUpsample",
     "Chain",
     "ClassDistribution",
+    "Comparison",
+    "DenseCRF",
     "Fusion",
+    "GuidedFilter",
     "InputError",
     "JointBilateralUpsample",
     "KLDiscrepancy",
@@ -28,12 +32,16 @@ NAMES = [
     "attention_from_features",
     "bilinear_upsample",
     "class_distribution",
+    "compare",
+    "dense_crf",
+    "guided_filter",
     "joint_bilateral_upsample",
     "kl_discrepancy",
     "lab_features",
     "max_velocity",
     "merge_classes",
     "optimal_path",
+    "pamr",
     "presets",
     "propagate_patches",
     "propagate_pixels",
@@ -41,9 +49,12 @@ NAMES = [
     "sharpen_attention",
 ]
 MODULES = [
+    "PAMR",
     "BilinearUpsample",
     "ClassDistribution",
+    "DenseCRF",
     "Fusion",
+    "GuidedFilter",
     "JointBilateralUpsample",
     "KLDiscrepancy",
     "MaxVelocity",
@@ -58,6 +69,11 @@ METHODS = {
     "max_velocity": "max_velocity",
     "kl": "kl",
     "fusion": "fusion",
+    "bilinear": "bilinear",
+    "joint_bilateral": "joint_bilateral",
+    "guided_filter": "guided_filter",
+    "pamr": "pamr",
+    "dense_crf": "dense_crf",
 }
 
 REQUIRED = inspect.Parameter.empty
@@ -137,6 +153,20 @@ SIGNATURES = {
             "backend": "auto",
         },
     ),
+    "pamr": ({"x": REQUIRED, "image": REQUIRED}, {"iterations": 5, "dilations": (8, 16)}),
+    "guided_filter": ({"x": REQUIRED, "image": REQUIRED}, {"radius": 8, "eps": 1e-4}),
+    "dense_crf": (
+        {"x": REQUIRED, "image": REQUIRED},
+        {
+            "scale": "auto",
+            "iterations": 5,
+            "w1": 10.0,
+            "theta_alpha": 80.0,
+            "theta_beta": 13.0,
+            "w2": 3.0,
+            "theta_gamma": 3.0,
+        },
+    ),
     "attention_from_features": ({"feats": REQUIRED, "temperature": 0.1}, {}),
     "sharpen_attention": ({"attention": REQUIRED, "temperature": 0.65}, {}),
     "aggregate_attention": ({"maps": REQUIRED, "weights": None, "size": None}, {"grids": None}),
@@ -155,6 +185,11 @@ SIGNATURES = {
     "presets.max_velocity": ({}, {"temperature": None}),
     "presets.kl": ({}, {}),
     "presets.fusion": ({}, {"temperature": None}),
+    "presets.bilinear": ({}, {}),
+    "presets.joint_bilateral": ({}, {}),
+    "presets.guided_filter": ({}, {}),
+    "presets.pamr": ({}, {}),
+    "presets.dense_crf": ({}, {}),
     "presets.by_name": ({"method": REQUIRED}, {}),
     "solvers.cg": ({"matvec": REQUIRED, "b": REQUIRED}, {"tol": 1e-6, "max_iter": 10}),
     "solvers.sinkhorn": (
@@ -258,7 +293,7 @@ def test_every_parameter_is_documented(name):
 # --------------------------------------------------------------------------- import
 
 # Heavy or optional: none of them is needed to import, nor to run any method but
-# the pixel step's.
+# the pixel step's and DenseCRF.
 LATER = [
     "PIL",
     "cv2",
@@ -270,6 +305,7 @@ LATER = [
     "matplotlib",
     "llvmlite",
     "pandas",
+    "pydensecrf",
     "safetensors",
     "scipy",
     "skimage",
@@ -302,13 +338,14 @@ def test_import_is_light():
     )
     assert not {name.partition(".")[0] for name in added} & set(LATER)
     own = [name for name in added if name.partition(".")[0] == "lpprop"]
-    assert len(own) < 35
+    assert len(own) < 60
     assert not [name for name in own if name.startswith(("lpprop.backbones", "lpprop.cli"))]
     foreign = [name for name in added if name.partition(".")[0] != "lpprop"]
     assert len(foreign) < 60, foreign
 
 
 def test_import_and_methods_without_the_optional_packages():
+    needy = ("lposs+", "dense_crf")
     shapes = run(
         "import importlib.abc, json, sys\n"
         "class Absent(importlib.abc.MetaPathFinder):\n"
@@ -319,8 +356,8 @@ def test_import_and_methods_without_the_optional_packages():
         "import torch, lpprop\n"
         "logits, feats = torch.rand(1, 3, 4, 5), torch.rand(1, 8, 4, 5)\n"
         "image = torch.rand(1, 3, 64, 80)\n"
-        f"methods = {[name for name in METHODS if name != 'lposs+']!r}\n"
+        f"methods = {[name for name in METHODS if name not in needy]!r}\n"
         "scores = [lpprop.refine(logits, feats, image, method=name) for name in methods]\n"
         "print(json.dumps([list(x.shape) for x in scores]))"
     )
-    assert shapes == [[1, 3, 64, 80]] * (len(METHODS) - 1)
+    assert shapes == [[1, 3, 64, 80]] * (len(METHODS) - len(needy))

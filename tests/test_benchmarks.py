@@ -68,7 +68,7 @@ def test_every_aim_is_in_the_result(result):
         for c in work["competitors"]
         if c["target"] is not None
     }
-    if peers.densecrf is None:
+    if not peers.DENSECRF:
         aims[("pixel step", "DenseCRF")] = 1
     assert aims == {
         ("pixel step", "SciPy, CSR"): 30,

@@ -210,6 +210,10 @@ def test_logits_are_resized_on_entry_to_the_grid_of_the_feats():
         (lpprop.presets.max_velocity(), ("attention", "image"), {"windows"}, True),
         (lpprop.presets.kl(), ("image",), {"windows"}, True),
         (lpprop.presets.fusion(), ("attention", "image"), {"windows"}, True),
+        (lpprop.presets.bilinear(), (), {"windows"}, True),
+        (lpprop.presets.joint_bilateral(), ("image",), {"windows"}, True),
+        (lpprop.presets.guided_filter(), ("image",), {"windows"}, True),
+        (lpprop.presets.pamr(), ("image",), {"windows"}, True),
         (lpprop.presets.lposs(), ("feats",), {"windows"}, True),
         (lpprop.presets.lposs_plus(), ("feats", "image"), {"windows", "pixel_feats"}, True),
         (

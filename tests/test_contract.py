@@ -34,7 +34,7 @@ class Refiner(NamedTuple):
     shape: Callable[[dict[str, Any]], tuple[int, ...]] = lambda inputs: inputs["logits"].shape
     # Inputs beside the logits that a gradient reaches.
     differentiable: tuple[str, ...] = ()
-    # Inputs in which a gradient is refused: the backend differentiates in the logits alone.
+    # Inputs in which a gradient is refused: a backend may differentiate in the logits alone.
     fixed: tuple[str, ...] = ()
     # Whether the scores have a gradient in the logits; counts of steps have none.
     smooth: bool = True
@@ -71,6 +71,12 @@ def pixels(batch):
         "logits": random(0, batch, 2, 4, 5),
         "image": random(1, batch, 3, 4, 5, low=0.3, high=0.6),
     }
+
+
+def probabilities(batch):
+    # In parts of 64, which sum to 1 in every dtype.
+    parts = random(2, batch, 1, 4, 5, low=1, high=63).round() / 64
+    return pixels(batch) | {"logits": torch.cat([parts, 1 - parts], 1)}
 
 
 def pixels_by_features(batch):
@@ -410,6 +416,88 @@ REFINERS = [
         differentiable=("image",),
         roundings=3,
     ),
+    Refiner(
+        "pamr",
+        renamed(lpprop.pamr, "image"),
+        lpprop.PAMR,
+        pixels,
+        {"iterations": 2, "dilations": (1, 3)},
+        differentiable=("image",),
+    ),
+    Refiner(
+        "guided",
+        renamed(lpprop.guided_filter, "image"),
+        lpprop.GuidedFilter,
+        pixels,
+        {"radius": 2, "eps": 0.01},
+        differentiable=("image",),
+    ),
+    *(
+        Refiner(
+            f"crf-{name}",
+            renamed(lpprop.dense_crf, "image"),
+            lpprop.DenseCRF,
+            inputs,
+            {"theta_alpha": 3.0, "iterations": 2} | options,
+            fixed=("logits", "image"),
+            smooth=False,
+            package="pydensecrf",
+        )
+        for name, inputs, options in (
+            ("auto", pixels, {}),
+            ("scaled", pixels, {"scale": 4.0}),
+            ("probabilities", probabilities, {"scale": None}),
+        )
+    ),
+    Refiner(
+        "bilinear-preset",
+        refined_by("bilinear"),
+        lpprop.presets.bilinear,
+        upsampling,
+        {},
+        shape=image_size,
+    ),
+    Refiner(
+        "joint_bilateral",
+        refined_by("joint_bilateral"),
+        lpprop.presets.joint_bilateral,
+        upsampling,
+        {"radius": 1},
+        shape=image_size,
+        differentiable=("image",),
+    ),
+    Refiner(
+        "guided_filter",
+        refined_by("guided_filter"),
+        lpprop.presets.guided_filter,
+        upsampling,
+        {"radius": 2, "eps": 0.01},
+        shape=image_size,
+        differentiable=("image",),
+        roundings=2,
+    ),
+    Refiner(
+        "pamr-preset",
+        refined_by("pamr"),
+        lpprop.presets.pamr,
+        upsampling,
+        {"iterations": 2, "dilations": (1, 3)},
+        shape=image_size,
+        differentiable=("image",),
+        roundings=2,
+    ),
+    Refiner(
+        "dense_crf",
+        refined_by("dense_crf"),
+        lpprop.presets.dense_crf,
+        upsampling,
+        {"iterations": 2, "scale": 2.0},
+        shape=image_size,
+        fixed=("logits", "image"),
+        smooth=False,
+        roundings=2,
+        package="pydensecrf",
+    ),
 ]
 
 HALVES = [torch.float16, torch.bfloat16]
@@ -561,7 +649,7 @@ def test_gradient_in_the_logits(refiner):
     assert gradients(refiner, ["logits"])
 
 
-@only(lambda refiner: not refiner.smooth)
+@only(lambda refiner: not refiner.smooth and "logits" not in refiner.fixed)
 def test_what_has_no_gradient_says_so(refiner):
     """Rather than a gradient of zeros that looks like one."""
     inputs = mapped(refiner.inputs(2), lambda x: x.requires_grad_())
@@ -581,8 +669,10 @@ def test_a_gradient_that_is_refused(refiner):
         inputs[name].requires_grad_()
         with pytest.raises(lpprop.InputError, match="requires a gradient") as refused:
             call(refiner, inputs)
-        assert name in str(refused.value)
-        assert repr(refiner.params["backend"]) in str(refused.value)
+        called = "x" if name == "logits" else name
+        assert str(refused.value).startswith(f"{called}:")
+        if "backend" in refiner.params:
+            assert repr(refiner.params["backend"]) in str(refused.value)
         with torch.no_grad():
             same(call(refiner, inputs), call(refiner, refiner.inputs(2)))
 

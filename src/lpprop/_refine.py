@@ -66,7 +66,8 @@ def refine(
             the methods that need them; built from the feats if None. The N patches are those of
             the logits' grid, or of a finer or coarser grid of the same shape.
         method: a preset's name ("lposs+", "lposs", "max_velocity", "optimal_path", "kl",
-            "fusion"), a module of this package, or any callable
+            "fusion"; the baselines "bilinear", "joint_bilateral", "guided_filter", "pamr",
+            "dense_crf"), a module of this package, or any callable
             `method(logits, *, feats, image, attention) -> scores`.
         windows: the `SlidingWindows` whose n crops the B = n items of logits and feats belong to.
             A list of them, with lists of logits and feats, averages the refined scores of several

@@ -380,8 +380,8 @@ TABLE = {
         "method returned unusable scores: got ndarray, expected a torch.Tensor (B, C, h, w). "
         "Convert it with torch.as_tensor, or call lpprop.refine, which also takes arrays."),
     # presets
-    "method unknown": (lambda: lpprop.presets.by_name("crf"),
-        "method: got 'crf', expected one of " + METHODS
+    "method unknown": (lambda: lpprop.presets.by_name("qqq"),
+        "method: got 'qqq', expected one of " + METHODS
         + ", a module or a callable. Change method."),
     "method mistyped": (lambda: lpprop.presets.by_name("LPOSS +"),
         "method: got 'LPOSS +', expected one of " + METHODS

@@ -41,7 +41,10 @@ def returns(value):
 
 
 # What many messages end with, or list.
-METHODS = "'lposs', 'lposs+', 'optimal_path', 'max_velocity', 'kl', 'fusion'"
+METHODS = (
+    "'lposs', 'lposs+', 'optimal_path', 'max_velocity', 'kl', 'fusion', 'bilinear', "
+    "'joint_bilateral', 'guided_filter', 'pamr', 'dense_crf'"
+)
 BROADCAST = "Nothing is broadcast: give every tensor its full size."
 FINITE = "expected finite values. Find their source, or replace them with torch.nan_to_num."
 AXES = "Add the missing axes with .unsqueeze(0), or drop the extra ones."

@@ -1,4 +1,4 @@
-"""The command line: `lpprop demo`, `lpprop refine` and `lpprop segment`."""
+"""The command line: `lpprop demo`, `refine`, `segment`, `compare` and `eval`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from collections.abc import Callable, Sequence
 
 from lpprop import __version__
 from lpprop.cli.common import say
+from lpprop.cli.compare import add_compare
 from lpprop.cli.demo import add_demo
+from lpprop.cli.evaluate import add_eval
 from lpprop.cli.refine import add_refine
 from lpprop.cli.segment import add_segment
 from lpprop.errors import InputError
@@ -51,4 +53,6 @@ def _parser() -> argparse.ArgumentParser:
     add_demo(commands)
     add_refine(commands)
     add_segment(commands)
+    add_compare(commands)
+    add_eval(commands)
     return parser

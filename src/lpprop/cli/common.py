@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -14,11 +15,15 @@ from lpprop.errors import InputError
 if TYPE_CHECKING:
     import torch
 
+    from lpprop.recipes import Recipe
+
 __all__ = [
     "add_command",
     "checked_device",
     "find_todo",
+    "load_inputs",
     "make_folder",
+    "named_recipe",
     "option",
     "results",
     "say",
@@ -112,6 +117,36 @@ def make_folder(path: Path) -> None:
         raise InputError.of(
             "--out", got=f"{path} ({problem})", expected="a folder to write to", fix="Change --out."
         )
+
+
+def named_recipe(backbone: str, side: int | None) -> Recipe:
+    """Return the recipe that --backbone names, for images of another --side if one is given."""
+    from lpprop.recipes import RECIPES
+
+    if backbone not in RECIPES:
+        raise InputError.of(
+            "--backbone",
+            got=repr(backbone),
+            expected=f"one of {', '.join(RECIPES)}",
+            fix="Change --backbone.",
+        )
+    recipe = RECIPES[backbone]
+    return recipe if side is None else dataclasses.replace(recipe, shorter_side=side)
+
+
+def load_inputs(
+    logits: Path, feats: Path | None, attention: Path | None, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+    """Load the arrays of one image."""
+    from lpprop.files import load_array
+
+    paths = {"logits": logits, "feats": feats, "attention": attention}
+    scores, features, maps = (
+        None if path is None else load_array(path, name).to(device) for name, path in paths.items()
+    )
+    assert scores is not None
+    maps = maps[None] if maps is not None and maps.ndim == 3 else maps  # the heads of one image
+    return scores, features, maps
 
 
 def find_todo(arguments: argparse.Namespace) -> tuple[list[Path], list[Path]]:

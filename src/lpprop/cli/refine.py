@@ -63,7 +63,9 @@ def add_refine(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     command.add_argument(
         "--method",
         default="lposs+",
-        help="lposs+ (default), lposs, max_velocity, optimal_path, kl or fusion",
+        help="lposs+ (default), lposs, max_velocity, optimal_path, kl or fusion; and, to compare "
+        "with, bilinear, joint_bilateral, guided_filter, pamr or dense_crf (which needs pip "
+        "install 'lpprop[crf]')",
     )
     command.add_argument(
         "--option",

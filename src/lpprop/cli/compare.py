@@ -1,0 +1,121 @@
+"""`lpprop compare`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lpprop.cli.common import add_command, checked_device, load_inputs, make_folder
+from lpprop.errors import InputError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = ["add_compare"]
+
+_HELP = """\
+Refine the scores of one image by several methods, and set them side by side.
+
+LOGITS, FEATS and ATTENTION are arrays as lpprop refine takes them. GT is a PNG of class indices,
+grey or with a palette: with it, the methods are also measured by mIoU and Boundary IoU, and their
+errors drawn.
+
+The table goes to the screen, and with the figure to DIR: <stem>_compare.png, <stem>_compare.md and
+<stem>_compare.csv. They replace those of an earlier run."""
+
+_EXAMPLE = """\
+example:
+  lpprop compare street.jpg --logits street_logits.npy --feats street_feats.npy --out compared
+  lpprop compare street.jpg --logits street_logits.npy --feats street_feats.npy --out compared \\
+    --methods bilinear lposs lposs+ pamr --gt street_labels.png --palette cityscapes"""
+
+
+def add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    command = add_command(
+        commands, "compare", _compare,
+        short="set several methods side by side", description=_HELP, example=_EXAMPLE,
+    )  # fmt: skip
+    command.add_argument("image", type=Path, metavar="IMAGE", help="an image")
+    command.add_argument(
+        "--logits", type=Path, required=True, metavar="FILE", help="an array (C, h, w)"
+    )
+    command.add_argument("--feats", type=Path, metavar="FILE", help="an array (D, h', w')")
+    command.add_argument(
+        "--attention", type=Path, metavar="FILE", help="an array (N, N) or (heads, N, N)"
+    )
+    command.add_argument("--gt", type=Path, metavar="PNG", help="the true classes")
+    command.add_argument(
+        "--ignore-index",
+        type=int,
+        default=255,
+        metavar="N",
+        help="what marks pixels of GT that do not count (default: 255)",
+    )
+    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="made if missing")
+    command.add_argument(
+        "--methods",
+        nargs="+",
+        metavar="METHOD",
+        help="as lpprop refine takes them (default: those that the inputs allow)",
+    )
+    command.add_argument(
+        "--classes", nargs="+", metavar="CLASS", help="their names, in the order of LOGITS"
+    )
+    command.add_argument(
+        "--palette",
+        default="default",
+        help="default (made for colour-blind eyes), voc, ade20k, cityscapes or camvid",
+    )
+    command.add_argument(
+        "--size",
+        type=int,
+        nargs=2,
+        metavar=("H", "W"),
+        help="size of the results, where IMAGE is what the backbone saw (default: IMAGE's)",
+    )
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from lpprop.comparison import compare
+    from lpprop.files import atomic_write, load_image, save_image
+
+    device = checked_device(arguments.device)
+    image = load_image(arguments.image, "IMAGE")
+    gt = None if arguments.gt is None else _load_labels(arguments.gt)
+    logits, feats, attention = load_inputs(
+        arguments.logits, arguments.feats, arguments.attention, device
+    )
+    make_folder(arguments.out)
+    comparison = compare(
+        logits, feats, image, attention=attention, gt=gt, methods=arguments.methods,
+        class_names=arguments.classes, size=arguments.size, ignore_index=arguments.ignore_index,
+        palette=arguments.palette,
+    )  # fmt: skip
+    print(comparison)
+    target = arguments.out / f"{arguments.image.stem}_compare.png"
+    save_image(target, comparison.figure(errors=gt is not None))
+    tables = {".md": comparison.to_markdown(), ".csv": comparison.to_csv()}
+    for suffix, table in tables.items():
+        with atomic_write(target.with_suffix(suffix)) as file:
+            file.write(table.encode())
+    print(f"figure and tables: {target.with_suffix('')}.png, .md, .csv")
+    return 0
+
+
+def _load_labels(path: Path) -> Image:
+    """Read a PNG, whose values are class indices."""
+    from PIL.Image import open as open_image
+
+    try:
+        with open_image(path, formats=("PNG",)) as image:
+            labels: Image = image.copy()
+    except Exception as error:  # decoders raise SyntaxError, struct.error, zlib.error and more
+        raise InputError.of(
+            "--gt",
+            got=f"{path}, which cannot be read ({error})",
+            expected="an undamaged PNG",
+            fix="Check the path, and save it as PNG: JPEG would change labels.",
+        ) from error
+    return labels

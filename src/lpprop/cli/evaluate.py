@@ -1,0 +1,161 @@
+"""`lpprop eval`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lpprop.cli.common import (
+    add_command,
+    checked_device,
+    make_folder,
+    named_recipe,
+    option,
+    say,
+)
+from lpprop.errors import InputError
+
+if TYPE_CHECKING:
+    from lpprop.evaluation.datasets import Dataset
+    from lpprop.recipes import Recipe
+
+__all__ = ["add_eval"]
+
+_HELP = """\
+Measure methods on labelled images: mIoU, Boundary IoU, accuracy and time, by method and class.
+
+The data set is one of voc21, voc20, context60, context59, coco-object, coco-stuff, cityscapes,
+ade20k and camvid, in the folders of its official download; or a folder of images of your own, one
+of label maps (PNG, one class index a pixel, 255 where a pixel does not count), and a text file with
+a class a line, as lpprop segment takes them.
+
+The backbones are those of lpprop segment. All methods see the same models, which are loaded once;
+"bilinear" is their scores without refinement.
+
+DIR receives results.md and results.json, with the configuration, and the counts of each image. A
+run that was ended is continued by the same command, and so is one with a larger --limit or with
+further methods; a folder of another configuration is refused."""
+
+_EXAMPLE = """\
+example:
+  lpprop eval --dataset voc20 --root VOC2012 --backbone clip-dino \\
+    --method bilinear lposs lposs+ --out runs/voc20
+  lpprop eval --images photos --labels labels --classes classes.txt --backbone offline \\
+    --method lposs+ --out runs/photos"""
+
+
+def add_eval(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    command = add_command(
+        commands, "eval", _eval,
+        short="measure methods on labelled images", description=_HELP, example=_EXAMPLE,
+    )  # fmt: skip
+    command.add_argument("--dataset", metavar="NAME", help="see above")
+    command.add_argument("--root", type=Path, metavar="DIR", help="the data set's folder")
+    command.add_argument("--split", help="by its official name (default: the literature's)")
+    command.add_argument("--images", type=Path, metavar="DIR", help="your images")
+    command.add_argument("--labels", type=Path, metavar="DIR", help="their label maps")
+    command.add_argument("--classes", type=Path, metavar="FILE", help="their classes")
+    command.add_argument("--backbone", required=True, help="see lpprop segment --help")
+    command.add_argument(
+        "--no-download", action="store_true", help="take weights that are on disk already, or fail"
+    )
+    command.add_argument(
+        "--method",
+        nargs="+",
+        metavar="METHOD",
+        help="one or more, as lpprop refine takes them (default: the backbone's)",
+    )
+    command.add_argument(
+        "--option",
+        type=option,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an option of the methods that have it, such as k=200; may be repeated",
+    )
+    command.add_argument(
+        "--side",
+        type=int,
+        metavar="PIXELS",
+        help="shorter side of the image that the models see (default: the backbone's)",
+    )
+    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="made if missing")
+    command.add_argument("--limit", type=int, metavar="N", help="the first N images (default: all)")
+    command.add_argument(
+        "--processes",
+        type=int,
+        default=1,
+        metavar="N",
+        help="that share the images, each with models of its own (default: 1)",
+    )
+
+
+def _eval(arguments: argparse.Namespace) -> int:
+    # Imported here, since the other commands need none of it.
+    from lpprop.checks import check_integer
+    from lpprop.evaluation import EvaluationError, evaluate
+    from lpprop.evaluation.recipe_predictors import check_continues, recipe_predictors
+
+    for name in ("limit", "processes", "side"):
+        if (number := getattr(arguments, name)) is not None:
+            check_integer(f"--{name}", number)
+    recipes = _recipes(arguments)
+    device = checked_device(arguments.device)
+    dataset = _dataset(arguments)
+    check_continues(arguments.out, dataset, recipes)
+    predictors = recipe_predictors(
+        recipes, dataset.prompts, download=not arguments.no_download, device=device
+    )
+    make_folder(arguments.out)
+    try:
+        report = evaluate(
+            dataset, predictors, arguments.out,
+            limit=arguments.limit, processes=arguments.processes, on_error="skip",
+        )  # fmt: skip
+    except EvaluationError as error:
+        say(f"error: {error}")
+        return 1
+    print(report.table())
+    print(f"classes and configuration: {arguments.out / 'results.md'} and results.json")
+    failed = sum(len(report[name].failures) for name in report)
+    if failed:
+        say(f"error: {failed} failed and are left out; the same command tries them again")
+    return 1 if failed else 0
+
+
+def _recipes(arguments: argparse.Namespace) -> dict[str, Recipe]:
+    """Return the backbone's recipe by each method; what cannot work is refused here."""
+    from lpprop.evaluation.recipe_predictors import method_recipes
+
+    recipe = named_recipe(arguments.backbone, arguments.side)
+    methods = arguments.method or [recipe.method]
+    return method_recipes(recipe, methods, **dict(arguments.option))
+
+
+def _dataset(arguments: argparse.Namespace) -> Dataset:
+    """Find the samples of the benchmark, or of the user's own folders."""
+    from lpprop.evaluation.datasets import DATASETS, dataset_from_folders, load_dataset
+
+    names = ("dataset", "root", "split", "images", "labels", "classes")
+    given = [name for name in names if getattr(arguments, name) is not None]
+    if given == ["images", "labels", "classes"]:
+        lines = arguments.classes.read_text(encoding="utf-8").splitlines()
+        classes = [line for line in lines if line.strip()]
+        return dataset_from_folders(arguments.images, arguments.labels, classes)
+    if given not in (["dataset", "root"], ["dataset", "root", "split"]):
+        raise InputError.of(
+            "--dataset",
+            got=", ".join(f"--{name}" for name in given) or "nothing",
+            expected="--dataset and --root, or --images, --labels and --classes",
+            fix="Name a benchmark and its folder, or folders of your own.",
+        )
+    dataset = load_dataset(arguments.dataset, arguments.root, split=arguments.split)
+    benchmark = DATASETS[arguments.dataset]
+    if arguments.split in (None, benchmark.split) and len(dataset) != benchmark.size:
+        say(
+            f"warning: {len(dataset)} images in {arguments.root}, but {benchmark.name} has "
+            f"{benchmark.size} in {benchmark.split}: compare no figures with the literature's"
+        )
+    return dataset

@@ -1,0 +1,172 @@
+"""The figure of a comparison: labels over the image, and where they differ most, enlarged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from lpprop.checks import check_integer
+from lpprop.drawing import ERROR_KEYS, error_map, framed, keys, overlay
+from lpprop.errors import InputError
+from lpprop.palettes import colours
+from lpprop.sheets import Cell, sheet
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from lpprop.comparison.result import Comparison, Row
+    from lpprop.sheets import Key
+
+    Box = tuple[int, int, int, int]
+
+__all__ = ["differing_box", "draw"]
+
+# Side of the enlarged region, as a share of the image's.
+_REGION = 0.3
+
+
+def draw(comparison: Comparison, *, errors: bool, columns: int, side: int) -> Image.Image:
+    """Draw the figure; see `Comparison.figure`."""
+    check_integer("columns", columns)
+    check_integer("side", side, low=64)
+    if errors and comparison.gt is None:
+        raise InputError.of(
+            "errors", got="True", expected="False without gt", fix="Pass gt= to compare."
+        )
+    painter = _Painter(comparison, side, differing_box(comparison), errors)
+    cells = painter.inputs()
+    for row in comparison.rows:
+        if not row.skipped:
+            cells.append(painter.method(row))
+    return sheet(cells, painter.legend(), columns=columns, unit=max(6, side // 40))
+
+
+def differing_box(comparison: Comparison) -> Box | None:
+    """Find the region where the methods differ most; a single one, where it differs from the start.
+
+    Returns:
+        y1, x1, y2, x2 (ends excluded), of the image's shape; None where all are alike.
+    """
+    every = list(comparison.labels.values())
+    every = [comparison.start, *every] if len(every) == 1 else every
+    # How many pairs of methods disagree on a pixel.
+    apart = np.zeros(comparison.start.shape)
+    for number, one in enumerate(every):
+        for other in every[:number]:
+            apart += one != other
+    if not apart.any():
+        return None
+    height, width = (max(1, round(_REGION * side)) for side in comparison.start.shape)
+    sums = np.pad(apart, ((1, 0), (1, 0))).cumsum(0).cumsum(1)
+    inside = sums[height:, width:] - sums[:-height, width:] - sums[height:, :-width]
+    inside += sums[:-height, :-width]
+    y, x = (int(place) for place in np.unravel_index(inside.argmax(), inside.shape))
+    return y, x, y + height, x + width
+
+
+class _Painter:
+    """Draw whole pictures and regions of a comparison, all at one size."""
+
+    def __init__(self, comparison: Comparison, side: int, box: Box | None, errors: bool) -> None:
+        height, width = comparison.start.shape
+        self.comparison, self.box, self.with_errors = comparison, box, errors
+        self.scale = side / max(height, width)
+        self.size = max(1, round(self.scale * width)), max(1, round(self.scale * height))
+        self.whole = (0, 0, height, width)
+        names = comparison.class_names
+        # One colour more, for the pixels of the ground truth that do not count.
+        own, (_, ignored) = colours(comparison.palette, len(names)), ERROR_KEYS[1]
+        self.palette = np.concatenate([own, np.array([ignored], np.uint8)])
+
+    def inputs(self) -> list[Cell]:
+        """Show the image and the ground truth, where they are given."""
+        cells = []
+        if self.comparison.image is not None:
+            cells.append(Cell("image", self.stack(self.photograph)))
+        gt = self.comparison.gt
+        if gt is not None:
+            known = np.where(gt == self.comparison.ignore_index, len(self.palette) - 1, gt)
+            cells.append(Cell("ground truth", self.stack(lambda box: self.painted(known, box))))
+        return cells
+
+    def method(self, row: Row) -> Cell:
+        """Show what a method made of the image, and its figures."""
+        labels = self.comparison.labels[row.method]
+        pictures = self.stack(lambda box: self.painted(labels, box))
+        if self.with_errors:
+            pictures.append(self.errors(labels))
+        return Cell(row.method, pictures, " · ".join(_figures(row)))
+
+    def stack(self, paint: Callable[[Box], Image.Image]) -> list[Image.Image | None]:
+        """Paint the whole, and the region below it."""
+        if self.box is None:
+            return [paint(self.whole)]
+        upper, left, lower, right = (self.scale * edge for edge in self.box)
+        width = max(1, max(self.size) // 200)
+        frame = (left, upper, right, lower)
+        return [framed(paint(self.whole), frame, width=width), paint(self.box)]
+
+    def photograph(self, box: Box) -> Image.Image:
+        """Cut the image, or white where there is none."""
+        image = self.comparison.image
+        if image is None:
+            return Image.new("RGB", self.size, "white")
+        y1, x1, y2, x2 = box
+        return image.resize(self.size, Image.Resampling.BICUBIC, box=(x1, y1, x2, y2))
+
+    def painted(self, labels: npt.NDArray[Any], box: Box) -> Image.Image:
+        """Lay labels over the image, the lines faint, or they would hide fine patterns."""
+        return overlay(
+            self.photograph(box), self.cut(labels, box), len(self.palette),
+            alpha=0.55 if self.comparison.image is not None else 1.0,
+            outline=0.5,
+            palette=self.palette,
+        )  # fmt: skip
+
+    def errors(self, labels: npt.NDArray[Any]) -> Image.Image:
+        """Mark what is wrong in the whole."""
+        comparison = self.comparison
+        labels, gt = (self.cut(array, self.whole) for array in (labels, comparison.gt))
+        return error_map(
+            self.photograph(self.whole), labels, gt, len(comparison.class_names),
+            ignore_index=comparison.ignore_index,
+        )  # fmt: skip
+
+    def cut(self, labels: Any, box: Box) -> npt.NDArray[Any]:
+        """Cut labels, and bring them to the pictures' size by nearest neighbour."""
+        y1, x1, y2, x2 = box
+        rows, columns = (
+            first + ((np.arange(length) + 0.5) * (last - first) / length).astype(int)
+            for first, last, length in ((y1, y2, self.size[1]), (x1, x2, self.size[0]))
+        )
+        cut: npt.NDArray[Any] = labels[rows[:, None], columns]
+        return cut
+
+    def legend(self) -> list[list[Key]]:
+        """Name the classes that are seen somewhere, and the marks."""
+        comparison = self.comparison
+        seen = np.unique(np.concatenate([np.unique(x) for x in comparison.labels.values()]))
+        marks = []
+        if comparison.gt is not None:
+            in_gt = np.unique(comparison.gt)
+            seen = np.union1d(seen, in_gt[in_gt != comparison.ignore_index])
+            wrong, ignored = ERROR_KEYS
+            marks = [wrong] * self.with_errors
+            marks += [ignored] * bool((comparison.gt == comparison.ignore_index).any())
+        return [keys(comparison.class_names, comparison.palette, seen.tolist()), marks]
+
+
+def _figures(row: Row) -> list[str]:
+    """Write the figures below a method's title, the most telling first."""
+    figures = []
+    if row.miou is not None and row.boundary_iou is not None:
+        figures.append(f"mIoU {100 * row.miou:.1f} · Boundary IoU {100 * row.boundary_iou:.1f}")
+    elif row.changed is not None:
+        figures.append(f"{100 * row.changed:.1f} % changed")
+    if row.seconds is not None:
+        long = row.seconds >= 1
+        figures.append(f"{row.seconds:.3g} s" if long else f"{1000 * row.seconds:.3g} ms")
+    return figures

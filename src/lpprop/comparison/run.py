@@ -1,0 +1,289 @@
+"""Run several methods on one image, and measure each."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lpprop._inputs import as_attention, as_grid, as_image
+from lpprop._refine import _check, _prepare
+from lpprop.bilinear import bilinear_upsample
+from lpprop.chain import Chain
+from lpprop.checks import check_integer
+from lpprop.comparison.inputs import as_class_names, as_gt, named_chains
+from lpprop.comparison.measure import measured, runs
+from lpprop.comparison.result import Comparison, Row
+from lpprop.errors import InputError
+from lpprop.palettes import colours
+from lpprop.windows import SlidingWindows
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    from PIL.Image import Image
+
+    from lpprop.palettes import Palette
+
+    ArrayLike = Tensor | npt.NDArray[Any]
+    Method = str | Callable[..., Tensor]
+
+__all__ = ["compare"]
+
+
+def compare(
+    logits: ArrayLike,
+    feats: ArrayLike | None = None,
+    image: ArrayLike | Image | None = None,
+    *,
+    methods: Sequence[Method] | Mapping[str, Method] | None = None,
+    attention: ArrayLike | None = None,
+    gt: ArrayLike | Image | None = None,
+    class_names: Sequence[str] | None = None,
+    windows: SlidingWindows | None = None,
+    size: tuple[int, int] | None = None,
+    pixel_feats: ArrayLike | None = None,
+    ignore_index: int = 255,
+    palette: Palette = "default",
+    repeats: int = 3,
+) -> Comparison:
+    """Refine the scores of one image by several methods, and set them side by side.
+
+        comparison = lpprop.compare(logits, feats, image, gt=gt, class_names=names)
+        comparison                                       # in a notebook: table and figure
+        comparison.figure(errors=True).save("figure.png")
+
+    Args:
+        logits: scores as `lpprop.refine` takes them, of one image; with windows those of its n
+            windows.
+        feats: affinity features, for the methods that need them.
+        image: the image, for the methods that need it, and for the figure.
+        methods: presets' names, modules or callables, as `lpprop.refine` takes them; or a mapping
+            from names of your own to them, such as
+            `{"k=100": presets.lposs(k=100), "k=400": presets.lposs(k=400)}`. If None, those of
+            `DEFAULT_METHODS` whose inputs are given and whose packages are installed.
+        attention: attention maps, for the methods that take them; built from the feats if None.
+        gt: (H, W) true labels, integers in [0, C) or `ignore_index`: an array, a tensor or a PIL
+            image of class indices, of the result's size.
+        class_names: a name for each class; their numbers if None.
+        windows: the `SlidingWindows` that logits and feats belong to.
+        size: (H, W) of the results; the image's size if None.
+        pixel_feats: features that replace Lab in pixel steps.
+        ignore_index: marks pixels of `gt` that do not count.
+        palette: the figure's colours: a name in `lpprop.palettes.PALETTES`, or RGB (n, 3) of uint8.
+        repeats: runs of each method of which the time is the median, after two that are not timed:
+            to warm up, and for the memory.
+
+    Returns:
+        A `Comparison`: `rows`, `agreement`, `labels`, `.figure()`, `.to_markdown()`, `.to_csv()`.
+        A method that lacks an input or an optional package, or runs out of memory, has a row that
+        says so.
+
+    Raises:
+        InputError: input that cannot be used, several images, an unknown method, or no method that
+            can run.
+
+    >>> import torch
+    >>> logits, feats = torch.rand(5, 6, 6), torch.rand(64, 6, 6)
+    >>> comparison = compare(logits, feats, torch.rand(3, 96, 96), methods=["lposs", "lposs+"])
+    >>> [row.method for row in comparison.rows]
+    ['lposs', 'lposs+']
+    >>> comparison.labels["lposs+"].shape
+    (96, 96)
+    """
+    scores = as_grid("logits", logits)
+    inputs = {
+        "feats": None if feats is None else as_grid("feats", feats),
+        "image": None if image is None else as_image(image, like=scores),
+        "attention": None if attention is None else as_attention(attention),
+        "pixel_feats": None if pixel_feats is None else as_grid("pixel_feats", pixel_feats),
+    }
+    target = _checked_size(scores, inputs, windows, size)
+    names = as_class_names(class_names, scores.shape[1])
+    colours(palette, len(names))
+    true = None if gt is None else as_gt(gt, target, len(names), ignore_index)
+    check_integer("repeats", repeats)
+    given = [name for name, value in inputs.items() if value is not None]
+    chains = named_chains(methods, given)
+    prepared = _prepared(chains, scores, inputs, windows, size)
+    _check_some(prepared)
+
+    with torch.no_grad():
+        start = _labels(_upsampled(scores, windows, target))
+        rows, labels = _measured(prepared, scores, repeats)
+    _check_some({row.method: row.skipped for row in rows})
+    rows = [_compared(row, labels, start, true, len(names), ignore_index) for row in rows]
+    picture = _picture(inputs["image"], target)
+    return Comparison(rows, labels, start, picture, true, names, palette, ignore_index)
+
+
+# What a method may raise on the way without being wrong: a package that is not installed, scores of
+# a user's own method that cannot be used, and too little memory.
+_UNABLE = (ImportError, InputError, MemoryError, torch.cuda.OutOfMemoryError)
+
+
+def _checked_size(
+    logits: Tensor,
+    inputs: dict[str, Tensor | None],
+    windows: SlidingWindows | None,
+    size: tuple[int, int] | None,
+) -> tuple[int, int]:
+    """Check what all methods share, and return the results' size."""
+    if windows is not None and not isinstance(windows, SlidingWindows):
+        raise InputError.of(
+            "windows",
+            got=type(windows).__name__,
+            expected="lpprop.SlidingWindows",
+            fix="Make them with SlidingWindows((H, W), window, stride).",
+        )
+    target = _check(logits, inputs, windows, size)
+    if windows is None and len(logits) > 1:
+        raise InputError.of(
+            "logits",
+            got=f"{len(logits)} items",
+            expected="those of one image",
+            fix="Compare images one by one: logits[i:i+1], feats[i:i+1], image[i:i+1].",
+        )
+    return target
+
+
+def _prepared(
+    chains: Mapping[str, Chain],
+    logits: Tensor,
+    inputs: dict[str, Tensor | None],
+    windows: SlidingWindows | None,
+    size: tuple[int, int] | None,
+) -> dict[str, Callable[[], Tensor] | str]:
+    """Check every method before the first runs; return its work, or why it cannot run."""
+    prepared: dict[str, Callable[[], Tensor] | str] = {}
+    for name, chain in chains.items():
+        # The features that replace Lab are refused by methods that have no use for them.
+        given = inputs if "pixel_feats" in chain.takes else inputs | {"pixel_feats": None}
+        try:
+            prepared[name] = _prepare(
+                logits, **given, method=chain, windows=windows, size=size, options={}
+            )
+        except InputError as error:
+            prepared[name] = str(error)
+    return prepared
+
+
+def _check_some(prepared: Mapping[str, Callable[[], Tensor] | str]) -> None:
+    """Refuse a comparison of nothing, and give the reasons."""
+    reasons = {name: run for name, run in prepared.items() if isinstance(run, str) and run}
+    if len(reasons) == len(prepared):
+        raise InputError.of(
+            "methods",
+            got="none that can run",
+            expected="one or more",
+            fix=" ".join(f"{name}: {reason}" for name, reason in reasons.items()),
+        )
+
+
+def _measured(
+    prepared: Mapping[str, Callable[[], Tensor] | str], logits: Tensor, repeats: int
+) -> tuple[list[Row], dict[str, npt.NDArray[np.int64]]]:
+    """Run each method; return its costs, and the labels of those that ran."""
+    rows: list[Row] = []
+    labels: dict[str, npt.NDArray[np.int64]] = {}
+    with _Progress(prepared, repeats) as progress:
+        for name, run in prepared.items():
+            if isinstance(run, str):
+                rows.append(Row(name, skipped=run))
+                continue
+            progress.begin(name)
+            try:
+                scores, seconds, memory = measured(run, logits.device, repeats, progress.tick)
+                _check_classes(scores, logits)
+            except _UNABLE as error:
+                rows.append(Row(name, skipped=str(error) or "out of memory"))
+                continue
+            labels[name] = _labels(scores)
+            rows.append(Row(name, seconds, memory))
+            del scores  # before the next one is measured
+    return rows, labels
+
+
+def _check_classes(scores: Tensor, logits: Tensor) -> None:
+    if scores.shape[1] != logits.shape[1]:
+        raise InputError.of(
+            "it returned scores",
+            got=f"{scores.shape[1]} classes",
+            expected=f"{logits.shape[1]}, those of the logits",
+            fix="Labels are compared by number: keep the classes.",
+        )
+
+
+def _upsampled(logits: Tensor, windows: SlidingWindows | None, size: tuple[int, int]) -> Tensor:
+    merged = logits if windows is None else windows.merge(logits)
+    return merged if merged.shape[-2:] == size else bilinear_upsample(merged, size)
+
+
+def _labels(scores: Tensor) -> npt.NDArray[np.int64]:
+    labels: npt.NDArray[np.int64] = scores[0].argmax(0).cpu().numpy()
+    return labels
+
+
+def _compared(
+    row: Row,
+    labels: Mapping[str, npt.NDArray[np.int64]],
+    start: npt.NDArray[np.int64],
+    gt: npt.NDArray[np.int64] | None,
+    classes: int,
+    ignore_index: int,
+) -> Row:
+    """Add how the labels compare with those at the start and with the true ones."""
+    if row.skipped:
+        return row
+    own = labels[row.method]
+    row = row._replace(changed=float((own != start).mean()))
+    if gt is None:
+        return row
+    from lpprop.evaluation.metrics import SegmentationMetrics
+
+    metrics = SegmentationMetrics(classes, ignore_index=ignore_index).update(own, gt)
+    return row._replace(miou=metrics.miou, boundary_iou=metrics.mean_boundary_iou)
+
+
+def _picture(image: Tensor | None, size: tuple[int, int]) -> Image | None:
+    """Turn the image into one of PIL, of the results' size."""
+    if image is None:
+        return None
+    from PIL.Image import Resampling, fromarray
+
+    levels = (image[0].detach().float().clamp(0, 1) * 255).round().to(torch.uint8)
+    picture = fromarray(levels.movedim(0, -1).cpu().numpy())
+    return picture.resize(size[::-1], Resampling.BICUBIC)
+
+
+class _Progress:
+    """A bar of all runs, where someone looks on and it takes longer than a second."""
+
+    def __init__(self, prepared: Mapping[str, Callable[[], Tensor] | str], repeats: int) -> None:
+        from tqdm import tqdm
+
+        able = [run for run in prepared.values() if not isinstance(run, str)]
+        seen = sys.stderr.isatty() or "ipykernel" in sys.modules
+        self._bar = tqdm(
+            total=len(able) * runs(repeats),
+            unit="run",
+            delay=1,
+            leave=False,
+            file=sys.stderr,
+            disable=not seen,
+        )
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def begin(self, method: str) -> None:
+        self._bar.set_description(method, refresh=False)
+
+    def tick(self) -> None:
+        self._bar.update()

@@ -1,0 +1,22 @@
+"""Evaluation: metrics, data sets, and a runner that tables them."""
+
+from lpprop.evaluation.label_maps import merge_labels, reduce_zero_label
+from lpprop.evaluation.metrics import SegmentationMetrics, boundary_counts, confusion_matrix
+from lpprop.evaluation.predictors import RefinedStart, SegmenterPredictor, Start, refinements
+from lpprop.evaluation.report import Report
+from lpprop.evaluation.runner import EvaluationError, evaluate
+
+__all__ = [
+    "EvaluationError",
+    "RefinedStart",
+    "Report",
+    "SegmentationMetrics",
+    "SegmenterPredictor",
+    "Start",
+    "boundary_counts",
+    "confusion_matrix",
+    "evaluate",
+    "merge_labels",
+    "reduce_zero_label",
+    "refinements",
+]

@@ -1,0 +1,207 @@
+"""Methods against a baseline: component ablations and window-size ensembles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from lpprop.bilinear import BilinearUpsample
+from lpprop.chain import Chain
+from lpprop.composite import step_name
+from lpprop.errors import InputError
+from lpprop.evaluation.analyses.figures import Drawn, colour, new_figure
+from lpprop.evaluation.predictors import Predictor, Start, describe, refinements
+from lpprop.evaluation.report import Report, markdown_table, percent
+from lpprop.evaluation.runner import evaluate
+from lpprop.evaluation.task import Samples
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Contrast", "ContrastRow", "Ensemble", "ablation", "cumulative", "window_ensemble"]
+
+
+class ContrastRow(NamedTuple):
+    """Metrics in [0, 1], what each gains over the baseline, and the seconds an image."""
+
+    name: str
+    miou: float
+    boundary_iou: float
+    miou_gain: float
+    boundary_gain: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Contrast(Drawn):
+    """Methods against the first of them.
+
+    Attributes:
+        report: with the metrics of each image and class.
+    """
+
+    report: Report
+
+    @property
+    def rows(self) -> list[ContrastRow]:
+        """A row a method, in their order."""
+        rows = self.report.rows()
+        base = rows[0]
+        return [
+            ContrastRow(
+                row.predictor,
+                row.miou,
+                row.boundary_iou,
+                row.miou - base.miou,
+                row.boundary_iou - base.boundary_iou,
+                row.seconds,
+            )
+            for row in rows
+        ]
+
+    def to_markdown(self) -> str:
+        """Return the rows as Markdown, metrics in percent, gains in points."""
+        head = ["method", "mIoU", "gain", "Boundary IoU", "gain", "seconds an image"]
+        lines = [
+            [
+                row.name,
+                percent(row.miou),
+                f"{100 * row.miou_gain:+.2f}",
+                percent(row.boundary_iou),
+                f"{100 * row.boundary_gain:+.2f}",
+                f"{row.seconds:.3g}",
+            ]
+            for row in self.rows
+        ]
+        return markdown_table(head, lines)
+
+    def figure(self) -> Figure:
+        """Draw two bars a method, with a line where the baseline ends."""
+        rows = self.rows
+        figure, (axis,) = new_figure(6.4, 1.3 + 0.5 * len(rows))
+        bars = (("mIoU", 1, 3, -0.2), ("Boundary IoU", 2, 4, 0.2))
+        for number, (label, of, gain, shift) in enumerate(bars):
+            places = [place + shift for place in range(len(rows))]
+            lengths = [100 * float(row[of]) for row in rows]
+            axis.barh(places, lengths, height=0.36, color=colour(number), label=label)
+            axis.axvline(lengths[0], color=colour(number), linewidth=1, linestyle=":")
+            for place, length, row in zip(places, lengths, rows, strict=True):
+                text = f" {length:.1f}" + (
+                    f" ({100 * float(row[gain]):+.1f})" if row != rows[0] else ""
+                )
+                axis.text(length, place, text, va="center", fontsize=8)
+        axis.set_yticks(range(len(rows)), [row.name for row in rows])
+        longest = max(100 * max(row.miou, row.boundary_iou) for row in rows)
+        axis.set(xlabel="%", ylim=(len(rows) - 0.5, -0.5), xlim=(0, 1.2 * longest))
+        axis.grid(False, axis="y")
+        figure.legend(loc="outside upper center", ncols=2, frameon=False, fontsize=9)
+        return figure
+
+
+def cumulative(chain: Chain) -> dict[str, Chain]:
+    """Name the beginnings of a chain, each with one step more, from the start alone to the whole.
+
+    What such a beginning leaves on patches is brought to pixels bilinearly; a bilinear step is no
+    step of its own therefore.
+
+    >>> from lpprop import presets
+    >>> list(cumulative(presets.lposs_plus()))
+    ['start', '+ PatchPropagation', '+ PixelPropagation']
+    """
+    steps = list(chain.steps)
+    parts = {"start": Chain(BilinearUpsample())}
+    for count, step in enumerate(steps, 1):
+        if isinstance(step, BilinearUpsample):
+            continue
+        name = f"+ {step_name(step)}"
+        while name in parts:
+            name += "'"
+        parts[name] = Chain(*steps[:count], temperature=chain.temperature)
+    return parts
+
+
+def ablation(
+    dataset: Samples,
+    start: Callable[[Any], Start],
+    methods: Chain | Mapping[str, str | Callable[..., Tensor]],
+    out: Path | None = None,
+    **options: Any,
+) -> Contrast:
+    """Evaluate a method with and without its components.
+
+    Args:
+        dataset: as `evaluate` takes it.
+        start: makes the `Start` of a sample.
+        methods: the variants by name, the first the baseline; or a chain, whose steps are added one
+            by one (see `cumulative`).
+        out: as `evaluate` takes it.
+        options: further ones of `evaluate`, such as `limit` and `processes`.
+    """
+    variants = cumulative(methods) if isinstance(methods, Chain) else methods
+    return Contrast(evaluate(dataset, refinements(start, variants), out, **options))
+
+
+class Ensemble:
+    """Average the scores of several predictors, such as one segmenter with several windows.
+
+    >>> both = Ensemble([lambda sample: torch.zeros(2, 1, 1), lambda sample: torch.ones(2, 1, 1)])
+    >>> both(None).flatten()
+    tensor([0.5000, 0.5000])
+    """
+
+    def __init__(self, predictors: list[Predictor]) -> None:
+        """Take the predictors, each of which returns scores (C, H, W)."""
+        self.predictors = predictors
+
+    def prepare(self, sample: Any) -> None:
+        """Prepare those that prepare."""
+        for predictor in self.predictors:
+            prepare = getattr(predictor, "prepare", None)
+            if prepare is not None:
+                prepare(sample)
+
+    def __call__(self, sample: Any) -> Tensor:
+        """Return the mean of the scores."""
+        scores = [torch.as_tensor(predictor(sample)) for predictor in self.predictors]
+        if any(not one.is_floating_point() or one.ndim != 3 for one in scores):
+            raise InputError.of(
+                "predictors",
+                got="labels",
+                expected="scores (C, H, W) of each",
+                fix="Return the scores before their argmax.",
+            )
+        return torch.stack(scores).mean(0)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Describe the members."""
+        return {"average of": [describe(predictor) for predictor in self.predictors]}
+
+
+def window_ensemble(
+    dataset: Samples,
+    predictors: Mapping[str, Predictor],
+    out: Path | None = None,
+    **options: Any,
+) -> Contrast:
+    """Evaluate each of several window settings, and the average of their scores.
+
+        window_ensemble(dataset, {
+            "224 / 112": SegmenterPredictor(Segmenter(backbone, windows=(224, 112)), prompts),
+            "448 / 224": SegmenterPredictor(Segmenter(backbone, windows=(448, 224)), prompts),
+        })
+
+    LPOSS's supplement gains so over either window alone (Stojnic et al., CVPR 2025, Table 6).
+
+    Args:
+        dataset: as `evaluate` takes it.
+        predictors: by name; each returns scores (C, H, W). The first is the baseline.
+        out: as `evaluate` takes it.
+        options: further ones of `evaluate`, such as `limit` and `processes`.
+    """
+    together: dict[str, Predictor] = {**predictors, "average": Ensemble(list(predictors.values()))}
+    return Contrast(evaluate(dataset, together, out, **options))

@@ -1,0 +1,226 @@
+"""Images and classes one by one: how the two metrics go together, and what a method changes.
+
+The figures of LPOSS's supplement (Stojnic et al., CVPR 2025, Figures 5 and 6).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from lpprop.checks import check_choice
+from lpprop.errors import InputError
+from lpprop.evaluation.analyses.figures import BETTER, MARKERS, WORSE, Drawn, colour, new_figure
+from lpprop.evaluation.report import Report, markdown_table, percent
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Change", "Changes", "ImageScatter", "changes", "image_scatter"]
+
+_METRICS = {"miou": "mIoU", "boundary_iou": "Boundary IoU"}
+
+
+@dataclass(frozen=True)
+class ImageScatter(Drawn):
+    """The two metrics of each image, by predictor.
+
+    Attributes:
+        miou: by predictor, of each image by itself, in [0, 1]; NaN where nothing counts.
+        boundary_iou: likewise.
+    """
+
+    miou: Mapping[str, Float[np.ndarray, " images"]]
+    boundary_iou: Mapping[str, Float[np.ndarray, " images"]]
+
+    @property
+    def correlation(self) -> dict[str, float]:
+        """Pearson's correlation over the images, by predictor; NaN for fewer than two images."""
+        return {name: _correlation(self.miou[name], self.boundary_iou[name]) for name in self.miou}
+
+    def figure(self) -> Figure:
+        """Draw a point an image; below the diagonal, boundaries are worse than regions."""
+        figure, (axis,) = new_figure(5.2, 4.8)
+        values = np.concatenate([*self.miou.values(), *self.boundary_iou.values(), [0.0]])
+        top = 10 * np.ceil(10 * np.nanmax(values) + 0.1)
+        axis.plot([0, top], [0, top], color="0.6", linewidth=1, linestyle="--", zorder=1)
+        for number, (name, r) in enumerate(self.correlation.items()):
+            axis.scatter(
+                100 * self.miou[name],
+                100 * self.boundary_iou[name],
+                s=24,
+                color=colour(number),
+                marker=MARKERS[number % len(MARKERS)],
+                alpha=0.75,
+                linewidths=0,
+                label=name if np.isnan(r) else f"{name} (r = {r:.2f})",
+            )
+        axis.set(
+            xlabel="mIoU of the image (%)",
+            ylabel="Boundary IoU of the image (%)",
+            xlim=(0, top),
+            ylim=(0, top),
+            aspect="equal",
+        )
+        axis.legend(frameon=False, loc="upper left")
+        return figure
+
+
+def image_scatter(report: Report, predictors: Iterable[str] | None = None) -> ImageScatter:
+    """Set the mIoU of each image against its Boundary IoU.
+
+    Args:
+        report: of `evaluate`.
+        predictors: whose images; all if None.
+
+    Raises:
+        InputError: a predictor that is not in the report.
+    """
+    results = [report[name] for name in (report if predictors is None else predictors)]
+    return ImageScatter(
+        {result.name: result.image_miou for result in results},
+        {result.name: result.image_boundary_iou for result in results},
+    )
+
+
+class Change(NamedTuple):
+    """A metric of one image or class before and after, in [0, 1]."""
+
+    name: str
+    before: float
+    after: float
+
+    @property
+    def change(self) -> float:
+        """What was gained."""
+        return self.after - self.before
+
+
+@dataclass(frozen=True)
+class Changes(Drawn):
+    """What a predictor changes against the start, the largest gain first.
+
+    Attributes:
+        start: the predictor that is compared with.
+        predictor: the one that is compared.
+        by: "image" or "class".
+        metric: "miou" or "boundary_iou".
+        rows: one an image or class in which both have a value.
+    """
+
+    start: str
+    predictor: str
+    by: str
+    metric: str
+    rows: list[Change]
+
+    @property
+    def better(self) -> int:
+        """How many gain."""
+        return sum(row.change > 0 for row in self.rows)
+
+    @property
+    def worse(self) -> int:
+        """How many lose."""
+        return sum(row.change < 0 for row in self.rows)
+
+    @property
+    def mean(self) -> float:
+        """The mean change."""
+        return float(np.mean([row.change for row in self.rows]))
+
+    def to_markdown(self) -> str:
+        """Return the rows as Markdown, in percent."""
+        head = [self.by, self.start, self.predictor, "change"]
+        lines = [
+            [row.name, percent(row.before), percent(row.after), f"{100 * row.change:+.2f}"]
+            for row in self.rows
+        ]
+        return markdown_table(head, lines)
+
+    def figure(self) -> Figure:
+        """Draw a bar an image or class; the bars of up to 60 are named."""
+        count = len(self.rows)
+        gains = 100 * np.array([row.change for row in self.rows])
+        colours = [BETTER if gain >= 0 else WORSE for gain in gains]
+        named = count <= 60
+        figure, (axis,) = new_figure(6.4, 1.3 + 0.2 * count if named else 3.6)
+        label = f"change of {'IoU' if self._of_class else _METRICS[self.metric]} (points)"
+        if named:
+            axis.barh(range(count), gains, color=colours, height=0.75)
+            axis.set_yticks(range(count), [row.name for row in self.rows], fontsize=8)
+            axis.set(xlabel=label, ylim=(count - 0.4, -0.6))
+            axis.grid(False, axis="y")
+            axis.axvline(0, color="0.3", linewidth=0.8)
+        else:
+            axis.bar(range(1, count + 1), gains, color=colours, width=1.0)
+            plural = "images" if self.by == "image" else "classes"
+            axis.set(xlabel=f"{plural}, sorted by change", ylabel=label, xlim=(0, count + 1))
+            axis.axhline(0, color="0.3", linewidth=0.8)
+        axis.set_title(
+            f"{self.predictor} against {self.start}: {self.better} of {count} better, "
+            f"{self.worse} worse, mean {100 * self.mean:+.1f}",
+            fontsize=10,
+            loc="left",
+        )
+        return figure
+
+    @property
+    def _of_class(self) -> bool:
+        return self.by == "class" and self.metric == "miou"
+
+
+def changes(
+    report: Report, start: str, predictor: str, *, by: str = "image", metric: str = "miou"
+) -> Changes:
+    """Compare a predictor with the start, image by image or class by class.
+
+    Images that one of the two has not labelled, and classes that do not occur in one of the two,
+    are left out.
+
+    Args:
+        report: of `evaluate`.
+        start: the predictor to compare with, such as the logits upsampled.
+        predictor: the one to compare.
+        by: "image": the metric of each image by itself; "class": of each class, pooled over images.
+        metric: "miou" (of a class, its IoU) or "boundary_iou".
+
+    Raises:
+        InputError: a predictor that is not in the report, or another choice; nothing in common.
+    """
+    check_choice("by", by, ("image", "class"))
+    check_choice("metric", metric, tuple(_METRICS))
+    before, after = (_values(report, name, by, metric) for name in (start, predictor))
+    rows = [Change(name, before[name], after[name]) for name in before if name in after]
+    rows = [row for row in rows if not np.isnan(row.change)]
+    if not rows:
+        raise InputError.of(
+            "report",
+            got=f"no {by} with a value for both {start!r} and {predictor!r}",
+            expected="at least one",
+            fix="Evaluate both on the same images.",
+        )
+    rows.sort(key=lambda row: (-row.change, row.name))
+    return Changes(start, predictor, by, metric, rows)
+
+
+def _values(report: Report, predictor: str, by: str, metric: str) -> dict[str, float]:
+    result = report[predictor]
+    if by == "class":
+        values = result.metrics.iou if metric == "miou" else result.metrics.boundary_iou
+        return dict(zip(report.class_names, values.tolist(), strict=True))
+    values = result.image_miou if metric == "miou" else result.image_boundary_iou
+    names = [image.name for image in result.images]
+    return dict(zip(names, values.tolist(), strict=True))
+
+
+def _correlation(a: np.ndarray, b: np.ndarray) -> float:
+    there = ~(np.isnan(a) | np.isnan(b))
+    a, b = a[there], b[there]
+    if len(a) < 2 or a.std() == 0 or b.std() == 0:
+        return float("nan")
+    return float(np.corrcoef(a, b)[0, 1])

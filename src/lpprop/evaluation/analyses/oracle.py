@@ -1,0 +1,222 @@
+"""Starts made of the true labels: what a refiner does is then told apart from a model's mistakes.
+
+The patch-level oracle is that of LPOSS's supplement (Stojnic et al., CVPR 2025, Figure 5d): it
+bounds what labels of patches can give. With part of the patches relabelled at random it is a start
+whose noise is known.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from lpprop.checks import check_integer, check_number
+from lpprop.evaluation.counts import checked_gt
+from lpprop.evaluation.label_maps import IGNORED
+from lpprop.evaluation.predictors import LabelledImage, Start, weights_hash
+
+if TYPE_CHECKING:
+    from lpprop.backbones import Backbone
+    from lpprop.evaluation.label_maps import ArrayLike
+    from lpprop.evaluation.task import Samples
+
+__all__ = ["Cropped", "OracleStart", "patch_oracle", "relabelled"]
+
+
+def patch_oracle(
+    gt: ArrayLike, patch_size: int, classes: int, *, ignore_index: int = IGNORED
+) -> Float[Tensor, "C h w"]:
+    """Average the true labels over patches: the share of each class in each patch.
+
+    Pixels that do not count are left out; a patch of nothing else has zeros. Patches begin at the
+    upper left; those at the right and the bottom edge may be cut off.
+
+    Args:
+        gt: (H, W) true classes in [0, classes), or ignore_index.
+        patch_size: side in pixels, >= 1.
+        classes: number of classes C.
+        ignore_index: the label of pixels that do not count.
+
+    Returns:
+        float32, on a grid of ceil(H / patch_size) x ceil(W / patch_size); each patch sums to 1 or,
+        where nothing counts, to 0.
+
+    Raises:
+        InputError: labels that are no integers or out of range.
+
+    >>> patch_oracle([[0, 1, 255, 255], [1, 1, 255, 0]], patch_size=2, classes=2)
+    tensor([[[0.2500, 1.0000]],
+            [[0.7500, 0.0000]]])
+    """
+    check_integer("patch_size", patch_size)
+    true = checked_gt(gt, classes, ignore_index)
+    below, right = (-side % patch_size for side in true.shape)
+    whole = np.pad(true, ((0, below), (0, right)), constant_values=classes)
+    h, w = (side // patch_size for side in whole.shape)
+    patches = whole.reshape(h, patch_size, w, patch_size).transpose(0, 2, 1, 3).reshape(h * w, -1)
+    pairs = np.arange(h * w)[:, None] * (classes + 1) + patches
+    counts = np.bincount(pairs.ravel(), minlength=h * w * (classes + 1)).reshape(h * w, -1)
+    shares = counts[:, :classes] / np.maximum(counts[:, :classes].sum(1, keepdims=True), 1)
+    return torch.from_numpy(shares.T.reshape(classes, h, w).astype(np.float32))
+
+
+def relabelled(
+    oracle: Float[Tensor, "C h w"], share: float = 0.4, seed: int | Sequence[int] = 0
+) -> Float[Tensor, "C h w"]:
+    """Give a share of the patches another label, at random: the controlled start.
+
+    Each chosen patch belongs wholly to a class that is drawn evenly from all: one in C keeps its
+    own. Patches of zeros, about which nothing is known, stay so.
+
+    Args:
+        oracle: (C, h, w) of `patch_oracle`.
+        share: of the other patches, in [0, 1]; their number is rounded.
+        seed: of the draw.
+
+    Returns:
+        A new tensor.
+
+    Raises:
+        InputError: a share outside [0, 1].
+
+    >>> changed = relabelled(torch.full((4, 10, 10), 0.25), share=0.4)
+    >>> int((changed.amax(0) == 1).sum()), float(changed.sum())
+    (40, 100.0)
+    """
+    check_number("share", share, low=0, high=1)
+    draw = np.random.default_rng(seed)
+    flat = oracle.flatten(1).clone()
+    known = np.flatnonzero(flat.sum(0).numpy())
+    chosen = draw.choice(known, round(share * len(known)), replace=False)
+    labels = torch.from_numpy(draw.integers(0, len(oracle), len(chosen)))
+    flat[:, chosen] = F.one_hot(labels, len(oracle)).T.to(flat.dtype)
+    return flat.view_as(oracle)
+
+
+class OracleStart:
+    """Start from the true labels of patches, with what a backbone sees in the image.
+
+    Where sides of the image are no multiples of the patch size, patches of oracle and backbone need
+    not coincide: `Cropped` sees to that.
+
+    Args:
+        classes: number of classes.
+        patch_size: side of the oracle's patches in pixels.
+        share: of the patches that are relabelled at random.
+        seed: of that; each image has its own draw, by its name.
+        backbone: provides feats or attention; neither is there if None.
+        ignore_index: the label of pixels that do not count.
+
+    >>> from types import SimpleNamespace
+    >>> sample = SimpleNamespace(name="a", image=None, gt=np.zeros((32, 48), dtype=int))
+    >>> OracleStart(classes=5)(sample).logits.shape
+    torch.Size([1, 5, 2, 3])
+    """
+
+    def __init__(
+        self,
+        classes: int,
+        *,
+        patch_size: int = 16,
+        share: float = 0.0,
+        seed: int = 0,
+        backbone: Backbone | None = None,
+        ignore_index: int = IGNORED,
+    ) -> None:
+        """Check and keep the settings."""
+        self.classes = check_integer("classes", classes)
+        self.patch_size = check_integer("patch_size", patch_size)
+        self.share = check_number("share", share, low=0, high=1)
+        self.seed = check_integer("seed", seed, low=0)
+        self.backbone = backbone
+        self.ignore_index = ignore_index
+
+    def __call__(self, sample: LabelledImage) -> Start:
+        """Return the start of a sample."""
+        oracle = patch_oracle(
+            sample.gt, self.patch_size, self.classes, ignore_index=self.ignore_index
+        )
+        if self.share:
+            oracle = relabelled(oracle, self.share, (self.seed, zlib.crc32(sample.name.encode())))
+        if self.backbone is None:
+            return Start(oracle[None])
+        pixels = torch.from_numpy(np.array(sample.image)).permute(2, 0, 1)[None] / 255
+        device = self.backbone.device
+        seen = self.backbone(pixels.to(device))
+        return Start(oracle[None].to(device), seen.feats, seen.attention)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Describe the settings and the backbone."""
+        settings = {name: vars(self)[name] for name in ("patch_size", "share", "seed")}
+        if self.backbone is None:
+            return settings
+        name = type(self.backbone).__name__
+        return {**settings, "backbone": name, "weights": weights_hash(self.backbone)}
+
+
+class Cropped:
+    """A data set whose images are cut, at the right and the bottom, to multiples of some pixels.
+
+    Args:
+        dataset: of samples no smaller than that.
+        multiple: of the sides in pixels.
+
+    >>> from types import SimpleNamespace
+    >>> class Data(list):
+    ...     name, classes = "data", ["a", "b"]
+    >>> image, gt = Image.new("RGB", (50, 35)), np.zeros((35, 50), dtype=int)
+    >>> cropped = Cropped(Data([SimpleNamespace(name="x", image=image, gt=gt)]), 16)
+    >>> cropped.name, cropped[0].image.size, cropped[0].gt.shape
+    ('data, sides cut to multiples of 16', (48, 32), (32, 48))
+    """
+
+    def __init__(self, dataset: Samples, multiple: int) -> None:
+        """Take the data set."""
+        self.dataset = dataset
+        self.multiple = check_integer("multiple", multiple)
+        self.name = f"{dataset.name}, sides cut to multiples of {multiple}"
+        self.classes = dataset.classes
+
+    def __len__(self) -> int:
+        """Count the samples."""
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> CroppedSample:
+        """Return a sample, cut."""
+        return CroppedSample(self.dataset[index], self.multiple)
+
+
+class CroppedSample:
+    """A sample that is cut when it is looked at."""
+
+    def __init__(self, sample: LabelledImage, multiple: int) -> None:
+        """Take the sample."""
+        self.sample = sample
+        self.multiple = multiple
+
+    @property
+    def name(self) -> str:
+        """The sample's own."""
+        return self.sample.name
+
+    @property
+    def image(self) -> Image.Image:
+        """RGB."""
+        image = self.sample.image
+        width, height = (side - side % self.multiple for side in image.size)
+        return image.crop((0, 0, width, height))
+
+    @property
+    def gt(self) -> np.ndarray[Any, Any]:
+        """True labels (H, W)."""
+        gt = np.asarray(self.sample.gt)
+        height, width = (side - side % self.multiple for side in gt.shape)
+        return gt[:height, :width]

@@ -1,0 +1,157 @@
+"""Where the time goes: seconds of each step of a method."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lpprop import presets
+from lpprop.chain import Chain
+from lpprop.checks import check_integer
+from lpprop.composite import Composite, step_name
+from lpprop.evaluation.analyses.figures import Drawn, colour, new_figure
+from lpprop.evaluation.predictors import Once, RefinedStart, Start
+from lpprop.evaluation.report import markdown_table
+from lpprop.evaluation.task import Samples, synchronise
+from lpprop.refiner import INPUTS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["ComponentTimes", "component_times"]
+
+_T = TypeVar("_T")
+
+_START, _REST = "start", "rest"
+
+
+@dataclass(frozen=True)
+class ComponentTimes(Drawn):
+    """Seconds an image, by method and component.
+
+    Attributes:
+        seconds: medians over images. "start" is what makes the start; "rest" is what a method does
+            beside its steps: checks, resizing to the grid, and attention built from feats.
+    """
+
+    seconds: Mapping[str, Mapping[str, float]]
+
+    def to_markdown(self) -> str:
+        """Return a row a component as Markdown, in milliseconds."""
+        lines = [
+            [
+                method,
+                component,
+                f"{1000 * seconds:.1f}",
+                f"{100 * seconds / sum(parts.values()):.0f}",
+            ]
+            for method, parts in self.seconds.items()
+            for component, seconds in parts.items()
+        ]
+        return markdown_table(["method", "component", "ms an image", "%"], lines)
+
+    def figure(self) -> Figure:
+        """Draw a bar a method, made of its components."""
+        figure, (axis,) = new_figure(6.4, 1.5 + 0.45 * len(self.seconds))
+        colours: dict[str, Any] = {}
+        ends = []
+        for place, parts in enumerate(self.seconds.values()):
+            end = 0.0
+            for name, seconds in parts.items():
+                label = None if name in colours or name == _REST else name
+                shade = "0.75" if name == _REST else colours.setdefault(name, colour(len(colours)))
+                axis.barh(place, 1000 * seconds, left=end, height=0.6, color=shade, label=label)
+                end += 1000 * seconds
+            ends.append(end)
+        axis.barh(0, 0, color="0.75", label=_REST)
+        for place, end in enumerate(ends):
+            axis.text(end, place, f" {end:.3g} ms", va="center", fontsize=9)
+        axis.set_yticks(range(len(self.seconds)), list(self.seconds))
+        axis.set(
+            xlabel="ms an image (medians)",
+            ylim=(len(self.seconds) - 0.5, -0.5),
+            xlim=(0, 1.18 * max(ends)),
+        )
+        axis.grid(False, axis="y")
+        figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize=9)
+        return figure
+
+
+def component_times(
+    dataset: Samples,
+    start: Callable[[Any], Start],
+    methods: Mapping[str, str | Callable[..., Tensor]],
+    *,
+    limit: int = 5,
+    warmup: int = 1,
+) -> ComponentTimes:
+    """Time each step of each method on the first images, with the device synchronised.
+
+    Args:
+        dataset: as `evaluate` takes it.
+        start: makes the `Start` of a sample.
+        methods: as `lpprop.refine` takes them, by name; of a chain each step is timed.
+        limit: how many images count.
+        warmup: how many images come first, and do not count: kernels compile at their first call.
+    """
+    check_integer("limit", limit)
+    check_integer("warmup", warmup, low=0)
+    seconds: dict[str, list[dict[str, float]]] = {name: [] for name in methods}
+    for number in range(warmup + min(limit, len(dataset))):
+        # The first images serve as warm-up too.
+        sample = dataset[max(0, number - warmup)]
+        made, of_start = _clocked(partial(start, sample))
+        for name, method in methods.items():
+            parts = _parts(method, made, sample)
+            if number >= warmup:
+                seconds[name].append({_START: of_start, **parts})
+    return ComponentTimes(
+        {
+            name: {part: float(np.median([one[part] for one in images])) for part in images[0]}
+            for name, images in seconds.items()
+        }
+    )
+
+
+def _parts(method: str | Callable[..., Tensor], start: Start, sample: Any) -> dict[str, float]:
+    chain = presets.by_name(method) if isinstance(method, str) else method
+    chain = chain if isinstance(chain, Chain) else Chain(chain)
+    watches = [_Stopwatch(step) for step in chain.steps]
+    timed = Chain(*watches, temperature=chain.temperature)
+    refined = RefinedStart(Once(lambda _: start), timed)
+    _, total = _clocked(partial(refined, sample))
+    parts: dict[str, float] = {}
+    for watch in watches:
+        (step,) = watch.steps
+        parts[step_name(step)] = parts.get(step_name(step), 0.0) + sum(watch.seconds)
+    return {**parts, _REST: total - sum(parts.values())}
+
+
+class _Stopwatch(Composite):
+    """One step, and the seconds that it took."""
+
+    def __init__(self, step: nn.Module) -> None:
+        super().__init__(step)
+        self.seconds: list[float] = []  # shared with the copy that is fitted to the image
+
+    def forward(self, logits: Tensor, **inputs: Any) -> Tensor:
+        given = {name: inputs.get(name) for name in INPUTS}
+        scores, seconds = _clocked(partial(self.run, self.steps[0], logits, given))
+        self.seconds.append(seconds)
+        return scores
+
+
+def _clocked(work: Callable[[], _T]) -> tuple[_T, float]:
+    synchronise()
+    began = time.perf_counter()
+    with torch.no_grad():
+        result = work()
+    synchronise()
+    return result, time.perf_counter() - began

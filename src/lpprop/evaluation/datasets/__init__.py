@@ -1,0 +1,72 @@
+"""The benchmarks of open-vocabulary segmentation: folders as downloaded in, samples out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lpprop.checks import check_choice
+from lpprop.evaluation.datasets.ade20k import ADE20K
+from lpprop.evaluation.datasets.benchmark import Benchmark
+from lpprop.evaluation.datasets.camvid import CAMVID
+from lpprop.evaluation.datasets.cityscapes import CITYSCAPES
+from lpprop.evaluation.datasets.coco import COCO_OBJECT, COCO_STUFF
+from lpprop.evaluation.datasets.context import CONTEXT59, CONTEXT60
+from lpprop.evaluation.datasets.dataset import Dataset, Files, Sample
+from lpprop.evaluation.datasets.folders import dataset_from_folders
+from lpprop.evaluation.datasets.voc import VOC20, VOC21
+
+__all__ = [
+    "DATASETS",
+    "Benchmark",
+    "Dataset",
+    "Files",
+    "Sample",
+    "dataset_from_folders",
+    "load_dataset",
+]
+
+#: The protocols by name: the eight of the literature, and CamVid.
+DATASETS: dict[str, Benchmark] = {
+    benchmark.name: benchmark
+    for benchmark in (
+        VOC21,
+        VOC20,
+        CONTEXT60,
+        CONTEXT59,
+        COCO_OBJECT,
+        COCO_STUFF,
+        CITYSCAPES,
+        ADE20K,
+        CAMVID,
+    )
+}
+
+
+def load_dataset(name: str, root: Path | str, *, split: str | None = None) -> Dataset:
+    """Find the samples of a benchmark in a folder, laid out as it is downloaded.
+
+    Only names are read; an image and its labels are when a sample is asked for them.
+
+    Args:
+        name: one of `DATASETS`.
+        root: folder of the data set; a folder that holds it under its usual name will do.
+        split: by its official name; the one that the literature evaluates if None.
+
+    Returns:
+        The samples, in the order of the split's list, or by name where there is none.
+
+    Raises:
+        InputError: an unknown name, a folder of another layout, images without labels, or none.
+
+    >>> import tempfile
+    >>> from PIL import Image
+    >>> with tempfile.TemporaryDirectory() as root:
+    ...     for folder, mode in (("images", "RGB"), ("labels", "L")):
+    ...         Path(root, folder).mkdir()
+    ...         Image.new(mode, (4, 3), 0).save(Path(root, folder, "street.png"))
+    ...     dataset = load_dataset("camvid", root)
+    ...     dataset, dataset[0].name, dataset[0].image.size, dataset.classes[dataset[0].gt[0, 0]]
+    (Dataset('camvid', 1 samples, 11 classes), 'street', (4, 3), 'sky')
+    """
+    check_choice("dataset", name, tuple(DATASETS))
+    return DATASETS[name].load(root, split)

@@ -1,0 +1,104 @@
+"""COCO (Lin et al., ECCV 2014) in two protocols: COCO-Stuff and COCO-Object.
+
+COCO-Stuff (Caesar et al., CVPR 2018) labels every pixel. Its maps number things and stuff from 0 to
+181, one less than COCO's ids, and 255 is unlabelled; 11 of the thing numbers have no images.
+COCO-Object keeps the 80 things and calls all else background, the unlabelled pixels too.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lpprop.evaluation.datasets.benchmark import Benchmark, Found
+from lpprop.evaluation.datasets.instances import Instances
+from lpprop.evaluation.datasets.labels import LabelMaps, table
+from lpprop.evaluation.datasets.layout import in_folder, missing, paired
+from lpprop.evaluation.label_maps import IGNORED
+
+__all__ = ["COCO_OBJECT", "COCO_STUFF"]
+
+# Ids that COCO set aside and never annotated: street sign, hat, shoe, eye glasses, plate, mirror,
+# window, desk, door, blender, hair brush.
+_UNUSED = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83, 91)
+_IDS = tuple(number for number in range(1, 183) if number not in _UNUSED)
+_THINGS = _IDS[:80]
+
+_STUFF_MAPS = table({number - 1: label for label, number in enumerate(_IDS)})
+_OBJECT_MAPS = table(
+    {number - 1: 0 for number in _IDS}
+    | {number - 1: label for label, number in enumerate(_THINGS, 1)}
+    | {IGNORED: 0},
+    ignored=(),
+)
+
+_LAYOUT = """
+coco/
+  images/{split}/*.jpg (or {split}/*.jpg)
+  annotations/{split}/*.png (or stuffthingmaps/{split}/*.png)
+"""
+_OBJECT_LAYOUT = f"""{_LAYOUT.rstrip()}
+or, in place of the maps,
+  annotations/instances_{{split}}.json
+"""
+
+
+def _images(root: Path, split: str, layout: str) -> tuple[Path, dict[str, Path]]:
+    """Find the data set's folder, and its images in either of two places."""
+    for folder in ("images", "."):
+        for home in (root, root / "coco", root / "coco_stuff164k"):
+            if (home / folder / split).is_dir():
+                return home, in_folder(home / folder / split, ".jpg")
+    raise missing(root, [f"images/{split}"], layout)
+
+
+def _maps(home: Path, split: str) -> dict[str, Path]:
+    """List the pixel maps, in either of two places, if they are there."""
+    for folder in ("annotations", "stuffthingmaps"):
+        if (home / folder / split).is_dir():
+            return in_folder(home / folder / split, ".png")
+    return {}
+
+
+def _find_stuff(root: Path, split: str, layout: str) -> Found:
+    home, images = _images(root, split, layout)
+    maps = _maps(home, split)
+    if not maps:
+        raise missing(home, [f"annotations/{split}/*.png"], layout)
+    return Found(paired(images, images, maps), LabelMaps(_STUFF_MAPS), "COCO-Stuff's pixel maps")
+
+
+def _find_object(root: Path, split: str, layout: str) -> Found:
+    home, images = _images(root, split, layout)
+    maps = _maps(home, split)
+    if maps:
+        files = paired(images, images, maps)
+        return Found(files, LabelMaps(_OBJECT_MAPS), "the things of COCO-Stuff's pixel maps")
+    path = home / "annotations" / f"instances_{split}.json"
+    if not path.is_file():
+        raise missing(home, [f"annotations/{split}/*.png", f"annotations/{path.name}"], layout)
+    classes = {number: label for label, number in enumerate(_THINGS, 1)}
+    read = Instances(classes)
+    files = paired(images, images, dict.fromkeys(read.names(path), path))
+    return Found(files, read, "instance annotations, smaller ones on top")
+
+
+COCO_OBJECT = Benchmark(
+    name="coco-object",
+    title="COCO-Object val2017: 80 things and background",
+    class_list="coco_object",
+    find=_find_object,
+    layout=_OBJECT_LAYOUT,
+    split="val2017",
+    size=5000,
+    background="coco-object",
+)
+
+COCO_STUFF = Benchmark(
+    name="coco-stuff",
+    title="COCO-Stuff 164k val2017",
+    class_list="coco_stuff",
+    find=_find_stuff,
+    layout=_LAYOUT,
+    split="val2017",
+    size=5000,
+)

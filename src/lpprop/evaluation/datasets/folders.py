@@ -1,0 +1,74 @@
+"""Images and labels of your own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from lpprop.backbones.prompts import parse_classes
+from lpprop.checks import check_integer
+from lpprop.errors import InputError
+from lpprop.evaluation.datasets.dataset import Dataset
+from lpprop.evaluation.datasets.labels import LabelMaps, kept
+from lpprop.evaluation.datasets.layout import in_folder, missing, paired
+from lpprop.evaluation.label_maps import IGNORED
+from lpprop.files import find_images
+
+__all__ = ["dataset_from_folders"]
+
+
+def dataset_from_folders(
+    images: Path | str,
+    labels: Path | str,
+    prompts: Sequence[str],
+    *,
+    name: str = "folders",
+    ignored: Iterable[int] = (IGNORED,),
+) -> Dataset:
+    """Make a data set of a folder of images and one of label maps of the same names.
+
+    Args:
+        images: folder of images; their suffix does not matter.
+        labels: folder of PNG files, grey or indexed, one class index a pixel.
+        prompts: one string a class, in the order of the indices: synonyms separated by ";", which
+            may begin with "label =".
+        name: what reports call it.
+        ignored: labels from 0 to 255 of pixels that do not count.
+
+    Raises:
+        InputError: no images, an image without labels, or prompts that cannot be used.
+
+    >>> import tempfile
+    >>> from PIL import Image
+    >>> with tempfile.TemporaryDirectory() as root:
+    ...     for folder, mode in (("jpg", "RGB"), ("png", "L")):
+    ...         Path(root, folder).mkdir()
+    ...         Image.new(mode, (4, 3), 1).save(Path(root, folder, f"cat.{folder}"))
+    ...     dataset = dataset_from_folders(Path(root, "jpg"), Path(root, "png"), ["sofa", "cat"])
+    ...     dataset[0].name, dataset.classes[dataset[0].gt[0, 0]]
+    ('cat', 'cat')
+    """
+    for folder in (Path(images), Path(labels)):
+        if not folder.is_dir():
+            raise missing(folder, [], "images/*.jpg (or another format)\nlabels/*.png")
+    parse_classes(prompts)
+    if len(prompts) > IGNORED:
+        raise InputError.of(
+            "prompts",
+            got=f"{len(prompts)} classes",
+            expected=f"at most {IGNORED}, in maps of 8 bits",
+            fix="Merge some of them.",
+        )
+    ignored = [_checked(label) for label in ignored]
+    found = {path.stem: path for path in find_images(Path(images))}
+    files = paired(found, found, in_folder(Path(labels), ".png"))
+    read = LabelMaps(kept(len(prompts), ignored=ignored))
+    return Dataset(name, list(prompts), files, read, "label maps")
+
+
+def _checked(label: int) -> int:
+    if check_integer("ignored", label, low=0) > IGNORED:
+        raise InputError.of(
+            "ignored", got=str(label), expected="labels from 0 to 255", fix="Change ignored."
+        )
+    return label

@@ -1,0 +1,138 @@
+"""Label maps from COCO's instance annotations."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, UInt8
+
+from lpprop.errors import InputError
+
+__all__ = ["Instances"]
+
+
+class _Annotated(NamedTuple):
+    """An image and the instances in it."""
+
+    height: int
+    width: int
+    instances: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Instances:
+    """Paints an image's instances over background, class 0.
+
+    Instances overlap where one holds another, as a table its plate: they are painted from the
+    largest to the smallest, those of equal size in the order of the file, so that what is held
+    stays visible. Crowd regions, which are outlines of many things at once, come first.
+
+    Attributes:
+        classes: which class each category id is.
+    """
+
+    classes: Mapping[int, int]
+
+    def names(self, path: Path) -> list[str]:
+        """List the images of an annotation file.
+
+        Raises:
+            ImportError: the extra `eval`, which rasterises instances, is not installed.
+            InputError: a file that is damaged or holds something else.
+        """
+        _tools()
+        return list(_annotated(path))
+
+    def __call__(self, name: str, path: Path) -> UInt8[np.ndarray, "H W"]:
+        """Paint the instances of one image, by the stem of its name, as classes (H, W)."""
+        images = _annotated(path)
+        if name not in images:
+            raise _unusable(path, f"no image {name!r}")
+        height, width, instances = images[name]
+        try:
+            return self._painted(instances, height, width)
+        except Exception as error:  # pycocotools raises TypeError, ValueError, KeyError, Exception
+            raise _unusable(path, f"damaged annotations of {name!r} ({error!r})") from error
+
+    def _painted(
+        self, instances: list[dict[str, Any]], height: int, width: int
+    ) -> UInt8[np.ndarray, "H W"]:
+        masks = [_mask(one["segmentation"], height, width) for one in instances]
+        crowds = [bool(one["iscrowd"]) for one in instances]
+        areas = [int(mask.sum()) for mask in masks]
+        painted = np.zeros((height, width), dtype=np.uint8)
+        for number in sorted(range(len(masks)), key=lambda i: (not crowds[i], -areas[i])):
+            category = instances[number]["category_id"]
+            if category not in self.classes:
+                raise ValueError(f"the category {category}")
+            painted[masks[number]] = self.classes[category]
+        return painted
+
+
+def _mask(segmentation: Any, height: int, width: int) -> Bool[np.ndarray, "H W"]:
+    """Rasterise polygons, or unpack a run-length code, as COCO's own tools do."""
+    coco = _tools()
+    if isinstance(segmentation, list):
+        code = coco.merge(coco.frPyObjects(segmentation, height, width))
+    elif isinstance(segmentation["counts"], list):
+        code = coco.frPyObjects(segmentation, height, width)
+    else:
+        code = segmentation
+    if tuple(code["size"]) != (height, width):
+        raise ValueError(f"a mask of {code['size']}, not {[height, width]}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of pycocotools under NumPy 2
+        mask: Bool[np.ndarray, "H W"] = coco.decode(code).astype(bool)
+    return mask
+
+
+def _tools() -> Any:
+    try:
+        from pycocotools import mask
+    except ImportError as error:
+        raise ImportError("COCO's instances need an extra: pip install 'lpprop[eval]'") from error
+    return mask
+
+
+def _annotated(path: Path) -> dict[str, _Annotated]:
+    """Return the images of an annotation file by the stem of their names."""
+    try:
+        state = path.stat()
+    except OSError as error:
+        raise _unusable(path, f"no content ({error!r})") from error
+    return _read(path, state.st_mtime_ns, state.st_size)
+
+
+# One file a process: it takes seconds to parse, and samples of one data set share it.
+@lru_cache(maxsize=1)
+def _read(path: Path, changed: int, size: int) -> dict[str, _Annotated]:
+    try:
+        stored = json.loads(path.read_bytes())
+        images = {
+            int(image["id"]): (
+                Path(image["file_name"]).stem,
+                _Annotated(int(image["height"]), int(image["width"]), []),
+            )
+            for image in stored["images"]
+        }
+        for instance in stored["annotations"]:
+            images[int(instance["image_id"])][1].instances.append(instance)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise _unusable(path, f"damaged content ({error!r})") from error
+    return dict(images.values())
+
+
+def _unusable(path: Path, held: str) -> InputError:
+    return InputError.of(
+        "labels",
+        got=f"{path} with {held[:200]}",
+        expected="COCO's instance annotations of these images",
+        fix="Download or unpack annotations_trainval2017.zip again.",
+    )

@@ -1,0 +1,220 @@
+"""Metrics of segmentation: IoU from pooled confusion, and Boundary IoU.
+
+    metrics = SegmentationMetrics(classes=21)
+    for labels, gt in results:
+        alone = metrics.update(labels, gt)      # those of this image
+    metrics.miou, metrics.mean_boundary_iou, alone.miou
+
+All counts are integers: sums are the same in any order, and over any number of processes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from lpprop.checks import check_integer, check_number
+from lpprop.errors import InputError
+from lpprop.evaluation.counts import (
+    boundary_counts,
+    checked_ignore_index,
+    checked_maps,
+    confusion_matrix,
+    count_boundaries,
+    count_pairs,
+)
+from lpprop.evaluation.label_maps import IGNORED
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from lpprop.evaluation.label_maps import ArrayLike
+
+__all__ = ["SegmentationMetrics", "boundary_counts", "confusion_matrix"]
+
+
+class SegmentationMetrics:
+    """Accumulate the counts of images, and read the metrics off them.
+
+    For each class c, with n_ij the pixels of true class i that are labelled j, summed over images:
+
+        IoU_c = n_cc / (Σ_j n_cj + Σ_i n_ic − n_cc);   mIoU = the mean over classes that occur
+
+    and likewise for boundaries (see `boundary_counts`). A class that is neither in the ground truth
+    nor predicted is NaN, and left out of means; the mean of none is NaN.
+
+    Args:
+        classes: number of classes C, >= 1.
+        ignore_index: the label of ground-truth pixels that do not count; no class's number.
+        dilation_ratio: width of the boundary as a share of the image's diagonal, > 0.
+
+    Attributes:
+        confusion: (C, C) int64, a row for each true class.
+        boundary_intersection: (C,) int64.
+        boundary_union: (C,) int64.
+
+    Raises:
+        InputError: an argument that cannot be used.
+
+    >>> metrics = SegmentationMetrics(classes=2)
+    >>> alone = metrics.update([[0, 0], [1, 1]], [[0, 1], [1, 1]])
+    >>> metrics.iou.round(2), round(metrics.miou, 3), metrics.pixel_accuracy
+    (array([0.5 , 0.67]), 0.583, 0.75)
+    """
+
+    def __init__(
+        self, classes: int, *, ignore_index: int = IGNORED, dilation_ratio: float = 0.02
+    ) -> None:
+        """Start from nothing."""
+        self.classes = check_integer("classes", classes)
+        self.ignore_index = checked_ignore_index(ignore_index, classes)
+        self.dilation_ratio = check_number("dilation_ratio", dilation_ratio, low=0, open_low=True)
+        self.confusion: Int[np.ndarray, "C C"] = np.zeros((classes, classes), dtype=np.int64)
+        self.boundary_intersection: Int[np.ndarray, " C"] = np.zeros(classes, dtype=np.int64)
+        self.boundary_union: Int[np.ndarray, " C"] = np.zeros(classes, dtype=np.int64)
+
+    def update(self, labels: ArrayLike, gt: ArrayLike) -> SegmentationMetrics:
+        """Add an image, and return the metrics of it alone.
+
+        Args:
+            labels: (H, W) predicted classes, as for `confusion_matrix`.
+            gt: (H, W) true classes, or ignore_index.
+
+        Raises:
+            InputError: shapes that differ, labels that are no integers or out of range.
+        """
+        maps = checked_maps(labels, gt, self.classes, self.ignore_index)
+        alone = self._empty()
+        alone.confusion = count_pairs(*maps, self.classes)
+        alone.boundary_intersection, alone.boundary_union = count_boundaries(
+            *maps, self.classes, self.dilation_ratio
+        )
+        self.merge(alone)
+        return alone
+
+    def merge(self, other: SegmentationMetrics) -> None:
+        """Add what another has counted, such as another process.
+
+        Raises:
+            InputError: another number of classes, ignore_index or dilation_ratio.
+        """
+        if other._settings != self._settings:
+            raise InputError.of(
+                "other",
+                got=f"metrics of {other._settings}",
+                expected=f"{self._settings}",
+                fix="Count both with the same settings.",
+            )
+        self.confusion = self.confusion + other.confusion
+        self.boundary_intersection = self.boundary_intersection + other.boundary_intersection
+        self.boundary_union = self.boundary_union + other.boundary_union
+
+    def __add__(self, other: SegmentationMetrics) -> SegmentationMetrics:
+        """Return the counts of both together."""
+        both = self._empty()
+        both.merge(self)
+        both.merge(other)
+        return both
+
+    @property
+    def iou(self) -> Float[np.ndarray, " C"]:
+        """Intersection over union of each class."""
+        rows, columns = self.confusion.sum(1), self.confusion.sum(0)
+        hits = self.confusion.diagonal()
+        return _ratio(hits, rows + columns - hits)
+
+    @property
+    def miou(self) -> float:
+        """Mean of `iou` over the classes that occur."""
+        return _mean(self.iou)
+
+    @property
+    def boundary_iou(self) -> Float[np.ndarray, " C"]:
+        """Boundary IoU of each class."""
+        return _ratio(self.boundary_intersection, self.boundary_union)
+
+    @property
+    def mean_boundary_iou(self) -> float:
+        """Mean of `boundary_iou` over the classes that occur."""
+        return _mean(self.boundary_iou)
+
+    @property
+    def class_accuracy(self) -> Float[np.ndarray, " C"]:
+        """Share of each class's true pixels that are labelled so."""
+        return _ratio(self.confusion.diagonal(), self.confusion.sum(1))
+
+    @property
+    def mean_class_accuracy(self) -> float:
+        """Mean of `class_accuracy` over the classes in the ground truth."""
+        return _mean(self.class_accuracy)
+
+    @property
+    def pixel_accuracy(self) -> float:
+        """Share of the pixels that are labelled right."""
+        total = int(self.confusion.sum())
+        return int(self.confusion.trace()) / total if total else math.nan
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the counts for JSON, without the zeros.
+
+        `confusion` lists true class, predicted class, pixels; `boundary` lists class, intersection,
+        union.
+        """
+        pairs = np.argwhere(self.confusion)
+        there = np.flatnonzero(self.boundary_union)
+        boundary = (there, self.boundary_intersection[there], self.boundary_union[there])
+        return {
+            **self._settings,
+            "confusion": np.column_stack([pairs, self.confusion[tuple(pairs.T)]]).tolist(),
+            "boundary": np.column_stack(boundary).tolist(),
+        }
+
+    @classmethod
+    def from_dict(cls, counts: Mapping[str, Any]) -> SegmentationMetrics:
+        """Build the metrics from what `to_dict` returned."""
+        metrics = cls(
+            counts["classes"],
+            ignore_index=counts["ignore_index"],
+            dilation_ratio=counts["dilation_ratio"],
+        )
+        for row, column, pixels in counts["confusion"]:
+            metrics.confusion[row, column] = pixels
+        for number, intersection, union in counts["boundary"]:
+            metrics.boundary_intersection[number] = intersection
+            metrics.boundary_union[number] = union
+        return metrics
+
+    def __repr__(self) -> str:
+        """Show the means."""
+        return (
+            f"SegmentationMetrics(classes={self.classes}, miou={self.miou:.4f}, "
+            f"mean_boundary_iou={self.mean_boundary_iou:.4f}, "
+            f"pixel_accuracy={self.pixel_accuracy:.4f})"
+        )
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        return {
+            "classes": self.classes,
+            "ignore_index": self.ignore_index,
+            "dilation_ratio": self.dilation_ratio,
+        }
+
+    def _empty(self) -> SegmentationMetrics:
+        return SegmentationMetrics(**self._settings)
+
+
+def _ratio(part: npt.NDArray[Any], whole: npt.NDArray[Any]) -> Float[np.ndarray, " C"]:
+    ratio: npt.NDArray[np.float64] = np.divide(
+        part, whole, out=np.full(len(whole), np.nan), where=whole > 0
+    )
+    return ratio
+
+
+def _mean(values: npt.NDArray[Any]) -> float:
+    there = values[~np.isnan(values)]
+    return float(there.mean()) if len(there) else math.nan

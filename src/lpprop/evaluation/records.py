@@ -1,0 +1,182 @@
+"""A run on disk: its configuration, and a line for each image that is done.
+
+    out/config.json             what was run; the same on every continuation
+    out/<predictor>.jsonl       one JSON object an image, appended when it is done
+    out/results.json, .md       the report, written at the end
+
+A line that was cut off when the run was killed is dropped, and its image done again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from lpprop.errors import InputError
+from lpprop.files import atomic_write
+
+__all__ = ["CONFIG", "Records", "load_config", "locked", "merged_config", "write_json"]
+
+CONFIG = "config.json"
+
+#: What is told of a run, but may differ between its continuations.
+_FREE = ("run",)
+
+
+def load_config(folder: Path) -> dict[str, Any] | None:
+    """Read the configuration of the run in a folder, if there is one.
+
+    Raises:
+        InputError: a file that is no configuration.
+    """
+    path = folder / CONFIG
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(config["predictors"], dict):
+            raise TypeError("no predictors")
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError.of(
+            "out",
+            got=f"{path}, which is damaged ({error})",
+            expected="the configuration of a run",
+            fix="Choose another folder.",
+        ) from error
+    return dict(config)
+
+
+def merged_config(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Join a run's configuration with that of the run in its folder.
+
+    Predictors that are not there yet are added; all that both have must be equal.
+
+    Raises:
+        InputError: another configuration, with the first difference.
+    """
+    old, new = load_config(folder), json.loads(json.dumps(config, default=str))
+    if old is None:
+        return dict(new)
+    shared = [name for name in new["predictors"] if name in old["predictors"]]
+    parts = {part for part in (*old, *new) if part not in ("predictors", *_FREE)}
+    pairs = [
+        *((part, old.get(part), new.get(part)) for part in sorted(parts)),
+        *((name, old["predictors"][name], new["predictors"][name]) for name in shared),
+    ]
+    for part, before, now in pairs:
+        where, was, is_now = _difference(part, before, now)
+        if where:
+            raise InputError.of(
+                "out",
+                got=f"{folder}, which holds a run with {where} = {_short(was)}",
+                expected=f"{_short(is_now)}, as in this run",
+                fix="Choose another folder; or remove this one to start anew.",
+            )
+    return {**new, "predictors": old["predictors"] | new["predictors"]}
+
+
+def _difference(where: str, old: Any, new: Any) -> tuple[str, Any, Any]:
+    """Find the first place in which two JSON values differ; "" where they do not."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in dict.fromkeys([*old, *new]):
+            found = _difference(f"{where}.{key}", old.get(key), new.get(key))
+            if found[0]:
+                return found
+        return "", None, None
+    return ("", None, None) if old == new else (where, old, new)
+
+
+def _short(value: Any) -> str:
+    text = " ".join(str(json.dumps(value)).split())
+    return text if len(text) <= 300 else f"{text[:297]}..."
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a file that is there as a whole or not at all."""
+    with atomic_write(path) as file:
+        file.write((json.dumps(value, indent=2) + "\n").encode())
+
+
+class Records:
+    """The lines of one predictor: those that are there, and more to come.
+
+    Args:
+        folder: of the run; None keeps the records in memory alone.
+        predictor: its name.
+
+    Attributes:
+        done: the records by the number of their image.
+    """
+
+    def __init__(self, folder: Path | None, predictor: str) -> None:
+        """Read what is there."""
+        self.path = None if folder is None else folder / f"{quote(predictor, safe=' +=,()')}.jsonl"
+        self.done: dict[int, dict[str, Any]] = {}
+        whole: list[bytes] = []
+        content = b"" if self.path is None or not self.path.is_file() else self.path.read_bytes()
+        for line in content.splitlines(keepends=True):
+            record = _parsed(line)
+            if record is not None:
+                whole.append(line)
+                self.done[record["index"]] = record
+        self._mended = None if b"".join(whole) == content else b"".join(whole)
+
+    def add(self, record: dict[str, Any]) -> None:
+        """Append a record; it is in the operating system's hands when this returns."""
+        self.done[record["index"]] = record
+        if self.path is None:
+            return
+        if self._mended is not None:
+            with atomic_write(self.path) as file:
+                file.write(self._mended)
+            self._mended = None
+        # One write a line, at the file's end: nothing can come between its beginning and its end.
+        with self.path.open("ab", buffering=0) as file:
+            file.write((json.dumps(record, separators=(",", ":")) + "\n").encode())
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    """Read a line, or None where it is not whole."""
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        record = json.loads(line)
+        return record if {"index", "image", "seconds", "metrics"} <= record.keys() else None
+    except (ValueError, AttributeError):
+        return None
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep a second run out of a folder while one is at work there.
+
+    The lock goes with the process, however it ends. Where there is no such lock (Windows), none is
+    taken.
+
+    Raises:
+        InputError: another run is at work.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise InputError.of(
+            "out",
+            got=f"{folder}, in which another run is at work",
+            expected="a folder of this run alone",
+            fix="Wait for the other to end, or choose another folder.",
+        ) from None
+    finally:
+        os.close(handle)

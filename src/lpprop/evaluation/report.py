@@ -1,0 +1,300 @@
+"""What a run found: tables, and the metrics of each image for the analyses."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from lpprop.errors import InputError
+from lpprop.evaluation.metrics import SegmentationMetrics
+from lpprop.evaluation.records import Records, load_config, write_json
+from lpprop.files import atomic_write
+
+__all__ = ["ImageResult", "Report", "Result", "Row"]
+
+
+class Row(NamedTuple):
+    """A line of the table; metrics are shares in [0, 1].
+
+    Attributes:
+        predictor: its name.
+        miou: of the pooled confusion.
+        boundary_iou: mean over the classes that occur.
+        pixel_accuracy: share of the pixels that are right.
+        class_accuracy: mean over the classes in the ground truth.
+        seconds: median over images.
+        images: how many were labelled.
+    """
+
+    predictor: str
+    miou: float
+    boundary_iou: float
+    pixel_accuracy: float
+    class_accuracy: float
+    seconds: float
+    images: int
+
+
+@dataclass(frozen=True)
+class ImageResult:
+    """What a predictor made of one image.
+
+    Attributes:
+        index: the image's number in the data set.
+        name: the image's name.
+        seconds: that the predictor took.
+        counts: the metrics' counts, as `SegmentationMetrics.to_dict` gives them.
+    """
+
+    index: int
+    name: str
+    seconds: float
+    counts: Mapping[str, Any]
+
+    @property
+    def metrics(self) -> SegmentationMetrics:
+        """The metrics of this image alone."""
+        return SegmentationMetrics.from_dict(self.counts)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a predictor made of all images, in the data set's order.
+
+    Attributes:
+        name: of the predictor.
+        images: those that were labelled.
+        metrics: pooled over the images.
+        failures: what went wrong, by the image's name.
+    """
+
+    name: str
+    images: Sequence[ImageResult]
+    metrics: SegmentationMetrics
+    failures: Mapping[str, str]
+
+    @property
+    def seconds(self) -> float:
+        """Median over the images; the first may have to compile."""
+        return (
+            float(np.median([image.seconds for image in self.images])) if self.images else math.nan
+        )
+
+    @cached_property
+    def image_miou(self) -> Float[np.ndarray, " images"]:
+        """The mIoU of each image by itself, over the classes in it."""
+        return np.array([image.metrics.miou for image in self.images])
+
+    @cached_property
+    def image_boundary_iou(self) -> Float[np.ndarray, " images"]:
+        """The mean Boundary IoU of each image by itself."""
+        return np.array([image.metrics.mean_boundary_iou for image in self.images])
+
+
+class Report:
+    """The results of a run by predictor, with their configuration.
+
+        report["lposs+"].metrics.iou, report.rows(), report.to_markdown()
+
+    Attributes:
+        config: data set, metrics, versions, and how each predictor describes itself.
+        class_names: of the data set.
+        images: how many each predictor was to label.
+    """
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        records: Mapping[str, Sequence[Mapping[str, Any]]],
+        *,
+        images: int,
+        failures: Mapping[str, Mapping[str, str]],
+    ) -> None:
+        """Pool the records of each predictor."""
+        self.config = config
+        self.class_names: list[str] = list(config["dataset"]["classes"])
+        self.images = images
+        self._results = {
+            name: _result(name, records[name], failures[name], config) for name in records
+        }
+
+    @classmethod
+    def load(cls, folder: Path) -> Report:
+        """Read the run in a folder, as far as it has come.
+
+        Raises:
+            InputError: a folder without a run.
+        """
+        config = load_config(folder)
+        if config is None:
+            raise InputError.of(
+                "folder",
+                got=f"{folder} without a run",
+                expected="the out of an evaluation",
+                fix="Check the path.",
+            )
+        done = {name: Records(folder, name).done for name in config["predictors"]}
+        records = {name: [kept[i] for i in sorted(kept)] for name, kept in done.items()}
+        images = max((len(kept) for kept in done.values()), default=0)
+        return cls(config, records, images=images, failures={name: {} for name in records})
+
+    def __getitem__(self, predictor: str) -> Result:
+        """Return the results of a predictor.
+
+        Raises:
+            InputError: a name that is not in the run.
+        """
+        if predictor not in self._results:
+            raise InputError.of(
+                "predictor",
+                got=repr(predictor),
+                expected=f"one of {', '.join(map(repr, self._results))}",
+                fix="Check the name.",
+            )
+        return self._results[predictor]
+
+    def __iter__(self) -> Iterator[str]:
+        """Walk the predictors' names."""
+        return iter(self._results)
+
+    def __len__(self) -> int:
+        """Count the predictors."""
+        return len(self._results)
+
+    def __repr__(self) -> str:
+        """Show the table."""
+        return self.table()
+
+    def _repr_markdown_(self) -> str:
+        return self.table()
+
+    def rows(self) -> list[Row]:
+        """Return a row a predictor."""
+        return [
+            Row(
+                name,
+                result.metrics.miou,
+                result.metrics.mean_boundary_iou,
+                result.metrics.pixel_accuracy,
+                result.metrics.mean_class_accuracy,
+                result.seconds,
+                len(result.images),
+            )
+            for name, result in self._results.items()
+        ]
+
+    def table(self) -> str:
+        """Return the rows as Markdown, metrics in percent."""
+        head = ["method", "mIoU", "Boundary IoU", "pixel accuracy", "class accuracy"]
+        lines = [
+            [
+                row.predictor,
+                *map(percent, row[1:5]),
+                f"{row.seconds:.3g}",
+                str(row.images) + f" of {self.images}" * (row.images < self.images),
+            ]
+            for row in self.rows()
+        ]
+        return markdown_table([*head, "seconds an image", "images"], lines)
+
+    def class_table(self) -> str:
+        """Return the IoU and the Boundary IoU of each class as Markdown, in percent."""
+        head = ["class", *(f"{name}{kind}" for name in self for kind in (": IoU", ": boundary"))]
+        columns = [
+            values
+            for result in self._results.values()
+            for values in (result.metrics.iou, result.metrics.boundary_iou)
+        ]
+        lines = [
+            [name, *(percent(values[i]) for values in columns)]
+            for i, name in enumerate(self.class_names)
+        ]
+        return markdown_table(head, lines)
+
+    def to_markdown(self) -> str:
+        """Return tables, failures and configuration as Markdown."""
+        dataset = self.config["dataset"]
+        parts = [
+            f"# {dataset['name']}: {self.images} of {dataset['samples']} images",
+            self.table(),
+            "Metrics in percent, pooled over the images; seconds are medians.",
+        ]
+        failed = [
+            f"- {image}: {name}: {reason}"
+            for name, result in self._results.items()
+            for image, reason in result.failures.items()
+        ]
+        if failed:
+            parts += ["## Failed: left out of that method's sums", "\n".join(failed)]
+        parts += [
+            "## Classes",
+            self.class_table(),
+            "## Configuration",
+            f"```json\n{json.dumps(self.config, indent=2)}\n```",
+        ]
+        return "\n\n".join(parts) + "\n"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return rows, classes, failures and configuration for JSON; NaN becomes None."""
+        return {
+            "images": self.images,
+            "predictors": [
+                {
+                    **{name: _plain(value) for name, value in row._asdict().items()},
+                    "failures": dict(self[row.predictor].failures),
+                    "iou": [_plain(x) for x in self[row.predictor].metrics.iou],
+                    "class_boundary_iou": [
+                        _plain(x) for x in self[row.predictor].metrics.boundary_iou
+                    ],
+                }
+                for row in self.rows()
+            ],
+            "config": dict(self.config),
+        }
+
+    def save(self, folder: Path) -> None:
+        """Write results.json and results.md, each whole or not at all."""
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "results.json", self.to_dict())
+        with atomic_write(folder / "results.md") as file:
+            file.write(self.to_markdown().encode())
+
+
+def _result(
+    name: str,
+    records: Sequence[Mapping[str, Any]],
+    failures: Mapping[str, str],
+    config: Mapping[str, Any],
+) -> Result:
+    images = [
+        ImageResult(record["index"], record["image"], record["seconds"], record["metrics"])
+        for record in records
+    ]
+    pooled = SegmentationMetrics(len(config["dataset"]["classes"]), **config["metrics"])
+    for image in images:
+        pooled.merge(image.metrics)
+    return Result(name, images, pooled, dict(failures))
+
+
+def markdown_table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table: the first column to the left, numbers to the right."""
+    rules = [":--", *("--:" for _ in head[1:])]
+    rows = [[cell.replace("|", "\\\\|") for cell in line] for line in (head, rules, *lines)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def percent(share: float) -> str:
+    """Write a share in percent; a dash where it is NaN."""
+    return "–" if math.isnan(share) else f"{100 * share:.2f}"
+
+
+def _plain(value: Any) -> Any:
+    return None if isinstance(value, float) and math.isnan(value) else value

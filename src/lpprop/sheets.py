@@ -1,0 +1,123 @@
+"""Pages of pictures: cells in rows, each under its title, above a legend."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from PIL import Image, ImageDraw, ImageFont
+
+__all__ = ["Cell", "Key", "sheet"]
+
+_INK, _PAPER, _FAINT = (28, 28, 30), (255, 255, 255), (110, 110, 115)
+
+#: A name in the legend, and its colour.
+Key = tuple[str, tuple[int, int, int]]
+
+
+class Cell(NamedTuple):
+    """Pictures one below the other, under a title.
+
+    Attributes:
+        title: one line, shortened to the cell's width.
+        pictures: from top to bottom; None leaves a place empty.
+        subtitle: a smaller line below the title.
+    """
+
+    title: str
+    pictures: Sequence[Image.Image | None]
+    subtitle: str = ""
+
+
+def sheet(
+    cells: Sequence[Cell],
+    legend: Sequence[Sequence[Key]],
+    note: str = "",
+    *,
+    columns: int = 4,
+    unit: int = 16,
+) -> Image.Image:
+    """Set cells in rows of nearly equal length, above a legend and a note.
+
+    Args:
+        cells: pictures with their titles, in the order of reading; all pictures of one size.
+        legend: groups of names and colours; each group begins a new line.
+        note: a line below the legend.
+        columns: cells a row at most, >= 1.
+        unit: pixels on which the type and the margins are built.
+
+    Returns:
+        An RGB image.
+
+    >>> picture = Image.new("RGB", (64, 48))
+    >>> sheet([Cell("cat", [picture, picture])], [[("cat", (0, 114, 178))]]).mode
+    'RGB'
+    """
+    title, text, small = (ImageFont.load_default(size * unit) for size in (2.375, 2.125, 1.625))
+    pictures = [picture for cell in cells for picture in cell.pictures if picture is not None]
+    column = max(20 * unit, *(picture.width for picture in pictures))
+    height = max(picture.height for picture in pictures)
+    head = 7 * unit if any(cell.subtitle for cell in cells) else 5 * unit
+    row = head + max(len(cell.pictures) for cell in cells) * (height + unit // 2) - unit // 2
+    rows = -(-len(cells) // columns)
+    across = -(-len(cells) // rows)
+    width = across * (column + unit) + 3 * unit
+    lines = [
+        line for group in legend for line in _legend_lines(group, text, width - 4 * unit, unit)
+    ]
+    top = row * rows
+    page_height = top + 2 * unit + 3 * unit * len(lines) + (3 * unit if note else 0) + unit
+    page = Image.new("RGB", (width, page_height), _PAPER)
+    draw = ImageDraw.Draw(page)
+
+    for number, cell in enumerate(cells):
+        left = 2 * unit + number % across * (column + unit)
+        upper = number // across * row
+        place = left, upper + 2.5 * unit
+        draw.text(place, _fitted(cell.title, title, column), _INK, title, anchor="lm")
+        place = left, upper + 5.25 * unit
+        draw.text(place, _fitted(cell.subtitle, small, column), _FAINT, small, anchor="lm")
+        for level, picture in enumerate(cell.pictures):
+            if picture is not None:
+                page.paste(picture, (left, upper + head + level * (height + unit // 2)))
+
+    middle = top + 3.5 * unit
+    for line in lines:
+        for x, name, colour in line:
+            swatch = (x, middle - unit, x + 2 * unit, middle + unit)
+            draw.rounded_rectangle(swatch, unit / 3, colour)
+            draw.text((x + 2.75 * unit, middle), name, _INK, text, anchor="lm")
+        middle += 3 * unit
+    shortened = _fitted(note, small, width - 4 * unit)
+    draw.text((2 * unit, middle), shortened, _FAINT, small, anchor="lm")
+    return page
+
+
+_Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+
+def _legend_lines(
+    keys: Sequence[Key], font: _Font, width: float, unit: int
+) -> list[list[tuple[float, str, tuple[int, int, int]]]]:
+    """Break the legend into lines of (left edge, name that fits, colour)."""
+    lines: list[list[tuple[float, str, tuple[int, int, int]]]] = []
+    right = float("inf")
+    for label, colour in keys:
+        name = _fitted(label, font, width - 3 * unit)
+        needed = 2.75 * unit + font.getlength(name)
+        if right + needed > width:
+            lines.append([])
+            right = 0.0
+        lines[-1].append((2 * unit + right, name, colour))
+        right += needed + 2.5 * unit
+    return lines
+
+
+def _fitted(text: str, font: _Font, width: float) -> str:
+    """Shorten a text to one line of a width."""
+    text = " ".join(text.split())[:300]
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(text + "...") > width:
+        text = text[:-1]
+    return text.rstrip() + "..."

@@ -1,0 +1,494 @@
+"""The runner: killed, continued, spread over processes, always with the same counts."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import lpprop
+from lpprop.evaluation import (
+    EvaluationError,
+    Report,
+    SegmentationMetrics,
+    SegmenterPredictor,
+    Start,
+    evaluate,
+    refinements,
+)
+from lpprop.evaluation.predictors import describe, weights_hash
+
+CLASSES = ["sky", "road", "tree"]
+
+
+class Scenes:
+    """Random label maps with names; an image is its labels in grey."""
+
+    name = "scenes"
+    classes = CLASSES
+
+    def __init__(self, count=6):
+        self.count = count
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, index):
+        draw = np.random.default_rng(index)
+        gt = draw.integers(0, 3, (4, 5)).repeat(8, 0).repeat(8, 1)
+        gt[:2] = 255
+        image = Image.fromarray((gt * 60 % 256).astype(np.uint8)).convert("RGB")
+        return SimpleNamespace(name=f"scene-{index}", image=image, gt=gt)
+
+
+class Shifted:
+    """The true labels, shifted; it can keep a diary, be slow, fail, or take its process down."""
+
+    def __init__(self, by, diary=None, seconds=0, fails=(), dies=()):
+        self.by, self.diary, self.seconds = by, diary, seconds
+        self.fails, self.dies = tuple(fails), tuple(dies)
+
+    def __call__(self, sample):
+        if self.diary is not None:
+            with self.diary.open("a") as file:
+                file.write(f"{sample.name} {os.getpid()} {torch.get_num_threads()}\n")
+        time.sleep(self.seconds)
+        if sample.name in self.dies:
+            os._exit(7)
+        if sample.name in self.fails:
+            raise ValueError("too hard")
+        return np.roll(np.where(sample.gt == 255, 0, sample.gt), self.by, axis=1)
+
+    def fingerprint(self):
+        return {"by": self.by}
+
+
+class Unloadable:
+    def __reduce__(self):
+        return (int, ("not a number",))
+
+
+def pooled(by, images):
+    metrics = SegmentationMetrics(3)
+    for index in images:
+        sample = Scenes()[index]
+        metrics.update(Shifted(by)(sample), sample.gt)
+    return metrics.to_dict()
+
+
+def counts(report, name):
+    return report[name].metrics.to_dict()
+
+
+def read(diary):
+    return [line.split() for line in diary.read_text().splitlines()] if diary.is_file() else []
+
+
+@pytest.fixture
+def diary(tmp_path):
+    return tmp_path / "diary"
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "run"
+
+
+class TestResults:
+    def test_counts_are_those_of_the_metrics(self, out):
+        report = evaluate(Scenes(), {"one": Shifted(1), "three": Shifted(3)}, out)
+        assert counts(report, "one") == pooled(1, range(6))
+        assert counts(report, "three") == pooled(3, range(6))
+        assert list(report) == ["one", "three"]
+
+    def test_each_image_alone(self):
+        report = evaluate(Scenes(), {"one": Shifted(1)})
+        assert [image.name for image in report["one"].images] == [f"scene-{i}" for i in range(6)]
+        for index, image in enumerate(report["one"].images):
+            assert image.metrics.to_dict() == pooled(1, [index])
+            assert report["one"].image_miou[index] == image.metrics.miou
+            assert report["one"].image_boundary_iou[index] == image.metrics.mean_boundary_iou
+
+    @pytest.mark.parametrize("kind", [np.asarray, torch.tensor])
+    def test_scores_and_labels(self, kind):
+        def scores(sample):
+            return kind(np.eye(3)[Shifted(1)(sample)].transpose(2, 0, 1))
+
+        def labels(sample):
+            return kind(Shifted(1)(sample))
+
+        report = evaluate(Scenes(), {"scores": scores, "labels": labels})
+        assert counts(report, "scores") == counts(report, "labels") == pooled(1, range(6))
+
+    def test_settings_of_the_metrics(self):
+        report = evaluate(Scenes(), {"one": Shifted(1)}, dilation_ratio=0.2, limit=2)
+        expected = SegmentationMetrics(3, dilation_ratio=0.2)
+        for index in range(2):
+            expected.update(Shifted(1)(Scenes()[index]), Scenes()[index].gt)
+        assert counts(report, "one") == expected.to_dict()
+
+    def test_nothing_is_written_without_a_folder(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        evaluate(Scenes(), {"one": Shifted(1)}, limit=1)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_preparation_is_not_timed(self, monkeypatch):
+        seconds = iter(range(100))
+        now = [0.0]
+        clock = SimpleNamespace(perf_counter=lambda: now[0])
+        monkeypatch.setattr("lpprop.evaluation.task.time", clock)
+
+        class Prepared(Shifted):
+            def prepare(self, sample):
+                now[0] += 100
+
+            def __call__(self, sample):
+                now[0] += next(seconds)
+                return super().__call__(sample)
+
+        report = evaluate(Scenes(), {"one": Prepared(1)})
+        assert [image.seconds for image in report["one"].images] == [0, 1, 2, 3, 4, 5]
+        assert report["one"].seconds == report.rows()[0].seconds == 2.5
+
+    @pytest.mark.parametrize(("shown", "expected"), [(True, True), (False, False), (None, False)])
+    def test_progress(self, capsys, shown, expected):
+        evaluate(Scenes(), {"one": Shifted(1)}, progress=shown)
+        assert ("6/6" in capsys.readouterr().err) is expected
+
+
+class TestContinuation:
+    def test_done_images_are_not_done_again(self, out, diary):
+        evaluate(Scenes(), {"one": Shifted(1, diary)}, out, limit=2)
+        report = evaluate(Scenes(), {"one": Shifted(1, diary)}, out)
+        assert [name for name, *_ in read(diary)] == [f"scene-{i}" for i in range(6)]
+        assert counts(report, "one") == pooled(1, range(6))
+
+    def test_a_smaller_limit_reports_so_many(self, out):
+        evaluate(Scenes(), {"one": Shifted(1)}, out)
+        report = evaluate(Scenes(), {"one": Shifted(1)}, out, limit=2)
+        assert counts(report, "one") == pooled(1, range(2))
+
+    def test_a_further_predictor(self, out, diary):
+        evaluate(Scenes(), {"one": Shifted(1, diary)}, out)
+        report = evaluate(Scenes(), {"one": Shifted(1, diary), "two": Shifted(2)}, out)
+        assert len(read(diary)) == 6
+        assert counts(report, "two") == pooled(2, range(6))
+        evaluate(Scenes(), {"three": Shifted(3)}, out)
+        assert list(Report.load(out)) == ["one", "two", "three"]
+
+    @pytest.mark.parametrize("keep", [0, 1, 40, -1, -20])
+    def test_a_line_that_was_cut_off_is_done_again(self, out, keep):
+        expected = evaluate(Scenes(), {"one": Shifted(1)}, out)
+        lines = (out / "one.jsonl").read_bytes().splitlines(keepends=True)
+        (out / "one.jsonl").write_bytes(b"".join(lines[:3]) + lines[3][:keep])
+        report = evaluate(Scenes(), {"one": Shifted(1)}, out)
+        assert counts(report, "one") == counts(expected, "one")
+        again = [json.loads(line) for line in (out / "one.jsonl").read_text().splitlines()]
+        assert [record["index"] for record in again] == list(range(6))
+
+    def test_a_damaged_line_is_done_again(self, out, diary):
+        evaluate(Scenes(), {"one": Shifted(1)}, out)
+        lines = (out / "one.jsonl").read_bytes().splitlines(keepends=True)
+        lines[2] = b"\0" * 50 + b"\n"
+        lines[4] = b"[]\n"
+        (out / "one.jsonl").write_bytes(b"".join(lines))
+        report = evaluate(Scenes(), {"one": Shifted(1, diary)}, out)
+        assert [name for name, *_ in read(diary)] == ["scene-2", "scene-4"]
+        assert counts(report, "one") == pooled(1, range(6))
+        assert len((out / "one.jsonl").read_text().splitlines()) == 6
+
+    @pytest.mark.parametrize("name", ["a/b", "lposs+", "k=50, sigma=0.01", "ü: ?"])
+    def test_any_name(self, out, name):
+        evaluate(Scenes(), {name: Shifted(1)}, out)
+        assert counts(Report.load(out), name) == pooled(1, range(6))
+
+    def test_another_configuration_is_refused(self, out, monkeypatch):
+        evaluate(Scenes(), {"one": Shifted(1)}, out)
+        before = {file.name: file.read_bytes() for file in out.iterdir()}
+
+        def refused(where, *args, **options):
+            with pytest.raises(lpprop.InputError, match=where) as raised:
+                evaluate(*args, out, **options)
+            assert str(raised.value).startswith("out: ")
+
+        one = {"one": Shifted(1)}
+        refused("dataset.samples = 6, expected 5", Scenes(5), one)
+        refused(r"metrics.dilation_ratio = 0\.02", Scenes(), one, dilation_ratio=0.1)
+        refused("one.by = 1, expected 2", Scenes(), {"one": Shifted(2)})
+        other = Scenes()
+        other.name = "others"
+        refused('dataset.name = "scenes", expected "others"', other, one)
+        monkeypatch.setattr(lpprop, "__version__", "99")
+        refused(r'versions.lpprop = ".*", expected "99"', Scenes(), one)
+        assert {file.name: file.read_bytes() for file in out.iterdir()} == before
+
+    def test_a_damaged_configuration_is_refused(self, out):
+        out.mkdir()
+        (out / "config.json").write_text("{")
+        with pytest.raises(lpprop.InputError, match="damaged"):
+            evaluate(Scenes(), {"one": Shifted(1)}, out)
+
+    def test_one_run_a_folder(self, out):
+        pytest.importorskip("fcntl")
+
+        class Nested(Shifted):
+            def __call__(self, sample):
+                with pytest.raises(lpprop.InputError, match="another run is at work"):
+                    evaluate(Scenes(), {"one": Shifted(1)}, out)
+                return super().__call__(sample)
+
+        evaluate(Scenes(), {"one": Nested(1)}, out, limit=1)
+        evaluate(Scenes(), {"one": Shifted(1)}, out)
+
+
+class TestProcesses:
+    def test_the_same_counts(self, out, diary):
+        predictors = {"one": Shifted(1, diary, seconds=0.05), "two": Shifted(2)}
+        report = evaluate(Scenes(), predictors, out, processes=2)
+        alone = evaluate(Scenes(), {"one": Shifted(1), "two": Shifted(2)})
+        for name in predictors:
+            assert counts(report, name) == counts(alone, name) == counts(Report.load(out), name)
+            assert [image.index for image in report[name].images] == list(range(6))
+        workers = {(process, threads) for _, process, threads in read(diary)}
+        assert len(workers) == 2
+        assert {threads for _, threads in workers} == {"1"}
+        assert str(os.getpid()) not in {process for process, _ in workers}
+
+    def test_failures_name_the_image(self, out):
+        with pytest.raises(EvaluationError, match="scene-1: 'one' failed: ValueError: too hard"):
+            evaluate(Scenes(), {"one": Shifted(1, fails=["scene-1"])}, out, processes=2)
+
+    def test_a_process_that_dies(self, out):
+        with pytest.raises(EvaluationError, match=r"scene-4: one failed: .* exit code 7"):
+            evaluate(Scenes(), {"one": Shifted(1, dies=["scene-4"])}, out, processes=2)
+        assert len((out / "one.jsonl").read_text().splitlines()) >= 3
+        report = evaluate(Scenes(), {"one": Shifted(1)}, out)
+        assert counts(report, "one") == pooled(1, range(6))
+
+    @pytest.mark.parametrize("predictor", [lambda sample: sample.gt, Unloadable()])
+    def test_what_cannot_be_sent_is_refused(self, predictor):
+        with pytest.raises(lpprop.InputError, match=r"^predictors: .*cannot be sent"):
+            evaluate(Scenes(), {"one": predictor}, processes=2)
+
+    @pytest.mark.parametrize("processes", [1, 2])
+    def test_killed_and_continued(self, out, diary, processes):
+        """SIGKILL in the middle: nothing is lost, nothing is done twice, no process is left."""
+        script = (
+            "from pathlib import Path\n"
+            "from test_runner import Scenes, Shifted, evaluate\n"
+            "if __name__ == '__main__':\n"
+            f"    predictors = {{'one': Shifted(1, Path({str(diary)!r}), seconds=0.1)}}\n"
+            f"    evaluate(Scenes(40), predictors, Path({str(out)!r}), processes={processes})\n"
+        )
+        path = diary.with_name("script.py")
+        path.write_text(script)
+        paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+        run = subprocess.Popen([sys.executable, path], env=os.environ | {"PYTHONPATH": paths})
+        while len(read(diary)) < 5 and run.poll() is None:
+            time.sleep(0.02)
+        run.send_signal(signal.SIGKILL)
+        run.wait()
+        done = len((out / "one.jsonl").read_bytes().split(b"\n")) - 1
+        assert 3 <= done < 40
+        for process in {int(process) for _, process, _ in read(diary)}:
+            assert ended(process)
+        begun = len(read(diary))
+        assert done <= begun <= done + 2 * processes
+        report = evaluate(Scenes(40), {"one": Shifted(1, diary)}, out)
+        assert counts(report, "one") == pooled(1, range(40))
+        assert len(read(diary)) == begun + 40 - done
+
+
+def ended(process):
+    """Wait for a process to be gone, or to wait for a parent that is gone (Z)."""
+    for _ in range(100):
+        try:
+            if Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return True
+        except OSError:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+class TestFailures:
+    def test_stop(self, out):
+        with pytest.raises(EvaluationError, match="scene-2: 'one' failed: ValueError: too hard"):
+            evaluate(Scenes(), {"one": Shifted(1, fails=["scene-2"])}, out)
+        assert counts(Report.load(out), "one") == pooled(1, range(2))
+
+    def test_skip_and_try_again(self, out, diary):
+        predictors = {"one": Shifted(1, fails=["scene-2"]), "two": Shifted(2)}
+        with pytest.warns(UserWarning, match="scene-2: 'one' failed"):
+            report = evaluate(Scenes(), predictors, out, on_error="skip")
+        assert counts(report, "one") == pooled(1, [0, 1, 3, 4, 5])
+        assert counts(report, "two") == pooled(2, range(6))
+        assert report["one"].failures == {"scene-2": "ValueError: too hard"}
+        assert [row.images for row in report.rows()] == [5, 6]
+        written = (out / "results.md").read_text()
+        assert "5 of 6" in written
+        assert "scene-2: one: ValueError: too hard" in written
+        report = evaluate(Scenes(), {"one": Shifted(1, diary)}, out)
+        assert [name for name, *_ in read(diary)] == ["scene-2"]
+        assert counts(report, "one") == pooled(1, range(6))
+
+    def test_a_sample_that_cannot_be_read(self):
+        class Broken(Scenes):
+            def __getitem__(self, index):
+                if index == 1:
+                    raise OSError("no such file")
+                return super().__getitem__(index)
+
+        with pytest.raises(EvaluationError, match="image 1: 'one' failed: OSError: no such file"):
+            evaluate(Broken(), {"one": Shifted(1)})
+
+    @pytest.mark.parametrize(
+        ("result", "message"),
+        [
+            (np.zeros((1, 3, 32, 40)), "scores"),
+            (np.zeros((2, 32, 40)), r"scores \(3, H, W\)"),
+            (np.full((3, 32, 40), np.nan), "NaN"),
+            (np.zeros((32, 41), dtype=int), "shape"),
+            (np.full((32, 40), 3), "the label 3"),
+        ],
+    )
+    def test_results_that_cannot_be_counted(self, result, message):
+        with pytest.raises(EvaluationError, match=f"^scene-0: 'one' failed.*{message}"):
+            evaluate(Scenes(), {"one": lambda sample: result})
+
+    @pytest.mark.parametrize(
+        "options", [{"processes": 0}, {"limit": 0}, {"on_error": "ignore"}, {"predictors": {}}]
+    )
+    def test_arguments(self, options):
+        with pytest.raises(lpprop.InputError, match=f"^{next(iter(options))}: "):
+            evaluate(**{"dataset": Scenes(), "predictors": {"one": Shifted(1)}, **options})
+
+
+class TestReport:
+    @pytest.fixture
+    def report(self, out):
+        return evaluate(Scenes(), {"one": Shifted(1), "two": Shifted(2)}, out)
+
+    def test_loads_back(self, report, out):
+        again = Report.load(out)
+        assert again.to_markdown() == report.to_markdown() == (out / "results.md").read_text()
+        assert again.to_dict() == report.to_dict()
+        assert json.loads((out / "results.json").read_text()) == report.to_dict()
+
+    def test_markdown(self, report):
+        text = report.to_markdown()
+        metrics = report["one"].metrics
+        row = next(line for line in text.splitlines() if line.startswith("| one "))
+        cells = [cell.strip() for cell in row.strip("|").split("|")]
+        assert cells[1:5] == [
+            f"{100 * value:.2f}"
+            for value in (
+                metrics.miou,
+                metrics.mean_boundary_iou,
+                metrics.pixel_accuracy,
+                metrics.mean_class_accuracy,
+            )
+        ]
+        assert cells[6] == "6"
+        sky = next(line for line in text.splitlines() if line.startswith("| sky "))
+        assert f"{100 * metrics.iou[0]:.2f}" in sky
+        for part in ("# scenes: 6 of 6 images", f'"torch": "{torch.__version__}"', '"by": 2'):
+            assert part in text
+
+    def test_json_is_strict(self, report, out):
+        json.loads(
+            (out / "results.json").read_text(), parse_constant=lambda name: pytest.fail(name)
+        )
+
+    def test_a_class_that_does_not_occur(self):
+        class Wider(Scenes):
+            classes = [*CLASSES, "boat"]  # noqa: RUF012
+
+        report = evaluate(Wider(), {"one": Shifted(1)})
+        assert "| boat | – | – |" in report.class_table()
+        assert report.to_dict()["predictors"][0]["iou"][3] is None
+
+    def test_unknown_names_are_refused(self, report, tmp_path):
+        with pytest.raises(lpprop.InputError, match="'one', 'two'"):
+            report["three"]
+        with pytest.raises(lpprop.InputError, match="without a run"):
+            Report.load(tmp_path / "nothing")
+
+
+class TestPredictors:
+    def test_a_start_is_made_once_for_all_methods(self):
+        made = []
+
+        def start(sample):
+            made.append(sample.name)
+            generator = torch.Generator().manual_seed(len(made))
+            return Start(
+                torch.rand(1, 3, 4, 5, generator=generator),
+                feats=torch.rand(1, 8, 4, 5, generator=generator),
+            )
+
+        def flat(logits, *, feats, image, attention):
+            return lpprop.bilinear_upsample(logits, image.shape[-2:])
+
+        chain = lpprop.presets.lposs(k=5, patch_size=8)
+        predictors = refinements(start, {"patches": chain, "flat": flat, "kl": "kl"})
+        report = evaluate(Scenes(), predictors)
+        assert made == [f"scene-{i}" for i in range(6)]
+        made.clear()
+        metrics = SegmentationMetrics(3)
+        for index in range(6):
+            sample = Scenes()[index]
+            made_now = start(sample)
+            scores = lpprop.refine(*made_now[:2], sample.image, method=chain)
+            metrics.update(scores.argmax(1)[0], sample.gt)
+        assert counts(report, "patches") == metrics.to_dict()
+
+    def test_a_start_with_the_models_own_image(self):
+        small = torch.rand(1, 3, 16, 20)
+        start = Start(torch.rand(1, 3, 4, 5), image=small)
+        (predictor,) = refinements(lambda sample: start, ["kl"]).values()
+        expected = lpprop.refine(start.logits, image=small, method="kl", size=(32, 40))[0]
+        assert torch.equal(predictor(Scenes()[0]), expected)
+
+    def test_predictors_are_told_apart(self):
+        def start(sample):
+            return Start(torch.rand(1, 3, 4, 5))
+
+        configured = [lpprop.presets.lposs(k=k) for k in (5, 5, 6)]
+        five, again, six = (
+            describe(refinements(start, {"one": method})["one"]) for method in configured
+        )
+        assert five == again != six
+        assert " at 0x" not in json.dumps(five)
+
+    def test_an_unknown_method_is_refused_early(self):
+        with pytest.raises(lpprop.InputError, match="Did you mean 'lposs"):
+            refinements(lambda sample: None, ["lposss"])
+
+    def test_a_segmenter_with_its_weights(self):
+        pytest.importorskip("efficientnet_lite_pytorch")
+        from lpprop.backbones import EfficientNetLite0
+        from lpprop.segmenter import Segmenter
+
+        segmenter = Segmenter(EfficientNetLite0(), method="lposs", shorter_side=64)
+        predictor = SegmenterPredictor(segmenter, ["cat", "sofa", "bus"])
+        sample = Scenes()[0]
+        expected = segmenter(sample.image, ["cat", "sofa", "bus"]).scores[0]
+        assert torch.equal(predictor(sample), expected)
+        weights = predictor.fingerprint()["weights"]
+        assert weights["backbone"] == weights_hash(segmenter.backbone) == weights["affinity"]
+
+    def test_hashes_tell_weights_apart(self):
+        first, second = torch.nn.Linear(2, 3), torch.nn.Linear(2, 3)
+        assert weights_hash(first) != weights_hash(second)
+        second.load_state_dict(first.state_dict())
+        assert weights_hash(first) == weights_hash(second)
+        assert len(weights_hash(first.to(torch.bfloat16))) == 64
