@@ -53,6 +53,13 @@ if compilers:  # one size of group and of features: under the hook, each takes a
     stencil.__globals__["_STORED_BYTES"] = 0
     assert compiled(full, image=image).shape == full.shape
 assert lpprop.lab_features(image).shape == image.shape
+assert lpprop.pamr(full, image, dilations=(1,)).shape == full.shape
+assert lpprop.guided_filter(full, image, radius=2).shape == full.shape
+if importlib.util.find_spec("pydensecrf") is not None:
+    assert lpprop.dense_crf(full.softmax(1), image, scale=None, iterations=1).shape == full.shape
+methods = ["bilinear", "lposs", "kl"]
+comparison = lpprop.compare(logits[0], feats[0], image[0], methods=methods, gt=full[0].argmax(0))
+assert comparison.figure(errors=True).width > 80 and "lposs" in comparison.to_markdown()
 assert lpprop.bilinear_upsample(logits, (64, 80)).shape == full.shape
 assert lpprop.merge_classes(logits, [[0, 1], [2]]).shape == (2, 2, 4, 5)
 assert lpprop.merge_classes(logits[..., 0, 0], [[0, 1], [2]]).shape == (2, 2)
@@ -160,6 +167,61 @@ assert wrong.right(logits).shape == logits.shape
 print("all checked")
 """
 
+MODELS = """
+from jaxtyping import install_import_hook
+
+with install_import_hook("lpprop", "checker.check"):
+    import lpprop
+    from lpprop.backbones import MaskCLIP, StableDiffusion, VisionTransformer
+    from lpprop.evaluation import SegmentationMetrics, Start, refinements
+    from lpprop.evaluation.analyses import patch_oracle, relabelled
+    from lpprop.integrations import huggingface, on_grid
+    from lpprop.segmenter import Segmenter
+
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from PIL import Image
+from transformers import CLIPConfig, CLIPModel, CLIPTokenizer, ViTConfig, ViTModel
+from transformers.modeling_outputs import SemanticSegmenterOutput
+
+image = torch.rand(2, 3, 52, 64)
+letters = ["<|startoftext|>", "<|endoftext|>", *"acdo", "a</w>", "t</w>", "g</w>"]
+tokenizer = CLIPTokenizer(vocab={text: i for i, text in enumerate(letters)}, merges=[])
+tiny = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+config = CLIPConfig(text_config={**tiny, "vocab_size": len(letters), "eos_token_id": 1},
+                    vision_config={**tiny, "patch_size": 16}, projection_dim=24)
+clip = MaskCLIP(CLIPModel(config), tokenizer, templates=["a {}"], attention="key-key")
+vit = VisionTransformer(ViTModel(ViTConfig(**tiny, patch_size=16)), attention="query-key")
+vae = AutoencoderKL(block_out_channels=[4], norm_num_groups=4)
+unet = UNet2DConditionModel(
+    block_out_channels=(4, 4), attention_head_dim=2, cross_attention_dim=8, norm_num_groups=4,
+    down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+    up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"))
+sd = StableDiffusion(vae, unet, torch.rand(1, 77, 8), side=8)
+
+for affinity, method, windows in ((vit, "lposs", (32, 16)), (sd, "max_velocity", None)):
+    segmenter = Segmenter(clip, affinity, method, windows=windows)
+    assert segmenter(image, ["cat", "dog"]).labels.shape == (2, 52, 64)
+
+output = SemanticSegmenterOutput(logits=torch.rand(2, 3, 13, 16))
+refined = huggingface.refine_outputs(output, image, feats=vit(image).feats, method="lposs")
+assert refined.logits.shape[:2] == (2, 3)
+assert on_grid(output.logits, (4, 4)).shape == (2, 3, 4, 4)
+
+gt = np.repeat(np.arange(64) % 3, 52).reshape(64, 52).T.astype(np.uint8)
+assert SegmentationMetrics(3).update(gt, gt).miou == 1
+oracle = patch_oracle(gt, 16, 3)
+assert relabelled(oracle, seed=0).shape == oracle.shape
+sample = SimpleNamespace(name="a", image=Image.new("RGB", (64, 52)), gt=gt)
+start = Start(oracle[None] if oracle.ndim == 3 else oracle)
+for predictor in refinements(lambda _: start, ["bilinear", "kl"]).values():
+    assert predictor(sample).shape == (3, 52, 64)
+print("all checked")
+"""
+
 WRONG = """
 from jaxtyping import Float
 from torch import Tensor
@@ -175,11 +237,21 @@ def swaps_axes(x: Float[Tensor, "B C h w"]) -> Float[Tensor, "B C h w"]:
 """
 
 
-def test_public_calls_keep_their_annotations(tmp_path):
-    for name, text in (("checker", CHECKER), ("wrong", WRONG), ("script", SCRIPT)):
-        (tmp_path / f"{name}.py").write_text(textwrap.dedent(text))
+def run(folder, script):
+    for name, text in (("checker", CHECKER), ("wrong", WRONG), ("script", script)):
+        (folder / f"{name}.py").write_text(textwrap.dedent(text))
     done = subprocess.run(
-        [sys.executable, str(tmp_path / "script.py")], capture_output=True, text=True, check=False
+        [sys.executable, str(folder / "script.py")], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-4000:]
     assert done.stdout.strip() == "all checked"
+
+
+def test_public_calls_keep_their_annotations(tmp_path):
+    run(tmp_path, SCRIPT)
+
+
+def test_models_and_evaluation_keep_their_annotations(tmp_path):
+    pytest.importorskip("transformers")
+    pytest.importorskip("diffusers")
+    run(tmp_path, MODELS)

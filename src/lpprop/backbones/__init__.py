@@ -15,14 +15,14 @@ from lpprop.backbones.vision_transformer import VisionTransformer
 
 __all__ = [
     "BACKGROUND_PROMPTS",
+    "IMAGENET_BEST",
+    "IMAGENET_TEMPLATES",
+    "PLAIN",
     "Backbone",
     "BackboneOutput",
     "ClassGroups",
     "EfficientNetLite0",
-    "IMAGENET_BEST",
-    "IMAGENET_TEMPLATES",
     "MaskCLIP",
-    "PLAIN",
     "StableDiffusion",
     "VisionTransformer",
     "class_groups",

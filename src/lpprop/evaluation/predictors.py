@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -39,6 +39,7 @@ __all__ = [
 _T = TypeVar("_T")
 
 
+@runtime_checkable
 class LabelledImage(Protocol):
     """What a predictor is given: a sample of a data set."""
 

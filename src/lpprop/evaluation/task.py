@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from lpprop.evaluation.predictors import LabelledImage, Predictor
 __all__ = ["Failure", "Job", "Outcome", "Samples", "Task", "synchronise"]
 
 
+@runtime_checkable
 class Samples(Protocol):
     """What the runner needs of a data set."""
 

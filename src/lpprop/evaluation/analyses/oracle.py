@@ -15,6 +15,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -215,7 +216,7 @@ class CroppedSample:
         return image.crop((0, 0, width, height))
 
     @property
-    def gt(self) -> np.ndarray[Any, Any]:
+    def gt(self) -> NDArray[Any]:
         """True labels (H, W)."""
         gt = np.asarray(self.sample.gt)
         height, width = (side - side % self.multiple for side in gt.shape)
