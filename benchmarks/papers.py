@@ -1,88 +1,123 @@
 """Reproduce a row of the papers' tables, with your weights and your data.
 
-    python -m benchmarks.papers --images VOC/JPEGImages --labels VOC/SegmentationClass \\
-        --split VOC/val.txt --classes voc20.txt --recipe clip-dino --method lposs+
+    python -m benchmarks.papers --dataset voc21 --root VOC2012 --recipe clip-dino \\
+        --method lposs lposs+ --out runs/voc21
 
-Labels are PNG files of class indices, of the images' stems; 255 is ignored. The file of classes has
-one line a class, in the order of the indices, as lpprop.segmenter takes them: synonyms set apart by
-";", with or without "label =". The mIoU is that of all pixels pooled, as in MMSegmentation.
+Prints the measured mIoU beside the published one, where the papers have that recipe, method and
+data set. The folders are those of the official downloads; a run that was ended is continued by the
+same command. Recipes of more images, classes or options: lpprop eval.
 """
 
 import argparse
-import json
 from pathlib import Path
+from typing import NamedTuple
 
-import numpy as np
 import torch
-from PIL import Image
-from tqdm import tqdm
 
-from lpprop.backbones import BACKGROUND_PROMPTS
-from lpprop.errors import InputError
-from lpprop.files import find_images, load_image
-from lpprop.recipes import RECIPES, Recipe
-from lpprop.segmenter import Segmenter
+from lpprop.evaluation import Report, evaluate
+from lpprop.evaluation.datasets import DATASETS, load_dataset
+from lpprop.evaluation.recipe_predictors import (
+    check_continues,
+    method_recipes,
+    recipe_predictors,
+)
+from lpprop.recipes import RECIPES
 
-IGNORED = 255
 
-#: mIoU of the papers by method and data set: LPOSS, CVPR 2025 (averages over eight data sets);
-#: arXiv:2604.07723 with CLIP ViT-B/16, Table 2.
-PUBLISHED = {
-    "lposs": {"average of 8": 41.3},
-    "lposs+": {"average of 8": 42.1},
-    "optimal_path": {"VOC21": 66.9, "COCO-Stuff": 28.6, "Cityscapes": 41.7, "ADE20K": 22.8},
-    "max_velocity": {"VOC21": 67.8, "COCO-Stuff": 28.9, "Cityscapes": 43.3, "ADE20K": 23.0},
+class Figure(NamedTuple):
+    """A published mIoU in percent, and where it stands."""
+
+    miou: float
+    source: str
+
+
+class Row(NamedTuple):
+    """A row of a paper's table: mIoU by data set, and the average that is printed beside them."""
+
+    source: str
+    average: float
+    miou: dict[str, float]
+
+
+def _row(source: str, average: float, columns: str, figures: str) -> Row:
+    values = map(float, figures.split())
+    return Row(source, average, dict(zip(columns.split(), values, strict=True)))
+
+
+# The tables' columns in their order: VOC, Object, Context, C59, Stuff, VOC20, ADE20k, City.
+_LPOSS = "voc21 coco-object context60 context59 coco-stuff voc20 ade20k cityscapes"
+_TABLE_5 = "LPOSS, CVPR 2025, supplement, Table 5"
+# All in windows of 448 every 224. Row MaskCLIP is what LPOSS starts from: no refinement.
+_TABLE_6 = "LPOSS, CVPR 2025, supplement, Table 6"
+
+# VOC21, Context60, COCO-Obj, VOC20, Context59, COCO-Stuff, Cityscapes, ADE20K.
+_DSLO = "voc21 context60 coco-object voc20 context59 coco-stuff cityscapes ade20k"
+_TABLE_1 = "arXiv:2604.07723, Table 1"
+# Row VII, the fusion of rows V and VI, which are Table 1's for ViT-B/16. Rows I to IV are on logits
+# of CLIP as it is, those of the recipe on keys with keys: they have no counterpart here.
+_FUSED = "voc21 coco-stuff cityscapes ade20k"
+_TABLE_2 = "arXiv:2604.07723, Table 2"
+
+#: Rows of the papers' tables by recipe and method, with the method's own settings for the recipe:
+#: k = 800 for DINO ViT-B/8 and gamma = 7 for DINOv2, the rows that Table 5 names by them.
+PUBLISHED: dict[tuple[str, str], Row] = {
+    ("clip-dino", "lposs"): _row(_TABLE_5, 41.3, _LPOSS, "61.1 33.4 34.6 37.8 25.9 78.8 21.8 37.3"),
+    ("clip-dino", "lposs+"): _row(
+        _TABLE_5, 42.1, _LPOSS, "62.4 34.3 35.4 38.6 26.5 79.3 22.3 37.9"
+    ),
+    ("clip-dino8", "lposs"): _row(
+        _TABLE_5, 42.1, _LPOSS, "62.2 34.1 35.2 38.5 26.4 78.7 22.5 39.4"
+    ),
+    ("clip-dino8", "lposs+"): _row(
+        _TABLE_5, 42.6, _LPOSS, "63.0 34.8 35.8 39.1 26.8 79.0 22.8 39.3"
+    ),
+    ("clip-dinov2", "lposs"): _row(
+        _TABLE_5, 41.0, _LPOSS, "59.7 33.3 34.3 37.5 25.6 80.0 21.9 36.0"
+    ),
+    ("clip-dinov2", "lposs+"): _row(
+        _TABLE_5, 41.8, _LPOSS, "60.8 34.3 35.1 38.3 26.2 80.4 22.4 36.7"
+    ),
+    ("clip-dino-448", "bilinear"): _row(
+        _TABLE_6, 27.0, _LPOSS, "32.9 16.3 22.9 25.5 17.5 61.8 14.2 25.0"
+    ),
+    ("clip-dino-448", "lposs"): _row(
+        _TABLE_6, 40.4, _LPOSS, "61.1 32.5 32.9 36.3 25.2 82.8 20.4 31.7"
+    ),
+    ("clip-dino-448", "lposs+"): _row(
+        _TABLE_6, 40.8, _LPOSS, "61.8 33.2 33.4 36.9 25.6 83.1 20.7 31.9"
+    ),
+    ("clip-sd2", "optimal_path"): _row(
+        _TABLE_1, 46.2, _DSLO, "66.9 37.6 38.9 88.6 44.4 28.6 41.7 22.8"
+    ),
+    ("clip-sd2", "max_velocity"): _row(
+        _TABLE_1, 46.9, _DSLO, "67.8 38.3 39.6 89.0 44.9 28.9 43.3 23.0"
+    ),
+    ("clip-sd2", "fusion"): _row(_TABLE_2, 38.4, _FUSED, "64.9 26.8 41.4 20.5"),
+    ("clip-l14-sd2", "optimal_path"): _row(
+        _TABLE_1, 47.2, _DSLO, "68.2 37.9 42.3 89.7 44.8 28.9 42.3 23.4"
+    ),
+    ("clip-l14-sd2", "max_velocity"): _row(
+        _TABLE_1, 47.8, _DSLO, "68.9 38.7 42.9 90.1 45.3 29.2 43.9 23.4"
+    ),
 }
 
 
-def load_labels(path: Path, shift: bool) -> np.ndarray:
-    """Read class indices; with shift, 0 is ignored and the classes start at 1, as in ADE20K."""
-    with Image.open(path) as picture:
-        if picture.mode not in ("P", "L", "I", "I;16"):
-            raise InputError.of(
-                "--labels",
-                got=f"{path}, of mode {picture.mode}",
-                expected="a picture of class indices",
-                fix="Convert the colours to indices first.",
-            )
-        labels = np.asarray(picture).astype(np.int64)
-    return np.where(labels % IGNORED == 0, IGNORED, labels - 1) if shift else labels
+def published(recipe: str, method: str, dataset: str) -> Figure | None:
+    """Return the papers' figure, or None where they have none."""
+    row = PUBLISHED.get((recipe, method))
+    if row is None or dataset not in row.miou:
+        return None
+    return Figure(row.miou[dataset], row.source)
 
 
-def confusion(predicted: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
-    """Count pixels by label (rows) and prediction (columns)."""
-    counted = labels != IGNORED
-    pairs = labels[counted] * classes + predicted[counted]
-    return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
-
-
-def mean_iou(counts: np.ndarray) -> tuple[float, np.ndarray]:
-    """Return the mean over the classes that occur, and each class's IoU (NaN where none does)."""
-    hits = np.diag(counts)
-    union = counts.sum(0) + counts.sum(1) - hits
-    each = np.where(union > 0, hits / np.maximum(union, 1), np.nan)
-    return float(np.nanmean(each)), each
-
-
-def evaluate(
-    segmenter: Segmenter, pairs: list[tuple[Path, Path]], classes: list[str], shift: bool
-) -> np.ndarray:
-    counts = np.zeros((len(classes), len(classes)), np.int64)
-    for image, labels in tqdm(pairs, unit="image"):
-        truth = load_labels(labels, shift)
-        picture = load_image(image)
-        if truth.shape != (picture.height, picture.width) or (
-            truth[truth != IGNORED].max(initial=0) >= len(classes)
-        ):
-            raise InputError.of(
-                "--labels",
-                got=f"{labels}, {truth.shape}, indices to {truth[truth != IGNORED].max(initial=0)}",
-                expected=f"{(picture.height, picture.width)}, below {len(classes)} classes",
-                fix="Check --classes, and whether --shift is needed.",
-            )
-        predicted = segmenter(picture, classes).labels[0].cpu().numpy()
-        counts += confusion(predicted, truth, len(classes))
-    return counts
+def table(report: Report, recipe: str, dataset: str) -> str:
+    """Return a line a method: mIoU in percent as measured, as published, and by which table."""
+    lines = [f"{'method':<16}{'measured':>9}{'published':>11}  where"]
+    for row in report.rows():
+        figure = published(recipe, row.predictor, dataset)
+        there = f"{figure.miou:>11.1f}  {figure.source}" if figure else ""
+        lines.append(f"{row.predictor:<16}{100 * row.miou:>9.1f}{there}")
+    return "\n".join(lines)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -91,50 +126,27 @@ def main(arguments: list[str] | None = None) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--images", type=Path, required=True)
-    parser.add_argument("--labels", type=Path, required=True)
-    parser.add_argument("--split", type=Path, help="a file of stems, a line each; all if left out")
-    parser.add_argument("--classes", type=Path, required=True)
-    parser.add_argument("--shift", action="store_true", help="index 0 is ignored, class 1 is first")
-    parser.add_argument(
-        "--background", choices=list(BACKGROUND_PROMPTS), help="prompts of a first class background"
-    )
+    parser.add_argument("--dataset", choices=list(DATASETS), required=True)
+    parser.add_argument("--root", type=Path, required=True, help="the data set's folder")
     parser.add_argument("--recipe", choices=list(RECIPES), default="clip-dino")
-    parser.add_argument("--method", help="in place of the recipe's")
+    parser.add_argument("--method", nargs="+", help="in place of the recipe's")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--out", type=Path, help="a JSON file of the result")
+    parser.add_argument("--limit", type=int, help="the first images alone")
+    parser.add_argument("--out", type=Path, help="folder of the run, to continue it")
     args = parser.parse_args(arguments)
 
-    classes = [line for line in args.classes.read_text().splitlines() if line.strip()]
-    if args.background:
-        classes.insert(0, f"background = {'; '.join(BACKGROUND_PROMPTS[args.background])}")
-    stems = set(args.split.read_text().split()) if args.split else None
-    images = [x for x in find_images(args.images) if stems is None or x.stem in stems]
-    pairs = [(image, args.labels / f"{image.stem}.png") for image in images]
-    missing = [labels for _, labels in pairs if not labels.is_file()]
-    if missing or not pairs:
-        raise InputError.of(
-            "--labels",
-            got=f"{len(missing)} of {len(pairs)} files missing, first {missing[:1]}",
-            expected="a PNG for each image",
-            fix="Check the folders and --split.",
-        )
     recipe = RECIPES[args.recipe]
-    if args.method and args.method != recipe.method:
-        recipe = Recipe(
-            recipe.backbone, recipe.affinity, args.method, {}, recipe.shorter_side, recipe.windows
-        )
-    print(recipe)
-    segmenter = recipe.build(device=args.device)
-    names = segmenter.backbone.labels(classes)
-    mean, each = mean_iou(evaluate(segmenter, pairs, classes, args.shift))
-    for name, iou in zip(names, each, strict=True):
-        print(f"{name:<24}{100 * iou:>7.1f}")
-    print(f"{'mIoU':<24}{100 * mean:>7.1f}   published: {PUBLISHED.get(recipe.method, {})}")
+    recipes = method_recipes(recipe, args.method or [recipe.method])
+    dataset = load_dataset(args.dataset, args.root)
     if args.out:
-        result = {"recipe": str(recipe), "images": len(pairs), "miou": mean}
-        result["classes"] = dict(zip(names, np.nan_to_num(each, nan=-1).tolist(), strict=True))
-        args.out.write_text(json.dumps(result, indent=1) + "\n")
+        check_continues(args.out, dataset, recipes)
+    print(recipe)
+    predictors = recipe_predictors(recipes, dataset.prompts, device=args.device)
+    report = evaluate(dataset, predictors, args.out, limit=args.limit)
+    print(table(report, args.recipe, args.dataset))
+    official = DATASETS[args.dataset].size
+    if report.images != official:
+        print(f"measured on {report.images} of the {official} images: not comparable")
 
 
 if __name__ == "__main__":

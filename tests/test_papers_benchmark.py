@@ -1,68 +1,145 @@
-"""The script that reproduces the papers' tables: its counts by hand, and a run on a tiny tree."""
+"""The script that reproduces the papers' tables: its figures are theirs, its runs are measured."""
 
-import json
+import re
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from benchmarks.papers import confusion, main, mean_iou
-from PIL import Image
+from benchmarks.papers import PUBLISHED, main, published, table
 
-from lpprop import InputError
+from dataset_trees import TREES
+from lpprop import InputError, presets, recipes
+from lpprop.evaluation import Report, SegmentationMetrics
+from lpprop.evaluation.datasets import DATASETS, load_dataset
+from lpprop.evaluation.report import Row
+from lpprop.recipes import RECIPES
+from lpprop.segmenter import Segmenter
+from test_cli_eval import Colours, expected
+
+PAPERS = Path(__file__).parents[2] / "shared" / "papers"
+
+# How the papers' tables begin the rows that are quoted; columns as the tables have them.
+LPOSS = ["voc21", "coco-object", "context60", "context59", "coco-stuff", "voc20", "ade20k"]
+LPOSS = [*LPOSS, "cityscapes"]
+DSLO = ["voc21", "context60", "coco-object", "voc20", "context59", "coco-stuff", "cityscapes"]
+DSLO = [*DSLO, "ade20k"]
+ROWS = {
+    ("clip-dino", "lposs"): ("000", "LPOSS DINO(ViT-B/16)", LPOSS),
+    ("clip-dino", "lposs+"): ("000", "LPOSS+ DINO(ViT-B/16)", LPOSS),
+    ("clip-dino8", "lposs"): ("000", "LPOSS ( k = 800 ) DINO(ViT-B/8)", LPOSS),
+    ("clip-dino8", "lposs+"): ("000", "LPOSS+(k=800) DINO(ViT-B/8)", LPOSS),
+    ("clip-dinov2", "lposs"): ("000", r"LPOSS ( \gamma = 7.0 ) DINOv2(ViT-B/14)", LPOSS),
+    ("clip-dinov2", "lposs+"): ("000", r"LPOSS+ ( \gamma = 7.0 ) DINOv2(ViT-B/14)", LPOSS),
+    ("clip-dino-448", "bilinear"): ("000", "MaskCLIP * [53]", LPOSS),
+    ("clip-dino-448", "lposs"): ("000", "LPOSS (MaskCLIP)", LPOSS),
+    ("clip-dino-448", "lposs+"): ("000", "LPOSS+ (MaskCLIP)", LPOSS),
+    ("clip-sd2", "optimal_path"): ("004", "- solve optimal path CLIP ViT-B/16", DSLO),
+    ("clip-sd2", "max_velocity"): ("004", "- solve maximum velocity CLIP ViT-B/16", DSLO),
+    ("clip-sd2", "fusion"): (
+        "004",
+        "(VII) (V) + (VI)",
+        ["voc21", "coco-stuff", "cityscapes", "ade20k"],
+    ),
+    ("clip-l14-sd2", "optimal_path"): ("004", "- solve optimal path CLIP ViT-L/14", DSLO),
+    ("clip-l14-sd2", "max_velocity"): ("004", "- solve maximum velocity CLIP ViT-L/14", DSLO),
+}
 
 
-def test_counts_by_hand():
-    labels = np.array([[0, 0, 1], [1, 2, 255]])
-    predicted = np.array([[0, 1, 1], [1, 0, 2]])
-    counts = confusion(predicted, labels, 4)
-    assert counts.tolist() == [[1, 1, 0, 0], [0, 2, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]]
-    mean, each = mean_iou(counts)
-    np.testing.assert_allclose(each, [1 / 3, 2 / 3, 0, np.nan])
-    assert mean == pytest.approx(1 / 3)
+def plain(line):
+    """A line without the marks of best and default figures."""
+    return " ".join(re.sub(r"</?(u|b|sup)>|\$", "", line).split())
+
+
+@pytest.mark.parametrize("row", PUBLISHED, ids=" ".join)
+def test_figures_are_the_papers(row):
+    number, begin, columns = ROWS[row]
+    found = list(PAPERS.glob(f"{number}_*.txt"))
+    if not found:
+        pytest.skip("the papers are not here")
+    lines = [plain(line) for line in found[0].read_text(encoding="utf-8").splitlines()]
+    (line,) = [line for line in lines if re.match(re.escape(begin) + r"( \d+\.\d)+$", line)]
+    *figures, average = map(float, line.removeprefix(begin).split())
+    quoted = PUBLISHED[row]
+    assert quoted.miou == dict(zip(columns, figures, strict=True))
+    assert quoted.average == average
+    assert {name: published(*row, name).miou for name in columns} == quoted.miou
+
+
+@pytest.mark.parametrize("row", PUBLISHED, ids=" ".join)
+def test_figures_agree_with_their_average(row):
+    """A slip of the pen in one of eight figures would move the mean by more than its rounding."""
+    quoted = PUBLISHED[row]
+    assert np.mean(list(quoted.miou.values())) == pytest.approx(quoted.average, abs=0.1)
+
+
+def test_rows_are_of_recipes_methods_and_data_sets():
+    for (recipe, method), row in PUBLISHED.items():
+        RECIPES[recipe].with_method(method)
+        assert method in presets.METHODS
+        assert set(row.miou) <= set(DATASETS)
+    assert published("clip-dino", "lposs", "camvid") is None
+    assert published("clip-dino", "max_velocity", "voc21") is None
+    assert published("clip-sd2", "fusion", "voc20") is None
 
 
 @pytest.fixture
-def tree(tmp_path):
-    pytest.importorskip("efficientnet_lite_pytorch", reason="the extra demo is not installed")
-    rng = np.random.default_rng(0)
-    for folder in ("images", "labels"):
-        (tmp_path / folder).mkdir()
-    for stem in "abc":
-        image = rng.integers(0, 256, (64, 80, 3), dtype=np.uint8)
-        Image.fromarray(image).save(tmp_path / "images" / f"{stem}.png")
-        labels = rng.choice(np.array([0, 1, 255], np.uint8), (64, 80))
-        Image.fromarray(labels).save(tmp_path / "labels" / f"{stem}.png")
-    (tmp_path / "classes.txt").write_text("cat; lynx\nsofa\n")
-    (tmp_path / "split.txt").write_text("a\nc\n")
+def tree(tmp_path, monkeypatch):
+    """A tiny VOC, and a recipe of the paper's name that scores colours."""
+    monkeypatch.setitem(recipes._LOADERS, "EfficientNetLite0", lambda **_: Colours())
+    tiny = recipes.Recipe(recipes.Model("EfficientNetLite0"), shorter_side=16)
+    monkeypatch.setitem(RECIPES, "clip-dino", tiny)
+    TREES["voc21"](tmp_path / "data")
     return tmp_path
 
 
-def arguments(tree, *more):
-    folders = ["--images", tree / "images", "--labels", tree / "labels"]
-    return [
-        *map(str, folders),
-        "--classes",
-        str(tree / "classes.txt"),
-        "--recipe",
-        "offline",
-        *more,
-    ]
+def run(tree, *more):
+    main(["--dataset", "voc21", "--root", str(tree / "data"), "--device", "cpu", *map(str, more)])
 
 
-def test_a_run(tree, capsys):
-    out = tree / "result.json"
-    options = ["--method", "lposs", "--split", str(tree / "split.txt"), "--out", str(out)]
-    main(arguments(tree, *options, "--device", "cpu"))
-    result = json.loads(out.read_text())
-    assert result["images"] == 2
-    assert result["miou"] == pytest.approx(np.mean(list(result["classes"].values())))
-    assert 0 < result["miou"] < 1
-    assert "published: {'average of 8': 41.3}" in capsys.readouterr().out
+def test_a_run_is_the_evaluations(tree, capsys):
+    methods = ["bilinear", "lposs", "lposs+"]
+    run(tree, "--method", *methods, "--out", tree / "out")
+    said = capsys.readouterr().out
+    dataset = load_dataset("voc21", tree / "data")
+    report = Report.load(tree / "out")
+    for method, text in zip(methods, ("", "61.1  LPOSS", "62.4  LPOSS"), strict=True):
+        segmenter = Segmenter(Colours(), method=method, shorter_side=16)
+        counts = expected(dataset, segmenter)
+        assert report[method].metrics.to_dict() == counts
+        miou = 100 * SegmentationMetrics.from_dict(counts).miou
+        (line,) = [line for line in said.splitlines() if line.startswith(f"{method} ")]
+        assert re.fullmatch(rf"{re.escape(method)} +{miou:.1f} *{text}.*", line)
+        assert bool(text) or line.endswith(f" {miou:.1f}")
+    assert "measured on 2 of the 1449 images: not comparable" in said
 
 
-def test_mistakes(tree):
-    (tree / "labels" / "b.png").unlink()
-    with pytest.raises(InputError, match="1 of 3 files missing"):
-        main(arguments(tree))
-    Image.new("L", (80, 64), 7).save(tree / "labels" / "b.png")
-    with pytest.raises(InputError, match=r"indices to 7.*below 2 classes"):
-        main(arguments(tree, "--method", "lposs", "--device", "cpu"))
+def test_the_table_is_of_miou():
+    """On a tree of single pixels mIoU and Boundary IoU are the same."""
+    rows = [Row(name, 0.5, 0.25, 0.75, 0.8, 1.0, 3) for name in ("lposs", "kl")]
+    lines = table(SimpleNamespace(rows=lambda: rows), "clip-dino", "cityscapes").splitlines()
+    assert lines[1].split()[:3] == ["lposs", "50.0", "37.3"]
+    assert lines[2].split() == ["kl", "50.0"]
+
+
+def test_the_recipes_own_method_and_a_limit(tree, capsys):
+    run(tree, "--limit", 1)
+    said = capsys.readouterr().out
+    assert "lposs+ " in said
+    assert "measured on 1 of the 1449" in said
+    assert sorted(path.name for path in tree.iterdir()) == ["data"]
+
+
+def test_mistakes_are_found_before_models_are_loaded(tree, monkeypatch):
+    run(tree, "--method", "bilinear", "--limit", 1, "--out", tree / "out")
+    monkeypatch.setitem(
+        recipes._LOADERS, "EfficientNetLite0", lambda **_: pytest.fail("it was loaded")
+    )
+    with pytest.raises(InputError, match="Did you mean 'lposs'"):
+        run(tree, "--method", "lpos")
+    with pytest.raises(InputError, match="images/validation"):
+        main(["--dataset", "ade20k", "--root", str(tree / "data"), "--device", "cpu"])
+    with pytest.raises(InputError, match=r'backbone.kind = "EfficientNetLite0"'):
+        run(tree, "--recipe", "clip-dinov2", "--method", "bilinear", "--out", tree / "out")
+    with pytest.raises(SystemExit):
+        run(tree, "--recipe", "clip")
