@@ -226,6 +226,12 @@ class TestContinuation:
         other = Scenes()
         other.name = "others"
         refused('dataset.name = "scenes", expected "others"', other, one)
+        other = Scenes()
+        other.names = [f"other-{index}" for index in range(6)]
+        refused("dataset.names = null", other, one)
+        other = Scenes()
+        other.labels_from = "drawings"
+        refused('dataset.labels_from = null, expected "drawings"', other, one)
         monkeypatch.setattr(lpprop, "__version__", "99")
         refused(r'versions.lpprop = ".*", expected "99"', Scenes(), one)
         assert {file.name: file.read_bytes() for file in out.iterdir()} == before

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from lpprop.cli.common import (
     checked_device,
     find_todo,
     make_folder,
+    named_recipe,
     option,
     results,
     work_off,
@@ -118,18 +118,7 @@ def _segment(arguments: argparse.Namespace) -> int:
 
 def _recipe(arguments: argparse.Namespace) -> Recipe:
     """Return the backbone's recipe as the other options change it; a bad one is refused here."""
-    from lpprop.recipes import RECIPES
-
-    if arguments.backbone not in RECIPES:
-        raise InputError.of(
-            "--backbone",
-            got=repr(arguments.backbone),
-            expected=f"one of {', '.join(RECIPES)}",
-            fix="Change --backbone.",
-        )
-    recipe = RECIPES[arguments.backbone]
-    if arguments.side is not None:
-        recipe = dataclasses.replace(recipe, shorter_side=arguments.side)
+    recipe = named_recipe(arguments.backbone, arguments.side)
     return recipe.with_method(arguments.method or recipe.method, **dict(arguments.option))
 
 

@@ -19,6 +19,7 @@ from lpprop.composite import steps_of
 from lpprop.errors import InputError
 from lpprop.evaluation.predictors import SegmenterPredictor
 from lpprop.evaluation.records import load_config, merged_config
+from lpprop.evaluation.task import about
 from lpprop.recipes import Recipe
 from lpprop.segmenter import Segmenter
 
@@ -163,7 +164,6 @@ def check_continues(out: Path, dataset: Dataset, recipes: Mapping[str, Recipe]) 
     old = load_config(out)
     if old is None:
         return
-    about = {"name": dataset.name, "samples": len(dataset), "classes": list(dataset.classes)}
     described = {
         name: {
             **old["predictors"][name],
@@ -173,4 +173,4 @@ def check_continues(out: Path, dataset: Dataset, recipes: Mapping[str, Recipe]) 
         for name, recipe in recipes.items()
         if name in old["predictors"]
     }
-    merged_config(out, {**old, "dataset": {**old["dataset"], **about}, "predictors": described})
+    merged_config(out, {**old, "dataset": about(dataset), "predictors": described})

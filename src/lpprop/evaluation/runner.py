@@ -25,7 +25,7 @@ from lpprop.evaluation.metrics import SegmentationMetrics
 from lpprop.evaluation.predictors import Predictor, describe
 from lpprop.evaluation.records import CONFIG, Records, locked, merged_config, write_json
 from lpprop.evaluation.report import Report
-from lpprop.evaluation.task import Failure, Job, Outcome, Samples, Task
+from lpprop.evaluation.task import Failure, Job, Outcome, Samples, Task, about
 from lpprop.evaluation.workers import WorkerError, in_processes
 
 __all__ = ["EvaluationError", "evaluate"]
@@ -145,11 +145,7 @@ def _config(
     import lpprop
 
     return {
-        "dataset": {
-            "name": dataset.name,
-            "samples": len(dataset),
-            "classes": list(dataset.classes),
-        },
+        "dataset": about(dataset),
         "metrics": {
             "ignore_index": metrics.ignore_index,
             "dilation_ratio": metrics.dilation_ratio,

@@ -127,7 +127,7 @@ class Dataset(Sequence[Sample]):
                 expected="at least one",
                 fix="Check the folder, the split or the slice.",
             )
-        names = [files.name for files in self.files]
+        names = self.names
         if len(set(names)) < len(names):
             twice = sorted({name for name in names if names.count(name) > 1})
             raise InputError.of(
@@ -146,6 +146,11 @@ class Dataset(Sequence[Sample]):
     def classes(self) -> list[str]:
         """What each class is called."""
         return parse_classes(self.prompts).labels
+
+    @property
+    def names(self) -> list[str]:
+        """What each sample is called."""
+        return [files.name for files in self.files]
 
     def __len__(self) -> int:
         """Count the samples."""

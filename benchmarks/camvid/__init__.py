@@ -1,0 +1,1 @@
+"""Refiners on labelled street images: `python -m benchmarks.camvid --root ../shared/camvid`."""
