@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import ast
+import contextlib
 import dataclasses
 import os
 import sys
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "add_command",
+    "check_folder",
     "checked_device",
     "find_todo",
     "load_inputs",
@@ -63,19 +66,17 @@ def add_command(
     return command
 
 
-def option(text: str) -> tuple[str, bool | int | float | str]:
-    """Read NAME=VALUE."""
+def option(text: str) -> tuple[str, object]:
+    """Read NAME=VALUE; numbers, True, False, None and lists such as 8,16 are taken for those."""
     name, equals, value = text.partition("=")
     if not (name.isidentifier() and equals and value):
         raise argparse.ArgumentTypeError(f"expected NAME=VALUE, such as k=200, got {text!r}")
-    if value in ("True", "False"):
-        return name, value == "True"
-    for number in (int, float):
-        try:
-            return name, number(value)
-        except ValueError:
-            continue
-    return name, value
+    try:
+        return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        with contextlib.suppress(ValueError):
+            return name, float(value)  # inf and nan, which are refused as numbers
+        return name, value
 
 
 def results(image: Path, folder: Path) -> tuple[Path, Path, Path]:
@@ -104,6 +105,18 @@ def checked_device(name: str) -> torch.device:
             fix="Use cpu.",
         ) from error
     return device
+
+
+def check_folder(path: Path) -> None:
+    """Refuse a folder that cannot be made or written to, and make none."""
+    there = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK)):
+        raise InputError.of(
+            "--out",
+            got=f"{path} ({there} is no folder that can be written to)",
+            expected="a folder to write to",
+            fix="Change --out.",
+        )
 
 
 def make_folder(path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from lpprop.cli.common import (
     add_command,
+    check_folder,
     checked_device,
     make_folder,
     named_recipe,
@@ -81,7 +82,12 @@ def add_eval(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         metavar="PIXELS",
         help="shorter side of the image that the models see (default: the backbone's)",
     )
-    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="made if missing")
+    command.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="made if missing (default: runs/ and the data set's name)",
+    )
     command.add_argument("--limit", type=int, metavar="N", help="the first N images (default: all)")
     command.add_argument(
         "--processes",
@@ -104,25 +110,39 @@ def _eval(arguments: argparse.Namespace) -> int:
     recipes = _recipes(arguments)
     device = checked_device(arguments.device)
     dataset = _dataset(arguments)
-    check_continues(arguments.out, dataset, recipes)
+    out = arguments.out or Path("runs") / dataset.name
+    check_folder(out)
+    check_continues(out, dataset, recipes)
     predictors = recipe_predictors(
         recipes, dataset.prompts, download=not arguments.no_download, device=device
     )
-    make_folder(arguments.out)
+    make_folder(out)
     try:
         report = evaluate(
-            dataset, predictors, arguments.out,
+            dataset, predictors, out,
             limit=arguments.limit, processes=arguments.processes, on_error="skip",
         )  # fmt: skip
     except EvaluationError as error:
         say(f"error: {error}")
         return 1
     print(report.table())
-    print(f"classes and configuration: {arguments.out / 'results.md'} and results.json")
+    print(f"classes and configuration: {out / 'results.md'} and results.json")
     failed = sum(len(report[name].failures) for name in report)
     if failed:
         say(f"error: {failed} failed and are left out; the same command tries them again")
     return 1 if failed else 0
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError.of(
+            "--classes",
+            got=f"{path} ({error})",
+            expected="a text file in UTF-8 with a class a line",
+            fix="Save it as UTF-8.",
+        ) from error
 
 
 def _recipes(arguments: argparse.Namespace) -> dict[str, Recipe]:
@@ -141,8 +161,7 @@ def _dataset(arguments: argparse.Namespace) -> Dataset:
     names = ("dataset", "root", "split", "images", "labels", "classes")
     given = [name for name in names if getattr(arguments, name) is not None]
     if given == ["images", "labels", "classes"]:
-        lines = arguments.classes.read_text(encoding="utf-8").splitlines()
-        classes = [line for line in lines if line.strip()]
+        classes = [line for line in _text(arguments.classes).splitlines() if line.strip()]
         return dataset_from_folders(arguments.images, arguments.labels, classes)
     if given not in (["dataset", "root"], ["dataset", "root", "split"]):
         raise InputError.of(

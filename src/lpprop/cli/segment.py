@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from lpprop.cli.common import (
     add_command,
+    check_folder,
     checked_device,
     find_todo,
     make_folder,
@@ -106,6 +107,7 @@ def _segment(arguments: argparse.Namespace) -> int:
     images, todo = find_todo(arguments)
     if todo:  # else the models need not be loaded
         parse_classes(arguments.classes)
+        check_folder(arguments.out)
         segmenter = recipe.build(download=not arguments.no_download, device=device)
         segmenter.backbone.labels(arguments.classes)  # may refuse them, before any image
         make_folder(arguments.out)

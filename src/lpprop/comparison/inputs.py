@@ -32,8 +32,8 @@ DEFAULT_METHODS = (
 _PACKAGES = {"dense_crf": "pydensecrf"}
 
 
-def named_chains(methods: Methods, given: Sequence[str]) -> dict[str, Chain]:
-    """Build each method, under a name of its own.
+def named_chains(methods: Methods, given: Sequence[str]) -> dict[str, Chain | str]:
+    """Build each method, under a name of its own; where a package lacks, say so in its place.
 
     Args:
         methods: as `lpprop.compare` takes them.
@@ -57,7 +57,15 @@ def named_chains(methods: Methods, given: Sequence[str]) -> dict[str, Chain]:
         raise InputError.of(
             "methods", got="none", expected="one or more", fix="Leave it out for the default."
         )
-    return {name: _as_chain(method, {}) for name, method in _numbered(named).items()}
+    return {name: _chain(method) for name, method in _numbered(named).items()}
+
+
+def _chain(method: Method) -> Chain | str:
+    """Return a method's chain, or why there is none: a package that is not installed."""
+    try:
+        return _as_chain(method, {})
+    except ImportError as error:
+        return str(error)
 
 
 def _installed(name: str) -> bool:
@@ -109,6 +117,9 @@ def as_gt(
     gt: object, size: tuple[int, int], classes: int, ignore_index: int
 ) -> npt.NDArray[np.int64]:
     """Return true labels (H, W) from an array, a tensor or a PIL image of class indices."""
+    from lpprop.evaluation.counts import checked_ignore_index
+
+    checked_ignore_index(ignore_index, classes)
     if isinstance(gt, Tensor):
         gt = gt.detach().cpu().numpy()
     mode = getattr(gt, "mode", None) if hasattr(gt, "convert") else None  # of a PIL image

@@ -151,7 +151,7 @@ def _checked_size(
 
 
 def _prepared(
-    chains: Mapping[str, Chain],
+    chains: Mapping[str, Chain | str],
     logits: Tensor,
     inputs: dict[str, Tensor | None],
     windows: SlidingWindows | None,
@@ -160,6 +160,9 @@ def _prepared(
     """Check every method before the first runs; return its work, or why it cannot run."""
     prepared: dict[str, Callable[[], Tensor] | str] = {}
     for name, chain in chains.items():
+        if isinstance(chain, str):
+            prepared[name] = chain
+            continue
         # The features that replace Lab are refused by methods that have no use for them.
         given = inputs if "pixel_feats" in chain.takes else inputs | {"pixel_feats": None}
         try:
@@ -198,7 +201,10 @@ def _measured(
             try:
                 scores, seconds, memory = measured(run, logits.device, repeats, progress.tick)
                 _check_classes(scores, logits)
-            except _UNABLE as error:
+            except (*_UNABLE, RuntimeError) as error:
+                # What torch raises where a CPU's memory is full has no class of its own.
+                if not isinstance(error, _UNABLE) and "can't allocate memory" not in str(error):
+                    raise
                 rows.append(Row(name, skipped=str(error) or "out of memory"))
                 continue
             labels[name] = _labels(scores)

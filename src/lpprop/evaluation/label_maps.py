@@ -27,7 +27,7 @@ IGNORED = 255
 def reduce_zero_label(gt: ArrayLike, *, ignore_index: int = IGNORED) -> Int[np.ndarray, "H W"]:
     """Turn class 0 of a label map into pixels that do not count, and move all others down by one.
 
-    So the maps of ADE20K, of Pascal Context without background and of VOC20 are read.
+    ADE20K, Pascal Context without background and VOC20 number their classes so.
 
     Args:
         gt: (H, W) labels; those that do not count already stay so.

@@ -33,6 +33,7 @@ __all__ = [
     "Start",
     "describe",
     "refinements",
+    "settings",
     "weights_hash",
 ]
 
@@ -197,6 +198,7 @@ class SegmenterPredictor:
         return {
             "segmenter": repr(self.segmenter),
             "prompts": self.prompts,
+            "settings": {name: settings(model) for name, model in models.items()},
             "weights": {name: weights_hash(model) for name, model in models.items()},
         }
 
@@ -215,6 +217,28 @@ def describe(predictor: object) -> dict[str, Any]:
         return dict(fingerprint())
     # The place in memory is another in each process.
     return {"config": re.sub(r" at 0x[0-9a-fA-F]+", "", repr(predictor))}
+
+
+def settings(model: nn.Module) -> dict[str, Any]:
+    """Return what a backbone was configured with: its attributes that are no modules or tensors.
+
+    >>> from lpprop.backbones import EfficientNetLite0
+    >>> settings(EfficientNetLite0())["patch_size"]
+    16
+    """
+    # How many images are seen at once changes nothing in what they show.
+    free = ("training", "max_bytes")
+    plain = {name: value for name, value in vars(model).items() if name not in free}
+    return {name: value for name, value in plain.items() if _is_plain(value)}
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, Mapping):
+        # Torch keeps a module's parts in mappings of its own, which are empty in many.
+        return bool(value) and all(map(_is_plain, value.values()))
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, (str, int, float, bool))
 
 
 def weights_hash(model: nn.Module) -> str:

@@ -133,6 +133,7 @@ class Report:
         Raises:
             InputError: a folder without a run.
         """
+        folder = Path(folder)
         config = load_config(folder)
         if config is None:
             raise InputError.of(
@@ -287,7 +288,7 @@ def _result(
 def markdown_table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     """Return a Markdown table: the first column to the left, numbers to the right."""
     rules = [":--", *("--:" for _ in head[1:])]
-    rows = [[cell.replace("|", "\\\\|") for cell in line] for line in (head, rules, *lines)]
+    rows = [[cell.replace("|", "\\|") for cell in line] for line in (head, rules, *lines)]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 

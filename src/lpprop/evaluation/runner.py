@@ -11,6 +11,7 @@ import platform
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,7 @@ def evaluate(
     >>> report["shifted"].metrics.iou.round(3)
     array([0.778, 0.778])
     """
+    out = None if out is None else Path(out)
     check_integer("processes", processes)
     check_choice("on_error", on_error, ("stop", "skip"))
     if limit is not None:
@@ -132,8 +134,23 @@ def evaluate(
         shown = {**config, "predictors": {name: config["predictors"][name] for name in predictors}}
         report = Report(shown, done, images=images, failures=failures)
         if out is not None:
-            report.save(out)
+            _of_all(out, config, failures).save(out)
     return report
+
+
+def _of_all(
+    out: Path, config: Mapping[str, Any], failures: Mapping[str, Mapping[str, str]]
+) -> Report:
+    """Report all that is in the folder: earlier predictors and images too."""
+    records = {name: Records(out, name) for name in config["predictors"]}
+    done = {name: [kept.done[i] for i in sorted(kept.done)] for name, kept in records.items()}
+    tried = max(len(kept) + len(failures.get(name, {})) for name, kept in done.items())
+    return Report(
+        config,
+        done,
+        images=tried,
+        failures={name: failures.get(name, {}) for name in done},
+    )
 
 
 def _config(
@@ -156,6 +173,7 @@ def _config(
             "numpy": np.__version__,
             "opencv": cv2.__version__,
             "python": platform.python_version(),
+            **_versions("scipy", "kornia", "transformers", "diffusers", "pydensecrf2"),
         },
         "run": {
             "processes": processes,
@@ -165,6 +183,15 @@ def _config(
         },
         "predictors": {name: describe(predictor) for name, predictor in predictors.items()},
     }
+
+
+def _versions(*packages: str) -> dict[str, str]:
+    """Return the versions of those that are installed."""
+    found = {}
+    for package in packages:
+        with contextlib.suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
 
 
 def _jobs(records: Mapping[str, Records], images: int) -> list[Job]:

@@ -179,8 +179,8 @@ def changes(
 ) -> Changes:
     """Compare a predictor with the start, image by image or class by class.
 
-    Images that one of the two has not labelled, and classes that do not occur in one of the two,
-    are left out.
+    Images that one of the two has not labelled are left out, also of the pooled counts of a class;
+    so are classes that do not occur in one of the two.
 
     Args:
         report: of `evaluate`.
@@ -194,7 +194,9 @@ def changes(
     """
     check_choice("by", by, ("image", "class"))
     check_choice("metric", metric, tuple(_METRICS))
-    before, after = (_values(report, name, by, metric) for name in (start, predictor))
+    both = {image.name for image in report[start].images}
+    both &= {image.name for image in report[predictor].images}
+    before, after = (_values(report, name, both, by, metric) for name in (start, predictor))
     rows = [Change(name, before[name], after[name]) for name in before if name in after]
     rows = [row for row in rows if not np.isnan(row.change)]
     if not rows:
@@ -208,14 +210,19 @@ def changes(
     return Changes(start, predictor, by, metric, rows)
 
 
-def _values(report: Report, predictor: str, by: str, metric: str) -> dict[str, float]:
-    result = report[predictor]
-    if by == "class":
-        values = result.metrics.iou if metric == "miou" else result.metrics.boundary_iou
-        return dict(zip(report.class_names, values.tolist(), strict=True))
-    values = result.image_miou if metric == "miou" else result.image_boundary_iou
-    names = [image.name for image in result.images]
-    return dict(zip(names, values.tolist(), strict=True))
+def _values(
+    report: Report, predictor: str, images: set[str], by: str, metric: str
+) -> dict[str, float]:
+    counted = [image for image in report[predictor].images if image.name in images]
+    if by == "image":
+        of = "miou" if metric == "miou" else "mean_boundary_iou"
+        return {image.name: getattr(image.metrics, of) for image in counted}
+    if not counted:
+        return {}
+    first, *others = (image.metrics for image in counted)
+    pooled = sum(others, first)
+    values = pooled.iou if metric == "miou" else pooled.boundary_iou
+    return dict(zip(report.class_names, values.tolist(), strict=True))
 
 
 def _correlation(a: np.ndarray, b: np.ndarray) -> float:

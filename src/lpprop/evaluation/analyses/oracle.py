@@ -22,7 +22,7 @@ from torch import Tensor
 from lpprop.checks import check_integer, check_number
 from lpprop.evaluation.counts import checked_gt
 from lpprop.evaluation.label_maps import IGNORED
-from lpprop.evaluation.predictors import LabelledImage, Start, weights_hash
+from lpprop.evaluation.predictors import LabelledImage, Start, settings, weights_hash
 
 if TYPE_CHECKING:
     from lpprop.backbones import Backbone
@@ -156,11 +156,15 @@ class OracleStart:
 
     def fingerprint(self) -> dict[str, Any]:
         """Describe the settings and the backbone."""
-        settings = {name: vars(self)[name] for name in ("patch_size", "share", "seed")}
+        own = {name: vars(self)[name] for name in ("patch_size", "share", "seed")}
         if self.backbone is None:
-            return settings
-        name = type(self.backbone).__name__
-        return {**settings, "backbone": name, "weights": weights_hash(self.backbone)}
+            return own
+        return {
+            **own,
+            "backbone": type(self.backbone).__name__,
+            "settings": settings(self.backbone),
+            "weights": weights_hash(self.backbone),
+        }
 
 
 class Cropped:
@@ -185,6 +189,8 @@ class Cropped:
         self.multiple = check_integer("multiple", multiple)
         self.name = f"{dataset.name}, sides cut to multiples of {multiple}"
         self.classes = dataset.classes
+        self.names = getattr(dataset, "names", None)
+        self.labels_from = getattr(dataset, "labels_from", None)
 
     def __len__(self) -> int:
         """Count the samples."""

@@ -154,6 +154,14 @@ def sweep(
             expected="one or more values for each of one or more options",
             fix="Pass grid={'k': [50, 100, 200]}.",
         )
+    for name, values in grid.items():
+        if len(set(map(repr, values))) < len(values):
+            raise InputError.of(
+                "grid",
+                got=f"{name}={list(values)!r}",
+                expected="each value once",
+                fix="Remove what is double.",
+            )
     make = partial(presets.by_name, method) if isinstance(method, str) else method
     points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
     methods = {_named(point): make(**point) for point in points}

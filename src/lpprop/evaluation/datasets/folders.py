@@ -63,7 +63,8 @@ def dataset_from_folders(
     found = {path.stem: path for path in find_images(Path(images))}
     files = paired(found, found, in_folder(Path(labels), ".png"))
     read = LabelMaps(kept(len(prompts), ignored=ignored))
-    return Dataset(name, list(prompts), files, read, "label maps")
+    but = f", without {', '.join(map(str, ignored))}" if set(ignored) != {IGNORED} else ""
+    return Dataset(name, list(prompts), files, read, f"label maps{but}")
 
 
 def _checked(label: int) -> int:
