@@ -170,6 +170,24 @@ class TestImages:
         assert axis.get_xlabel() == label[metric]
         assert "| class | rough | fine | change |" in found.to_markdown()
 
+    def test_changes_by_class_pool_the_images_of_both(self):
+        """One image that only one of the two has labelled does not count."""
+
+        def failing(sample):
+            if sample.name == "scene-2":
+                raise ValueError("no")
+            return (sample.gt + 1) % 3 if sample.name == "scene-1" else sample.gt
+
+        predictors = {"rough": noisy(1.0), "fails": failing}
+        with pytest.warns(UserWarning, match="scene-2"):
+            report = evaluate(Scenes(3), predictors, on_error="skip")
+        found = changes(report, "rough", "fails", by="class")
+        both = evaluate(Scenes(2), predictors)
+        gains = both["fails"].metrics.iou - both["rough"].metrics.iou
+        assert {row.name: row.change for row in found.rows} == pytest.approx(
+            dict(zip(CLASSES, gains, strict=True))
+        )
+
     def test_better_and_worse_differ_in_colour(self, report, render):
         def upset(sample):
             return sample.gt if sample.name == "scene-0" else (sample.gt + 1) % 3
@@ -302,6 +320,10 @@ def swept():
 
 
 class TestSweep:
+    def test_a_value_that_comes_twice_is_refused(self):
+        with pytest.raises(lpprop.InputError, match="each value once"):
+            sweep(Scenes(), START, "lposs", {"k": [5, 5]})
+
     def test_each_point(self, swept):
         values = [row.values for row in swept.rows]
         assert values == [{"k": k, "sigma": s} for k in (2, 24) for s in (0.0, 0.05, 0.1)]

@@ -13,6 +13,7 @@ from PIL import Image
 import lpprop
 from lpprop import cli, files
 from lpprop.cli import main
+from lpprop.cli.common import option
 
 CLASSES, SIZE = 4, (48, 64)
 NAMES = ("labels.png", "overlay.png", "scores.npy")
@@ -97,6 +98,24 @@ def test_every_method(tmp_path, method):
     assert main([*arguments(tmp_path, "a"), "--method", method]) == 0
     expected = lpprop.refine(logits, feats, image, method=method)[0].numpy()
     np.testing.assert_allclose(np.load(results(tmp_path, "a")[2]), expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("k=200", 200),
+        ("tau=1e-3", 1e-3),
+        ("tau=inf", float("inf")),
+        ("dilations=8,16", (8, 16)),
+        ("dilations=(8, 16)", (8, 16)),
+        ("scale=None", None),
+        ("prune=True", True),
+        ("backbone=dinov2", "dinov2"),
+        ("backbone=vit-b/8", "vit-b/8"),
+    ],
+)
+def test_values_of_options(text, value):
+    assert option(text) == (text.partition("=")[0], value)
 
 
 @pytest.mark.parametrize("value", ["True", "False"])

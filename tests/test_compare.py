@@ -258,6 +258,31 @@ def test_golden_case(golden):
     assert comparison.rows[0].boundary_iou == pytest.approx(expected, abs=2e-3)
 
 
+def test_a_package_that_lacks_skips_its_method(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pydensecrf", None)
+    monkeypatch.setitem(sys.modules, "pydensecrf.densecrf", None)
+    image, logits = torch.rand(1, 3, 32, 48), torch.rand(1, 3, 2, 3)
+    comparison = compare(logits, image=image, methods=["bilinear", "dense_crf"], repeats=1)
+    assert [row.method for row in comparison.rows if row.skipped] == ["dense_crf"]
+    assert "pip install 'lpprop[crf]'" in comparison.rows[1].skipped
+    with pytest.raises(InputError, match=r"none that can run.*lpprop\[crf\]"):
+        compare(logits, image=image, methods=["dense_crf"], repeats=1)
+
+
+def test_a_full_memory_of_the_cpu_skips_its_method():
+    def greedy(logits, *, feats, image, attention):
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 8 bytes")
+
+    def broken(logits, *, feats, image, attention):
+        raise RuntimeError("shapes do not match")
+
+    image, logits = torch.rand(1, 3, 32, 48), torch.rand(1, 3, 2, 3)
+    comparison = compare(logits, image=image, methods=["bilinear", greedy], repeats=1)
+    assert "can't allocate memory" in comparison.rows[1].skipped
+    with pytest.raises(RuntimeError, match="shapes"):
+        compare(logits, image=image, methods=["bilinear", broken], repeats=1)
+
+
 def test_what_cannot_run_is_skipped_with_its_reason():
     def absent(logits, *, feats, image, attention):
         raise ImportError("it needs an extra: pip install 'lpprop[crf]'")

@@ -183,6 +183,11 @@ class TestContinuation:
         assert counts(report, "two") == pooled(2, range(6))
         evaluate(Scenes(), {"three": Shifted(3)}, out)
         assert list(Report.load(out)) == ["one", "two", "three"]
+        # What is written shows all that is in the folder, also of the earlier calls.
+        written = (out / "results.md").read_text()
+        assert all(f"| {name} |" in written for name in ("one", "two", "three"))
+        evaluate(Scenes(), {"two": Shifted(2)}, out, limit=2)
+        assert (out / "results.md").read_text() == written
 
     @pytest.mark.parametrize("keep", [0, 1, 40, -1, -20])
     def test_a_line_that_was_cut_off_is_done_again(self, out, keep):
@@ -491,6 +496,24 @@ class TestPredictors:
         assert torch.equal(predictor(sample), expected)
         weights = predictor.fingerprint()["weights"]
         assert weights["backbone"] == weights_hash(segmenter.backbone) == weights["affinity"]
+
+    def test_settings_tell_backbones_apart(self):
+        """The weights are the same, and what they make of an image is not."""
+        pytest.importorskip("efficientnet_lite_pytorch", reason="the extra demo is not installed")
+        from lpprop.backbones import EfficientNetLite0
+        from lpprop.segmenter import Segmenter
+
+        def described(**changed):
+            backbone = EfficientNetLite0()
+            vars(backbone).update(changed)
+            segmenter = Segmenter(backbone, method="lposs")
+            return SegmenterPredictor(segmenter, ["cat", "sofa"]).fingerprint()
+
+        assert described() == described()
+        assert described(max_bytes=1) == described()
+        assert described(templates=("a {}.",)) != described(templates=("the {}.",))
+        assert described(_std=(1.0, 1.0, 1.0)) != described()
+        json.dumps(described())
 
     def test_hashes_tell_weights_apart(self):
         first, second = torch.nn.Linear(2, 3), torch.nn.Linear(2, 3)
