@@ -11,6 +11,7 @@ import time
 import tracemalloc
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -463,17 +464,23 @@ class Terminal(io.StringIO):
 
 
 @pytest.mark.parametrize(
-    ("stream", "seconds", "shown"),
-    [(Terminal(), 0.36, True), (Terminal(), 0.0, False), (io.StringIO(), 0.36, False)],
-    ids=["terminal", "quick", "file"],
+    ("stream", "shell", "seconds", "shown"),
+    [
+        (Terminal(), None, 0.36, True),
+        (Terminal(), None, 0.0, False),
+        (io.StringIO(), None, 0.36, False),
+        (io.StringIO(), SimpleNamespace(), 0.36, False),
+        (io.StringIO(), SimpleNamespace(kernel=1), 0.36, True),
+    ],
+    ids=["terminal", "quick", "file", "IPython without a kernel", "notebook"],
 )
-def test_a_bar_shows_where_someone_waits(monkeypatch, stream, seconds, shown):
+def test_a_bar_shows_where_someone_waits(monkeypatch, stream, shell, seconds, shown):
     def slow(logits, *, feats, image, attention):
         time.sleep(seconds)
         return logits
 
     monkeypatch.setattr(sys, "stderr", stream)
-    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
     compare(inputs()[0], methods=[slow], size=SIZE, repeats=1)
     assert ("slow" in stream.getvalue()) == shown
 

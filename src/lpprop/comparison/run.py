@@ -265,6 +265,12 @@ def _picture(image: Tensor | None, size: tuple[int, int]) -> Image | None:
     return picture.resize(size[::-1], Resampling.BICUBIC)
 
 
+def _in_notebook() -> bool:
+    """Whether this process is a notebook's kernel."""
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
+
+
 class _Progress:
     """A bar of all runs, where someone looks on and it takes longer than a second."""
 
@@ -272,7 +278,7 @@ class _Progress:
         from tqdm import tqdm
 
         able = [run for run in prepared.values() if not isinstance(run, str)]
-        seen = sys.stderr.isatty() or "ipykernel" in sys.modules
+        seen = sys.stderr.isatty() or _in_notebook()
         self._bar = tqdm(
             total=len(able) * runs(repeats),
             unit="run",
