@@ -85,7 +85,7 @@ def dense_crf(
     p are places in pixels, I colours from 0 to 255, and k' = D^-1/2 k D^-1/2 with D the row sums of
     k. Sums over all pixels go through a permutohedral lattice, which makes them fast and
     approximate: after five steps 93 to 99.8 % of the labels of a small drawn scene were the exact
-    ones, and 91 to 96 % of those of images of noise.
+    ones, and fewer may be where colours are noise.
 
     The model weighs probabilities against `w1` and `w2`, so that it matters how certain they are.
     Scores of any range get the same certainty by "auto", which scales those of an image until the

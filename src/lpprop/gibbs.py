@@ -25,8 +25,8 @@ _REACH = {torch.float32: 60.0, torch.float64: 600.0}
 _FINEST = 1e12
 # Rows of the kernel that are combined with the cost at once; they stay in the cache of a CPU.
 _BLOCK_BYTES = 4 * 2**20
-# PyTorch makes an exponential, and the page that it is written to, in the time of so many
-# multiply-adds.
+# Multiply-adds that an entry is counted as, when it is asked whether compiled code is worth while:
+# from about 3,900 patches on. A first call does not win back what compiling takes; later ones do.
 _EXPONENTIAL = 100
 # Sums that are taken again are worked off this many bytes at a time.
 _EXACT_BYTES = 64 * 2**20

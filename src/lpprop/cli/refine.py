@@ -10,6 +10,7 @@ from lpprop.cli.common import (
     add_command,
     checked_device,
     find_todo,
+    load_inputs,
     make_folder,
     option,
     results,
@@ -156,15 +157,10 @@ def _refine_image(
 
     import lpprop
     from lpprop.drawing import overlay
-    from lpprop.files import load_array, load_image, save_image, save_labels, save_scores
+    from lpprop.files import load_image, save_image, save_labels, save_scores
 
     image = load_image(job.image, "IMAGE")
-    logits = load_array(job.logits, "logits").to(device)
-    feats = None if job.feats is None else load_array(job.feats, "feats").to(device)
-    attention = None
-    if job.attention is not None:
-        attention = load_array(job.attention, "attention").to(device)
-        attention = attention[None] if attention.ndim == 3 else attention  # the heads of one image
+    logits, feats, attention = load_inputs(job.logits, job.feats, job.attention, device)
     with torch.inference_mode():
         scores = lpprop.refine(logits, feats, image, attention=attention, method=chain, size=size)[
             0
