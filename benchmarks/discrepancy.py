@@ -48,7 +48,9 @@ def transport(device: str, cost_name: str, **sizes: int) -> tuple[Tensor, Tensor
 
 def optimal_path(device: str, cost_name: str, side: int, C: int, **sizes: int) -> Work:
     f, cost, epsilon = transport(device, cost_name, side=side, C=C, **sizes)
-    updates = int(lpprop.solvers.sinkhorn(cost[0], f[0], epsilon=epsilon).iterations.max())
+    updates = int(
+        lpprop.numerics.sinkhorn.sinkhorn(cost[0], f[0], epsilon=epsilon).iterations.max()
+    )
     loop = partial(torch_loops.optimal_path, f[0], cost[0], epsilon=epsilon)
     return Work(
         name=f"optimal path, cost {cost_name}, epsilon {epsilon}",

@@ -21,7 +21,7 @@ from lpprop.evaluation.recipe_predictors import (
     method_recipes,
     recipe_predictors,
 )
-from lpprop.recipes import RECIPES
+from lpprop.models.recipes import RECIPES
 
 
 class Figure(NamedTuple):

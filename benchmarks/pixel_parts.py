@@ -13,11 +13,12 @@ import numpy as np
 import torch
 
 import lpprop
-from lpprop.affinity import lab_features, stencil_graph
+from lpprop.inputs.colour import lab_features
 from lpprop.kernels import llvm
 from lpprop.kernels.llvm.code import LANES, Array, Code, Index, Kernel, compiled
 from lpprop.kernels.llvm.parallel import workers
 from lpprop.kernels.llvm.stencil import _Work
+from lpprop.numerics.graphs import stencil_graph
 
 from .contract import Competitor, Work
 from .inputs import pixels

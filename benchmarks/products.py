@@ -15,7 +15,7 @@ MOST_OVER_PRODUCTS = 1.5
 def optimal_path(device: str, cost_name: str, side: int, C: int, **sizes: int) -> Work:
     f, cost, epsilon = transport(device, cost_name, side=side, C=C, **sizes)
     sums = f[0].sum(-1, keepdim=True)  # rows that are scaled once more may stop an update later
-    counts = lpprop.solvers.sinkhorn(cost[0], f[0] / sums, epsilon=epsilon).iterations
+    counts = lpprop.numerics.sinkhorn.sinkhorn(cost[0], f[0] / sums, epsilon=epsilon).iterations
     updates = int(counts.max())
     # Classes stop by themselves: an update takes the rows of those that still go.
     rows = [int((counts >= step).sum()) for step in range(1, updates + 1)]
@@ -68,7 +68,7 @@ def max_velocity(device: str, side: int, C: int, **sizes: int) -> Work:
     inputs, f = patches(side, C, **sizes)
     f = f.to(device)
     attention = lpprop.attention_from_features(inputs.patch_feats.to(device))
-    sweeps = lpprop.solvers.ipf(attention[0]).iterations
+    sweeps = lpprop.numerics.ipf.ipf(attention[0]).iterations
     # A class walks until its last patch has arrived, 1 / velocity - 1 steps up to the next integer.
     slowest = lpprop.max_velocity(f, attention)[0].amin(-1).double()
     steps = (1 / slowest - 1).ceil().int()

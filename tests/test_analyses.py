@@ -529,7 +529,7 @@ class TestTimes:
             clock.sleep(1)
             return torch.full((1, 24, 24), 1 / 24)
 
-        monkeypatch.setattr("lpprop.chain.attention_from_features", attention)
+        monkeypatch.setattr("lpprop.compose.chain.attention_from_features", attention)
         times = component_times(Scenes(), START, {"velocity": "max_velocity"}, limit=1)
         assert times.seconds["velocity"]["rest"] == 1
 

@@ -34,7 +34,9 @@ if compilers:
     from lpprop.kernels.llvm.stencil import stencil
 pixels = lpprop.propagate_pixels
 
-from lpprop.solvers import cg, ipf, sinkhorn
+from lpprop.numerics.cg import cg
+from lpprop.numerics.ipf import ipf
+from lpprop.numerics.sinkhorn import sinkhorn
 
 logits, feats = torch.rand(2, 3, 4, 5), torch.rand(2, 8, 4, 5)
 image = torch.rand(2, 3, 64, 80)
@@ -154,7 +156,7 @@ for call in (
     lambda: lpprop.optimal_path(f[0], attention),
     lambda: lpprop.max_velocity(f[..., :19], attention),
     lambda: ipf(attention[0, :19]),
-    lambda: lpprop.affinity.nearest_neighbours(feats, 3, torch.float32),
+    lambda: lpprop.numerics.graphs.nearest_neighbours(feats, 3, torch.float32),
     lambda: wrong.forgets_an_axis(logits),
     lambda: wrong.swaps_axes(logits),
 ):
@@ -176,7 +178,7 @@ with install_import_hook("lpprop", "checker.check"):
     from lpprop.evaluation import SegmentationMetrics, Start, refinements
     from lpprop.evaluation.analyses import patch_oracle, relabelled
     from lpprop.integrations import huggingface, on_grid
-    from lpprop.segmenter import Segmenter
+    from lpprop.models.segmenter import Segmenter
 
 from types import SimpleNamespace
 

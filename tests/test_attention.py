@@ -10,7 +10,7 @@ from PIL import Image
 import lpprop
 import reference
 import reference_dslo as twin
-from lpprop.attention import fitted_grid
+from lpprop.inputs.attention import fitted_grid
 
 # Roundings of a few sums and one softmax, whose exponents at most reach 20 where it says 0.1.
 TOLERANCE = {torch.float64: 1e-13, torch.float32: 1e-5}

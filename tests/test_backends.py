@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import lpprop
-from lpprop import backends
+from lpprop.kernels import dispatch as backends
 from lpprop.kernels import portable
 
 needs_llvmlite = pytest.mark.skipif(

@@ -317,13 +317,13 @@ def test_heads_are_averaged_once_for_all_steps(monkeypatch):
     chain = lpprop.presets.fusion()
     expected = chain(logits, image=image, attention=mean.float())
     calls = []
-    average = lpprop.attention.average_heads
+    average = lpprop.inputs.attention.average_heads
 
     def counting(maps):
         calls.append(maps)
         return average(maps)
 
-    monkeypatch.setattr("lpprop.chain.average_heads", counting)
+    monkeypatch.setattr("lpprop.compose.chain.average_heads", counting)
     got = chain(logits, image=image, attention=heads)
     # The heads are summed in another order.
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
@@ -428,7 +428,7 @@ def test_feats_and_attention_of_different_grids_are_refused_before_any_step(nest
     "step", [lpprop.OptimalPath(), lpprop.MaxVelocity()], ids=["path", "speed"]
 )
 def test_attention_that_does_not_fit_is_refused_before_any_step(monkeypatch, given, step):
-    monkeypatch.setattr("lpprop.memory.available_bytes", lambda device: 2**20)
+    monkeypatch.setattr("lpprop._core.memory.available_bytes", lambda device: 2**20)
     count = Count()
     chain = lpprop.Chain(count, lpprop.ClassDistribution(), step)
     with pytest.raises(lpprop.InputError, match="got 400 patches, whose 400 x 400 matrices need"):
@@ -437,7 +437,7 @@ def test_attention_that_does_not_fit_is_refused_before_any_step(monkeypatch, giv
 
 
 def test_what_fits_is_done(monkeypatch):
-    monkeypatch.setattr("lpprop.memory.available_bytes", lambda device: 2**20)
+    monkeypatch.setattr("lpprop._core.memory.available_bytes", lambda device: 2**20)
     logits, feats, image = inputs()
     assert lpprop.presets.fusion()(logits, feats=feats, image=image).shape == (2, 3, *PIXELS)
 

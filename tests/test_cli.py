@@ -11,9 +11,10 @@ import torch
 from PIL import Image
 
 import lpprop
-from lpprop import cli, files
+from lpprop import cli
 from lpprop.cli import main
 from lpprop.cli.common import option
+from lpprop.io import files
 
 CLASSES, SIZE = 4, (48, 64)
 NAMES = ("labels.png", "overlay.png", "scores.npy")
@@ -281,7 +282,7 @@ def test_warnings_are_one_line(tmp_path, capsys):
 def test_demo_passes_its_arguments_on(tmp_path, capsys, monkeypatch):
     calls = []
     demo = SimpleNamespace(run_demo=lambda *arguments: calls.append(arguments))
-    monkeypatch.setitem(sys.modules, "lpprop.demo", demo)
+    monkeypatch.setitem(sys.modules, "lpprop.cli.run_demo", demo)
     assert main(["demo"]) == 0
     own = ["demo", "--image", "cat.jpg", "--classes", "tabby; tiger cat", "studio couch"]
     assert main([*own, "--out", str(tmp_path)]) == 0

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from dataset_trees import TREES
-from lpprop import InputError, recipes
+from lpprop import InputError
 from lpprop.backbones import Backbone, EfficientNetLite0
 from lpprop.backbones.backbone import BackboneOutput
 from lpprop.backbones.prompts import parse_classes
@@ -22,8 +22,9 @@ from lpprop.cli import main
 from lpprop.evaluation import Report, SegmentationMetrics
 from lpprop.evaluation.datasets import DATASETS, dataset_from_folders, load_dataset
 from lpprop.evaluation.recipe_predictors import method_recipes, recipe_predictors
-from lpprop.recipes import RECIPES
-from lpprop.segmenter import Segmenter
+from lpprop.models import recipes
+from lpprop.models.recipes import RECIPES
+from lpprop.models.segmenter import Segmenter
 
 
 class Colours(Backbone):

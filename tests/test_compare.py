@@ -21,9 +21,9 @@ from PIL import Image
 import lpprop
 from lpprop import InputError, presets
 from lpprop.comparison import Comparison, Row, compare, figure, measure
-from lpprop.drawing import ERROR_KEYS, overlay
 from lpprop.evaluation.metrics import boundary_counts
-from lpprop.palettes import colours
+from lpprop.viz.drawing import ERROR_KEYS, overlay
+from lpprop.viz.palettes import colours
 
 CLASSES, GRID, SIZE = 4, (3, 4), (48, 64)
 EVERY = ["bilinear", "joint_bilateral", "lposs", "lposs+", "optimal_path", "max_velocity", "pamr"]

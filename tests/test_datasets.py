@@ -570,7 +570,7 @@ def test_pixels_are_as_they_are_stored(tree):
         exif = image.getexif()
         exif[0x0112] = 6  # turn by a quarter
         stored.save(path, exif=exif, quality=95)
-    assert lpprop.files.load_image(path).size == stored.size[::-1]
+    assert lpprop.io.files.load_image(path).size == stored.size[::-1]
     sample = load_dataset("voc21", root)[0]
     assert sample.image.size == stored.size
     with Image.open(path) as image:

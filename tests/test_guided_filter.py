@@ -89,7 +89,7 @@ def test_chunks_of_classes_change_nothing(monkeypatch, bytes_):
 
     x, image = torch.rand(2, 5, 9, 8), torch.rand(2, 3, 9, 8)
     expected = guided_filter(x, image)
-    monkeypatch.setattr(sys.modules["lpprop.guided_filter"], "_CHUNK_BYTES", bytes_)
+    monkeypatch.setattr(sys.modules["lpprop.refiners._guided_filter"], "_CHUNK_BYTES", bytes_)
     torch.testing.assert_close(guided_filter(x, image), expected, rtol=0, atol=0)
 
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 import lpprop
-from lpprop.affinity import propagation_system
 from lpprop.kernels import portable
-from lpprop.solvers import cg
+from lpprop.numerics.cg import cg
+from lpprop.numerics.propagation import propagation_system
 
 pytest.importorskip("llvmlite")
 from lpprop.kernels import llvm as kernels
@@ -315,7 +315,7 @@ def test_gibbs_kernel(N, dtype, threads):
 
 def test_a_large_cost_takes_the_compiled_kernel(monkeypatch):
     """And says the same as PyTorch, which takes over where the cost has a gradient."""
-    monkeypatch.setattr("lpprop.backends._WORTH_COMPILING", 0)
+    monkeypatch.setattr("lpprop.kernels.dispatch._WORTH_COMPILING", 0)
     called = []
     whole = kernels.gibbs
     monkeypatch.setattr(kernels, "gibbs", lambda *args: called.append(1) or whole(*args))

@@ -234,7 +234,7 @@ def test_discrepancies_take_a_few_square_matrices_and_forecast_them(name, monkey
     used = peak(inputs=case.inputs, small=case.small, call=case.call)
     assert used < case.limit
 
-    monkeypatch.setattr("lpprop.memory.available_bytes", lambda device: 0)
+    monkeypatch.setattr("lpprop._core.memory.available_bytes", lambda device: 0)
     names = {"torch": torch, "lpprop": lpprop}
     exec(case.inputs, names)
     with pytest.raises(lpprop.InputError, match="matrices need") as refused:
@@ -256,5 +256,5 @@ def test_joint_bilateral_upsampling_gathers_no_neighbourhoods():
 
 
 def test_the_memory_that_is_free():
-    available = lpprop.memory.available_bytes(torch.device("cpu"))
+    available = lpprop._core.memory.available_bytes(torch.device("cpu"))
     assert 2**20 < available < 2**50

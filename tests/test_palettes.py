@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lpprop import InputError
-from lpprop.palettes import PALETTES, colours, palette
+from lpprop.viz.palettes import PALETTES, colours, palette
 
 LENGTHS = {"default": 300, "voc": 256, "ade20k": 150, "cityscapes": 19, "camvid": 11}
 

@@ -103,7 +103,7 @@ def test_the_gradient_is_finite_where_the_image_is_flat():
 
 def test_classes_go_one_after_the_other(monkeypatch):
     """At most one plane for each neighbour and a few more, whatever the number of classes."""
-    module = importlib.import_module("lpprop.pamr")
+    module = importlib.import_module("lpprop.refiners._pamr")
     seen = []
     moved = module._neighbours
 

@@ -9,12 +9,13 @@ import pytest
 from benchmarks.papers import PUBLISHED, main, published, table
 
 from dataset_trees import TREES
-from lpprop import InputError, presets, recipes
+from lpprop import InputError, presets
 from lpprop.evaluation import Report, SegmentationMetrics
 from lpprop.evaluation.datasets import DATASETS, load_dataset
 from lpprop.evaluation.report import Row
-from lpprop.recipes import RECIPES
-from lpprop.segmenter import Segmenter
+from lpprop.models import recipes
+from lpprop.models.recipes import RECIPES
+from lpprop.models.segmenter import Segmenter
 from test_cli_eval import Colours, expected
 
 PAPERS = Path(__file__).parents[2] / "shared" / "papers"

@@ -5,9 +5,10 @@ import torch
 import torch.nn.functional as F
 
 import lpprop
-from lpprop.affinity import propagation_system, stencil_graph
-from lpprop.classes import possible_winners
-from lpprop.solvers import cg
+from lpprop.numerics.cg import cg
+from lpprop.numerics.graphs import stencil_graph
+from lpprop.numerics.propagation import propagation_system
+from lpprop.refiners._pixel_propagation import possible_winners
 
 
 def make(C=12, H=40, W=50, present=4, seed=0):

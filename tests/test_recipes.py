@@ -6,9 +6,9 @@ import pytest
 import torch
 
 import lpprop
-from lpprop import recipes
 from lpprop.backbones import BACKGROUND_PROMPTS, MaskCLIP, StableDiffusion, VisionTransformer
-from lpprop.recipes import RECIPES
+from lpprop.models import recipes
+from lpprop.models.recipes import RECIPES
 
 transformers = pytest.importorskip("transformers")
 pytest.importorskip("diffusers")

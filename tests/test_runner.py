@@ -237,7 +237,7 @@ class TestContinuation:
         other = Scenes()
         other.labels_from = "drawings"
         refused('dataset.labels_from = null, expected "drawings"', other, one)
-        monkeypatch.setattr(lpprop, "__version__", "99")
+        monkeypatch.setattr("lpprop._version.__version__", "99")
         refused(r'versions.lpprop = ".*", expected "99"', Scenes(), one)
         assert {file.name: file.read_bytes() for file in out.iterdir()} == before
 
@@ -487,7 +487,7 @@ class TestPredictors:
     def test_a_segmenter_with_its_weights(self):
         pytest.importorskip("efficientnet_lite_pytorch")
         from lpprop.backbones import EfficientNetLite0
-        from lpprop.segmenter import Segmenter
+        from lpprop.models.segmenter import Segmenter
 
         segmenter = Segmenter(EfficientNetLite0(), method="lposs", shorter_side=64)
         predictor = SegmenterPredictor(segmenter, ["cat", "sofa", "bus"])
@@ -501,7 +501,7 @@ class TestPredictors:
         """The weights are the same, and what they make of an image is not."""
         pytest.importorskip("efficientnet_lite_pytorch", reason="the extra demo is not installed")
         from lpprop.backbones import EfficientNetLite0
-        from lpprop.segmenter import Segmenter
+        from lpprop.models.segmenter import Segmenter
 
         def described(**changed):
             backbone = EfficientNetLite0()

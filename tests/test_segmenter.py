@@ -12,8 +12,8 @@ from PIL import Image
 import lpprop
 from lpprop import InputError, SlidingWindows
 from lpprop.backbones import Backbone, BackboneOutput
-from lpprop.recipes import RECIPES, Model, Recipe
-from lpprop.segmenter import Segmenter, _sampled
+from lpprop.models.recipes import RECIPES, Model, Recipe
+from lpprop.models.segmenter import Segmenter, _sampled
 
 CLASSES = ["sky", "cat; kitten", "floor"]
 

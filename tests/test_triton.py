@@ -18,9 +18,9 @@ import torch.nn.functional as F
 
 import reference
 import reference_dslo
-from lpprop.affinity import propagation_system
 from lpprop.kernels import portable
-from lpprop.solvers import cg
+from lpprop.numerics.cg import cg
+from lpprop.numerics.propagation import propagation_system
 
 if importlib.util.find_spec("triton") is None:
     pytest.skip("Triton is not installed", allow_module_level=True)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 import lpprop
 import reference
 import reference_dslo as twin
-from lpprop.gibbs import GibbsKernel
-from lpprop.solvers import sinkhorn
+from lpprop.numerics.gibbs import GibbsKernel
+from lpprop.numerics.sinkhorn import sinkhorn
 
 # Each half step rounds exponents of up to 60 (beyond, float64 takes over), and Sinkhorn's map does
 # not expand errors (Birkhoff): 60 roundings of float32 are 4e-6, of which the mean over the plan

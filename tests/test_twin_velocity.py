@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 import lpprop
 import reference_dslo as twin
-from lpprop.errors import InputError
-from lpprop.solvers import ipf
+from lpprop._core.errors import InputError
+from lpprop.numerics.ipf import ipf
 
 DTYPES = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["double", "float"])
 # Rounding of p, some 10 units after tens of products, over the rise at the crossing, which the

@@ -11,10 +11,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from lpprop._core.errors import InputError
 from lpprop.backbones import vision_transformer
 from lpprop.backbones.vision_transformer import CHECKPOINTS, VisionTransformer
-from lpprop.errors import InputError
-from lpprop.presets import BACKBONES
+from lpprop.compose.presets import BACKBONES
 
 transformers = pytest.importorskip("transformers")
 

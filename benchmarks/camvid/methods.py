@@ -14,9 +14,7 @@ from lpprop import (
     PatchPropagation,
     PixelPropagation,
 )
-from lpprop.discrepancy import ClassDistribution
-from lpprop.max_velocity import MaxVelocity
-from lpprop.optimal_path import OptimalPath
+from lpprop.refiners import ClassDistribution, MaxVelocity, OptimalPath
 
 UPSAMPLERS: dict[str, list[nn.Module]] = {
     "bilinear": [BilinearUpsample()],

@@ -8,8 +8,10 @@ import cv2
 import numpy as np
 import torch
 
-from lpprop.affinity import lab_features, nearest_neighbours, patch_centres
 from lpprop.evaluation.task import Samples
+from lpprop.inputs.colour import lab_features
+from lpprop.inputs.patch_grid import patch_centres
+from lpprop.numerics.graphs import nearest_neighbours
 
 from .starts import CLASSES
 

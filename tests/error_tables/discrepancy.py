@@ -21,7 +21,8 @@ from error_tables.samples import (
     WINDOWS,
     spoilt,
 )
-from lpprop.solvers import ipf, sinkhorn
+from lpprop.numerics.ipf import ipf
+from lpprop.numerics.sinkhorn import sinkhorn
 
 refine = lpprop.refine
 distribution = lpprop.class_distribution

@@ -24,8 +24,8 @@ from error_tables.samples import (
     returns,
     spoilt,
 )
-from lpprop.backends import kernels_for
-from lpprop.solvers import cg
+from lpprop.kernels.dispatch import kernels_for
+from lpprop.numerics.cg import cg
 
 patches = lpprop.propagate_patches
 pixels = lpprop.propagate_pixels
@@ -336,8 +336,8 @@ TABLE = {
     "step not callable": (lambda: lpprop.Chain(lpprop.PatchPropagation(), 3),
         "steps: got 3 (it is not callable), " + STEP),
     "step a class": (lambda: lpprop.Chain(lpprop.PatchPropagation),
-        "steps: got <class 'lpprop.label_propagation.PatchPropagation'> (too many positional "
-        "arguments), " + STEP),
+        "steps: got <class 'lpprop.refiners._patch_propagation.PatchPropagation'> "
+        "(too many positional arguments), " + STEP),
     "step a preset": (lambda: lpprop.Chain(lpprop.presets.lposs),
         "steps: got <function lposs at 0x...> (too many positional arguments), " + STEP),
     "step of another form": (lambda: lpprop.Chain(no_keywords),

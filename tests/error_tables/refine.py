@@ -165,8 +165,8 @@ TABLE = {
         + ", a module or a callable. Did you mean 'lposs'?"),
     "refine method a class": (
         lambda: refine(LOGITS, FEATS, IMAGE, method=lpprop.PatchPropagation),
-        "steps: got <class 'lpprop.label_propagation.PatchPropagation'> (too many positional "
-        "arguments), " + STEP),
+        "steps: got <class 'lpprop.refiners._patch_propagation.PatchPropagation'> "
+        "(too many positional arguments), " + STEP),
     "refine method a preset": (lambda: refine(LOGITS, FEATS, IMAGE, method=lpprop.presets.lposs),
         "steps: got <function lposs at 0x...> (too many positional arguments), " + STEP),
     "refine method of another form": (lambda: refine(LOGITS, FEATS, IMAGE, method=no_keywords),

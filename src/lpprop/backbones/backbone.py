@@ -20,8 +20,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lpprop.checks import check_image, check_integer, check_tensors
-from lpprop.errors import InputError
+from lpprop._core.checks import check_image, check_integer, check_tensors
+from lpprop._core.errors import InputError
 
 __all__ = ["Backbone", "BackboneOutput"]
 

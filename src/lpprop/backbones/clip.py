@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from lpprop._core.checks import check_boolean, check_choice, check_number
+from lpprop._core.errors import InputError
 from lpprop.backbones.backbone import Backbone, BackboneOutput
 from lpprop.backbones.hub import load_model, load_tokenizer, with_stored_colours
 from lpprop.backbones.prompts import (
@@ -25,9 +27,7 @@ from lpprop.backbones.prompts import (
     parse_classes,
     tokenise,
 )
-from lpprop.checks import check_boolean, check_choice, check_number
-from lpprop.classes import merge_classes
-from lpprop.errors import InputError
+from lpprop.inputs.classes import merge_classes
 
 __all__ = ["CHECKPOINTS", "MaskCLIP"]
 

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from lpprop.backbones.backbone import Backbone, BackboneOutput
 from lpprop.backbones.imagenet import class_groups
-from lpprop.bilinear import bilinear_upsample
-from lpprop.classes import merge_classes
+from lpprop.inputs.classes import merge_classes
+from lpprop.refiners import bilinear_upsample
 
 __all__ = ["EfficientNetLite0"]
 

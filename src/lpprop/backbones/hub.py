@@ -13,7 +13,7 @@ from urllib.request import Request, urlopen
 
 from safetensors import SafetensorError
 
-from lpprop.errors import InputError
+from lpprop._core.errors import InputError
 
 __all__ = ["load_model", "load_tokenizer", "model_class", "with_stored_colours"]
 

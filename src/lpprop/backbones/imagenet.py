@@ -9,8 +9,8 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import NamedTuple
 
+from lpprop._core.errors import InputError
 from lpprop.backbones.prompts import parse_class
-from lpprop.errors import InputError
 
 __all__ = ["ClassGroups", "class_groups", "imagenet_classes"]
 
@@ -87,7 +87,7 @@ def class_groups(classes: Sequence[str]) -> ClassGroups:
     ClassGroups(labels=['cat', 'seat'], groups=[[281, 282, 283, 284, 285, 287], [831, 765]])
     >>> class_groups(["shuttle"])
     Traceback (most recent call last):
-    lpprop.errors.InputError: classes[0]: got 'shuttle', expected names of ImageNet classes.
+    lpprop.InputError: classes[0]: got 'shuttle', expected names of ImageNet classes.
     Close to it: space shuttle.
     """
     if isinstance(classes, str) or not classes:

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from lpprop.errors import InputError
+from lpprop._core.errors import InputError
 
 __all__ = [
     "BACKGROUND_PROMPTS",
@@ -116,7 +116,7 @@ def check_templates(templates: Sequence[str]) -> tuple[str, ...]:
 
     >>> check_templates(["a photo of a {}.", "a sofa."])
     Traceback (most recent call last):
-    lpprop.errors.InputError: templates: got 'a sofa.', expected sentences with one "{}".
+    lpprop.InputError: templates: got 'a sofa.', expected sentences with one "{}".
     Write them like "a photo of a {}.".
     """
     listed = isinstance(templates, Sequence) and not isinstance(templates, str) and templates

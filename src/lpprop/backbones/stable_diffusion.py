@@ -19,12 +19,12 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from lpprop.attention import aggregate_attention
+from lpprop._core.checks import check_choice, check_integer, check_number, check_tensors
+from lpprop._core.errors import InputError
 from lpprop.backbones.backbone import Backbone, BackboneOutput
 from lpprop.backbones.hub import load_model, load_tokenizer
 from lpprop.backbones.self_attention import patch_attention
-from lpprop.checks import check_choice, check_integer, check_number, check_tensors
-from lpprop.errors import InputError
+from lpprop.inputs.attention import aggregate_attention
 
 __all__ = ["StableDiffusion"]
 

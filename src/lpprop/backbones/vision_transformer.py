@@ -17,11 +17,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from lpprop._core.checks import check_choice
+from lpprop._core.errors import InputError
 from lpprop.backbones.backbone import Backbone, BackboneOutput
 from lpprop.backbones.hub import load_model, with_stored_colours
 from lpprop.backbones.self_attention import patch_attention
-from lpprop.checks import check_choice
-from lpprop.errors import InputError
 
 __all__ = ["CHECKPOINTS", "VisionTransformer"]
 

@@ -6,14 +6,14 @@ import argparse
 import warnings
 from collections.abc import Callable, Sequence
 
-from lpprop import __version__
+from lpprop._core.errors import InputError
+from lpprop._version import __version__
 from lpprop.cli.common import say
 from lpprop.cli.compare import add_compare
 from lpprop.cli.demo import add_demo
 from lpprop.cli.evaluate import add_eval
 from lpprop.cli.refine import add_refine
 from lpprop.cli.segment import add_segment
-from lpprop.errors import InputError
 
 __all__ = ["main"]
 

@@ -12,12 +12,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lpprop.errors import InputError
+from lpprop._core.errors import InputError
 
 if TYPE_CHECKING:
     import torch
 
-    from lpprop.recipes import Recipe
+    from lpprop.models.recipes import Recipe
 
 __all__ = [
     "add_command",
@@ -134,7 +134,7 @@ def make_folder(path: Path) -> None:
 
 def named_recipe(backbone: str, side: int | None) -> Recipe:
     """Return the recipe that --backbone names, for images of another --side if one is given."""
-    from lpprop.recipes import RECIPES
+    from lpprop.models.recipes import RECIPES
 
     if backbone not in RECIPES:
         raise InputError.of(
@@ -151,7 +151,7 @@ def load_inputs(
     logits: Path, feats: Path | None, attention: Path | None, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
     """Load the arrays of one image."""
-    from lpprop.files import load_array
+    from lpprop.io.files import load_array
 
     paths = {"logits": logits, "feats": feats, "attention": attention}
     scores, features, maps = (
@@ -164,7 +164,7 @@ def load_inputs(
 
 def find_todo(arguments: argparse.Namespace) -> tuple[list[Path], list[Path]]:
     """List all images, and those whose results do not exist yet or are to be redone."""
-    from lpprop.files import find_images
+    from lpprop.io.files import find_images
 
     images = find_images(arguments.image, "IMAGE")
     if arguments.image.resolve() == arguments.out.resolve():

@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lpprop._core.errors import InputError
 from lpprop.cli.common import add_command, checked_device, load_inputs, make_folder
-from lpprop.errors import InputError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -79,7 +79,7 @@ def add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 def _compare(arguments: argparse.Namespace) -> int:
     from lpprop.comparison import compare
-    from lpprop.files import atomic_write, load_image, save_image
+    from lpprop.io.files import atomic_write, load_image, save_image
 
     device = checked_device(arguments.device)
     image = load_image(arguments.image, "IMAGE")

@@ -44,7 +44,7 @@ def add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 def _demo(arguments: argparse.Namespace) -> int:
     device = checked_device(arguments.device)
     # Imported here, since `lpprop refine` needs none of the demo's packages.
-    from lpprop.demo import run_demo
+    from lpprop.cli.run_demo import run_demo
 
     run_demo(arguments.image, arguments.classes, arguments.out, device)
     return 0

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lpprop._core.errors import InputError
 from lpprop.cli.common import (
     add_command,
     check_folder,
@@ -15,11 +16,10 @@ from lpprop.cli.common import (
     option,
     say,
 )
-from lpprop.errors import InputError
 
 if TYPE_CHECKING:
     from lpprop.evaluation.datasets import Dataset
-    from lpprop.recipes import Recipe
+    from lpprop.models.recipes import Recipe
 
 __all__ = ["add_eval"]
 
@@ -100,7 +100,7 @@ def add_eval(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 def _eval(arguments: argparse.Namespace) -> int:
     # Imported here, since the other commands need none of it.
-    from lpprop.checks import check_integer
+    from lpprop._core.checks import check_integer
     from lpprop.evaluation import EvaluationError, evaluate
     from lpprop.evaluation.recipe_predictors import check_continues, recipe_predictors
 

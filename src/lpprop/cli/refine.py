@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from lpprop._core.errors import InputError
 from lpprop.cli.common import (
     add_command,
     checked_device,
@@ -16,12 +17,11 @@ from lpprop.cli.common import (
     results,
     work_off,
 )
-from lpprop.errors import InputError
 
 if TYPE_CHECKING:
     import torch
 
-    from lpprop.chain import Chain
+    from lpprop.compose.chain import Chain
 
 __all__ = ["add_refine"]
 
@@ -111,7 +111,7 @@ def _refine(arguments: argparse.Namespace) -> int:
 
 def _jobs(arguments: argparse.Namespace, todo: list[Path]) -> list[_Job]:
     """Find the arrays of the images that are to be refined."""
-    from lpprop.files import find_arrays
+    from lpprop.io.files import find_arrays
 
     logits = find_arrays(arguments.logits, todo, "--logits")
     none: list[None] = [None] * len(todo)
@@ -124,7 +124,7 @@ def _jobs(arguments: argparse.Namespace, todo: list[Path]) -> list[_Job]:
 
 def _checked_chain(arguments: argparse.Namespace) -> Chain:
     """Build the method, which checks its options, so that none fails after the first image."""
-    from lpprop import presets
+    from lpprop.compose import presets
 
     chain = presets.by_name(arguments.method, **dict(arguments.option))
     wanted = [name for name in ("feats", "attention") if name in chain.needs]
@@ -155,16 +155,14 @@ def _refine_image(
 ) -> None:
     import torch
 
-    import lpprop
-    from lpprop.drawing import overlay
-    from lpprop.files import load_image, save_image, save_labels, save_scores
+    from lpprop.compose.pipeline import refine
+    from lpprop.io.files import load_image, save_image, save_labels, save_scores
+    from lpprop.viz.drawing import overlay
 
     image = load_image(job.image, "IMAGE")
     logits, feats, attention = load_inputs(job.logits, job.feats, job.attention, device)
     with torch.inference_mode():
-        scores = lpprop.refine(logits, feats, image, attention=attention, method=chain, size=size)[
-            0
-        ]
+        scores = refine(logits, feats, image, attention=attention, method=chain, size=size)[0]
         labels = scores.argmax(0)
     labels_file, overlay_file, scores_file = results(job.image, folder)
     save_labels(labels_file, labels, classes=len(scores))

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lpprop._core.errors import InputError
 from lpprop.cli.common import (
     add_command,
     check_folder,
@@ -17,11 +18,10 @@ from lpprop.cli.common import (
     results,
     work_off,
 )
-from lpprop.errors import InputError
 
 if TYPE_CHECKING:
-    from lpprop.recipes import Recipe
-    from lpprop.segmenter import Segmenter
+    from lpprop.models.recipes import Recipe
+    from lpprop.models.segmenter import Segmenter
 
 __all__ = ["add_segment"]
 
@@ -125,8 +125,8 @@ def _recipe(arguments: argparse.Namespace) -> Recipe:
 
 
 def _segment_image(image: Path, segmenter: Segmenter, classes: list[str], folder: Path) -> None:
-    from lpprop import drawing
-    from lpprop.files import load_image, save_image, save_labels, save_scores
+    from lpprop.io.files import load_image, save_image, save_labels, save_scores
+    from lpprop.viz import drawing
 
     picture = load_image(image, "IMAGE")
     segmentation = segmenter(picture, classes)

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from lpprop.checks import check_integer
-from lpprop.drawing import ERROR_KEYS, error_map, framed, keys, overlay
-from lpprop.errors import InputError
-from lpprop.palettes import colours
-from lpprop.sheets import Cell, sheet
+from lpprop._core.checks import check_integer
+from lpprop._core.errors import InputError
+from lpprop.viz.drawing import ERROR_KEYS, error_map, framed, keys, overlay
+from lpprop.viz.palettes import colours
+from lpprop.viz.sheets import Cell, sheet
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from lpprop.comparison.result import Comparison, Row
-    from lpprop.sheets import Key
+    from lpprop.viz.sheets import Key
 
     Box = tuple[int, int, int, int]
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
-from lpprop._refine import _as_chain
-from lpprop.chain import Chain
-from lpprop.composite import step_name
-from lpprop.errors import InputError
+from lpprop._core.errors import InputError
+from lpprop.compose.chain import Chain
+from lpprop.compose.composite import step_name
+from lpprop.compose.pipeline import _as_chain
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from PIL.Image import Image
 
-    from lpprop.palettes import Palette
+    from lpprop.viz.palettes import Palette
 
 __all__ = ["Comparison", "Row"]
 

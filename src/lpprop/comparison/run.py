@@ -10,23 +10,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lpprop._inputs import as_attention, as_grid, as_image
-from lpprop._refine import _check, _prepare
-from lpprop.bilinear import bilinear_upsample
-from lpprop.chain import Chain
-from lpprop.checks import check_integer
+from lpprop._core.checks import check_integer
+from lpprop._core.convert import as_attention, as_grid, as_image
+from lpprop._core.errors import InputError
 from lpprop.comparison.inputs import as_class_names, as_gt, named_chains
 from lpprop.comparison.measure import measured, runs
 from lpprop.comparison.result import Comparison, Row
-from lpprop.errors import InputError
-from lpprop.palettes import colours
-from lpprop.windows import SlidingWindows
+from lpprop.compose.chain import Chain
+from lpprop.compose.pipeline import _check, _prepare
+from lpprop.inputs.windows import SlidingWindows
+from lpprop.refiners import bilinear_upsample
+from lpprop.viz.palettes import colours
 
 if TYPE_CHECKING:
     import numpy.typing as npt
     from PIL.Image import Image
 
-    from lpprop.palettes import Palette
+    from lpprop.viz.palettes import Palette
 
     ArrayLike = Tensor | npt.NDArray[Any]
     Method = str | Callable[..., Tensor]
@@ -73,7 +73,7 @@ def compare(
         size: (H, W) of the results; the image's size if None.
         pixel_feats: features that replace Lab in pixel steps.
         ignore_index: marks pixels of `gt` that do not count.
-        palette: the figure's colours: a name in `lpprop.palettes.PALETTES`, or RGB (n, 3) of uint8.
+        palette: the figure's colours: a name in `lpprop.viz.palettes`, or uint8 RGB (n, 3).
         repeats: runs of each method of which the time is the median, after two that are not timed:
             to warm up, and for the memory.
 

@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from lpprop.checks import check_integer
-from lpprop.errors import InputError
+from lpprop._core.checks import check_integer
+from lpprop._core.errors import InputError
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -15,14 +15,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lpprop import presets
-from lpprop._refine import refine
-from lpprop.windows import SlidingWindows
+from lpprop.compose import presets
+from lpprop.compose.pipeline import refine
+from lpprop.inputs.windows import SlidingWindows
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from lpprop.segmenter import Segmenter
+    from lpprop.models.segmenter import Segmenter
 
 __all__ = [
     "LabelledImage",
@@ -179,7 +179,7 @@ class SegmenterPredictor:
     """Segment samples into classes in words.
 
     Args:
-        segmenter: a `lpprop.segmenter.Segmenter`.
+        segmenter: a `lpprop.models.segmenter.Segmenter`.
         prompts: one string a class, in the order of the labels.
     """
 

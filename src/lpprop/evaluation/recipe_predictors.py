@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from lpprop import presets
-from lpprop.composite import steps_of
-from lpprop.errors import InputError
+from lpprop._core.errors import InputError
+from lpprop.compose import presets
+from lpprop.compose.composite import steps_of
 from lpprop.evaluation.predictors import SegmenterPredictor
 from lpprop.evaluation.records import load_config, merged_config
 from lpprop.evaluation.task import about
-from lpprop.recipes import Recipe
-from lpprop.segmenter import Segmenter
+from lpprop.models.recipes import Recipe
+from lpprop.models.segmenter import Segmenter
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,7 +36,7 @@ class RecipePredictor(SegmenterPredictor):
 
     Args:
         recipe: what the segmenter was built from.
-        segmenter: a `lpprop.segmenter.Segmenter`.
+        segmenter: a `lpprop.models.segmenter.Segmenter`.
         prompts: one string a class, in the order of the labels.
     """
 
@@ -62,7 +62,7 @@ def method_recipes(recipe: Recipe, methods: Sequence[str], **options: Any) -> di
         InputError: an unknown method, an option that none of the methods has, or a method that
             needs what the affinity does not provide.
 
-    >>> from lpprop.recipes import RECIPES
+    >>> from lpprop.models.recipes import RECIPES
     >>> recipes = method_recipes(RECIPES["clip-dino"], ["bilinear", "lposs", "lposs+"], tau=0.02)
     >>> {name: recipe.options for name, recipe in recipes.items()}
     {'bilinear': {}, 'lposs': {}, 'lposs+': {'tau': 0.02}}
@@ -117,7 +117,7 @@ def recipe_predictors(
         InputError: recipes of different models, weights that cannot be had, a method that cannot be
             used, or classes that the backbone cannot score.
 
-    >>> from lpprop.recipes import RECIPES
+    >>> from lpprop.models.recipes import RECIPES
     >>> recipes = method_recipes(RECIPES["offline"], ["bilinear", "lposs"], k=50)
     >>> predictors = recipe_predictors(recipes, ["cat; lynx", "sofa"])
     >>> predictors["lposs"].segmenter.backbone is predictors["bilinear"].segmenter.backbone

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from lpprop.errors import InputError
-from lpprop.files import atomic_write
+from lpprop._core.errors import InputError
+from lpprop.io.files import atomic_write
 
 __all__ = ["CONFIG", "Records", "load_config", "locked", "merged_config", "write_json"]
 

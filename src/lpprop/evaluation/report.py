@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from lpprop.errors import InputError
+from lpprop._core.errors import InputError
 from lpprop.evaluation.metrics import SegmentationMetrics
 from lpprop.evaluation.records import Records, load_config, write_json
-from lpprop.files import atomic_write
+from lpprop.io.files import atomic_write
 
 __all__ = ["ImageResult", "Report", "Result", "Row"]
 

@@ -19,8 +19,8 @@ import cv2
 import numpy as np
 import torch
 
-from lpprop.checks import check_choice, check_integer
-from lpprop.errors import InputError
+from lpprop._core.checks import check_choice, check_integer
+from lpprop._core.errors import InputError
 from lpprop.evaluation.label_maps import IGNORED
 from lpprop.evaluation.metrics import SegmentationMetrics
 from lpprop.evaluation.predictors import Predictor, describe
@@ -159,7 +159,7 @@ def _config(
     metrics: SegmentationMetrics,
     processes: int,
 ) -> dict[str, Any]:
-    import lpprop
+    from lpprop._version import __version__
 
     return {
         "dataset": about(dataset),
@@ -168,7 +168,7 @@ def _config(
             "dilation_ratio": metrics.dilation_ratio,
         },
         "versions": {
-            "lpprop": lpprop.__version__,
+            "lpprop": __version__,
             "torch": torch.__version__,
             "numpy": np.__version__,
             "opencv": cv2.__version__,

@@ -11,7 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from lpprop.errors import InputError
+from lpprop._core.errors import InputError
 from lpprop.evaluation.metrics import SegmentationMetrics
 from lpprop.evaluation.predictors import LabelledImage, Predictor
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import cv2
 import torch
 
-from lpprop.errors import InputError
+from lpprop._core.errors import InputError
 
 __all__ = ["WorkerError", "in_processes"]
 

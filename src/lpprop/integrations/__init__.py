@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from lpprop.checks import check_tensors
-from lpprop.errors import InputError
+from lpprop._core.checks import check_tensors
+from lpprop._core.errors import InputError
 
 __all__ = ["denormalized", "on_grid"]
 

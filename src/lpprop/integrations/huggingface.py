@@ -21,12 +21,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lpprop._inputs import as_grid, as_image
-from lpprop._refine import refine
-from lpprop.checks import check_integer, check_size, check_tensors
-from lpprop.errors import InputError
+from lpprop._core.checks import check_integer, check_size, check_tensors
+from lpprop._core.convert import as_grid, as_image
+from lpprop._core.errors import InputError
+from lpprop.compose.pipeline import refine
+from lpprop.inputs.windows import SlidingWindows
 from lpprop.integrations import denormalized, on_grid
-from lpprop.windows import SlidingWindows
 
 __all__ = ["hidden_features", "refine_outputs"]
 

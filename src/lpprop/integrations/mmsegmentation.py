@@ -20,12 +20,12 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from lpprop._refine import refine
-from lpprop.checks import check_boolean, check_choice, check_integer, check_tensors
-from lpprop.classes import merge_classes
-from lpprop.errors import InputError
+from lpprop._core.checks import check_boolean, check_choice, check_integer, check_tensors
+from lpprop._core.errors import InputError
+from lpprop.compose.pipeline import refine
+from lpprop.inputs.classes import merge_classes
+from lpprop.inputs.windows import SlidingWindows
 from lpprop.integrations import denormalized, on_grid
-from lpprop.windows import SlidingWindows
 
 __all__ = ["RefineMixin", "input_image"]
 

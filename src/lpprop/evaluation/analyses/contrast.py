@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from lpprop.bilinear import BilinearUpsample
-from lpprop.chain import Chain
-from lpprop.composite import step_name
-from lpprop.errors import InputError
+from lpprop._core.errors import InputError
+from lpprop.compose.chain import Chain
+from lpprop.compose.composite import step_name
 from lpprop.evaluation.analyses.figures import Drawn, colour, new_figure
 from lpprop.evaluation.predictors import Predictor, Start, describe, refinements
 from lpprop.evaluation.report import Report, markdown_table, percent
 from lpprop.evaluation.runner import evaluate
 from lpprop.evaluation.task import Samples
+from lpprop.refiners import BilinearUpsample
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -109,7 +109,7 @@ def cumulative(chain: Chain) -> dict[str, Chain]:
     What such a beginning leaves on patches is brought to pixels bilinearly; a bilinear step is no
     step of its own therefore.
 
-    >>> from lpprop import presets
+    >>> from lpprop.compose import presets
     >>> list(cumulative(presets.lposs_plus()))
     ['start', '+ PatchPropagation', '+ PixelPropagation']
     """

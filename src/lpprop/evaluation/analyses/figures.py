@@ -10,7 +10,7 @@ import io
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
-from lpprop.drawing import palette
+from lpprop.viz.drawing import palette
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from lpprop.checks import check_choice
-from lpprop.errors import InputError
+from lpprop._core.checks import check_choice
+from lpprop._core.errors import InputError
 from lpprop.evaluation.analyses.figures import BETTER, MARKERS, WORSE, Drawn, colour, new_figure
 from lpprop.evaluation.report import Report, markdown_table, percent
 

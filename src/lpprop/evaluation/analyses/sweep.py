@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor
 
-from lpprop import presets
-from lpprop.errors import InputError
+from lpprop._core.errors import InputError
+from lpprop.compose import presets
 from lpprop.evaluation.analyses.figures import MARKERS, Drawn, colour, new_figure
 from lpprop.evaluation.predictors import Start, refinements
 from lpprop.evaluation.report import Report, markdown_table, percent

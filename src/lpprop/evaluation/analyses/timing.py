@@ -12,15 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lpprop import presets
-from lpprop.chain import Chain
-from lpprop.checks import check_integer
-from lpprop.composite import Composite, step_name
+from lpprop._core.checks import check_integer
+from lpprop._core.refiner import INPUTS
+from lpprop.compose import presets
+from lpprop.compose.chain import Chain
+from lpprop.compose.composite import Composite, step_name
 from lpprop.evaluation.analyses.figures import Drawn, colour, new_figure
 from lpprop.evaluation.predictors import Once, RefinedStart, Start
 from lpprop.evaluation.report import markdown_table
 from lpprop.evaluation.task import Samples, synchronise
-from lpprop.refiner import INPUTS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from lpprop.backbones.prompts import BACKGROUND_PROMPTS
 from lpprop.evaluation.datasets.dataset import Dataset, Files, LabelReader
-from lpprop.palettes import colours
+from lpprop.viz.palettes import colours
 
 __all__ = ["Benchmark", "Found"]
 
@@ -50,7 +50,7 @@ class Benchmark:
         size: how many samples that split has officially.
         background: which of `lpprop.backbones.BACKGROUND_PROMPTS` score class 0, "background",
             which then stands before those of the class list; None where there is no such class.
-        palette: name of its own colours in `lpprop.palettes`.
+        palette: name of its own colours in `lpprop.viz.palettes`.
         colour: which of them is class 0's.
     """
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from lpprop.errors import InputError
+from lpprop._core.errors import InputError
 from lpprop.evaluation.datasets.benchmark import Benchmark, Found
 from lpprop.evaluation.datasets.labels import LabelMaps, convert, kept, reduced_zero, table
 from lpprop.evaluation.datasets.layout import find_root, in_folder, paired, read_list

@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from lpprop._core.errors import InputError
 from lpprop.backbones.prompts import parse_classes
-from lpprop.errors import InputError
 from lpprop.evaluation.datasets.labels import opened, read_image
 from lpprop.evaluation.label_maps import IGNORED
 

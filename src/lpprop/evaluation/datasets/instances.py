@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from lpprop.errors import InputError
+from lpprop._core.errors import InputError
 
 __all__ = ["Instances"]
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from jaxtyping import Int, UInt8
 from PIL import Image
 
-from lpprop.errors import InputError
+from lpprop._core.errors import InputError
 from lpprop.evaluation.label_maps import IGNORED
 
 __all__ = [
@@ -137,7 +137,7 @@ def opened(path: Path, formats: tuple[str, ...] = IMAGE_FORMATS) -> Iterator[Ima
 def read_image(path: Path) -> Image.Image:
     """Read an image as RGB, its pixels as they are stored: labels belong to these.
 
-    An orientation that EXIF names is not applied, unlike in `lpprop.files.load_image`.
+    An orientation that EXIF names is not applied, unlike in `lpprop.io.files.load_image`.
     """
     with opened(path) as image:
         if image.mode.startswith(("I", "F")):

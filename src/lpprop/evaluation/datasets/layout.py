@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from lpprop.errors import InputError
+from lpprop._core.errors import InputError
 from lpprop.evaluation.datasets.dataset import Files
 
 __all__ = ["find_root", "in_folder", "missing", "paired", "read_list"]

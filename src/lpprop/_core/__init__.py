@@ -1,0 +1,1 @@
+"""Plumbing that every floor stands on: errors, checks, precision, memory, conversion."""

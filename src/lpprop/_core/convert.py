@@ -1,0 +1,113 @@
+"""What users hold in their hands, turned into tensors: arrays, PIL images, single items."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lpprop._core.errors import InputError
+
+__all__ = ["as_attention", "as_grid", "as_image"]
+
+
+def as_grid(name: str, array: object) -> Tensor:
+    """Return (B, X, h, w) from a torch or NumPy array with or without B; dtype and device stay."""
+    tensor = _as_tensor(name, array)
+    return tensor[None] if tensor.ndim == 3 else tensor
+
+
+def as_attention(array: object) -> Tensor:
+    """Return (B, N, N) or (B, heads, N, N) from an array with or without B."""
+    tensor = _as_tensor("attention", array)
+    return tensor[None] if tensor.ndim == 2 else tensor
+
+
+def as_image(image: object, like: Tensor) -> Tensor:
+    """Return (B, 3, H, W) floats in [0, 1] from an array or a PIL image.
+
+    What has no device of its own goes to that of `like`. Integers other than uint8 are refused,
+    since their range is anyone's guess.
+    """
+    trusted = isinstance(image, Tensor)
+    if hasattr(image, "convert") and hasattr(image, "mode"):  # a PIL image, without importing PIL
+        image, trusted = _from_pil(image), True
+    tensor = _as_tensor("image", image)
+    if not isinstance(image, Tensor):
+        tensor = tensor.to(like.device)
+    tensor = _channels_first(tensor, trusted=trusted)
+    if tensor.dtype == torch.uint8:
+        return tensor.to(torch.promote_types(like.dtype, torch.float32)) / 255
+    if not tensor.is_floating_point():
+        raise InputError.of(
+            "image",
+            got=f"dtype {tensor.dtype}",
+            expected="uint8, or floats in [0, 1]",
+            fix="Convert it: uint8 for 0-255, or divide by its largest possible value.",
+        )
+    return tensor
+
+
+def _from_pil(image: Any) -> NDArray[np.uint8]:
+    if image.mode.startswith(("I", "F")):
+        raise InputError.of(
+            "image",
+            got=f"a PIL image of mode {image.mode!r}",
+            expected="8 bits a channel",
+            fix="Scale it to 0-255 and convert it to mode 'RGB'.",
+        )
+    # Channels first, so that a picture three pixels wide is not mistaken.
+    pixels: NDArray[np.uint8] = np.array(image.convert("RGB"))
+    return np.moveaxis(pixels[None], -1, 1)
+
+
+def _as_tensor(name: str, array: object) -> Tensor:
+    if isinstance(array, Tensor):
+        return array
+    if not isinstance(array, np.ndarray):
+        raise InputError.of(
+            name,
+            got=type(array).__name__,
+            expected="a torch.Tensor or a NumPy array",
+            fix="Convert it with numpy.asarray or torch.as_tensor.",
+        )
+    if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
+        raise InputError.of(
+            name,
+            got=f"dtype {array.dtype}",
+            expected="numbers that torch has",
+            fix="Convert it with .astype.",
+        )
+    # Torch reads neither foreign byte order nor negative strides, and writes into shared memory.
+    return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))
+
+
+def _channels_first(image: Tensor, *, trusted: bool) -> Tensor:
+    """Bring (3, H, W), (H, W, 3) or a batch of either to (B, 3, H, W).
+
+    An image three pixels wide can be read both ways: a tensor is then taken as channels first, as
+    everywhere in torch (`trusted`); an array is refused.
+    """
+    shape = tuple(image.shape)
+    if image.ndim in (3, 4):
+        first, last = shape[-3] == 3, shape[-1] == 3
+        if first and (trusted or not last):
+            return image if image.ndim == 4 else image[None]
+        if last and not first:
+            return (image if image.ndim == 4 else image[None]).movedim(-1, 1)
+        if first and last:
+            raise InputError.of(
+                "image",
+                got=f"an array of shape {shape}, which can be read both ways",
+                expected="channels first or last, not both of size 3",
+                fix="Pass a torch tensor (B, 3, H, W).",
+            )
+    raise InputError.of(
+        "image",
+        got=f"shape {shape}",
+        expected="(3, H, W) or (H, W, 3), or a batch of them",
+        fix="Give it three colour channels: repeat a grey one, drop alpha.",
+    )

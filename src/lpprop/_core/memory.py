@@ -1,0 +1,62 @@
+"""How much memory a call will need, said before it starts."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import torch
+
+from lpprop._core.errors import InputError
+
+__all__ = ["STEP_BYTES", "available_bytes", "check_memory"]
+
+#: What a step on attention adds at its peak, for each pair of patches: two matrices of float64.
+STEP_BYTES = 16
+
+
+def check_memory(argument: str, patches: int, needed: int, device: torch.device) -> None:
+    """Refuse work on N x N matrices that does not fit, before it is begun.
+
+    Args:
+        argument: what brings the patches.
+        patches: their number N.
+        needed: bytes that the work adds at its peak.
+        device: where it would run.
+
+    Raises:
+        InputError: more than is free, where that can be told.
+    """
+    available = available_bytes(device)
+    if available is not None and needed > available:
+        raise InputError.of(
+            argument,
+            got=f"{patches} patches, whose {patches} x {patches} matrices need "
+            f"{needed / 2**30:.3g} GiB",
+            expected=f"at most the {available / 2**30:.3g} GiB that are free on {device}",
+            fix="Use a coarser grid (lpprop.bilinear_upsample also makes grids smaller, "
+            "lpprop.aggregate_attention does so for attention), or fewer items at once.",
+        )
+
+
+def available_bytes(device: torch.device) -> int | None:
+    """Return the memory that can still be had: on CUDA and Linux, elsewhere None."""
+    if device.type == "cuda":
+        unused, _ = torch.cuda.mem_get_info(device)
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return unused + cached
+    found = re.search(r"MemAvailable:\s+(\d+) kB", _read("/proc/meminfo"))
+    free = [1024 * int(found[1])] if found else []
+    # A container may have less than its machine; the file cache in what it uses can be had back.
+    limit, used = (_read(f"/sys/fs/cgroup/memory.{name}").strip() for name in ("max", "current"))
+    cache = re.search(r"^inactive_file (\d+)", _read("/sys/fs/cgroup/memory.stat"), re.MULTILINE)
+    if limit.isdigit() and used.isdigit():
+        free.append(int(limit) - int(used) + (int(cache[1]) if cache else 0))
+    return max(0, min(free)) if free else None
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""

@@ -1,0 +1,40 @@
+"""Colours of an image as features of its pixels."""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor
+
+from lpprop._core.checks import check_image, check_tensors
+from lpprop._core.precision import compute_dtype, full_precision
+
+__all__ = ["lab_features"]
+
+
+@full_precision
+def lab_features(image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:
+    """Colour features of the pixel graph: f = Lab(image) / (100, 128, 128).
+
+    CIE Lab under D65, so that distances are close to perceived ones; L lies in [0, 1], a and b in
+    about [-1, 1]. Concatenate other features, such as depth, to use them together.
+
+    Args:
+        image: RGB in [0, 1], shape (B, 3, H, W).
+
+    Returns:
+        Features (B, 3, H, W) in the image's dtype. Differentiable.
+
+    Raises:
+        InputError: not three channels, values that are not finite or outside [0, 1].
+
+    >>> import torch
+    >>> lab_features(torch.ones(1, 3, 1, 1)).flatten()           # white: L = 100, a = b = 0
+    tensor([ 1.0000e+00, ...])
+    """
+    # Imported here: kornia takes a third of a second that `import lpprop` should not.
+    from kornia.color import rgb_to_lab
+
+    check_tensors(image=(image, "B 3 H W"))
+    check_image(image)
+    lab = rgb_to_lab(image.to(compute_dtype(image)))
+    return (lab / lab.new_tensor([100.0, 128.0, 128.0])[:, None, None]).to(image.dtype)

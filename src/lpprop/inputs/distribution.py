@@ -1,0 +1,25 @@
+"""Distributions over patches, as the maps of DSLO take them."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lpprop._core.checks import check_distribution
+from lpprop._core.precision import compute_dtype
+
+__all__ = ["as_distribution"]
+
+
+def as_distribution(distribution: Float[Tensor, "B C N"]) -> Float[Tensor, "B C N"]:
+    """Refuse rows that are no distributions; take rounding out of the sums of those that are.
+
+    Rows of zeros stand for rejected classes and stay.
+    """
+    check_distribution(
+        "distribution", distribution, "Make it with lpprop.class_distribution(logits)."
+    )
+    f = distribution.to(compute_dtype(distribution))
+    total = f.sum(-1, keepdim=True)
+    return f / torch.where(total > 0, total, 1.0)

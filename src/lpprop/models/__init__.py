@@ -1,0 +1,1 @@
+"""Whole models: a backbone, an affinity and a method."""

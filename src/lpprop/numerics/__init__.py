@@ -1,0 +1,1 @@
+"""What the refiners are made of: solvers, graphs and the linear system over them."""

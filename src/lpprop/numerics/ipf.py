@@ -1,0 +1,102 @@
+"""Iterative proportional fitting: a matrix made doubly stochastic."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lpprop._core.checks import (
+    check_integer,
+    check_non_negative,
+    check_number,
+    check_positive_sums,
+    check_precision,
+    check_tensors,
+)
+from lpprop._core.errors import InputError
+from lpprop.numerics.cg import _ROUNDINGS
+
+__all__ = ["IPFResult", "ipf"]
+
+
+class IPFResult(NamedTuple):
+    """What `ipf` found.
+
+    Attributes:
+        value: the matrix scaled.
+        row_error: largest deviation of a row's sum from 1.
+        column_error: the same of a column's.
+        residual: the larger of both.
+        iterations: scalings of the columns and then the rows.
+        converged: whether the residual is within the tolerance.
+    """
+
+    value: Float[Tensor, "N N"]
+    row_error: Float[Tensor, ""]
+    column_error: Float[Tensor, ""]
+    residual: Float[Tensor, ""]
+    iterations: int
+    converged: bool
+
+
+def ipf(matrix: Float[Tensor, "N N"], *, iterations: int = 15, tol: float = 0.0) -> IPFResult:
+    """Make a matrix doubly stochastic by iterative proportional fitting (Eq. 11).
+
+        T_ij <- T_ij / sum_u T_uj,   then   T_ij <- T_ij / sum_v T_iv,   `iterations` times
+
+    The rows of the result sum to 1, the columns as far as the iterations go. It stops earlier
+    where they do so to within `tol`, or to rounding. Zeros stay zeros. A matrix whose zeros leave
+    no doubly stochastic matrix, such as two rows whose only entry is in the same column, is
+    scaled as often as it was asked for and has not converged.
+
+    Args:
+        matrix: (N, N) non-negative, no row or column of zeros; float32 or float64.
+        iterations: budget, >= 1.
+        tol: residual at which to stop, >= 0.
+
+    Returns:
+        An `IPFResult`. Differentiable.
+
+    Raises:
+        InputError: a matrix that is not square, of half precision, not finite, negative somewhere,
+            or has a row or column of zeros; or an option out of range.
+
+    >>> result = ipf(torch.tensor([[0.9, 0.1], [0.6, 0.4]]))
+    >>> result.value, result.converged
+    (tensor([[0.7101, 0.2899],
+            [0.2899, 0.7101]]), True)
+    """
+    check_tensors(matrix=(matrix, "N N"))
+    check_precision("matrix", matrix)
+    check_integer("iterations", iterations)
+    check_number("tol", tol, low=0)
+    check_non_negative("matrix", matrix, "Take attention after the softmax.")
+    check_positive_sums("matrix", matrix, 0, 1)
+    limit = max(tol, _ROUNDINGS * torch.finfo(matrix.dtype).eps)
+
+    # Scaled by a factor a row and a factor a column, which reads the matrix and writes none.
+    row = torch.ones_like(matrix[0])
+    sums = row @ matrix
+    for count in range(1, iterations + 1):  # noqa: B007
+        column = 1 / sums
+        row = 1 / (matrix @ column)
+        sums = row @ matrix
+        column_error = (column * sums - 1).detach().abs().max()
+        if bool(column_error <= limit):
+            break
+    value = row[:, None] * matrix
+    value = value * column if value.requires_grad else value.mul_(column)
+    row_error = (value.detach().sum(1) - 1).abs().max()
+    residual = torch.maximum(row_error, column_error)
+    if not bool(torch.isfinite(residual)):
+        raise InputError.of(
+            "matrix",
+            got=f"values from {float(matrix.detach().min()):.4g} to "
+            f"{float(matrix.detach().max()):.4g}, whose scaling leaves the range of {matrix.dtype}",
+            expected="a matrix nearer to a doubly stochastic one",
+            fix="Take fewer iterations, or add a small number to every entry.",
+        )
+    return IPFResult(value, row_error, column_error, residual, count, bool(residual <= limit))

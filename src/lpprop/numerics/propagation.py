@@ -1,0 +1,57 @@
+"""The linear system of label propagation over a graph, and its solution."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from lpprop._core.checks import Check, check_integer, check_number, check_number_from_0
+from lpprop.numerics.cg import cg
+from lpprop.numerics.graphs import Graph, PropagatingGraph
+
+__all__ = ["SOLVER_CHECKS", "propagate", "propagation_system"]
+
+
+SOLVER_CHECKS: dict[str, Check] = {
+    "alpha": partial(check_number, low=0, high=1, open_high=True),
+    "max_iter": check_integer,
+    "tol": check_number_from_0,
+}
+
+
+# Conjugate gradients hold about six vectors a class; classes are solved in groups that keep them
+# under this many bytes together.
+_SOLVER_BYTES = 512 * 2**20
+
+
+def propagation_system(
+    graph: Graph, ones: Float[Tensor, "1 N"], alpha: float
+) -> Callable[[Tensor], Tensor]:
+    """Return x -> (I - alpha D^-1/2 S D^-1/2) x.
+
+    D are the row sums of S; a node without edges counts 1.
+    """
+    if isinstance(graph, PropagatingGraph):
+        return lambda x: torch.sub(x, graph.normalised_product(x), alpha=alpha)
+    degree = graph.product(ones)
+    scale = torch.where(degree > 0, degree, 1.0).rsqrt()
+    return lambda x: torch.addcmul(x, scale, graph.product(scale * x), value=-alpha)
+
+
+def propagate(
+    labels: Float[Tensor, "C N"], graph: Graph, *, alpha: float, max_iter: int, tol: float
+) -> Float[Tensor, "C N"]:
+    """Solve (I - alpha S') Y' = Y, classes in groups that keep the solver's memory bounded."""
+    gradient = labels.requires_grad and torch.is_grad_enabled()
+    gradient = gradient or forward_ad.unpack_dual(labels).tangent is not None
+    if isinstance(graph, PropagatingGraph) and not gradient:
+        return graph.propagate(labels, alpha=alpha, max_iter=max_iter, tol=tol)[0]
+    system = propagation_system(graph, torch.ones_like(labels[:1]), alpha)
+    group = max(1, _SOLVER_BYTES // (6 * labels[0].nbytes))
+    solved = [cg(system, part, tol=tol, max_iter=max_iter).value for part in labels.split(group)]
+    return torch.cat(solved)

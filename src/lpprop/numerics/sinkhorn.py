@@ -1,0 +1,141 @@
+"""Sinkhorn's iteration for many distributions at one cost."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from lpprop._core.checks import (
+    check_axes,
+    check_distribution,
+    check_finite,
+    check_integer,
+    check_number,
+    check_positive_sums,
+    check_precision,
+    finite_bounds,
+)
+from lpprop.numerics.cg import _ROUNDINGS
+from lpprop.numerics.gibbs import GibbsKernel
+
+__all__ = ["SinkhornResult", "scale_kernel", "sinkhorn"]
+
+
+class SinkhornResult(NamedTuple):
+    """What `sinkhorn` found, one entry a distribution in all but the kernel.
+
+    Attributes:
+        value: the potentials (alpha, beta) of the plan
+            pi_ij = f_i exp(alpha_i + beta_j - C_ij / epsilon), which itself is never formed. Where
+            f_i = 0, alpha_i may be a lower bound.
+        residual: how far the rows of the plan are from f, in total variation: the sum over i of
+            |sum_j pi_ij - f_i|. Its columns hold to rounding.
+        iterations: updates of both potentials.
+        converged: whether the residual is within the tolerance.
+        kernel: the Gibbs kernel, for sums over the plan.
+    """
+
+    value: tuple[Float[Tensor, "C N"], Float[Tensor, "C N"]]
+    residual: Float[Tensor, " C"]
+    iterations: Int[Tensor, " C"]
+    converged: Bool[Tensor, " C"]
+    kernel: GibbsKernel
+
+
+def sinkhorn(
+    cost: Float[Tensor, "N N"],
+    distribution: Float[Tensor, "C N"],
+    *,
+    epsilon: float = 0.1,
+    iterations: int = 50,
+    tol: float = 0.0,
+) -> SinkhornResult:
+    """Transport many distributions to the uniform one at the same cost, by Sinkhorn's iteration.
+
+    With K = exp(-C / epsilon), u = 1/N and nu = 1 at first, `iterations` times (Eq. 8)
+
+        mu = f / (K nu),   nu = u / (K^T mu),   pi = diag(mu) K diag(nu)
+
+    Each distribution stops by itself, and earlier, where its plan has its marginals to within
+    `tol`, or to rounding, after which nothing changes any more. The scalings are kept as
+    mu = f exp(alpha) and nu = exp(beta), which hold for any epsilon.
+
+    Args:
+        cost: (N, N), from i to j; float32 or float64.
+        distribution: (C, N) rows f that sum to 1.
+        epsilon: regularisation, > 0, in the units of the cost.
+        iterations: budget of updates, >= 1.
+        tol: residual at which to stop, >= 0.
+
+    Returns:
+        A `SinkhornResult`. Differentiable in both, also where f is 0.
+
+    Raises:
+        InputError: shapes that do not match, half precision, values that are not finite, rows that
+            are no distributions, or an option out of range.
+
+    >>> cost = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
+    >>> result = sinkhorn(cost, torch.tensor([[0.8, 0.2]]))
+    >>> alpha, beta = result.value
+    >>> 0.8 * (alpha[0, 0] + beta[0] - cost[0] / 0.1).exp()     # what leaves the first patch
+    tensor([0.5000, 0.3000])
+    """
+    check_axes(distribution=(distribution, "C N"), cost=(cost, "N N"))
+    check_finite("distribution", distribution)
+    (bounds,) = finite_bounds("cost", cost[None])
+    check_precision("distribution", distribution)
+    check_precision("cost", cost)
+    check_number("epsilon", epsilon, low=0, open_low=True)
+    check_integer("iterations", iterations)
+    check_number("tol", tol, low=0)
+    check_distribution("distribution", distribution, "Divide each row by its sum.")
+    check_positive_sums("distribution", distribution, 1)
+
+    dtype = torch.promote_types(cost.dtype, distribution.dtype)
+    kernel = GibbsKernel(cost.to(dtype), bounds, epsilon)
+    return scale_kernel(kernel, distribution, iterations=iterations, tol=tol)
+
+
+def scale_kernel(
+    kernel: GibbsKernel, distribution: Float[Tensor, "C N"], *, iterations: int, tol: float = 0.0
+) -> SinkhornResult:
+    """Iterate as `sinkhorn` says, on a kernel that is made and inputs that are checked."""
+    f = distribution.to(kernel.dtype)
+    limit = max(tol, _ROUNDINGS * torch.finfo(distribution.dtype).eps)
+    # With the factor u apart, nu = u exp(beta), both potentials are near 0 where the plan is flat.
+    uniform = torch.full_like(f, 1 / f.shape[1])
+    # The same sums for all at first.
+    level = kernel.log_product(uniform[:1], torch.zeros_like(f[:1]), transposed=True)
+    following = -level.expand_as(f)
+
+    walking = torch.arange(len(f), device=f.device)
+    stopped: list[tuple[Tensor, ...]] = []
+    for count in range(1, iterations + 1):
+        alpha = following
+        beta = -kernel.log_product(f, alpha, transposed=False)
+        # Where f is 0, alpha counts for the slope alone.
+        wanted = None if f.requires_grad else f > 0
+        following = -kernel.log_product(uniform, beta, transposed=True, wanted=wanted)
+        # The rows of the plan sum to mu (K nu) = f exp(alpha - following). All together they sum
+        # to 1, as its columns do: a factor that they share is but rounding of the products.
+        mass = f.detach()
+        excess = torch.where(mass > 0, mass * torch.expm1(alpha - following).detach(), 0.0)
+        residual = (excess - mass * excess.sum(1, keepdim=True)).abs().sum(1)
+        stops = (residual <= limit) | (count == iterations)
+        if bool(stops.any()):
+            counts = torch.full_like(walking, count)
+            stopped.append(tuple(x[stops] for x in (walking, alpha, beta, residual, counts)))
+            walking, f, following = walking[~stops], f[~stops], following[~stops]
+            uniform = uniform[: len(f)]
+        if len(walking) == 0:
+            break
+
+    parts = [torch.cat(part) for part in zip(*stopped, strict=True)]
+    order = parts[0].argsort()
+    alpha, beta, residual, counts = (part[order] for part in parts[1:])
+    beta = beta - math.log(beta.shape[1])
+    return SinkhornResult((alpha, beta), residual, counts, residual <= limit, kernel)

@@ -1,0 +1,42 @@
+"""Every refiner: one algorithm per file, its function and its module.
+
+A file is underscored, so that no module hides behind the function of its name; what it offers is
+imported from here.
+"""
+
+from lpprop.refiners._bilinear import BilinearUpsample, bilinear_upsample
+from lpprop.refiners._class_distribution import ClassDistribution, class_distribution
+from lpprop.refiners._dense_crf import DenseCRF, dense_crf
+from lpprop.refiners._guided_filter import GuidedFilter, guided_filter
+from lpprop.refiners._joint_bilateral import JointBilateralUpsample, joint_bilateral_upsample
+from lpprop.refiners._kl import KLDiscrepancy, kl_discrepancy
+from lpprop.refiners._max_velocity import MaxVelocity, max_velocity
+from lpprop.refiners._optimal_path import OptimalPath, optimal_path
+from lpprop.refiners._pamr import PAMR, pamr
+from lpprop.refiners._patch_propagation import PatchPropagation, propagate_patches
+from lpprop.refiners._pixel_propagation import PixelPropagation, propagate_pixels
+
+__all__ = [
+    "PAMR",
+    "BilinearUpsample",
+    "ClassDistribution",
+    "DenseCRF",
+    "GuidedFilter",
+    "JointBilateralUpsample",
+    "KLDiscrepancy",
+    "MaxVelocity",
+    "OptimalPath",
+    "PatchPropagation",
+    "PixelPropagation",
+    "bilinear_upsample",
+    "class_distribution",
+    "dense_crf",
+    "guided_filter",
+    "joint_bilateral_upsample",
+    "kl_discrepancy",
+    "max_velocity",
+    "optimal_path",
+    "pamr",
+    "propagate_patches",
+    "propagate_pixels",
+]

@@ -1,0 +1,68 @@
+"""Bilinear upsampling, the plain way from patches to pixels."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from lpprop._core.checks import check_size, check_tensors
+from lpprop._core.precision import compute_dtype
+from lpprop._core.refiner import Refiner
+from lpprop.inputs.windows import SlidingWindows
+
+__all__ = ["BilinearUpsample", "bilinear_upsample"]
+
+
+def bilinear_upsample(
+    x: Float[Tensor, "B C h w"], size: tuple[int, int]
+) -> Float[Tensor, "B C H W"]:
+    """Resample scores bilinearly, grids aligned at their outer edges (align_corners=False).
+
+    Args:
+        x: scores (B, C, h, w), any floating-point dtype.
+        size: (H, W) of the result.
+
+    Returns:
+        Scores (B, C, H, W) in the dtype of `x`. Differentiable.
+
+    Raises:
+        InputError: not four axes, an empty axis, values that are not finite, or a bad size.
+
+    >>> import torch
+    >>> bilinear_upsample(torch.tensor([[[[0.0, 1.0]]]]), (1, 4))
+    tensor([[[[0.0000, 0.2500, 0.7500, 1.0000]]]])
+    """
+    check_tensors(x=(x, "B C h w"))
+    size = check_size("size", size)
+    return F.interpolate(x.to(compute_dtype(x)), size, mode="bilinear").to(x.dtype)
+
+
+class BilinearUpsample(Refiner, function=bilinear_upsample):
+    """`bilinear_upsample` to the image's size; sliding windows are merged on the way.
+
+    With `windows`, each window goes to its pixels and overlaps are averaged. Without them and
+    without an image there are no pixels to go to, and the scores stay on their grid.
+
+    >>> import torch
+    >>> BilinearUpsample()(torch.rand(1, 5, 4, 4), image=torch.rand(1, 3, 64, 64)).shape
+    torch.Size([1, 5, 64, 64])
+    """
+
+    merges_windows = True
+
+    def forward(
+        self,
+        logits: Float[Tensor, "B C h w"],
+        *,
+        feats: Tensor | None = None,
+        image: Tensor | None = None,
+        attention: Tensor | None = None,
+        windows: SlidingWindows | None = None,
+    ) -> Float[Tensor, "_ C H W"]:
+        """Upsample; `feats` and `attention` are ignored."""
+        if windows is not None:
+            return windows.merge(logits)
+        if image is None:
+            return logits
+        return bilinear_upsample(logits, (image.shape[-2], image.shape[-1]))

@@ -1,0 +1,128 @@
+"""Class distributions over the patches, and their pointwise divergence from uniform (DSLO).
+
+Li, Lu, Zhang, Wang, Xie, Qu: Direct Segmentation without Logits Optimization for Training-Free
+Open-Vocabulary Semantic Segmentation, 2026 (arXiv:2604.07723).
+
+How far the distribution of a class over the patches is from the degenerate, uniform one, patch by
+patch, is itself the score of the class. Three measures of it: the KL divergence here, the optimal
+path in `optimal_path.py`, the maximum velocity in `max_velocity.py`.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lpprop._core.checks import (
+    Check,
+    check_boolean,
+    check_choice,
+    check_number,
+    check_options,
+    check_tensors,
+)
+from lpprop._core.precision import compute_dtype, full_precision, returned
+from lpprop._core.refiner import Refiner
+
+__all__ = ["ClassDistribution", "class_distribution"]
+
+_DISTRIBUTION_CHECKS: dict[str, Check] = {
+    "nms": partial(check_number, low=0, high=1),
+    "threshold": partial(check_choice, choices=("relative", "absolute")),
+    "confidence": partial(check_choice, choices=("softmax", "minmax")),
+    "logit_scale": partial(check_number, low=1e-9, high=1e9),
+    "early_rejection": check_boolean,
+}
+
+
+@full_precision
+def class_distribution(
+    logits: Float[Tensor, "B C h w"],
+    *,
+    nms: float = 0.9,
+    threshold: str = "relative",
+    confidence: str = "softmax",
+    logit_scale: float = 1.0,
+    early_rejection: bool = False,
+) -> Float[Tensor, "B C N"]:
+    """Turn the scores of each class into a distribution over its most confident patches.
+
+    With z = logit_scale * logits and q the confidence,
+
+        kept^c = patches with q^c >= nms max over patches of q^c          (non-maximum suppression)
+        f^c    = softmax of z^c over the kept patches, 0 elsewhere
+
+    Args:
+        logits: (B, C, h, w) scores, larger = likelier; any real numbers.
+        nms: threshold of the confidence, in [0, 1]; 0 keeps every patch.
+        threshold: "relative" to the largest confidence of the class as above, or "absolute":
+            q^c >= nms, where a class without such a patch keeps its best one.
+        confidence: "softmax" of z over the classes, or "minmax": the logits of the class, scaled
+            to [0, 1] over the patches, which does not depend on the other classes.
+        logit_scale: factor of the logits, in [1e-9, 1e9], where the scores are cosines: CLIP's own
+            is 100.
+        early_rejection: whether a class that is the likeliest at no patch gets a row of zeros,
+            which every map scores 0 and which costs them nothing.
+
+    Returns:
+        Distributions (B, C, N), N = h w patches in row-major order, in the dtype of `logits`. Each
+        row sums to 1, or to 0 where the class is rejected. Differentiable (the choice of patches
+        is held fixed).
+
+    Raises:
+        InputError: not four axes, values that are not finite, or an option out of range.
+
+    >>> logits = torch.tensor([[[[2.0, 1.9, -9.0]], [[0.0, 0.0, 1.0]]]])
+    >>> class_distribution(logits)
+    tensor([[[0.5250, 0.4750, 0.0000],
+             [0.0000, 0.0000, 1.0000]]])
+    """
+    check_tensors(logits=(logits, "B C h w"))
+    options = {
+        "nms": nms, "threshold": threshold, "confidence": confidence, "logit_scale": logit_scale,
+        "early_rejection": early_rejection,
+    }  # fmt: skip
+    check_options(_DISTRIBUTION_CHECKS, options)
+
+    # Less each class's largest score, which no softmax over patches sees, the scaled ones of any
+    # size stay finite.
+    plain = logits.flatten(2).to(compute_dtype(logits))
+    z = logit_scale * (plain - plain.detach().amax(2, keepdim=True))
+    with torch.no_grad():
+        if confidence == "softmax":
+            q = (logit_scale * (plain - plain.amax(1, keepdim=True))).softmax(1)
+        else:
+            half = plain / 2  # whose differences stay finite
+            low, high = half.amin(2, keepdim=True), half.amax(2, keepdim=True)
+            # A class that scores alike everywhere is as confident everywhere.
+            q = torch.where(high > low, (half - low) / (high - low), 1.0)
+        best = q.amax(2, keepdim=True)
+        kept = q >= (nms * best if threshold == "relative" else best.clamp(max=nms))
+    f = z.masked_fill(~kept, -torch.inf).softmax(2)
+    if early_rejection:
+        winners = torch.zeros_like(f, dtype=torch.bool)
+        winners.scatter_(1, plain.detach().argmax(1, keepdim=True), True)
+        f = f * winners.any(2, keepdim=True)
+    return returned(f, logits)
+
+
+class ClassDistribution(Refiner, function=class_distribution, checks=_DISTRIBUTION_CHECKS):
+    """`class_distribution` as a module; it takes that function's options.
+
+    >>> ClassDistribution(nms=0.8)(torch.rand(1, 5, 4, 4)).shape
+    torch.Size([1, 5, 16])
+    """
+
+    def forward(
+        self,
+        logits: Float[Tensor, "B C h w"],
+        *,
+        feats: Tensor | None = None,
+        image: Tensor | None = None,
+        attention: Tensor | None = None,
+    ) -> Float[Tensor, "B C N"]:
+        """Make the distributions; `feats`, `image` and `attention` are ignored."""
+        return class_distribution(logits, **self.config)

@@ -1,0 +1,186 @@
+"""Joint bilateral upsampling: from patches to pixels along the edges of the image.
+
+Kopf, Cohen, Lischinski, Uyttendaele: Joint Bilateral Upsampling, SIGGRAPH 2007; with the constants
+of DSLO (arXiv:2604.07723, Eq. 23).
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from types import ModuleType
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from lpprop._core.checks import (
+    Check,
+    check_image,
+    check_integer,
+    check_number,
+    check_options,
+    check_size,
+    check_tensors,
+    needed,
+)
+from lpprop._core.precision import compute_dtype, full_precision, returned
+from lpprop._core.refiner import Refiner
+from lpprop.inputs.windows import SlidingWindows
+from lpprop.kernels import portable
+from lpprop.kernels.dispatch import check_backend, kernels_for
+
+__all__ = ["JointBilateralUpsample", "joint_bilateral_upsample"]
+
+_positive = partial(check_number, low=1e-9, high=1e9)
+_CHECKS: dict[str, Check] = {
+    "sigma_space": _positive,
+    "sigma_range": _positive,
+    "radius": partial(check_integer, low=0),
+    "size": lambda name, size: size is None or check_size(name, size),
+    "backend": check_backend,
+}
+
+
+@full_precision
+def joint_bilateral_upsample(
+    x: Float[Tensor, "B C h w"],
+    image: Float[Tensor, "B 3 H W"],
+    *,
+    sigma_space: float = 1.0,
+    sigma_range: float = 0.1**0.5,
+    radius: int = 3,
+    size: tuple[int, int] | None = None,
+    backend: str = "auto",
+) -> Float[Tensor, "B C y x"]:
+    """Upsample scores so that their borders follow those of the image.
+
+    Each pixel p takes the mean of the scores at the grid points q around it, of those the more
+    that are near and of a like colour:
+
+        out(p) = sum_q x(q) f(p, q) g(p, q) / sum_q f(p, q) g(p, q)
+        f = exp(-|p' - q|^2 / sigma_space^2),   g = exp(-|I(p) - I(q)|^2 / sigma_range^2)
+
+    p' = (p + 0.5) (h / H, w / W) - 0.5 is the place of p on the grid, q runs over the points of the
+    grid within `radius` of round(p') in each direction, and I(q) is the image sampled bilinearly
+    at the centre of cell q.
+
+    Args:
+        x: (B, C, h, w) scores.
+        image: (B, 3, H, W) RGB in [0, 1].
+        sigma_space: reach over the grid, in cells, from 1e-9.
+        sigma_range: reach over colours, in the image's unit, from 1e-9.
+        radius: of the square of grid points, in cells, >= 0.
+        size: (H', W') of the result, the image's if None; another one samples the image
+            bilinearly at the centres of the result's pixels.
+        backend: "torch", "llvm" (compiled code for a CPU), "triton" (a GPU), or "auto", the
+            fastest that is installed and worth while; all agree to rounding.
+
+    Returns:
+        Scores (B, C, H, W), or of `size`, in the dtype of `x`; computed in that dtype, float32 at
+        least. Differentiable in `x`, and in `image` by backend "torch", which "auto" then takes.
+
+    Raises:
+        InputError: shapes that do not match, values that are not finite, an image outside [0, 1],
+            an option out of range, or a backend that is not installed or cannot do this.
+
+    >>> image = torch.zeros(1, 3, 4, 6)
+    >>> image[..., 3:] = 1                                  # a black and a white half
+    >>> x = torch.tensor([[[[0.0, 1.0]]]])
+    >>> joint_bilateral_upsample(x, image)[0, 0, 0].round(decimals=3)
+    tensor([0., 0., 0., 1., 1., 1.])
+    """
+    check_tensors(x=(x, "B C h w"), image=(image, "B 3 H W"))
+    check_image(image)
+    options = {
+        "sigma_space": sigma_space, "sigma_range": sigma_range, "radius": radius, "size": size,
+        "backend": backend,
+    }  # fmt: skip
+    check_options(_CHECKS, options)
+    size = (image.shape[-2], image.shape[-1]) if size is None else (size[0], size[1])
+    near = math.prod(min(2 * radius + 1, 2 * side - 1) for side in x.shape[-2:])
+    work = x.shape[1] * math.prod(size) * near
+    kernels = kernels_for(backend, x, ("image", image), work)
+
+    dtype, grid = compute_dtype(x), (x.shape[-2], x.shape[-1])
+    guide = image.to(dtype)
+    # The colours of grid points and pixels, as fractions of sigma_range.
+    points = F.interpolate(guide, grid, mode="bilinear") / sigma_range
+    if guide.shape[-2:] != size:
+        guide = F.interpolate(guide, size, mode="bilinear")
+    pixels = guide / sigma_range
+    rows, columns = (
+        _axis(pixel, point, radius, sigma_space, pixels)
+        for pixel, point in zip(size, grid, strict=True)
+    )
+    # An item at a time: memory does not grow with the batch.
+    items = zip(x.to(dtype), points, pixels, strict=True)
+    upsample = kernels.upsample if kernels is portable else partial(_Upsample.apply, kernels)
+    scores = [upsample(*item, rows, columns) for item in items]
+    return returned(torch.stack(scores), x, "x")
+
+
+def _axis(
+    pixels: int, points: int, radius: int, sigma: float, like: Tensor
+) -> tuple[Int[Tensor, " pixels"], Float[Tensor, "pixels k"]]:
+    """Find the grid point at each pixel's centre, and -(p' - q)^2 / sigma^2 of those around it."""
+    # (p + 0.5) points / pixels - 0.5 as one fraction, which is exact where the rounding ties.
+    place = ((2 * torch.arange(pixels) + 1) * points - pixels).double() / (2 * pixels)
+    centre = place.round().long().clamp(0, points - 1)
+    reach = min(radius, points - 1)
+    around = centre[:, None] + torch.arange(-reach, reach + 1)
+    inside = (around >= 0) & (around < points)
+    exponents = (-((place[:, None] - around) ** 2) / sigma**2).masked_fill(~inside, -torch.inf)
+    return centre.to(like.device), exponents.to(like)
+
+
+class _Upsample(torch.autograd.Function):
+    """Another backend's upsampling; the gradient is that of PyTorch's."""
+
+    @staticmethod
+    def forward(ctx: Any, kernels: ModuleType, x: Tensor, *rest: Any) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.rest = rest
+        upsampled: Tensor = kernels.upsample(x, *rest)
+        return upsampled
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        (x,) = ctx.saved_tensors
+        again = torch.is_grad_enabled()
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            y = portable.upsample(x, *ctx.rest)
+            (grad_x,) = torch.autograd.grad(y, x, grad, create_graph=again)
+        return None, grad_x, *(None for _ in ctx.rest)
+
+
+class JointBilateralUpsample(
+    Refiner, function=joint_bilateral_upsample, needs=("image",), checks=_CHECKS
+):
+    """`joint_bilateral_upsample` as a module; sliding windows are upsampled and then merged.
+
+    >>> step = JointBilateralUpsample(radius=2)
+    >>> step(torch.rand(1, 5, 4, 4), image=torch.rand(1, 3, 64, 64)).shape
+    torch.Size([1, 5, 64, 64])
+    """
+
+    merges_windows = True
+
+    def forward(
+        self,
+        logits: Float[Tensor, "B C h w"],
+        *,
+        feats: Tensor | None = None,
+        image: Tensor | None = None,
+        attention: Tensor | None = None,
+        windows: SlidingWindows | None = None,
+    ) -> Float[Tensor, "_ C H W"]:
+        """Upsample; `feats` and `attention` are ignored."""
+        guide = needed("image", image)
+        if windows is None:
+            return joint_bilateral_upsample(logits, guide, **self.config)
+        crops = joint_bilateral_upsample(logits, windows.split(guide), **self.config)
+        return windows.merge(crops)

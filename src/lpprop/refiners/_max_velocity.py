@@ -1,0 +1,174 @@
+"""The maximum velocity: how soon a class arrives at each patch on a Markov chain (DSLO).
+
+Li, Lu, Zhang, Wang, Xie, Qu: Direct Segmentation without Logits Optimization for Training-Free
+Open-Vocabulary Semantic Segmentation, 2026 (arXiv:2604.07723), Section 3.5. The arrival criterion
+is that of Karmann, Urfalioglu: Repurposing Stable Diffusion Attention for Training-Free
+Unsupervised Interactive Segmentation (M2N2), CVPR 2025, from which the paper takes its chain.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lpprop._core.checks import (
+    Check,
+    check_choice,
+    check_integer,
+    check_non_negative,
+    check_number,
+    check_options,
+    check_positive_sums,
+    check_tensors,
+    needed,
+)
+from lpprop._core.memory import STEP_BYTES, check_memory
+from lpprop._core.precision import compute_dtype, full_precision, returned
+from lpprop._core.refiner import Refiner, on_patches
+from lpprop.numerics.ipf import ipf
+
+__all__ = ["MaxVelocity", "max_velocity"]
+
+_CHECKS: dict[str, Check] = {
+    "tau": partial(check_number, low=0, high=1, open_high=True),
+    "ipf_iterations": check_integer,
+    "criterion": partial(check_choice, choices=("arrival", "step")),
+    "max_steps": check_integer,
+}
+
+
+@full_precision
+def max_velocity(
+    distribution: Float[Tensor, "B C N"],
+    attention: Float[Tensor, "B N N"],
+    *,
+    tau: float = 0.3,
+    ipf_iterations: int = 15,
+    criterion: str = "arrival",
+    max_steps: int = 1000,
+) -> Float[Tensor, "B C N"]:
+    """Velocity at which a class's distribution travels to each patch towards the uniform one.
+
+    T is the attention made doubly stochastic (Eq. 11), and p(l) = p(l-1) T (Eq. 10).
+
+    "arrival": p(0) = f / max f, each p(l) is divided by its maximum, and a patch arrives at the
+    first step l with p_i(l) > tau; inside the step the crossing is interpolated linearly:
+
+        t_i = l - (p_i(l) - tau) / (p_i(l) - p_i(l-1)),   t_i = 0 where p_i(0) > tau
+        velocity_i = 1 / (1 + t_i),   1 / (1 + max_steps) where it never arrives
+
+    "step", the paper's Eq. 12 to the letter, p(0) = f:
+
+        velocity_i = 1 / min{l >= 1 : |p_i(l) - p_i(l-1)| <= tau}
+
+    It is there for study. As f sums to 1, nearly every patch meets it at l = 1 unless tau is far
+    below 1/N, and the argmax over the classes is a tie.
+
+    Args:
+        distribution: (B, C, N) non-negative; rows of zeros stand for rejected classes, whose
+            velocity is 0. "arrival" does not depend on the scale of a row.
+        attention: (B, N, N) non-negative, row i what patch i attends to; every row and column
+            with a positive entry. Zeros elsewhere stay zeros in T.
+        tau: threshold, in [0, 1).
+        ipf_iterations: scalings of columns and rows, >= 1.
+        criterion: "arrival" or "step".
+        max_steps: budget of steps. A class stops when all of its patches have arrived.
+
+    Returns:
+        Velocities (B, C, N) in the dtype of `distribution`, in [0, 1]; computed in that dtype,
+        float32 at least. With "arrival" differentiable in both, through the time of arrival; the
+        gradient of what arrives at the start, or never, is 0. "step" has none.
+
+    Raises:
+        InputError: shapes that do not match, values that are negative or not finite, attention
+            with a row or column of zeros, an option out of range, or too little memory.
+
+    >>> attention = torch.tensor([[[0.6, 0.4, 0.0], [0.3, 0.6, 0.1], [0.1, 0.0, 0.9]]])
+    >>> max_velocity(torch.tensor([[[1.0, 0.0, 0.0]]]), attention)
+    tensor([[[1.0000, 0.6897, 0.1862]]])
+    """
+    check_tensors(distribution=(distribution, "B C N"), attention=(attention, "B N N"))
+    options = {
+        "tau": tau, "ipf_iterations": ipf_iterations, "criterion": criterion,
+        "max_steps": max_steps,
+    }  # fmt: skip
+    check_options(_CHECKS, options)
+    check_non_negative(
+        "distribution", distribution, "Make it with lpprop.class_distribution(logits)."
+    )
+    check_non_negative("attention", attention, "Take it after the softmax.")
+    check_positive_sums("attention", attention, 1, 2)
+    dtype, patches = compute_dtype(distribution), attention.shape[-1]
+    check_memory("attention", patches, STEP_BYTES * patches**2, attention.device)
+
+    def velocity(f: Tensor, attention: Tensor) -> Tensor:
+        T = ipf(attention.to(dtype), iterations=ipf_iterations).value
+        present = f.detach().amax(-1) > 0
+        p = f[present]
+        p = p / p.amax(-1, keepdim=True) if criterion == "arrival" else p
+        travelled = _travelled(p, T, tau, criterion, max_steps)
+        if criterion == "step":
+            return torch.zeros_like(f).masked_scatter(present[:, None], travelled)
+        # Zeros that hang on both inputs, so that a gradient finds its way where nothing travels.
+        return (0 * f + 0 * T[0, 0]).masked_scatter(present[:, None], travelled)
+
+    # A chain at a time: items finish at different steps, and a batch equals a loop.
+    pairs = zip(distribution.to(dtype), attention, strict=True)
+    velocities = torch.stack([velocity(*pair) for pair in pairs])
+    return returned(velocities, distribution, "distribution")
+
+
+def _travelled(
+    p: Float[Tensor, "C N"], T: Float[Tensor, "N N"], tau: float, criterion: str, max_steps: int
+) -> Float[Tensor, "C N"]:
+    """Walk all classes at once, each until all of its patches have arrived."""
+    arrival = criterion == "arrival"
+    velocity = (p > tau).to(p) if arrival else torch.zeros_like(p)
+    walking = torch.arange(len(p), device=p.device)
+    for step in range(1, max_steps + 1):
+        waiting = velocity[walking].detach() == 0
+        pending = waiting.any(-1)
+        if not bool(pending.all()):
+            walking, p, waiting = walking[pending], p[pending], waiting[pending]
+        if len(walking) == 0:
+            break
+        following = p @ T
+        if arrival:
+            following = following / following.amax(-1, keepdim=True)
+            arrives = waiting & (following > tau)
+            rise = torch.where(arrives, following - p, 1.0)
+            reached = 1 / (1 + step - (following - tau) / rise)
+        else:
+            arrives = waiting & ((following - p).abs() <= tau)
+            reached = torch.full_like(p, 1 / step)
+        now = torch.where(arrives, reached, velocity[walking])
+        velocity = velocity.index_copy(0, walking, now)
+        if torch.equal(following, p):  # it stands still and will stay so
+            break
+        p = following
+    return torch.where(velocity == 0, 1 / (1 + max_steps), velocity)
+
+
+class MaxVelocity(Refiner, function=max_velocity, needs=("attention",), checks=_CHECKS):
+    """`max_velocity` as a module; it takes that function's options.
+
+    >>> step = MaxVelocity(tau=0.5)
+    >>> attention = torch.rand(1, 16, 16).softmax(-1)
+    >>> step(torch.rand(1, 5, 16).softmax(-1), attention=attention).shape
+    torch.Size([1, 5, 16])
+    """
+
+    def forward(
+        self,
+        logits: Float[Tensor, "B C *grid"],
+        *,
+        feats: Tensor | None = None,
+        image: Tensor | None = None,
+        attention: Tensor | None = None,
+    ) -> Float[Tensor, "B C *grid"]:
+        """Map distributions (B, C, N) or on their grid (B, C, h, w); the rest is ignored."""
+        maps = needed("attention", attention)
+        return on_patches(lambda f: max_velocity(f, maps, **self.config), logits)

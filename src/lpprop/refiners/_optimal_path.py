@@ -1,0 +1,181 @@
+"""The optimal path: what it costs to transport a class to the uniform distribution (DSLO).
+
+Li, Lu, Zhang, Wang, Xie, Qu: Direct Segmentation without Logits Optimization for Training-Free
+Open-Vocabulary Semantic Segmentation, 2026 (arXiv:2604.07723), Section 3.4.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lpprop._core.checks import (
+    Check,
+    check_axes,
+    check_boolean,
+    check_choice,
+    check_finite,
+    check_integer,
+    check_number,
+    check_options,
+    finite_bounds,
+    needed,
+)
+from lpprop._core.errors import InputError
+from lpprop._core.memory import STEP_BYTES, check_memory
+from lpprop._core.precision import full_precision, returned
+from lpprop._core.refiner import Refiner, on_patches
+from lpprop.inputs.distribution import as_distribution
+from lpprop.numerics.gibbs import GibbsKernel
+from lpprop.numerics.sinkhorn import scale_kernel
+
+__all__ = ["OptimalPath", "optimal_path"]
+
+_CHECKS: dict[str, Check] = {
+    "epsilon": partial(check_number, low=1e-9, high=1e9),
+    "iterations": check_integer,
+    "norm": partial(check_choice, choices=("none", "image", "class", "sum")),
+    "complement": check_boolean,
+}
+
+
+@full_precision
+def optimal_path(
+    distribution: Float[Tensor, "B C N"],
+    cost: Float[Tensor, "B N N"],
+    *,
+    epsilon: float = 0.1,
+    iterations: int = 50,
+    norm: str = "none",
+    complement: bool = False,
+) -> Float[Tensor, "B C N"]:
+    """Cost, at each patch, of the optimal path from a class's distribution to the uniform one.
+
+    With K = exp(-C / epsilon), u = 1/N and nu = 1 at first, `iterations` times (Eq. 8)
+
+        mu = f / (K nu),   nu = u / (K^T mu)
+
+    and then, with the plan pi = diag(mu) K diag(nu), which is never formed (Eq. 3 and 6),
+
+        path_j = Norm(sum_i pi_ij C_ij)
+
+    Args:
+        distribution: (B, C, N), each row a distribution f over the patches, or zeros for a
+            rejected class, whose path is 0.
+        cost: (B, N, N) cost C from patch i to patch j; the paper takes the attention itself.
+        epsilon: regularisation, in [1e-9, 1e9], in the units of the cost. Where exp(-C / epsilon)
+            would leave the range of float32, float64 and then logarithms take over.
+        iterations: budget of updates; fewer are done where they would change nothing any more.
+        norm: what the path is divided by: "none"; "image", the largest value of the item;
+            "class", the largest of each class; "sum", the sum of each class. "none" and "image"
+            keep the order of the classes.
+        complement: whether the cost is 1 - `cost` instead, so that high attention is a short way,
+            as transport has it. The path then is measured from its far end, u - sum_i pi_ij C_ij,
+            which is what arrives at j from patches of high attention: larger stays likelier.
+
+    Returns:
+        Paths (B, C, N) in the dtype of `distribution`; computed in that dtype, float32 at least.
+        Differentiable in both arguments; where f is 0 its slope grows like exp(C / epsilon), and is
+        held within the dtype's range.
+
+    Raises:
+        InputError: shapes that do not match, values that are not finite, rows that are no
+            distributions, an option out of range, paths too small for the dtype, or too little
+            memory.
+
+    >>> attention = torch.tensor([[[0.6, 0.4, 0.0], [0.4, 0.6, 0.0], [0.0, 0.0, 1.0]]])
+    >>> optimal_path(torch.tensor([[[1.0, 0.0, 0.0]]]), attention)    # the second patch is alike
+    tensor([[[0.2000, 0.1333, 0.0000]]])
+    """
+    check_axes(distribution=(distribution, "B C N"), cost=(cost, "B N N"))
+    check_finite("distribution", distribution)
+    bounds = finite_bounds("cost", cost)
+    options = {"epsilon": epsilon, "iterations": iterations, "norm": norm, "complement": complement}
+    check_options(_CHECKS, options)
+    f = as_distribution(distribution)
+    patches = f.shape[-1]
+    check_memory("cost", patches, STEP_BYTES * patches**2, cost.device)
+
+    def path(f: Tensor, cost: Tensor, bounds: tuple[float, float]) -> Tensor:
+        present = f.detach().sum(-1) > 0
+        cost = cost.to(f.dtype)
+        if complement:
+            cost, bounds = 1 - cost, (1 - bounds[1], 1 - bounds[0])
+        # Zeros that hang on both inputs, so that a gradient finds its way where all are rejected.
+        rejected = 0 * f + 0 * cost[0, 0]
+        if not bool(present.any()):
+            return rejected
+        kernel = GibbsKernel(cost, bounds, epsilon)
+        alpha, beta = scale_kernel(kernel, f[present], iterations=iterations).value
+        # The columns of the plan sum to u: what the path costs there is u times a mean of C.
+        total = -beta - math.log(patches)
+        mean = kernel.mean_cost(f[present].to(alpha.dtype), alpha, total)
+        mean = ((1 - mean if complement else mean) / patches).to(f.dtype)
+        return rejected.masked_scatter(present[:, None], mean)
+
+    if f.requires_grad:
+        f.register_hook(partial(_within, bound=_gradient_bound(distribution.dtype)))
+    # A kernel at a time: memory does not grow with the batch, and a batch equals a loop.
+    paths = torch.stack([path(*item) for item in zip(f, cost, bounds, strict=True)])
+    return _representable(_normalised(paths, norm), distribution)
+
+
+def _normalised(paths: Float[Tensor, "B C N"], norm: str) -> Float[Tensor, "B C N"]:
+    if norm == "none":
+        return paths
+    if norm == "image":
+        size = paths.abs().amax((1, 2), keepdim=True)
+    elif norm == "class":
+        size = paths.abs().amax(2, keepdim=True)
+    else:
+        size = paths.sum(2, keepdim=True)
+    return paths / torch.where(size != 0, size, 1.0)
+
+
+def _gradient_bound(dtype: torch.dtype) -> float:
+    """Return what a gradient may grow to in a dtype, with room for what it is multiplied by."""
+    return float(min(torch.finfo(torch.float32).max ** 0.5, torch.finfo(dtype).max / 2))
+
+
+def _within(gradient: Tensor | None, bound: float) -> Tensor | None:
+    """Hold the slope at f_i = 0 within the dtype: it grows like exp(C / epsilon)."""
+    return None if gradient is None else gradient.clamp(-bound, bound)
+
+
+def _representable(paths: Float[Tensor, "B C N"], like: Tensor) -> Float[Tensor, "B C N"]:
+    """Cast to the input's dtype; refuse what would vanish in it, since paths are near 1/N^2."""
+    largest = float(paths.detach().abs().max())
+    if 0 < largest < torch.finfo(like.dtype).tiny:
+        raise InputError.of(
+            "distribution",
+            got=f"{like.dtype}, in which paths up to {largest:.4g} vanish",
+            expected="a dtype that holds the paths",
+            fix='Pass a dtype of a wider range, or norm="image".',
+        )
+    return returned(paths, like, "distribution")
+
+
+class OptimalPath(Refiner, function=optimal_path, needs=("attention",), checks=_CHECKS):
+    """`optimal_path` at the attention as cost, as a module; it takes that function's options.
+
+    >>> step = OptimalPath(epsilon=0.05)
+    >>> attention = torch.rand(1, 16, 16).softmax(-1)
+    >>> step(torch.rand(1, 5, 16).softmax(-1), attention=attention).shape
+    torch.Size([1, 5, 16])
+    """
+
+    def forward(
+        self,
+        logits: Float[Tensor, "B C *grid"],
+        *,
+        feats: Tensor | None = None,
+        image: Tensor | None = None,
+        attention: Tensor | None = None,
+    ) -> Float[Tensor, "B C *grid"]:
+        """Map distributions (B, C, N) or on their grid (B, C, h, w); the rest is ignored."""
+        cost = needed("attention", attention)
+        return on_patches(lambda f: optimal_path(f, cost, **self.config), logits)

@@ -1,0 +1,167 @@
+"""PAMR: each pixel takes the mean of neighbours of a like colour, again and again.
+
+Araslanov, Roth: Single-Stage Semantic Segmentation from Image Labels, CVPR 2020, Section 3.3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from lpprop._core.checks import (
+    Check,
+    check_image,
+    check_integer,
+    check_options,
+    check_tensors,
+    needed,
+)
+from lpprop._core.errors import InputError
+from lpprop._core.precision import compute_dtype, full_precision, returned
+from lpprop._core.refiner import Refiner
+
+__all__ = ["PAMR", "pamr"]
+
+# Of the classes that are refined at once on a GPU; on a CPU one at a time stays in the cache.
+_CHUNK_BYTES = 2**26
+
+
+def _check_dilations(name: str, value: object) -> None:
+    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) == 0:
+        raise InputError.of(
+            name, got=repr(value), expected="one integer or more", fix=f"Pass {name}=(8, 16)."
+        )
+    for i, dilation in enumerate(value):
+        check_integer(f"{name}[{i}]", dilation)
+
+
+_CHECKS: dict[str, Check] = {
+    "iterations": partial(check_integer, low=0),
+    "dilations": _check_dilations,
+}
+
+
+@full_precision
+def pamr(
+    x: Float[Tensor, "B C H W"],
+    image: Float[Tensor, "B 3 H W"],
+    *,
+    iterations: int = 5,
+    dilations: Sequence[int] = (8, 16),
+) -> Float[Tensor, "B C H W"]:
+    """Refine scores at pixels by those of neighbours that look alike (PAMR).
+
+    With N(i) the 8 neighbours of pixel i in a 3x3 square at each dilation, and sigma the standard
+    deviation of a channel over these squares, i itself among them,
+
+        k_ij = -mean over the channels of |I_i - I_j| / (0.1 sigma_i + 1e-8)
+        a_ij = exp k_ij / sum_l exp k_il,   x_i <- sum_j a_ij x_j,   `iterations` times
+
+    The scale 0.1 sigma, with n - 1 in the deviation, and pixels outside the image that repeat its
+    border are those of the authors' release, which the literature compares with.
+
+    One neighbour is added after the other, so that memory grows with pixels x (8 a dilation), not
+    with that x classes.
+
+    Args:
+        x: (B, C, H, W) scores at the image's size.
+        image: (B, 3, H, W) RGB in [0, 1].
+        iterations: how often, >= 0; 0 returns the scores.
+        dilations: distance of the neighbours in pixels, one or more, each >= 1.
+
+    Returns:
+        Scores (B, C, H, W) in the dtype of `x`; computed in that dtype, float32 at least.
+        Differentiable in `x` and in `image`.
+
+    Raises:
+        InputError: shapes that do not match, values that are not finite, an image outside [0, 1],
+            or an option out of range.
+
+    >>> image = torch.zeros(1, 3, 4, 6)
+    >>> image[..., 3:] = 1                                  # a black and a white half
+    >>> x = torch.tensor([0.0, 0.0, 1.0, 1.0, 1.0, 1.0]).expand(1, 1, 4, 6)
+    >>> pamr(x, image, dilations=(1,))[0, 0, 0].round(decimals=2)
+    tensor([0.2200, 0.2400, 0.2600, 1.0000, 1.0000, 1.0000])
+    """
+    check_tensors(x=(x, "B C H W"), image=(image, "B 3 H W"))
+    check_image(image)
+    check_options(_CHECKS, {"iterations": iterations, "dilations": dilations})
+
+    dtype = compute_dtype(x)
+    scores = torch.stack([
+        _refined(item, guide, iterations, dilations)
+        for item, guide in zip(x.to(dtype), image.to(dtype), strict=True)
+    ])  # fmt: skip
+    return returned(scores, x, "x")
+
+
+def _refined(
+    x: Float[Tensor, "C H W"],
+    image: Float[Tensor, "3 H W"],
+    iterations: int,
+    dilations: Sequence[int],
+) -> Float[Tensor, "C H W"]:
+    weights = _weights(image, dilations)
+    chunk = 1 if x.device.type == "cpu" else max(1, _CHUNK_BYTES // x[0].nbytes)
+    refined = []
+    for part in x.split(chunk):
+        for _ in range(iterations):
+            total = torch.zeros_like(part)
+            for weight, near in zip(weights, _neighbours(part, dilations), strict=True):
+                total = total.addcmul_(weight, near)
+            part = total
+        refined.append(part)
+    return torch.cat(refined)
+
+
+def _weights(image: Float[Tensor, "3 H W"], dilations: Sequence[int]) -> Float[Tensor, "n H W"]:
+    """Make the weights a_ij, of 8 neighbours a dilation; they sum to 1 at each pixel."""
+    exponent: Tensor | float = 0.0
+    for channel in image:
+        near = torch.stack(list(_neighbours(channel[None], dilations)))[:, 0]
+        distance = near - channel
+        # The deviation from the pixel's own value: it stands once in each square, at distance 0.
+        count = len(distance) + len(dilations)
+        mean = distance.sum(0) / count
+        squares = (distance - mean).square().sum(0) + len(dilations) * mean.square()
+        # Far below what the 1e-8 lets through, and the root of 0 has no derivative.
+        sigma = (squares / (count - 1)).clamp_min(1e-24).sqrt()
+        exponent = exponent - distance.abs() / (0.1 * sigma + 1e-8) / len(image)
+    assert isinstance(exponent, Tensor)
+    return exponent.softmax(0)
+
+
+def _neighbours(x: Float[Tensor, "C H W"], dilations: Sequence[int]) -> Iterator[Tensor]:
+    """Move the planes to each neighbour of a pixel, the nearer squares first."""
+    height, width = x.shape[-2:]
+    for d in dilations:
+        padded = F.pad(x[None], [d] * 4, mode="replicate")[0]
+        for dy in (0, d, 2 * d):
+            for dx in (0, d, 2 * d):
+                if (dy, dx) != (d, d):
+                    yield padded[:, dy : dy + height, dx : dx + width]
+
+
+class PAMR(Refiner, function=pamr, needs=("image",), checks=_CHECKS):
+    """`pamr` as a module; it takes that function's options.
+
+    >>> step = PAMR(iterations=2)
+    >>> step(torch.rand(1, 5, 32, 32), image=torch.rand(1, 3, 32, 32)).shape
+    torch.Size([1, 5, 32, 32])
+    """
+
+    def forward(
+        self,
+        logits: Float[Tensor, "B C H W"],
+        *,
+        feats: Tensor | None = None,
+        image: Tensor | None = None,
+        attention: Tensor | None = None,
+    ) -> Float[Tensor, "B C H W"]:
+        """Refine; `feats` and `attention` are ignored."""
+        return pamr(logits, needed("image", image), **self.config)

@@ -1,0 +1,187 @@
+"""LPOSS and LPOSS+: label propagation over patches and over pixels.
+
+Stojnic, Kalantidis, Matas, Tolias: LPOSS: Label Propagation Over Patches and Pixels for
+Open-vocabulary Semantic Segmentation, CVPR 2025.
+
+Both minimise, for each class, the sum of the distance to the initial scores and of the differences
+along the edges of a graph, whose solution is (I - alpha S) Y' = Y up to the factor (1 - alpha),
+left out as in the authors' code.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lpprop._core.checks import (
+    Check,
+    check_choice,
+    check_integer,
+    check_number,
+    check_number_from_0,
+    check_options,
+    check_positive_number,
+    check_tensors,
+    needed,
+)
+from lpprop._core.precision import compute_dtype, full_precision, returned
+from lpprop._core.refiner import Refiner
+from lpprop.inputs.patch_grid import fitted_patch_size, patch_centres
+from lpprop.inputs.windows import SlidingWindows, window_corners
+from lpprop.numerics.graphs import (
+    check_storage,
+    nearest_neighbours,
+    spatial_affinity,
+    symmetric_graph,
+)
+from lpprop.numerics.propagation import SOLVER_CHECKS, propagate
+
+__all__ = ["PatchPropagation", "propagate_patches"]
+
+
+_PATCH_CHECKS: dict[str, Check] = SOLVER_CHECKS | {
+    "k": check_integer,
+    "gamma": check_positive_number,
+    "sigma": check_number_from_0,
+    "patch_size": partial(check_number, low=0, high=1e9, open_low=True),
+    "distance_power": check_positive_number,
+    "appearance": partial(check_choice, choices=("power", "exponential")),
+    "sigma_a": check_positive_number,
+    "spatial": partial(check_choice, choices=("rbf", "linear", "none")),
+    "backend": check_storage,
+}
+
+
+@full_precision
+def propagate_patches(
+    logits: Float[Tensor, "B C h w"],
+    feats: Float[Tensor, "B D h w"],
+    *,
+    k: int = 400,
+    gamma: float = 3.0,
+    sigma: float = 0.01,
+    alpha: float = 0.95,
+    patch_size: float = 16,
+    distance_power: float = 1.0,
+    windows: SlidingWindows | Tensor | None = None,
+    max_iter: int = 10,
+    tol: float = 1e-6,
+    appearance: str = "power",
+    sigma_a: float = 1 / 3,
+    spatial: str = "rbf",
+    backend: str = "auto",
+) -> Float[Tensor, "B C h w"]:
+    """Propagate scores over the patches of an image (LPOSS).
+
+    With x_i the L2-normalised feature of patch i and s_ij = x_i . x_j,
+
+        A_ij = max(s_ij, 0)^gamma for j among the k patches most similar to i, else 0
+        P_ij = exp(-sigma d_ij^q),  d in pixels, q = distance_power
+        W = A * P,  S = (W + W^T without diagonal),  S' = D^-1/2 S D^-1/2
+        solve (I - alpha S') Y' = Y for each class
+
+    The published numbers come from 10 steps of conjugate gradients, which is not convergence; for
+    the converged solution pass `max_iter=1000`.
+
+    Args:
+        logits: (B, C, h, w) scores, larger = likelier; any real numbers.
+        feats: (B, D, h, w) affinity features; need not be normalised.
+        k: neighbours a patch, itself counted; more than there are patches means all.
+        gamma: exponent of the similarity, > 0.
+        sigma: decay with distance, >= 0, per pixel (to the power q).
+        alpha: strength of propagation, in [0, 1); 0 returns the logits.
+        patch_size: pixels between neighbouring patches, > 0, in the image that the backbone saw.
+        distance_power: exponent q of the distance, > 0.
+        windows: `SlidingWindows`, or boxes (n, 4) of y1, y2, x1, x2: the B items are the n windows
+            of ONE image, and one graph joins the patches of all of them.
+        max_iter: budget of conjugate gradient steps.
+        tol: stop a class when its residual is at most tol |Y_c|.
+        appearance: "power" as above, or "exponential": A_ij = exp(-(1 - s_ij) / sigma_a).
+        sigma_a: scale of the exponential appearance, > 0; at 1/3 its slope at s = 1 is that of
+            gamma = 3.
+        spatial: "rbf" as above, "linear": P_ij = max(1 - sigma d^q, 0), or "none": P = 1.
+        backend: how the graph is stored: "dense", "csr", "torch-sparse" (the extra of that name),
+            or "auto", which takes dense for well-filled graphs and csr for large sparse ones.
+
+    Returns:
+        Refined scores (B, C, h, w), in the dtype of `logits`; computed in that dtype, float32 at
+        least. Differentiable in `logits` and `feats` (the choice of neighbours is held fixed).
+
+    Raises:
+        InputError: shapes that do not match, values that are not finite, an option out of range,
+            or a backend that is not installed.
+
+    >>> logits = torch.tensor([[[[4.0, 0.0, 0.0]], [[0.0, 0.0, 3.0]]]])     # 2 classes, 3 patches
+    >>> feats = torch.tensor([[[[1.0, 0.9, 0.0]], [[0.0, 0.1, 1.0]]]])
+    >>> propagate_patches(logits, feats).argmax(1)        # the middle patch joins the first
+    tensor([[[0, 0, 1]]])
+    """
+    sizes = check_tensors(logits=(logits, "B C h w"), feats=(feats, "B D h w"))
+    options = {
+        "k": k, "gamma": gamma, "sigma": sigma, "alpha": alpha, "patch_size": patch_size,
+        "distance_power": distance_power, "max_iter": max_iter, "tol": tol,
+        "appearance": appearance, "sigma_a": sigma_a, "spatial": spatial, "backend": backend,
+    }  # fmt: skip
+    check_options(_PATCH_CHECKS, options)
+    corners = window_corners(windows, sizes["B"])
+
+    dtype = compute_dtype(logits)
+    labels, nodes = logits.to(dtype).flatten(2), feats.flatten(2).mT
+    if windows is not None:  # the patches of all windows are the nodes of one graph
+        labels, nodes = labels.transpose(0, 1).flatten(1)[None], nodes.flatten(0, 1)[None]
+    grid, corners = (sizes["h"], sizes["w"]), corners.to(logits.device, dtype)
+    y, x = patch_centres(grid, patch_size, corners).unbind(1)
+
+    def refined(labels: Tensor, nodes: Tensor) -> Tensor:
+        neighbours, similarity = nearest_neighbours(nodes, k, dtype)
+        if appearance == "power":
+            # Clamped above 0, where a power below 1 has an infinite slope.
+            power = similarity.clamp(min=torch.finfo(dtype).tiny) ** gamma
+            weights = torch.where(similarity > 0, power, 0.0)
+        else:
+            weights = torch.exp((similarity - 1) / sigma_a)
+        if spatial != "none":
+            distance = torch.hypot(y[neighbours] - y[:, None], x[neighbours] - x[:, None])
+            weights = weights * spatial_affinity(distance, spatial, sigma, distance_power)
+        graph = symmetric_graph(neighbours, weights, backend)
+        return propagate(labels, graph, alpha=alpha, max_iter=max_iter, tol=tol)
+
+    # A graph at a time: memory does not grow with the batch, and a batch equals a loop to the bit.
+    scores = torch.stack([refined(*item) for item in zip(labels, nodes, strict=True)])
+    if windows is not None:
+        scores = scores[0].unflatten(1, (sizes["B"], -1)).transpose(0, 1)
+    return returned(scores.reshape(logits.shape), logits)
+
+
+class PatchPropagation(Refiner, function=propagate_patches, needs=("feats",), checks=_PATCH_CHECKS):
+    """`propagate_patches` as a module; it takes that function's options.
+
+    >>> step = PatchPropagation(k=100)
+    >>> step(torch.rand(1, 5, 8, 8), feats=torch.rand(1, 16, 8, 8)).shape
+    torch.Size([1, 5, 8, 8])
+    """
+
+    patch_size: float
+
+    def fitted(self, grid: tuple[int, int], pixels: tuple[int, int]) -> PatchPropagation:
+        """Return this step with the patch size at which the grid spans the pixels.
+
+        Left alone when grid x patch_size is within a patch of the pixels' size already.
+        """
+        size = fitted_patch_size(self.patch_size, grid, pixels)
+        return self if size == self.patch_size else type(self)(**self.config | {"patch_size": size})
+
+    def forward(
+        self,
+        logits: Float[Tensor, "B C h w"],
+        *,
+        feats: Tensor | None = None,
+        image: Tensor | None = None,
+        attention: Tensor | None = None,
+        windows: SlidingWindows | None = None,
+    ) -> Float[Tensor, "B C h w"]:
+        """Propagate over patches; `image` and `attention` are ignored."""
+        return propagate_patches(logits, needed("feats", feats), windows=windows, **self.config)

@@ -1,0 +1,188 @@
+"""LPOSS+: label propagation over the pixels of an image."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from lpprop._core.checks import (
+    Check,
+    check_boolean,
+    check_finite,
+    check_image,
+    check_integer,
+    check_number_from_0,
+    check_options,
+    check_positive_number,
+    check_tensors,
+    needed,
+)
+from lpprop._core.precision import compute_dtype, full_precision, returned
+from lpprop._core.refiner import Refiner
+from lpprop.inputs.colour import lab_features
+from lpprop.kernels.dispatch import check_backend, kernels_for
+from lpprop.numerics.graphs import stencil_graph
+from lpprop.numerics.propagation import SOLVER_CHECKS, propagate
+
+__all__ = ["PixelPropagation", "possible_winners", "propagate_pixels"]
+
+
+_PIXEL_CHECKS: dict[str, Check] = SOLVER_CHECKS | {
+    "tau": check_positive_number,
+    "r": check_integer,
+    "sigma": check_number_from_0,
+    "distance_power": check_positive_number,
+    "backend": check_backend,
+    "prune": check_boolean,
+}
+
+
+@full_precision
+def propagate_pixels(
+    logits: Float[Tensor, "B C H W"],
+    image: Float[Tensor, "B 3 H W"] | None,
+    *,
+    tau: float = 0.01,
+    r: int = 13,
+    alpha: float = 0.95,
+    max_iter: int = 10,
+    tol: float = 1e-6,
+    pixel_feats: Float[Tensor, "B F H W"] | None = None,
+    sigma: float = 0.0,
+    distance_power: float = 1.0,
+    backend: str = "auto",
+    prune: bool = False,
+) -> Float[Tensor, "B C H W"]:
+    """Propagate scores over the pixels of an image, which sharpens their borders (LPOSS+).
+
+    With f = Lab(image) / (100, 128, 128),
+
+        w_ij = exp(-|f_i - f_j| / tau) for |dy| <= r//2, |dx| <= r//2, i != j, else 0
+        S' = D^-1/2 w D^-1/2;  solve (I - alpha S') Y' = Y for each class
+
+    The graph is a stencil: no edge is listed, and memory grows with pixels x (r^2 + classes).
+
+    Args:
+        logits: (B, C, H, W) scores at the image's size.
+        image: (B, 3, H, W) RGB in [0, 1]; may be None where `pixel_feats` is given.
+        tau: feature distance at which a weight falls to 1/e, > 0.
+        r: side of the square neighbourhood in pixels; 13 gives 168 neighbours, 1 gives none, and
+            an even side acts as the next odd one.
+        alpha: strength of propagation, in [0, 1); 0 returns the logits.
+        max_iter: budget of conjugate gradient steps; 10 is published, 1000 converges.
+        tol: stop a class when its residual is at most tol |Y_c|.
+        pixel_feats: (B, F, H, W) features in place of Lab, compared at the same tau: depth scaled
+            to [0, 1], or `torch.cat([lab_features(image), depth], 1)`.
+        sigma: decay with distance, >= 0; above 0 the weight is multiplied by exp(-sigma d^q).
+        distance_power: exponent q of the distance d in pixels, > 0.
+        backend: "torch", "llvm" (compiled code for a CPU), "triton" (a GPU), or "auto", the
+            fastest that is installed and worth while; all agree to rounding.
+        prune: whether to leave out classes that cannot win at any pixel, which saves their time.
+            They get a score below all others, and no gradient. The argmax is exact for the
+            converged solution, and nearly so after 10 steps, which differ from class to class.
+
+    Returns:
+        Refined scores (B, C, H, W), in the dtype of `logits`; computed in that dtype, float32 at
+        least. Differentiable in `logits`; in `image` and `pixel_feats`, once, by backend "torch",
+        which "auto" then takes.
+
+    Raises:
+        InputError: shapes that do not match, values that are not finite, an image outside [0, 1],
+            an option out of range, or a backend that is not installed or cannot do this.
+
+    >>> image = torch.zeros(1, 3, 4, 6)
+    >>> image[..., 3:] = 1                                  # a black and a white half
+    >>> logits = torch.zeros(1, 2, 4, 6)
+    >>> logits[:, 0, :, :2] = 1                             # class 0 seen in two columns
+    >>> logits[:, 1, :, 4:] = 1
+    >>> propagate_pixels(logits, image).argmax(1)[0, 0]     # it spreads up to the edge
+    tensor([0, 0, 0, 1, 1, 1])
+    """
+    if pixel_feats is None:
+        guide = needed("image", image)
+        check_tensors(logits=(logits, "B C H W"), image=(guide, "B 3 H W"))
+        check_image(guide)
+    else:
+        guide = pixel_feats
+        check_tensors(logits=(logits, "B C H W"), pixel_feats=(guide, "B F H W"))
+    options = {
+        "tau": tau, "r": r, "alpha": alpha, "max_iter": max_iter, "tol": tol, "sigma": sigma,
+        "distance_power": distance_power, "backend": backend, "prune": prune,
+    }  # fmt: skip
+    check_options(_PIXEL_CHECKS, options)
+    name = "image" if pixel_feats is None else "pixel_feats"
+    taps = min(r, 2 * logits.shape[-2]) * min(r, 2 * logits.shape[-1])
+    kernels = kernels_for(backend, logits, (name, guide), logits[0].numel() * taps * max_iter)
+
+    dtype = compute_dtype(logits)
+
+    def refined(labels: Tensor, guide: Tensor) -> Tensor:
+        f = lab_features(guide[None])[0] if pixel_feats is None else guide
+        graph = stencil_graph(
+            f, tau=tau, r=r, sigma=sigma, distance_power=distance_power, kernels=kernels
+        )
+        solve = partial(propagate, graph=graph, alpha=alpha, max_iter=max_iter, tol=tol)
+        labels = labels.flatten(1)
+        if not prune:
+            return solve(labels)
+        wins = possible_winners(labels.detach())
+        solved = solve(labels[wins])
+        # Below all others at every pixel, also when it is rounded to half precision.
+        low, high = (float(bound) for bound in torch.aminmax(solved.detach()))
+        below = low - 0.1 * (high - low) - max(abs(low), abs(high)) / 64
+        rest = torch.full_like(labels, below)
+        return rest.index_copy(0, wins.nonzero().flatten(), solved)
+
+    guide = guide.to(dtype)
+    check_finite("pixel_feats", guide)
+    items = [refined(*pair) for pair in zip(logits.to(dtype), guide, strict=True)]
+    scores = torch.stack(items) if len(items) > 1 else items[0][None]
+    return returned(scores.reshape(logits.shape), logits)
+
+
+def possible_winners(scores: Float[Tensor, "C N"]) -> Bool[Tensor, " C"]:
+    """Mark the classes that may win the argmax somewhere after any linear, non-negative operator.
+
+    A class that is nowhere above the mean of a set of classes stays at or below that mean, and so
+    below some class of the set. It is left out, which raises the mean of the others, until each
+    of them is above their mean somewhere.
+
+    >>> scores = torch.tensor([[0.7, 0.3], [0.2, 0.6], [0.1, 0.1]])
+    >>> possible_winners(scores)
+    tensor([ True,  True, False])
+    """
+    kept = torch.arange(len(scores), device=scores.device)
+    while True:
+        above = (scores[kept] > scores[kept].mean(0)).any(1)
+        if not bool(above.any()):  # all that are left are equal: the first wins
+            above[0] = True
+        if bool(above.all()):
+            break
+        kept = kept[above]
+    winners = torch.zeros(len(scores), dtype=torch.bool, device=scores.device)
+    winners[kept] = True
+    return winners
+
+
+class PixelPropagation(Refiner, function=propagate_pixels, needs=("image",), checks=_PIXEL_CHECKS):
+    """`propagate_pixels` as a module; it takes that function's options.
+
+    >>> step = PixelPropagation(r=5)
+    >>> step(torch.rand(1, 5, 8, 8), image=torch.rand(1, 3, 8, 8)).shape
+    torch.Size([1, 5, 8, 8])
+    """
+
+    def forward(
+        self,
+        logits: Float[Tensor, "B C H W"],
+        *,
+        feats: Tensor | None = None,
+        image: Tensor | None = None,
+        attention: Tensor | None = None,
+        pixel_feats: Tensor | None = None,
+    ) -> Float[Tensor, "B C H W"]:
+        """Propagate over pixels; `feats` and `attention` are ignored."""
+        return propagate_pixels(logits, image, pixel_feats=pixel_feats, **self.config)

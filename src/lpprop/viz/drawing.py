@@ -1,0 +1,243 @@
+"""Labels as pictures: overlays, error maps, enlarged regions, and panels with a legend."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+
+from lpprop._core.errors import InputError
+from lpprop.viz.palettes import colours, palette
+from lpprop.viz.sheets import Cell, Key, sheet
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from lpprop.viz.palettes import Palette
+
+__all__ = ["ERROR_KEYS", "colorize", "error_map", "framed", "keys", "overlay", "palette", "panels"]
+
+_WRONG, _IGNORED = (200, 30, 20), (130, 130, 135)
+
+#: The legend of an error map.
+ERROR_KEYS: list[Key] = [("wrong", _WRONG), ("ignored", _IGNORED)]
+
+
+def colorize(labels: object, classes: int, *, palette: Palette = "default") -> Image.Image:
+    """Paint each label in its colour.
+
+    Args:
+        labels: (H, W) integers in [0, classes), an array or a tensor on any device.
+        classes: number of classes.
+        palette: as `lpprop.viz.palettes.colours` takes it.
+
+    Raises:
+        InputError: labels of another shape, type or range, or a palette that cannot be used.
+
+    >>> colorize([[0, 1]], classes=2).getpixel((1, 0))
+    (230, 159, 0)
+    """
+    return Image.fromarray(colours(palette, classes)[_as_labels(labels, classes)])
+
+
+def overlay(
+    image: Image.Image,
+    labels: object,
+    classes: int,
+    *,
+    alpha: float = 0.55,
+    outline: float = 1.0,
+    palette: Palette = "default",
+) -> Image.Image:
+    """Lay the labels over their image as transparent colours, with a white line between classes.
+
+    Args:
+        image: the image, of the labels' size.
+        labels: (H, W) integers in [0, classes), an array or a tensor on any device.
+        classes: number of classes.
+        alpha: opacity of the colours, in [0, 1].
+        outline: opacity of the lines, in [0, 1].
+        palette: as `lpprop.viz.palettes.colours` takes it.
+
+    Returns:
+        An RGB image.
+
+    Raises:
+        InputError: labels of another shape, type or range, an image of another size, or a palette
+            that cannot be used.
+
+    >>> overlay(Image.new("RGB", (2, 1)), [[0, 0]], classes=3, alpha=1).getpixel((0, 0))
+    (0, 114, 178)
+    """
+    array = _as_labels(labels, classes)
+    _check_size(image, array)
+    # Under the colours the image is grey: hues then belong to the classes alone.
+    grey = image.convert("L").convert("RGB")
+    mixed = np.array(Image.blend(grey, colorize(array, classes, palette=palette), alpha))
+    edge = _boundaries(array)
+    mixed[edge] = (outline * 255 + (1 - outline) * mixed[edge]).round()
+    return Image.fromarray(mixed)
+
+
+def error_map(
+    image: Image.Image, labels: object, gt: object, classes: int, *, ignore_index: int = 255
+) -> Image.Image:
+    """Mark the pixels that are labelled wrongly, over the image in a light grey.
+
+    Args:
+        image: the image, of the labels' size.
+        labels: (H, W) integers in [0, classes), an array or a tensor on any device.
+        gt: (H, W) integers in [0, classes) or `ignore_index`, the true labels.
+        classes: number of classes.
+        ignore_index: marks pixels without a true label, which are painted grey.
+
+    Returns:
+        An RGB image in the colours of `ERROR_KEYS`.
+
+    Raises:
+        InputError: labels of another shape, type or range, or an image of another size.
+
+    >>> picture = error_map(Image.new("RGB", (3, 1)), [[0, 1, 1]], [[0, 0, 255]], classes=2)
+    >>> [name for name, colour in ERROR_KEYS if colour == picture.getpixel((1, 0))]
+    ['wrong']
+    """
+    array = _as_labels(labels, classes)
+    _check_size(image, array)
+    true = _as_integers("gt", gt)
+    ignored = true == ignore_index
+    _check_range("gt", true[~ignored], classes)
+    if true.shape != array.shape:
+        raise InputError.of(
+            "gt",
+            got=f"shape {true.shape}",
+            expected=f"{array.shape}, that of labels",
+            fix="Resize one to the other, labels by nearest neighbour.",
+        )
+    grey = image.convert("L").convert("RGB")
+    picture = np.array(Image.blend(grey, Image.new("RGB", grey.size, "white"), 0.75))
+    picture[(array != true) & ~ignored] = _WRONG
+    picture[ignored] = _IGNORED
+    return Image.fromarray(picture)
+
+
+def framed(
+    picture: Image.Image, box: tuple[float, float, float, float], *, width: int = 1
+) -> Image.Image:
+    """Draw a frame that is seen on any ground: white between black lines.
+
+    Args:
+        picture: an RGB image.
+        box: left, upper, right and lower edge in pixels; the frame lies around it, or on it where
+            the picture ends.
+        width: of the white line, in pixels.
+
+    Returns:
+        A new image.
+
+    >>> picture = framed(Image.new("RGB", (9, 9), (255, 0, 0)), (4, 4, 5, 5))
+    >>> [picture.getpixel((x, 4)) for x in (1, 2, 3, 4)]
+    [(0, 0, 0), (255, 255, 255), (0, 0, 0), (255, 0, 0)]
+    """
+    picture = picture.copy()
+    draw = ImageDraw.Draw(picture)
+    reach = width + 2
+    ends = (picture.width, picture.height, picture.width, picture.height)
+    left, upper, right, lower = (
+        min(max(round(edge), reach), end - reach) for edge, end in zip(box, ends, strict=True)
+    )
+    for distance in range(1, reach + 1):
+        draw.rectangle(
+            (left - distance, upper - distance, right + distance - 1, lower + distance - 1),
+            outline="black" if distance in (1, reach) else "white",
+        )
+    return picture
+
+
+def _check_size(image: Image.Image, labels: npt.NDArray[Any]) -> None:
+    if image.size != labels.shape[::-1]:
+        raise InputError.of(
+            "image",
+            got=f"{image.width} x {image.height} pixels",
+            expected=f"{labels.shape[1]} x {labels.shape[0]}, the labels' size",
+            fix="Resize one to the other.",
+        )
+
+
+def _boundaries(labels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Mark the pixels whose neighbour to the right or below has another label."""
+    edge = np.zeros(labels.shape, dtype=bool)
+    edge[:, :-1] |= labels[:, :-1] != labels[:, 1:]
+    edge[:-1] |= labels[:-1] != labels[1:]
+    return edge
+
+
+def _as_labels(labels: object, classes: int) -> npt.NDArray[Any]:
+    array = _as_integers("labels", labels)
+    _check_range("labels", array, classes)
+    return array
+
+
+def _as_integers(name: str, labels: object) -> npt.NDArray[Any]:
+    array = np.asarray(labels.cpu() if isinstance(labels, torch.Tensor) else labels)
+    if array.ndim != 2 or array.dtype.kind not in "iu" or array.size == 0:
+        raise InputError.of(
+            name,
+            got=f"shape {array.shape} of {array.dtype}",
+            expected="integers (H, W)",
+            fix="Take scores.argmax(1) and one item of the batch.",
+        )
+    return array
+
+
+def _check_range(name: str, labels: npt.NDArray[Any], classes: int) -> None:
+    if labels.size and (labels.min() < 0 or labels.max() >= classes):
+        raise InputError.of(
+            name,
+            got=f"values from {labels.min()} to {labels.max()}",
+            expected=f"0 to {classes - 1} for {classes} classes",
+            fix="Check the number of classes.",
+        )
+
+
+def keys(
+    names: Sequence[str], palette: Palette = "default", only: Sequence[int] | None = None
+) -> list[Key]:
+    """Return a legend's names and colours, of all classes or only of some.
+
+    >>> keys(["cat", "sofa"], only=[1])
+    [('sofa', (230, 159, 0))]
+    """
+    if not names:
+        return []
+    known = colours(palette, len(names)).tolist()
+    return [(names[i], tuple(known[i])) for i in (range(len(names)) if only is None else only)]
+
+
+def panels(
+    pictures: Sequence[tuple[str, Image.Image]],
+    labels: Sequence[str],
+    note: str = "",
+    *,
+    columns: int = 4,
+    palette: Palette = "default",
+) -> Image.Image:
+    """Set pictures in rows, each under its title, above a legend of the classes.
+
+    Args:
+        pictures: titles and pictures, all of one size.
+        labels: names of the classes, in the order of the palette.
+        note: a line below the legend.
+        columns: pictures a row at most, >= 1.
+        palette: as `lpprop.viz.palettes.colours` takes it.
+
+    Returns:
+        An RGB image.
+
+    >>> panels([("image", Image.new("RGB", (64, 48)))], ["cat", "sofa"]).mode
+    'RGB'
+    """
+    cells = [Cell(title, [picture]) for title, picture in pictures]
+    return sheet(cells, [keys(labels, palette)], note, columns=columns)
