@@ -111,8 +111,8 @@ def test_every_method(tmp_path, method):
         ("dilations=(8, 16)", (8, 16)),
         ("scale=None", None),
         ("prune=True", True),
-        ("backbone=dinov2", "dinov2"),
-        ("backbone=vit-b/8", "vit-b/8"),
+        ("feats_from=dinov2", "dinov2"),
+        ("feats_from=vit-b/8", "vit-b/8"),
     ],
 )
 def test_values_of_options(text, value):

@@ -184,7 +184,7 @@ REFINERS = [
         lpprop.propagate_patches,
         lpprop.PatchPropagation,
         patches,
-        PATCHES | {"backend": "csr"},
+        PATCHES | {"storage": "csr"},
         differentiable=("feats",),
     ),
     Refiner(
@@ -192,7 +192,7 @@ REFINERS = [
         lpprop.propagate_patches,
         lpprop.PatchPropagation,
         patches,
-        PATCHES | {"backend": "torch-sparse"},
+        PATCHES | {"storage": "torch-sparse"},
         differentiable=("feats",),
         package="torch_sparse",
     ),

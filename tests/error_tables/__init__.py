@@ -1,4 +1,7 @@
-"""Calls that are refused, and what is said: one table a family of functions."""
+"""Calls that are refused, and how the error begins: the argument and what came.
+
+One table per family of functions. What was expected and what to do are checked by their form.
+"""
 
 from error_tables import baselines, discrepancy, propagation, refine
 

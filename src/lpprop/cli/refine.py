@@ -41,7 +41,7 @@ and <stem>_scores.npy (float32, C x H x W)."""
 _EXAMPLE = """\
 example:
   lpprop refine street.jpg --logits street_logits.npy --feats street_feats.npy --out refined
-  lpprop refine images/ --logits logits/ --feats feats/ --out refined --option backbone=dinov2
+  lpprop refine images/ --logits logits/ --feats feats/ --out refined --option feats_from=dinov2
   lpprop refine images/ --logits logits/ --attention sd2/ --out refined --method max_velocity"""
 
 
@@ -74,7 +74,7 @@ def add_refine(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="an option of the method, such as k=200, backbone=dinov2 or complement=True; may be "
+        help="an option of the method, such as k=200, feats_from=dinov2 or complement=True; may be "
         "repeated",
     )
     command.add_argument(

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,8 +10,9 @@ from torch import Tensor
 
 from lpprop._core.errors import InputError
 from lpprop.compose.chain import Chain
-from lpprop.compose.composite import step_name
-from lpprop.compose.pipeline import _as_chain
+from lpprop.compose.composite import missing_input, step_name
+from lpprop.compose.pipeline import as_chain
+from lpprop.compose.presets import METHODS
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -20,19 +20,10 @@ if TYPE_CHECKING:
     Method = str | Callable[..., Tensor]
     Methods = Sequence[Method] | Mapping[str, Method] | None
 
-__all__ = ["DEFAULT_METHODS", "as_class_names", "as_gt", "named_chains"]
-
-#: What is compared where nothing is named, as far as the inputs allow it.
-DEFAULT_METHODS = (
-    "bilinear", "joint_bilateral", "lposs", "lposs+", "optimal_path", "max_velocity", "pamr",
-    "dense_crf",
-)  # fmt: skip
-
-# Packages that a default method cannot do without.
-_PACKAGES = {"dense_crf": "pydensecrf"}
+__all__ = ["as_class_names", "as_gt", "named_chains"]
 
 
-def named_chains(methods: Methods, given: Sequence[str]) -> dict[str, Chain | str]:
+def named_chains(methods: Methods, given: Iterable[str]) -> dict[str, Chain | str]:
     """Build each method, under a name of its own; where a package lacks, say so in its place.
 
     Args:
@@ -40,8 +31,8 @@ def named_chains(methods: Methods, given: Sequence[str]) -> dict[str, Chain | st
         given: the names of the inputs that there are.
     """
     if methods is None:
-        chains = {name: _as_chain(name, {}) for name in DEFAULT_METHODS if _installed(name)}
-        return {name: chain for name, chain in chains.items() if not _lacks(chain, given)}
+        rows = [row for row in METHODS.values() if row.compared and row.is_installed]
+        return {row.name: row() for row in rows if not missing_input(row, given)}
     if isinstance(methods, Mapping):
         named = [(str(name), method) for name, method in methods.items()]
     elif isinstance(methods, Sequence) and not isinstance(methods, str):
@@ -63,20 +54,9 @@ def named_chains(methods: Methods, given: Sequence[str]) -> dict[str, Chain | st
 def _chain(method: Method) -> Chain | str:
     """Return a method's chain, or why there is none: a package that is not installed."""
     try:
-        return _as_chain(method, {})
+        return as_chain(method)
     except ImportError as error:
         return str(error)
-
-
-def _installed(name: str) -> bool:
-    return name not in _PACKAGES or importlib.util.find_spec(_PACKAGES[name]) is not None
-
-
-def _lacks(chain: Chain, given: Sequence[str]) -> bool:
-    """Tell whether a chain needs an input that is not there; attention is built from feats."""
-    return any(
-        name not in given and not (name == "attention" and "feats" in given) for name in chain.needs
-    )
 
 
 def _name(method: Method) -> str:

@@ -9,8 +9,11 @@ import cv2
 import numpy as np
 from jaxtyping import Int
 
-from lpprop._core.checks import check_integer, check_number
 from lpprop._core.errors import InputError
+from lpprop._core.options import (
+    check_integer,
+    check_number,
+)
 from lpprop.evaluation.label_maps import IGNORED, as_label_map
 
 if TYPE_CHECKING:

@@ -10,8 +10,10 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from lpprop._core.checks import check_integer
 from lpprop._core.errors import InputError
+from lpprop._core.options import (
+    check_integer,
+)
 
 if TYPE_CHECKING:
     import numpy.typing as npt

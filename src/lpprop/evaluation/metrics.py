@@ -17,8 +17,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from lpprop._core.checks import check_integer, check_number
 from lpprop._core.errors import InputError
+from lpprop._core.options import (
+    check_integer,
+    check_number,
+)
 from lpprop.evaluation.counts import (
     boundary_counts,
     checked_ignore_index,

@@ -19,8 +19,11 @@ import cv2
 import numpy as np
 import torch
 
-from lpprop._core.checks import check_choice, check_integer
 from lpprop._core.errors import InputError
+from lpprop._core.options import (
+    check_choice,
+    check_integer,
+)
 from lpprop.evaluation.label_maps import IGNORED
 from lpprop.evaluation.metrics import SegmentationMetrics
 from lpprop.evaluation.predictors import Predictor, describe

@@ -12,14 +12,16 @@ from torch import Tensor
 
 from lpprop._core.checks import (
     check_non_negative,
-    check_number,
     check_positive_sums,
-    check_size,
     check_tensors,
 )
 from lpprop._core.errors import InputError
 from lpprop._core.memory import check_memory
-from lpprop._core.precision import compute_dtype, full_precision, returned
+from lpprop._core.options import (
+    check_number,
+    check_size,
+)
+from lpprop._core.precision import cast_back, compute_dtype, full_precision
 from lpprop.numerics.graphs import unit_features
 
 __all__ = [
@@ -103,7 +105,7 @@ def sharpen_attention(
     logs = torch.where(positive, A, 1.0).log()
     logs = logs - logs.detach().masked_fill(~positive, -torch.inf).amax(-1, keepdim=True)
     logs = (logs / _held(temperature, A.dtype)).masked_fill(~positive, -torch.inf)
-    return returned(logs.softmax(-1), attention, "attention")
+    return cast_back(logs.softmax(-1), attention, "attention")
 
 
 def _held(temperature: float, dtype: torch.dtype) -> float:
@@ -162,7 +164,7 @@ def aggregate_attention(
         if any(share):
             # Heads first: the resampling is linear, and one map is less work than many.
             total = total + _resampled(_averaged(x, share, dtype), grid, size)
-    return returned(total / total.sum(-1, keepdim=True), first, "maps")
+    return cast_back(total / total.sum(-1, keepdim=True), first, "maps")
 
 
 def fitted_grid(patches: int, like: tuple[int, int]) -> tuple[int, int] | None:

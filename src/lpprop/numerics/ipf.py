@@ -9,14 +9,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lpprop._core.checks import (
-    check_integer,
     check_non_negative,
-    check_number,
     check_positive_sums,
     check_precision,
     check_tensors,
 )
 from lpprop._core.errors import InputError
+from lpprop._core.options import (
+    check_integer,
+    check_number,
+)
 from lpprop.numerics.cg import _ROUNDINGS
 
 __all__ = ["IPFResult", "ipf"]

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lpprop._core.checks import check_choice, check_integer
 from lpprop._core.errors import InputError
+from lpprop._core.options import (
+    check_choice,
+    check_integer,
+)
 
 if TYPE_CHECKING:
     import numpy.typing as npt

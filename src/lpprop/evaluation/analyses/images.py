@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from lpprop._core.checks import check_choice
 from lpprop._core.errors import InputError
+from lpprop._core.options import (
+    check_choice,
+)
 from lpprop.evaluation.analyses.figures import BETTER, MARKERS, WORSE, Drawn, colour, new_figure
 from lpprop.evaluation.report import Report, markdown_table, percent
 

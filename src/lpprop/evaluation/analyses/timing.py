@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lpprop._core.checks import check_integer
-from lpprop._core.refiner import INPUTS
+from lpprop._core.options import (
+    check_integer,
+)
 from lpprop.compose import presets
 from lpprop.compose.chain import Chain
 from lpprop.compose.composite import Composite, step_name
@@ -21,6 +22,9 @@ from lpprop.evaluation.analyses.figures import Drawn, colour, new_figure
 from lpprop.evaluation.predictors import Once, RefinedStart, Start
 from lpprop.evaluation.report import markdown_table
 from lpprop.evaluation.task import Samples, synchronise
+from lpprop.inputs.table import (
+    INPUTS,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

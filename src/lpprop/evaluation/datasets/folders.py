@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from lpprop._core.checks import check_integer
 from lpprop._core.errors import InputError
+from lpprop._core.options import (
+    check_integer,
+)
 from lpprop.backbones.prompts import parse_classes
 from lpprop.evaluation.datasets.dataset import Dataset
 from lpprop.evaluation.datasets.labels import LabelMaps, kept
