@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from lpprop._core.checks import require
 from lpprop._core.errors import InputError
 from lpprop._core.options import Check, check_options, hint, option_checks, unknown_option
+from lpprop._core.scans import pass_on
 
 __all__ = ["COMMON", "Refiner", "unknown_input"]
 
@@ -39,6 +40,7 @@ class Refiner(nn.Module):
     needs: tuple[str, ...] = ()
     takes: tuple[str, ...] = ()
     merges_windows: bool = False
+    __call__: Callable[..., Tensor]
     _function: ClassVar[Callable[..., Tensor]]
     _on_patches: ClassVar[bool] = False
     _defaults: ClassVar[dict[str, Any]] = {}
@@ -116,7 +118,8 @@ class Refiner(nn.Module):
     def _call(self, logits: Tensor, inputs: Mapping[str, Any]) -> Tensor:
         """Call the function on the scores, and on what it takes of the inputs."""
         if self._on_patches and isinstance(logits, Tensor) and logits.ndim == 4:
-            return self._call(logits.flatten(2), inputs).reshape(logits.shape)
+            scores = self._call(pass_on(logits, logits.flatten(2)), inputs)
+            return pass_on(scores, scores.reshape(logits.shape))
         needed = [inputs.get(name) for name in self.needs]
         optional = {name: inputs.get(name) for name in self.takes[len(self.needs) :]}
         return self._function(logits, *needed, **optional, **self.config)

@@ -15,7 +15,15 @@ from contextvars import ContextVar
 
 from torch import Tensor
 
-__all__ = ["has_passed", "mark_passed", "one_call", "unmark", "value_checks", "values_are_checked"]
+__all__ = [
+    "has_passed",
+    "mark_passed",
+    "one_call",
+    "pass_on",
+    "unmark",
+    "value_checks",
+    "values_are_checked",
+]
 
 _enabled = ContextVar("lpprop_checks", default=os.environ.get("LPPROP_CHECKS", "1") != "0")
 
@@ -70,6 +78,13 @@ def mark_passed(tensor: Tensor, check: str = "finite") -> None:
     passed = _passed.get()
     if passed is not None:
         passed[check, id(tensor)] = (weakref.ref(tensor), _version(tensor))
+
+
+def pass_on(tensor: Tensor, view: Tensor) -> Tensor:
+    """Let a view of a tensor pass the checks that the tensor has passed, and return it."""
+    if has_passed(tensor):
+        mark_passed(view)
+    return view
 
 
 def unmark(tensor: object) -> None:

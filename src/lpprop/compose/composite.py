@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lpprop._core.checks import check_tensors
 from lpprop._core.errors import InputError
 from lpprop._core.refiner import COMMON, Refiner, unknown_input
-from lpprop._core.scans import unmark
+from lpprop._core.scans import pass_on, unmark
 from lpprop.inputs.table import INPUTS
 
 __all__ = ["Composite", "Takes", "missing_input", "needs_of", "step_name", "steps_of", "takes_of"]
@@ -53,6 +53,7 @@ class Composite(nn.Module):
     """
 
     fewest = 1
+    __call__: Callable[..., Tensor]
 
     def __init__(self, *steps: Callable[..., Tensor]) -> None:
         """Take the steps in order."""
@@ -114,7 +115,7 @@ class Composite(nn.Module):
         scores: Tensor = step(logits, **takes_of(step).pick(inputs))
         height, width = logits.shape[-2:]
         if isinstance(scores, Tensor) and scores.ndim == 3 and scores.shape[2] == height * width:
-            scores = scores.unflatten(2, (height, width))
+            scores = pass_on(scores, scores.unflatten(2, (height, width)))
         merged = inputs.get("windows") is not None and getattr(step, "merges_windows", False)
         if not isinstance(step, (Refiner, Composite)):
             _check_scores(step, scores, batch=1 if merged else len(logits))

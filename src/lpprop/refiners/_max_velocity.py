@@ -28,7 +28,7 @@ from lpprop._core.options import (
 )
 from lpprop._core.precision import cast_back, compute_dtype, full_precision
 from lpprop._core.refiner import Refiner
-from lpprop.numerics.ipf import ipf
+from lpprop.numerics.ipf import fit_marginals
 
 __all__ = ["MaxVelocity", "max_velocity"]
 
@@ -99,7 +99,7 @@ def max_velocity(
     check_memory("attention", patches, STEP_BYTES * patches**2, attention.device)
 
     def velocity(f: Tensor, attention: Tensor) -> Tensor:
-        T = ipf(attention.to(dtype), iterations=ipf_iterations).value
+        T = fit_marginals(attention.to(dtype), iterations=ipf_iterations).value
         present = f.detach().amax(-1) > 0
         p = f[present]
         p = p / p.amax(-1, keepdim=True) if criterion == "arrival" else p

@@ -92,7 +92,7 @@ class Preset:
         chain = {"temperature": options.pop("temperature")} if "temperature" in options else {}
         steps = [
             step(**{own: options[name] for own, name in names.items() if name in options})
-            for step, names in zip(self.steps, self._names(), strict=True)
+            for step, (_, names) in zip(self.steps, self.names(), strict=True)
         ]
         return self.arrange(*steps, **chain)
 
@@ -107,7 +107,7 @@ class Preset:
         options: dict[str, Any] = {}
         if self.feats_from:
             options["feats_from"] = next(iter(self.feats_from))
-        for step, names in zip(self.steps, self._names(), strict=True):
+        for step, (_, names) in zip(self.steps, self.names(), strict=True):
             for own, name in names.items():
                 options.setdefault(name, _defaults(step)[own])
         if "attention" in self.needs:
@@ -129,17 +129,17 @@ class Preset:
         """Whether the package that it cannot do without is there."""
         return self.package is None or importlib.util.find_spec(self.package[0]) is not None
 
-    def _names(self) -> list[dict[str, str]]:
-        """Return, for each step, its keywords and the names that they have as options."""
+    def names(self) -> list[tuple[type[Refiner], dict[str, str]]]:
+        """Return the class of each step, and for its keywords the names that they have here."""
         taken: set[str] = set()
-        names = []
+        names: list[tuple[type[Refiner], dict[str, str]]] = []
         for step in self.steps:
             own = {}
             for keyword in _defaults(step):
                 clash = keyword in taken and keyword not in _SHARED
                 own[keyword] = f"{_prefix(step)}_{keyword}" if clash else keyword
             taken |= own.keys()
-            names.append(own)
+            names.append((_refiner(step), own))
         return names
 
 
