@@ -67,8 +67,8 @@ def test_overlay_mixes_grey_and_colour_and_outlines_classes():
         (np.zeros((2, 2)), "labels: got shape (2, 2) of float64, expected integers (H, W)"),
         (np.zeros((1, 2, 2), int), "labels: got shape (1, 2, 2)"),
         (np.zeros((0, 2), int), "labels: got shape (0, 2)"),
-        (np.full((2, 2), 3), "labels: got values from 3 to 3, expected 0 to 2 for 3 classes"),
-        (np.full((2, 2), -1), "labels: got values from -1 to -1"),
+        (np.full((2, 2), 3), "labels: got the label 3, expected 0 to 2."),
+        (np.full((2, 2), -1), "labels: got the label -1"),
         (np.zeros((2, 3), int), "image: got 2 x 2 pixels, expected 3 x 2"),
     ],
 )
@@ -124,7 +124,7 @@ def test_error_map_by_loops():
     ("gt", "message"),
     [
         ([[0, 1, 2]], "gt: got shape (1, 3), expected (1, 2), that of labels"),
-        ([[0, 3]], "gt: got values from 0 to 3, expected 0 to 2"),
+        ([[0, 3]], "gt: got the label 3, expected 0 to 2, or 255"),
         ([[0.0, 1.0]], "gt: got shape (1, 2) of float64"),
     ],
 )

@@ -236,6 +236,16 @@ class TestRefusals:
             assert str(raised.value).startswith(f"{argument}: ")
             assert part in str(raised.value)
 
+    def test_small_integers_hold_more_classes_than_they_number(self):
+        labels, gt = np.full((4, 4), 44), np.full((4, 4), 44)
+        gt[:2] = -1
+        for small in (np.uint8, np.int8):
+            given = (labels.astype(small), gt.astype(np.int8))
+            for count in (confusion_matrix, boundary_counts):
+                np.testing.assert_array_equal(
+                    count(*given, 300, ignore_index=-1), count(labels, gt, 300, ignore_index=-1)
+                )
+
     def test_predictions_are_free_where_nothing_counts(self):
         assert confusion_matrix([[0, 77]], [[0, 255]], 2).sum() == 1
 

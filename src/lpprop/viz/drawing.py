@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from PIL import Image, ImageDraw
 
 from lpprop._core.errors import InputError
+from lpprop._core.label_maps import as_label_map
 from lpprop.viz.palettes import colours, palette
 from lpprop.viz.sheets import Cell, Key, sheet
 
@@ -40,7 +40,7 @@ def colorize(labels: object, classes: int, *, palette: Palette = "default") -> I
     >>> colorize([[0, 1]], classes=2).getpixel((1, 0))
     (230, 159, 0)
     """
-    return Image.fromarray(colours(palette, classes)[_as_labels(labels, classes)])
+    return Image.fromarray(colours(palette, classes)[as_label_map("labels", labels, classes)])
 
 
 def overlay(
@@ -72,7 +72,7 @@ def overlay(
     >>> overlay(Image.new("RGB", (2, 1)), [[0, 0]], classes=3, alpha=1).getpixel((0, 0))
     (0, 114, 178)
     """
-    array = _as_labels(labels, classes)
+    array = as_label_map("labels", labels, classes)
     _check_size(image, array)
     # Under the colours the image is grey: hues then belong to the classes alone.
     grey = image.convert("L").convert("RGB")
@@ -104,11 +104,10 @@ def error_map(
     >>> [name for name, colour in ERROR_KEYS if colour == picture.getpixel((1, 0))]
     ['wrong']
     """
-    array = _as_labels(labels, classes)
+    array = as_label_map("labels", labels, classes)
     _check_size(image, array)
-    true = _as_integers("gt", gt)
+    true = as_label_map("gt", gt, classes, ignore_index)
     ignored = true == ignore_index
-    _check_range("gt", true[~ignored], classes)
     if true.shape != array.shape:
         raise InputError.of(
             "gt",
@@ -172,34 +171,6 @@ def _boundaries(labels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     edge[:, :-1] |= labels[:, :-1] != labels[:, 1:]
     edge[:-1] |= labels[:-1] != labels[1:]
     return edge
-
-
-def _as_labels(labels: object, classes: int) -> npt.NDArray[Any]:
-    array = _as_integers("labels", labels)
-    _check_range("labels", array, classes)
-    return array
-
-
-def _as_integers(name: str, labels: object) -> npt.NDArray[Any]:
-    array = np.asarray(labels.cpu() if isinstance(labels, torch.Tensor) else labels)
-    if array.ndim != 2 or array.dtype.kind not in "iu" or array.size == 0:
-        raise InputError.of(
-            name,
-            got=f"shape {array.shape} of {array.dtype}",
-            expected="integers (H, W)",
-            fix="Take scores.argmax(1) and one item of the batch.",
-        )
-    return array
-
-
-def _check_range(name: str, labels: npt.NDArray[Any], classes: int) -> None:
-    if labels.size and (labels.min() < 0 or labels.max() >= classes):
-        raise InputError.of(
-            name,
-            got=f"values from {labels.min()} to {labels.max()}",
-            expected=f"0 to {classes - 1} for {classes} classes",
-            fix="Check the number of classes.",
-        )
 
 
 def keys(
