@@ -1,4 +1,4 @@
-"""Reading: every format, and hostile or damaged files. Writing: whole files or none."""
+"""Readers take every format and refuse hostile or damaged files; writers leave whole files."""
 
 import pickle
 import struct
@@ -15,7 +15,7 @@ from lpprop.io.arrays import find_arrays, load_array, save_scores
 from lpprop.io.atomic import atomic_write
 from lpprop.io.images import find_images, load_image
 from lpprop.io.label_maps import load_labels, save_labels
-from lpprop.viz.drawing import palette
+from lpprop.viz.palettes import colours
 
 ARRAY = np.random.default_rng(0).normal(size=(3, 4, 5)).astype(np.float32)
 
@@ -292,8 +292,8 @@ def test_label_png(tmp_path, classes, mode):
         assert image.mode == mode
         np.testing.assert_array_equal(np.asarray(image), labels.numpy())
         if mode == "P":
-            colours = np.asarray(image.convert("RGB"))
-            np.testing.assert_array_equal(colours, palette(classes)[labels.numpy()])
+            painted = np.asarray(image.convert("RGB"))
+            np.testing.assert_array_equal(painted, colours("default", classes)[labels.numpy()])
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "I;16"])

@@ -20,19 +20,19 @@ __all__ = ["find_arrays", "load_array", "save_scores"]
 def load_array(path: Path, argument: str) -> Tensor:
     """Read one array of numbers from .npy, .npz, .safetensors, .pt or .pth.
 
-    Of several arrays in a file it takes the one named like the argument. Nothing is unpickled but
-    what torch's weights-only reader allows: plain tensors.
+    Of several arrays in a file, the one named like the argument is taken. Nothing is unpickled but
+    the plain tensors that torch's weights-only reader allows.
 
     Args:
         path: the file.
-        argument: what the array is for, "logits" or "feats": its name among several, and in errors.
+        argument: what the array is for, such as "logits": its name among several, and in errors.
 
     Returns:
-        The array on the CPU, float64 if it was that, else float32.
+        The array on the CPU: float64 if it was stored so, else float32.
 
     Raises:
-        InputError: a file that is missing, empty, damaged, of another format, or holds something
-            else than one real array of that name; the message names file and argument.
+        InputError: a file that is missing, empty, damaged or of another format, or that does not
+            hold one real array of that name; the message names file and argument.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -53,12 +53,12 @@ def load_array(path: Path, argument: str) -> Tensor:
 
 
 def _read_npy(path: Path, argument: str) -> Tensor:
-    # Mapped, a header that promises more than the file holds fails before anything is allocated.
+    # Mapped, so that a header that promises more than the file holds fails before allocation.
     return _from_numpy(np.lib.format.open_memmap(path, mode="r"), path, argument)
 
 
 def _read_npz(path: Path, argument: str) -> Tensor:
-    # Opened here, since NumPy leaves a damaged file open.
+    # The file is opened here, since NumPy leaves a damaged one open.
     with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         return _from_numpy(arrays[_pick(arrays.keys(), path, argument)], path, argument)
 
@@ -76,7 +76,7 @@ def _read_torch(path: Path, argument: str) -> Tensor:
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        # Torch's own message would advise how to run the file's code all the same.
+        # Torch's own message would advise how to run the file's code after all.
         raise _not_numbers(path, argument, "a pickle of more than tensors, or damaged") from error
     if isinstance(loaded, dict):
         tensors = {str(key): item for key, item in loaded.items() if isinstance(item, Tensor)}
@@ -113,7 +113,7 @@ def _from_numpy(array: Any, path: Path, argument: str) -> Tensor:
         kind = getattr(array, "dtype", type(array).__name__)
         raise _not_numbers(path, argument, f"data of type {kind}")
     dtype = np.float64 if array.dtype.newbyteorder("=") == np.float64 else np.float32
-    # One copy mends what torch cannot take: foreign byte order, negative strides, a mapped file.
+    # One copy removes what torch cannot take: foreign byte order, negative strides, mapped files.
     return torch.from_numpy(np.array(array, dtype=dtype, order="C"))
 
 
@@ -123,7 +123,7 @@ def _from_torch(tensor: object, path: Path, argument: str) -> Tensor:
     plain = tensor.layout == torch.strided and tensor.device.type == "cpu"
     if not plain or tensor.is_complex() or tensor.is_quantized:
         raise _not_numbers(path, argument, f"a {tensor.layout} tensor of {tensor.dtype}")
-    # A few bytes with strides of 0 can claim any size, and would take it in the first copy.
+    # A few bytes with strides of 0 can claim any size, and the first copy would allocate it.
     if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
         raise _not_numbers(path, argument, f"an expanded tensor of shape {tuple(tensor.shape)}")
     tensor = tensor.detach()
@@ -152,7 +152,7 @@ def find_arrays(path: Path, images: Sequence[Path], argument: str) -> list[Path]
             raise InputError.of(
                 argument,
                 got=f"the file {path} for {len(images)} images",
-                expected="a folder with one file an image",
+                expected="a folder with one file per image",
                 fix="Name each file after its image.",
             )
         return [path] * len(images)
@@ -168,8 +168,8 @@ def find_arrays(path: Path, images: Sequence[Path], argument: str) -> list[Path]
         raise InputError.of(
             argument,
             got=f"in {path}, for {len(wrong)} of {len(images)} images: {', '.join(wrong)}",
-            expected=f"one file an image, named after it, in {', '.join(_READERS)}",
-            fix="Add what is missing, and remove what is double.",
+            expected=f"one file per image, named after it, in {', '.join(_READERS)}",
+            fix="Add the missing files, and keep one of each.",
         )
     return [found[image.stem][0] for image in images]
 

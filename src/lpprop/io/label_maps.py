@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lpprop._core.errors import InputError
 from lpprop.io.images import open_image, save_image
-from lpprop.viz.palettes import palette
+from lpprop.viz.palettes import colours
 
 __all__ = ["load_labels", "save_labels"]
 
@@ -51,7 +51,7 @@ def save_labels(path: Path, labels: Tensor, classes: int) -> None:
         )
     if classes <= 256:
         image = Image.fromarray(labels.to(torch.uint8).cpu().numpy())
-        image.putpalette(palette(classes).tobytes())
+        image.putpalette(colours("default", classes).tobytes())
     else:
         image = Image.fromarray(labels.cpu().numpy().astype(np.uint16))
     save_image(path, image)

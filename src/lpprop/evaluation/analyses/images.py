@@ -14,8 +14,8 @@ from jaxtyping import Float
 
 from lpprop._core.checks import check_choice
 from lpprop._core.errors import InputError
-from lpprop.evaluation.analyses.figures import BETTER, MARKERS, WORSE, Drawn, colour, new_figure
 from lpprop.evaluation.report import Report, markdown_table, percent
+from lpprop.viz.figures import BETTER, MARKERS, WORSE, Drawn, colour, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

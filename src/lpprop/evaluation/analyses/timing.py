@@ -17,10 +17,10 @@ from lpprop._core.refiner import INPUTS
 from lpprop.compose import presets
 from lpprop.compose.chain import Chain
 from lpprop.compose.composite import Composite, step_name
-from lpprop.evaluation.analyses.figures import Drawn, colour, new_figure
 from lpprop.evaluation.predictors import Once, RefinedStart, Start
 from lpprop.evaluation.report import markdown_table
 from lpprop.evaluation.task import Samples, synchronise
+from lpprop.viz.figures import Drawn, colour, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
