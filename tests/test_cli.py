@@ -14,7 +14,6 @@ import lpprop
 from lpprop import cli
 from lpprop.cli import main
 from lpprop.cli.common import option
-from lpprop.io import files
 
 CLASSES, SIZE = 4, (48, 64)
 NAMES = ("labels.png", "overlay.png", "scores.npy")
@@ -264,7 +263,7 @@ def test_interrupted_writes_leave_nothing_half_done(tmp_path, capsys, monkeypatc
         raise error
 
     make_item(tmp_path, "a")
-    monkeypatch.setattr(files.np, "save", half)
+    monkeypatch.setattr(np, "save", half)
     assert main([*arguments(tmp_path, "a"), "--method", "lposs"]) == code
     assert ("disk full" if code == 1 else "interrupted") in capsys.readouterr().err
     assert sorted((tmp_path / "out").iterdir()) == sorted(results(tmp_path, "a")[:2])

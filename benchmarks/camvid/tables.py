@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lpprop.evaluation.report import markdown_table
-from lpprop.io.files import atomic_write
+from lpprop.io.atomic import atomic_write
 
 from .methods import REFINERS, UPSAMPLERS, pair
 from .study import BASE, Document

@@ -111,7 +111,7 @@ def _refine(arguments: argparse.Namespace) -> int:
 
 def _jobs(arguments: argparse.Namespace, todo: list[Path]) -> list[_Job]:
     """Find the arrays of the images that are to be refined."""
-    from lpprop.io.files import find_arrays
+    from lpprop.io.arrays import find_arrays
 
     logits = find_arrays(arguments.logits, todo, "--logits")
     none: list[None] = [None] * len(todo)
@@ -156,7 +156,9 @@ def _refine_image(
     import torch
 
     from lpprop.compose.pipeline import refine
-    from lpprop.io.files import load_image, save_image, save_labels, save_scores
+    from lpprop.io.arrays import save_scores
+    from lpprop.io.images import load_image, save_image
+    from lpprop.io.label_maps import save_labels
     from lpprop.viz.drawing import overlay
 
     image = load_image(job.image, "IMAGE")

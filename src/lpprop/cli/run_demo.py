@@ -18,7 +18,7 @@ from torch import Tensor
 from lpprop._core.errors import InputError
 from lpprop.backbones import EfficientNetLite0, class_groups
 from lpprop.compose import presets
-from lpprop.io.files import IMAGE_SUFFIXES, load_image, save_image
+from lpprop.io.images import IMAGE_SUFFIXES, load_image, save_image
 from lpprop.refiners import bilinear_upsample, propagate_patches, propagate_pixels
 from lpprop.viz import drawing
 

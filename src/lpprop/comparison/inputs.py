@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from lpprop._core.errors import InputError
+from lpprop._core.label_maps import as_label_map, check_ignore_index
 from lpprop.compose.chain import Chain
 from lpprop.compose.composite import missing_input, step_name
 from lpprop.compose.pipeline import as_chain
@@ -93,25 +94,12 @@ def as_class_names(names: Sequence[str] | None, classes: int) -> list[str]:
     return [str(name) for name in names]
 
 
-def as_gt(
-    gt: object, size: tuple[int, int], classes: int, ignore_index: int
-) -> npt.NDArray[np.int64]:
+def as_gt(gt: Any, size: tuple[int, int], classes: int, ignore_index: int) -> npt.NDArray[np.int64]:
     """Return true labels (H, W) from an array, a tensor or a PIL image of class indices."""
-    from lpprop.evaluation.counts import checked_ignore_index
-
-    checked_ignore_index(ignore_index, classes)
-    if isinstance(gt, Tensor):
-        gt = gt.detach().cpu().numpy()
-    mode = getattr(gt, "mode", None) if hasattr(gt, "convert") else None  # of a PIL image
-    array: npt.NDArray[Any] = np.asarray(gt)
-    array = array[0] if array.ndim == 3 and len(array) == 1 else array
-    if array.ndim != 2 or array.dtype.kind not in "iu":
-        raise InputError.of(
-            "gt",
-            got=f"an image of mode {mode!r}" if mode else f"shape {array.shape} of {array.dtype}",
-            expected="one integer a pixel, its class",
-            fix="Colours must be turned into class indices, such as with the data set's own tools.",
-        )
+    check_ignore_index(ignore_index, classes)
+    if not hasattr(gt, "convert") and np.shape(gt)[:-2] == (1,):  # one item, and no PIL image
+        (gt,) = gt
+    array = as_label_map("gt", gt, classes, ignore_index)
     if array.shape != size:
         raise InputError.of(
             "gt",
@@ -119,13 +107,11 @@ def as_gt(
             expected=f"{size[0]} x {size[1]}, the results' size",
             fix=f"Pass size={array.shape} to compare at the size of gt.",
         )
-    counted = array[array != ignore_index]
-    if counted.size == 0 or counted.min() < 0 or counted.max() >= classes:
-        held = f"values from {counted.min()} to {counted.max()}" if counted.size else "no label"
+    if (array == ignore_index).all():
         raise InputError.of(
             "gt",
-            got=f"{held} beside those ignored",
+            got=f"no label but {ignore_index}, which does not count",
             expected=f"classes from 0 to {classes - 1}",
-            fix=f"Pixels without a label must be {ignore_index}: change ignore_index.",
+            fix="Change ignore_index.",
         )
     return array.astype(np.int64)

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from lpprop._core.errors import InputError
 from lpprop.evaluation.metrics import SegmentationMetrics
 from lpprop.evaluation.records import Records, load_config, write_json
-from lpprop.io.files import atomic_write
+from lpprop.io.atomic import atomic_write
 
 __all__ = ["ImageResult", "Report", "Result", "Row"]
 

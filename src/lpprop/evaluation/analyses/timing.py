@@ -18,13 +18,13 @@ from lpprop._core.options import (
 from lpprop.compose import presets
 from lpprop.compose.chain import Chain
 from lpprop.compose.composite import Composite, step_name
-from lpprop.evaluation.analyses.figures import Drawn, colour, new_figure
 from lpprop.evaluation.predictors import Once, RefinedStart, Start
 from lpprop.evaluation.report import markdown_table
 from lpprop.evaluation.task import Samples, synchronise
 from lpprop.inputs.table import (
     INPUTS,
 )
+from lpprop.viz.figures import Drawn, colour, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -14,7 +14,7 @@ from lpprop.evaluation.datasets.dataset import Dataset
 from lpprop.evaluation.datasets.labels import LabelMaps, kept
 from lpprop.evaluation.datasets.layout import in_folder, missing, paired
 from lpprop.evaluation.label_maps import IGNORED
-from lpprop.io.files import find_images
+from lpprop.io.images import find_images
 
 __all__ = ["dataset_from_folders"]
 
