@@ -14,7 +14,7 @@ from lpprop._core.checks import check_integer
 from lpprop._core.convert import as_attention, as_grid, as_image
 from lpprop._core.errors import InputError
 from lpprop.comparison.inputs import as_class_names, as_gt, named_chains
-from lpprop.comparison.measure import measured, runs
+from lpprop.comparison.measure import count_runs, measure
 from lpprop.comparison.result import Comparison, Row
 from lpprop.compose.chain import Chain
 from lpprop.compose.pipeline import _check, _prepare
@@ -199,7 +199,7 @@ def _measured(
                 continue
             progress.begin(name)
             try:
-                scores, seconds, memory = measured(run, logits.device, repeats, progress.tick)
+                scores, seconds, memory = measure(run, logits.device, repeats, progress.tick)
                 _check_classes(scores, logits)
             except (*_UNABLE, RuntimeError) as error:
                 # What torch raises where a CPU's memory is full has no class of its own.
@@ -280,7 +280,7 @@ class _Progress:
         able = [run for run in prepared.values() if not isinstance(run, str)]
         seen = sys.stderr.isatty() or _in_notebook()
         self._bar = tqdm(
-            total=len(able) * runs(repeats),
+            total=len(able) * count_runs(repeats),
             unit="run",
             delay=1,
             leave=False,
