@@ -14,8 +14,9 @@ from jaxtyping import Float
 
 from lpprop._core.checks import check_choice
 from lpprop._core.errors import InputError
+from lpprop._core.text import markdown_table, percent
 from lpprop.evaluation.analyses.figures import BETTER, MARKERS, WORSE, Drawn, colour, new_figure
-from lpprop.evaluation.report import Report, markdown_table, percent
+from lpprop.evaluation.report import Report
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from lpprop._core.checks import check_integer
 from lpprop._core.measure import time_call
 from lpprop._core.refiner import INPUTS
+from lpprop._core.text import markdown_table
 from lpprop.compose import presets
 from lpprop.compose.chain import Chain
 from lpprop.compose.composite import Composite, step_name
 from lpprop.evaluation.analyses.figures import Drawn, colour, new_figure
 from lpprop.evaluation.predictors import Once, RefinedStart, Start
-from lpprop.evaluation.report import markdown_table
 from lpprop.evaluation.task import Samples
 
 if TYPE_CHECKING:
