@@ -20,8 +20,8 @@ from PIL import Image
 
 import lpprop
 from lpprop import InputError, presets
-from lpprop._core import measure as cost
-from lpprop.comparison import Comparison, Row, compare, figure, measure
+from lpprop._core import measure
+from lpprop.comparison import Comparison, Row, compare, figure
 from lpprop.evaluation.metrics import boundary_counts
 from lpprop.viz.drawing import ERROR_KEYS, overlay
 from lpprop.viz.palettes import colours
@@ -391,7 +391,7 @@ def test_time_is_the_median_of_the_repeats(monkeypatch):
         grad.append(torch.is_grad_enabled())
         return logits
 
-    monkeypatch.setattr(cost.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(measure.time, "perf_counter", lambda: next(clock))
     monkeypatch.setattr(sys, "stderr", io.StringIO())
     comparison = compare(inputs()[0], methods=[method], size=SIZE, repeats=4)
     assert comparison.rows[0].seconds == 1.5  # of 1, 7, 2 and 0.5
@@ -411,7 +411,7 @@ def test_cuda_is_synchronised_and_asked_for_its_peak(monkeypatch):
     for name, function in fake.items():
         monkeypatch.setattr(torch.cuda, name, function)
     clock = iter([1.0, 3.0])
-    monkeypatch.setattr(cost.time, "perf_counter", lambda: events.append("clock") or next(clock))
+    monkeypatch.setattr(measure.time, "perf_counter", lambda: events.append("clock") or next(clock))
     device = torch.device("cuda", 0)
     got = measure.measure(lambda: events.append("run"), device, 1, lambda: events.append("tick"))
     assert got == (None, 2.0, 30)
@@ -453,7 +453,7 @@ def test_memory_is_what_a_call_adds():
 
 
 def test_memory_is_unknown_where_the_peak_cannot_be_reset(monkeypatch, tmp_path):
-    monkeypatch.setattr(cost, "_RESET_PEAK", tmp_path / "absent" / "clear_refs")
+    monkeypatch.setattr(measure, "_RESET_PEAK", tmp_path / "absent" / "clear_refs")
     comparison = compare(inputs()[0], methods=["bilinear"], size=SIZE, repeats=1)
     assert comparison.rows[0].memory is None
     assert "memory" not in repr(comparison)

@@ -6,18 +6,62 @@ import contextlib
 import ctypes
 import gc
 import re
+import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
+from torch import Tensor
 
-__all__ = ["peak_memory", "synchronise", "time_call"]
+__all__ = ["Measured", "count_runs", "measure", "peak_memory", "synchronise", "time_call"]
 
 _T = TypeVar("_T")
 
 _STATUS, _RESET_PEAK = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+class Measured(NamedTuple):
+    """A call's result and what it cost.
+
+    Attributes:
+        result: what the call returned.
+        seconds: the median of its repeats.
+        memory: bytes that it adds at its peak, its result included; None where that cannot be
+            measured.
+    """
+
+    result: Tensor
+    seconds: float
+    memory: int | None
+
+
+def count_runs(repeats: int) -> int:
+    """Return how often `measure` calls: to warm up, for the memory, and for the time."""
+    return 2 + repeats
+
+
+def measure(
+    call: Callable[[], Tensor], device: torch.device, repeats: int, tick: Callable[[], object]
+) -> Measured:
+    """Call a function to warm up, to measure its memory, and `repeats` times to time it.
+
+    Args:
+        call: the function.
+        device: where it computes.
+        repeats: how often it is timed.
+        tick: called after each call.
+    """
+    result = call()
+    tick()
+    memory = peak_memory(call, device)
+    tick()
+    seconds = []
+    for _ in range(repeats):
+        seconds.append(time_call(call, device)[1])
+        tick()
+    return Measured(result, statistics.median(seconds), memory)
 
 
 def synchronise(device: torch.device | None = None) -> None:
