@@ -19,9 +19,7 @@ import os
 import platform
 import statistics
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -30,44 +28,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from .memory import peak_memory
+from lpprop._core.measure import time_call
+
+from .memory import peak_memory_of
+from .work import Competitor, Work
 
 SCHEMA = json.loads((Path(__file__).parent / "schema.json").read_text())
 RESULTS = Path(__file__).parent / "results"
-
-
-@dataclass(frozen=True)
-class Competitor:
-    """One way to do the work; `run` takes nothing and returns the result.
-
-    `target` is the aim for its time over lpprop's; 2.5 reads "lpprop is to be 2.5 times faster".
-    `limit` is the aim for its peak memory beyond inputs and output, in MiB. One that does other
-    work, such as a bare matrix product for a floor, is not `comparable`; its time counts `times`
-    times, where it does that part of the work.
-    """
-
-    name: str
-    note: str
-    run: Callable[[], Any]
-    target: float | None = None
-    limit: float | None = None
-    comparable: bool = True
-    times: float = 1.0
-
-
-def aim(device: str, ratio: float) -> float | None:
-    """The target of a competitor: aims are for a CPU."""
-    return ratio if device == "cpu" else None
-
-
-@dataclass(frozen=True)
-class Work:
-    """A task at fixed sizes. `tolerance` bounds max |a - b| / max |a| of comparable results."""
-
-    name: str
-    sizes: Mapping[str, int]
-    tolerance: float
-    competitors: Sequence[Competitor]
 
 
 class DisagreementError(RuntimeError):
@@ -128,7 +95,7 @@ def measure(
                 "target": c.target,
                 "seconds": summary(seconds[c.name]),
                 "ratio": summary(_divide(seconds[c.name], seconds[ours])),
-                "peak_memory_bytes": tiny and peak_memory(build, tiny, c.name, device),
+                "peak_memory_bytes": tiny and peak_memory_of(c.name, build, tiny, device),
             }
             | ({} if c.limit is None else {"limit": c.limit, "output_bytes": sizes[c.name]})
             for c in work.competitors
@@ -209,16 +176,8 @@ def save(result: dict[str, Any], file: Path) -> None:
 
 def _timed(competitor: Competitor, device: str) -> tuple[Any, float]:
     gc.collect()
-    _synchronize(device)
-    start = time.perf_counter()
-    result = competitor.run()
-    _synchronize(device)
-    return result, competitor.times * (time.perf_counter() - start)
-
-
-def _synchronize(device: str) -> None:
-    if device == "cuda":
-        torch.cuda.synchronize()
+    result, seconds = time_call(competitor.run, torch.device(device))
+    return result, competitor.times * seconds
 
 
 def _array(result: Any) -> np.ndarray:

@@ -9,8 +9,8 @@ from torch import Tensor
 import lpprop
 
 from . import scipy_reference
-from .contract import Competitor, Work, aim
 from .inputs import scene
+from .work import Competitor, Work, aim
 
 
 def patch_step(device: str, k: int, **sizes: int) -> Work:

@@ -19,12 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from . import discrepancy, products
-from .contract import RESULTS, Work, document, measure, save
+from .contract import RESULTS, document, measure, save
 from .patch_step import both_steps, patch_step
 from .pixel_parts import pixel_parts
 from .pixel_step import first_call, large_image, pixel_step
 from .report import table
 from .upsampling import upsampling
+from .work import Work
 
 PACKAGES = "lpprop torch numpy scipy llvmlite kornia faiss-cpu"
 OPTIONAL = "pydensecrf2"

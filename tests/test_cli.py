@@ -3,7 +3,6 @@
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -280,8 +279,7 @@ def test_warnings_are_one_line(tmp_path, capsys):
 
 def test_demo_passes_its_arguments_on(tmp_path, capsys, monkeypatch):
     calls = []
-    demo = SimpleNamespace(run_demo=lambda *arguments: calls.append(arguments))
-    monkeypatch.setitem(sys.modules, "lpprop.cli.run_demo", demo)
+    monkeypatch.setattr("lpprop.cli.demo.run_demo", lambda *arguments: calls.append(arguments))
     assert main(["demo"]) == 0
     own = ["demo", "--image", "cat.jpg", "--classes", "tabby; tiger cat", "studio couch"]
     assert main([*own, "--out", str(tmp_path)]) == 0
@@ -294,7 +292,7 @@ def test_demo_passes_its_arguments_on(tmp_path, capsys, monkeypatch):
     def missing(*_):
         raise ImportError("the demo needs an extra: pip install lpprop[demo]")
 
-    demo.run_demo = missing
+    monkeypatch.setattr("lpprop.cli.demo.run_demo", missing)
     assert main(["demo"]) == 1
     assert "error: the demo needs an extra: pip" in capsys.readouterr().err
 

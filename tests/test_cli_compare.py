@@ -154,7 +154,7 @@ def replaced(argv, name, *values):
     ],
 )
 def test_mistakes_are_found_before_any_work(tmp_path, item, capsys, monkeypatch, change, message):
-    monkeypatch.setattr(comparison.run, "measured", lambda *_: pytest.fail("work was done"))
+    monkeypatch.setattr(comparison.run, "measure", lambda *_: pytest.fail("work was done"))
     assert main(change(arguments(tmp_path), tmp_path)) == 1
     streams = capsys.readouterr()
     assert streams.err.startswith("lpprop: error: ")

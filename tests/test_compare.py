@@ -20,7 +20,8 @@ from PIL import Image
 
 import lpprop
 from lpprop import InputError, presets
-from lpprop.comparison import Comparison, Row, compare, figure, measure
+from lpprop._core import measure
+from lpprop.comparison import Comparison, Row, compare, figure
 from lpprop.evaluation.metrics import boundary_counts
 from lpprop.viz.drawing import ERROR_KEYS, overlay
 from lpprop.viz.palettes import colours
@@ -394,7 +395,7 @@ def test_time_is_the_median_of_the_repeats(monkeypatch):
     monkeypatch.setattr(sys, "stderr", io.StringIO())
     comparison = compare(inputs()[0], methods=[method], size=SIZE, repeats=4)
     assert comparison.rows[0].seconds == 1.5  # of 1, 7, 2 and 0.5
-    assert len(calls) == measure.runs(4) == 6
+    assert len(calls) == measure.count_runs(4) == 6
     assert not any(grad)
 
 
@@ -412,7 +413,7 @@ def test_cuda_is_synchronised_and_asked_for_its_peak(monkeypatch):
     clock = iter([1.0, 3.0])
     monkeypatch.setattr(measure.time, "perf_counter", lambda: events.append("clock") or next(clock))
     device = torch.device("cuda", 0)
-    got = measure.measured(lambda: events.append("run"), device, 1, lambda: events.append("tick"))
+    got = measure.measure(lambda: events.append("run"), device, 1, lambda: events.append("tick"))
     assert got == (None, 2.0, 30)
     assert events == [
         "run", "tick", "wait", "reset", "run", "wait", "tick", "wait", "clock", "run", "wait",

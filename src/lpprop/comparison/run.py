@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from lpprop._core.errors import InputError
+from lpprop._core.measure import count_runs, measure
 from lpprop._core.options import (
     check_integer,
 )
 from lpprop._core.refiner import COMMON, unknown_input
 from lpprop.comparison.inputs import as_class_names, as_gt, named_chains
-from lpprop.comparison.measure import measured, runs
-from lpprop.comparison.result import Comparison, Row
+from lpprop.comparison.result import Comparison
+from lpprop.comparison.rows import Row
 from lpprop.compose.chain import Chain
 from lpprop.compose.pipeline import Prepared, Request
 from lpprop.inputs.windows import SlidingWindows
@@ -175,16 +176,23 @@ def _measured(
     prepared: Mapping[str, Prepared | str], logits: Tensor, repeats: int
 ) -> tuple[list[Row], dict[str, npt.NDArray[np.int64]]]:
     """Run each method; return its costs, and the labels of those that ran."""
+    from tqdm import tqdm
+
     rows: list[Row] = []
     labels: dict[str, npt.NDArray[np.int64]] = {}
-    with _Progress(prepared, repeats) as progress:
+    able = [run for run in prepared.values() if not isinstance(run, str)]
+    # Not tqdm.auto, which warns in a notebook without ipywidgets.
+    with tqdm(
+        total=len(able) * count_runs(repeats), unit="run", delay=1, leave=False, file=sys.stderr,
+        disable=not (sys.stderr.isatty() or _in_notebook()),
+    ) as bar:  # fmt: skip
         for name, run in prepared.items():
             if isinstance(run, str):
                 rows.append(Row(name, skipped=run))
                 continue
-            progress.begin(name)
+            bar.set_description(name, refresh=False)
             try:
-                scores, seconds, memory = measured(run.run, logits.device, repeats, progress.tick)
+                scores, seconds, memory = measure(run.run, logits.device, repeats, bar.update)
                 _check_classes(scores, logits)
             except (*_UNABLE, RuntimeError) as error:
                 # What torch raises where a CPU's memory is full has no class of its own.
@@ -254,33 +262,3 @@ def _in_notebook() -> bool:
     """Whether this process is a notebook's kernel."""
     ipython = sys.modules.get("IPython")
     return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
-
-
-class _Progress:
-    """A bar of all runs, where someone looks on and it takes longer than a second."""
-
-    def __init__(self, prepared: Mapping[str, Prepared | str], repeats: int) -> None:
-        from tqdm import tqdm
-
-        able = [run for run in prepared.values() if not isinstance(run, str)]
-        seen = sys.stderr.isatty() or _in_notebook()
-        self._bar = tqdm(
-            total=len(able) * runs(repeats),
-            unit="run",
-            delay=1,
-            leave=False,
-            file=sys.stderr,
-            disable=not seen,
-        )
-
-    def __enter__(self) -> _Progress:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
-
-    def begin(self, method: str) -> None:
-        self._bar.set_description(method, refresh=False)
-
-    def tick(self) -> None:
-        self._bar.update()

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from lpprop._core.errors import InputError
+from lpprop._core.text import markdown_table, percent
 from lpprop.compose.chain import Chain
 from lpprop.compose.composite import step_name
 from lpprop.evaluation.predictors import Predictor, Start, describe, refinements
-from lpprop.evaluation.report import Report, markdown_table, percent
+from lpprop.evaluation.report import Report
 from lpprop.evaluation.runner import evaluate
 from lpprop.evaluation.task import Samples
 from lpprop.refiners import BilinearUpsample
