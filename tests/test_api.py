@@ -8,20 +8,19 @@ import sys
 import pytest
 import torch
 
-import api_snapshot
+import derived
 import lpprop
 from lpprop._core.refiner import Refiner
 from lpprop.compose.composite import Composite
 
 METHODS = lpprop.presets.METHODS
-PUBLIC = dict(api_snapshot.public())
+PUBLIC = dict(derived.public())
 FUNCTIONS = [name for name, found in PUBLIC.items() if inspect.isfunction(found)]
 
 
-def test_the_surface_is_the_one_written_down():
-    assert api_snapshot.snapshot() == api_snapshot.FILE.read_text(encoding="utf-8"), (
-        "run python tests/api_snapshot.py, and say what has changed in the changelog"
-    )
+@pytest.mark.parametrize("path", derived.DERIVED, ids=lambda path: path.name)
+def test_what_is_derived_from_the_code_is_that_of_this_code(path):
+    assert path.read_text(encoding="utf-8") == derived.DERIVED[path](), "run make derived"
 
 
 def test_every_module_of_the_face_is_called_like_every_other():

@@ -1,16 +1,16 @@
 """A refiner from outside the package, as CONTRIBUTING.md walks through it, in every door."""
 
 import inspect
-import pickle
 
 import numpy as np
 import pytest
-import test_contract as contract
 import torch
 from jaxtyping import Bool, Float
+from PIL import Image
 from torch import Tensor
 
 import lpprop
+import test_contract as contract
 from lpprop._core.checks import check_tensors
 from lpprop._core.convert import as_grid
 from lpprop._core.options import check_from_0, checked
@@ -25,15 +25,14 @@ from lpprop.inputs.table import INPUTS, Input
 @checked(strength=check_from_0)
 def toy_vote(
     logits: Float[Tensor, "B C H W"],
-    masks: Bool[Tensor, "B M H W"],
+    masks: Bool[Tensor, "B M H W"] | Float[Tensor, "B M H W"],
     *,
     strength: float = 1.0,
 ) -> Float[Tensor, "B C H W"]:
     """Add to each pixel the mean of the scores over the masks that hold it."""
-    check_tensors(logits=(logits, "B C H W"), masks=(masks, "B M H W", ("bool",)))
+    check_tensors(logits=(logits, "B C H W"), masks=(masks, "B M H W", ("bool", "float")))
     scores, member = logits.to(compute_dtype(logits)), masks.to(compute_dtype(logits))
-    pixels = member.sum((2, 3)).clamp_min(1)
-    means = torch.einsum("bchw,bmhw->bcm", scores, member) / pixels[:, None]
+    means = torch.einsum("bchw,bmhw->bcm", scores, member) / member.sum((2, 3))[:, None]
     voted = scores + strength * torch.einsum("bcm,bmhw->bchw", means, member)
     return cast_back(voted, logits)
 
@@ -56,9 +55,9 @@ def at_home(monkeypatch):
         "masks",
         "regions of the image",
         ("B M H W",),
-        lambda masks, scores: as_grid("masks", masks).bool(),
+        lambda masks, scores: as_grid("masks", masks),
         per_image=True,
-        kinds=("bool",),
+        kinds=("bool", "float"),
         file="(M, H, W)",
     )
     monkeypatch.setitem(INPUTS, "masks", row)
@@ -129,7 +128,10 @@ def test_a_fusion_hands_on_what_its_maps_name():
         ({"mask": 1}, "mask: got an input that nobody takes.+Did you mean masks"),
         ({"depth": 1}, "depth: got an input that nobody takes.+Remove depth"),
         ({"masks": None}, "masks: got None.+pass masks="),
-        ({"masks": torch.ones(1, 2, 16, 20)}, r"masks: got dtype torch.float32, expected torch.bool"),
+        (
+            {"masks": torch.ones(1, 2, 16, 20).long()},
+            "masks: got dtype torch.int64, expected torch.bool",
+        ),
         ({"masks": torch.ones(2, 2, 16, 20) > 0}, r"masks: got shape \(2, 2, 16, 20\)"),
     ],
 )
@@ -150,7 +152,22 @@ def test_an_input_that_no_compared_method_takes_is_refused():
         lpprop.compare(logits, image=image, methods=["bilinear", "pamr"], depth=1)
 
 
-def test_its_rows_open_every_door(at_home, tmp_path, capsys):
+def test_its_rows_open_the_command_line(at_home, tmp_path):
+    logits, image, masks = inputs()
+    np.save(tmp_path / "logits.npy", logits[0])
+    np.save(tmp_path / "masks.npy", masks[0].float())
+    pixels = (255 * image[0]).byte().movedim(0, -1).numpy()
+    Image.fromarray(pixels).save(tmp_path / "image.png")
+    files = [f"--{name}={tmp_path / name}.npy" for name in ("logits", "masks")]
+    argv = [str(tmp_path / "image.png"), *files, f"--out={tmp_path / 'out'}"]
+    assert main(["refine", *argv, "--method", "toy+", "--option", "strength=0.5"]) == 0
+    got = np.load(tmp_path / "out" / "image_scores.npy")
+    full = lpprop.bilinear_upsample(logits, (16, 20))
+    assert np.array_equal(got, toy_vote(full, masks, strength=0.5)[0].numpy())
+    assert main(["refine", *argv, "--method", "pamr"]) == 1  # which takes no masks
+
+
+def test_its_rows_open_every_door(at_home):
     logits, image, masks = inputs()
     expected = toy_vote(lpprop.bilinear_upsample(logits, (16, 20)), masks, strength=0.5)
     got = lpprop.refine(logits, image=image, masks=masks.numpy(), method="toy+", strength=0.5)
@@ -167,20 +184,35 @@ def test_its_rows_open_every_door(at_home, tmp_path, capsys):
     )
 
 
-def test_the_contract_holds_for_it():
-    row = contract.Refiner(
-        "toy",
-        contract.renamed(toy_vote, "masks"),
-        ToyVote,
-        lambda batch: contract.pixels(batch)
-        | {"masks": contract.random(3, batch, 2, 4, 5) > 0, "image": None},
-        {"strength": 0.5},
-    )
-    row = row._replace(
-        inputs=lambda batch: {
-            name: x for name, x in _numbers(contract.pixels(batch)).items() if name != "image"
-        }
-        | {"masks": _Masks(contract.random(3, batch, 2, 4, 5) > 0)},
-        function=lambda logits, masks, **params: toy_vote(logits, masks.of(logits), **params),
-    )
-    assert row
+TOY = contract.Refiner(
+    "toy",
+    contract.renamed(toy_vote, "masks"),
+    ToyVote,
+    lambda batch: {
+        "logits": contract.random(0, batch, 2, 4, 5),
+        "masks": contract.random(1, batch, 3, 4, 5, low=0.2, high=0.8),
+    },
+    {"strength": 0.5},
+    differentiable=("masks",),
+)
+# Of the contract's tests those for what is smooth and runs on every device.
+APART = ("cuda", "no_gradient_says", "is_refused", "converged_solve")
+CLAUSES = {
+    name: test
+    for name, test in vars(contract).items()
+    if name.startswith("test_")
+    and set(inspect.signature(test).parameters) <= {"refiner", "dtype"}
+    and not any(part in name for part in APART)
+}
+
+
+@pytest.mark.parametrize("clause", CLAUSES)
+def test_the_contract_holds_for_it(clause):
+    test = CLAUSES[clause]
+    wanted = "dtype" in inspect.signature(test).parameters
+    for dtype in [torch.float16, torch.float32] if wanted else [None]:
+        test(TOY, *([dtype] if wanted else []))
+
+
+def test_the_contract_has_clauses():
+    assert len(CLAUSES) > 20

@@ -12,18 +12,17 @@ from lpprop.compose.presets import METHODS
 from lpprop.inputs.table import INPUTS
 
 __all__ = [
-    "ARRAYS",
     "add_arrays",
     "add_command",
     "add_downloads",
     "add_options",
     "add_size",
+    "array_paths",
     "list_methods",
+    "name_methods",
+    "option_name",
     "parse_option",
 ]
-
-#: The arrays that commands read from files, by name.
-ARRAYS = ("logits", *(row.name for row in INPUTS.values() if row.file))
 
 
 def add_command(
@@ -54,14 +53,21 @@ def add_arrays(command: argparse.ArgumentParser) -> None:
     """Add a file for the scores, and one for each input that has arrays in files."""
     what = {"logits": "scores of the classes, larger = likelier: an array (C, h, w)"}
     what |= {row.name: f"{row.what}: an array {row.file}" for row in INPUTS.values() if row.file}
-    for name in ARRAYS:
+    for name, text in what.items():
         command.add_argument(
-            f"--{name.replace('_', '-')}",
-            type=Path,
-            required=name == "logits",
-            metavar="FILE",
-            help=what[name],
+            option_name(name), type=Path, required=name == "logits", metavar="FILE", help=text
         )
+
+
+def array_paths(arguments: argparse.Namespace) -> dict[str, Path]:
+    """Return the files that `add_arrays` was given, by the names of the inputs."""
+    names = ("logits", *(row.name for row in INPUTS.values() if row.file))
+    return {name: path for name in names if (path := getattr(arguments, name)) is not None}
+
+
+def option_name(name: str) -> str:
+    """Return the option that hands on an input: --pixel-feats."""
+    return f"--{name.replace('_', '-')}"
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -93,6 +99,11 @@ def add_downloads(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--no-download", action="store_true", help="take weights that are on disk already, or fail"
     )
+
+
+def name_methods() -> str:
+    """Name the methods in a line; lpprop refine --help says what they do."""
+    return ", ".join(METHODS)
 
 
 def list_methods() -> str:

@@ -106,13 +106,11 @@ def named_recipe(name: str, side: int | None) -> Recipe:
     return recipe if side is None else dataclasses.replace(recipe, shorter_side=side)
 
 
-def load_inputs(paths: Mapping[str, Path | None], device: torch.device) -> dict[str, Any]:
-    """Load the arrays of one image, those that there are."""
+def load_inputs(paths: Mapping[str, Path], device: torch.device) -> dict[str, Any]:
+    """Load the arrays of one image, by name."""
     from lpprop.io.arrays import load_array
 
-    arrays = {
-        name: load_array(path, name).to(device) for name, path in paths.items() if path is not None
-    }
+    arrays = {name: load_array(path, name).to(device) for name, path in paths.items()}
     if "attention" in arrays and arrays["attention"].ndim == 3:  # the heads of one image
         arrays["attention"] = arrays["attention"][None]
     return arrays

@@ -6,10 +6,11 @@ import argparse
 from pathlib import Path
 
 from lpprop.cli.arguments import (
-    ARRAYS,
     add_arrays,
     add_command,
     add_size,
+    array_paths,
+    name_methods,
 )
 from lpprop.cli.common import (
     checked_device,
@@ -57,7 +58,7 @@ def add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "--methods",
         nargs="+",
         metavar="METHOD",
-        help="as lpprop refine takes them (default: those that the inputs allow)",
+        help=f"of {name_methods()} (default: those that the inputs allow)",
     )
     command.add_argument(
         "--classes", nargs="+", metavar="CLASS", help="their names, in the order of LOGITS"
@@ -79,7 +80,7 @@ def _compare(arguments: argparse.Namespace) -> int:
     device = checked_device(arguments.device)
     image = load_image(arguments.image, "IMAGE")
     gt = None if arguments.gt is None else load_labels(arguments.gt, "--gt")
-    inputs = load_inputs({name: getattr(arguments, name) for name in ARRAYS}, device)
+    inputs = load_inputs(array_paths(arguments), device)
     make_folder(arguments.out)
     comparison = compare(
         inputs.pop("logits"), image=image, gt=gt, methods=arguments.methods, **inputs,

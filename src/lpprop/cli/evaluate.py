@@ -11,6 +11,7 @@ from lpprop.cli.arguments import (
     add_command,
     add_downloads,
     add_options,
+    name_methods,
 )
 from lpprop.cli.common import (
     check_folder,
@@ -67,7 +68,7 @@ def add_eval(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "--method",
         nargs="+",
         metavar="METHOD",
-        help="one or more, as lpprop refine takes them (default: the recipe's)",
+        help=f"one or more of {name_methods()} (default: the recipe's)",
     )
     add_options(command)
     command.add_argument(

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 from lpprop._core.errors import InputError
 from lpprop.cli.arguments import (
-    ARRAYS,
     add_arrays,
     add_command,
     add_options,
     add_size,
+    array_paths,
     list_methods,
+    option_name,
 )
 from lpprop.cli.common import (
     checked_device,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["add_refine"]
 
-_HELP = f"""\
+_HELP = """\
 Refine coarse segmentation scores of any model to the image's resolution.
 
 Arrays may be .npy, .npz, .safetensors, .pt or .pth; of several in a file, the one named like the
@@ -39,7 +40,7 @@ option is taken ("logits", "feats", ...). Each may be a folder, and so may IMAGE
 belong together.
 
 methods:
-{list_methods()}
+{methods}
 
 For each image DIR receives <stem>_labels.png (class indices with a palette), <stem>_overlay.png
 and <stem>_scores.npy (float32, C x H x W)."""
@@ -56,7 +57,7 @@ def add_refine(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     short = "refine scores of any model, from files"
     command = add_command(
         commands, "refine", _refine,
-        short=short, description=_HELP, example=_EXAMPLE,
+        short=short, description=_HELP.format(methods=list_methods()), example=_EXAMPLE,
     )  # fmt: skip
     command.add_argument("image", type=Path, metavar="IMAGE", help="an image, or a folder of them")
     add_arrays(command)
@@ -84,11 +85,9 @@ def _jobs(arguments: argparse.Namespace, todo: list[Path]) -> list[dict[str, Pat
     """Find the arrays of the images that are to be refined, by name."""
     from lpprop.io.arrays import find_arrays
 
-    given = {name: getattr(arguments, name) for name in ARRAYS}
     found = {
-        name: find_arrays(path, todo, f"--{name.replace('_', '-')}")
-        for name, path in given.items()
-        if path is not None
+        name: find_arrays(path, todo, option_name(name))
+        for name, path in array_paths(arguments).items()
     }
     return [{name: paths[i] for name, paths in found.items()} for i in range(len(todo))]
 
@@ -99,19 +98,19 @@ def _checked_chain(arguments: argparse.Namespace) -> Chain:
     from lpprop.compose.pipeline import as_chain
 
     chain = as_chain(arguments.method, **dict(arguments.option))
-    given = [name for name in ARRAYS if getattr(arguments, name) is not None]
-    for name in given[1:]:
-        if name not in chain.takes and name != "feats":
+    given = array_paths(arguments)
+    for name, path in given.items():
+        if name not in chain.takes and name not in ("logits", "feats"):
             raise InputError.of(
-                f"--{name.replace('_', '-')}",
-                got=str(getattr(arguments, name)),
+                option_name(name),
+                got=str(path),
                 expected=f"nothing, since the method {arguments.method} does not take it",
                 fix="Leave it out, or name a method that takes it.",
             )
     missing = missing_input(chain, [*given, "image"])
     if missing:
         raise InputError.of(
-            f"--{missing.replace('_', '-')}",
+            option_name(missing),
             got="nothing",
             expected="a file or a folder",
             fix=f"The method {arguments.method} needs it"

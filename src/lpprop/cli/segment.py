@@ -11,6 +11,7 @@ from lpprop.cli.arguments import (
     add_command,
     add_downloads,
     add_options,
+    name_methods,
 )
 from lpprop.cli.common import (
     check_folder,
@@ -75,7 +76,7 @@ def add_segment(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
     command.add_argument("--recipe", default="offline", help="see above (default: offline)")
     add_downloads(command)
-    command.add_argument("--method", help="as lpprop refine takes it (default: the recipe's)")
+    command.add_argument("--method", help=f"{name_methods()} (default: the recipe's)")
     add_options(command)
     command.add_argument(
         "--side",

@@ -53,7 +53,7 @@ _ROWS = (
     Preset(
         "bilinear",
         (BilinearUpsample,),
-        paper="The scores as they came, which all others start from",
+        paper="what all others start from",
         note="bilinear to pixels and nothing else",
         compared=True,
     ),
