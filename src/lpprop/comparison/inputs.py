@@ -100,15 +100,15 @@ def _numbered(named: Sequence[tuple[str, Method]]) -> dict[str, Method]:
 
 
 def as_class_names(names: Sequence[str] | None, classes: int) -> list[str]:
-    """Return a name for each class, their numbers if there are none."""
+    """Return the classes' names, or their numbers if names is None."""
     if names is None:
         return [str(number) for number in range(classes)]
     if isinstance(names, str) or len(names) != classes:
         raise InputError.of(
             "class_names",
             got=repr(names) if isinstance(names, str) else f"{len(names)} names",
-            expected=f"{classes}, one for each class of the logits",
-            fix="Pass a list of them, in the order of the logits' classes.",
+            expected=f"{classes}, one per class of the logits",
+            fix="Pass a list of names, in the order of the logits' classes.",
         )
     return [str(name) for name in names]
 
@@ -129,8 +129,8 @@ def as_gt(
         raise InputError.of(
             "gt",
             got=f"an image of mode {mode!r}" if mode else f"shape {array.shape} of {array.dtype}",
-            expected="one integer a pixel, its class",
-            fix="Colours must be turned into class indices, such as with the data set's own tools.",
+            expected="one integer per pixel, its class",
+            fix="Turn colours into class indices, for example with the data set's own tools.",
         )
     if array.shape != size:
         raise InputError.of(
