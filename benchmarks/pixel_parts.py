@@ -1,8 +1,8 @@
-"""Where the time of the pixel step goes, part by part, and the least that the parts could take.
+"""Where the time of the pixel step goes, part by part, and the least that each part could take.
 
 The parts are those of the compiled backend on a CPU, for one group of classes. The floors are
 timed, not computed: as many multiply-adds from registers, and as many bytes read and written in
-memory. Where a cache holds a whole vector, an update may take less.
+memory. If a cache holds a whole vector, an update may take less.
 """
 
 from collections.abc import Iterator
@@ -24,8 +24,8 @@ from .inputs import pixels
 from .work import Competitor, Work
 
 STEPS = 10
-PIECE = 128 * 2**20  # bytes that a thread goes through, more than a cache holds
-IN_FLIGHT = 12  # sums at once: more than the multiply-adds that a core works on at a time
+PIECE = 128 * 2**20  # bytes per thread, more than a cache holds
+IN_FLIGHT = 12  # sums at once, more than the multiply-adds that a core has in flight
 
 
 def pixel_parts(r: int, **sizes: int) -> Work:
@@ -33,10 +33,10 @@ def pixel_parts(r: int, **sizes: int) -> Work:
     H, W, C = (sizes[name] for name in "HWC")
     labels = inputs.pixel_logits[0].flatten(1)
     parts = Parts(inputs.image[0], labels, r)
-    assert parts.kept.weights is not None  # what is not stored would be made by the products
+    assert parts.kept.weights is not None  # weights that are not stored are made by the products
     weights, vector = parts.kept.weights.array, parts.warm.r.nbytes
 
-    # What must be moved at least: arrays larger than the cache, once each time they are used.
+    # The least to be moved: arrays larger than the cache, once for each use.
     of_products = STEPS * (weights.nbytes + 2 * vector)  # q read, the product written
     of_updates = (STEPS + 1) * 3 * vector + STEPS * 5 * vector
     of_packing = 2 * labels.nbytes + 3 * vector
@@ -76,7 +76,7 @@ def pixel_parts(r: int, **sizes: int) -> Work:
 
 
 class Parts:
-    """The parts of one solve, each of which can be called again and again."""
+    """The parts of one solve, each of which can be called repeatedly."""
 
     def __init__(self, image: torch.Tensor, labels: torch.Tensor, r: int) -> None:
         self.image, self.labels, self.r = image, labels.numpy(), r
@@ -104,7 +104,7 @@ class Parts:
 
     @contextmanager
     def threads(self, work: _Work) -> Iterator[_Work]:
-        """Give it as many threads as a solve has."""
+        """Give the work as many threads as a solve has."""
         with workers(self.labels.size * self.kept.decay.size) as work.each:
             yield work
 
@@ -114,7 +114,7 @@ class Parts:
                 work.multiply(1.0, 0.95)
 
     def updates(self) -> None:
-        # Steps of 0, whose cost is that of all others, leave everything as it is.
+        # Steps of 0 cost as much as others, and leave everything as it is.
         nothing = np.zeros(self.warm.lanes)
         with self.threads(self.warm) as work:
             work.update(nothing)
@@ -134,7 +134,7 @@ def moved(size: int) -> str:
 
 
 def move(size: int) -> None:
-    """Read and write pieces in memory until it is `size` bytes, in all threads."""
+    """Read and write `size` bytes of memory in total, in all threads."""
     pieces = buffers()
     share = size // 2 // pieces.itemsize // len(pieces)
 
@@ -147,7 +147,7 @@ def move(size: int) -> None:
 
 
 def multiply_adds(count: int) -> np.ndarray:
-    """Do at least as many multiply-adds, in all threads; return their sums."""
+    """Do at least `count` multiply-adds, in all threads; return their sums."""
     kernel = in_registers()
     sums = np.zeros((torch.get_num_threads(), LANES * IN_FLIGHT), np.float32)
     rounds = -(-count // sums.size)
