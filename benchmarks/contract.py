@@ -20,7 +20,7 @@ import platform
 import statistics
 import sys
 from collections.abc import Callable, Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -124,7 +124,7 @@ def document(
         "schema_version": 1,
         "benchmark": benchmark,
         "quick": quick,
-        "date": datetime.now(timezone.utc).date().isoformat(),
+        "date": datetime.now(UTC).date().isoformat(),
         "machine": machine(),
         "versions": {"python": platform.python_version()}
         | {p: version(p) for p in packages.split()},
