@@ -30,6 +30,7 @@ DEVICE = "cuda" if torch.cuda.is_available() and not INTERPRETED else "cpu"
 RUNS = INTERPRETED or DEVICE == "cuda"
 if RUNS:
     from lpprop.kernels import triton as kernels
+    from lpprop.kernels.triton import cg as solver
 
 DTYPES = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["double", "single"])
 TAU = 0.01
@@ -56,7 +57,7 @@ def test_they_compile(tmp_path, monkeypatch):
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from lpprop.kernels import triton as kernels
+    from lpprop.kernels.triton import cg, product, stencil, upsampling
 
     constants = {
         "FEATURES": 3, "TILE": 128, "REACH": 1, "UNROLLED": True, "SYSTEM": True, "GROUP": 8,
@@ -75,16 +76,16 @@ def test_they_compile(tmp_path, monkeypatch):
         source = ASTSource(kernel, kinds, sizes)
         return triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options).asm["ptx"]
 
-    ptx = build(kernels._gather_neighbours)
+    ptx = build(product._gather_neighbours)
     # No thread waits for what another one has read: the only barriers are of the sums at the end.
     assert ptx.rindex("ld.global") < ptx.index("bar.sync")
-    build(kernels._gather_neighbours, "*fp64", SYSTEM=False, UNROLLED=False, GROUP=1, COLUMNS=1)
-    build(kernels._fill_stencil)
-    build(kernels._reduce)
-    build(kernels._reduce, STEP=False)
-    build(kernels._lower_residual)
-    build(kernels._advance)
-    assert "bar.sync" not in build(kernels._mix_points, "*fp64")
+    build(product._gather_neighbours, "*fp64", SYSTEM=False, UNROLLED=False, GROUP=1, COLUMNS=1)
+    build(stencil._fill_stencil)
+    build(cg._reduce)
+    build(cg._reduce, STEP=False)
+    build(cg._lower_residual)
+    build(cg._advance)
+    assert "bar.sync" not in build(upsampling._mix_points, "*fp64")
 
 
 # The kernels run in the subprocess, or here on a GPU; then there is no need of the subprocess.
@@ -117,7 +118,7 @@ def scores(C, N, dtype, seed=0):
 def both(f, r, tau=TAU):
     """One graph by the kernel and by the portable loop."""
     offsets, spatial = square(r, *f.shape[1:])
-    return tuple(k.stencil(f, offsets, spatial, tau) for k in (kernels, portable))
+    return tuple(k.build_stencil(f, offsets, spatial, tau) for k in (kernels, portable))
 
 
 def dense(f, r, tau=TAU):
@@ -166,7 +167,7 @@ class TestWeights:
     def test_of_a_constant_image(self):
         f = torch.full((3, 3, 4), 0.3, dtype=torch.float32, device=DEVICE)
         offsets, _ = square(3, 3, 4)
-        weights = kernels.stencil(f, offsets, (1.0,) * len(offsets), TAU).weights
+        weights = kernels.build_stencil(f, offsets, (1.0,) * len(offsets), TAU).weights
         inside = portable.stencil_weights(torch.zeros_like(f), offsets, (1.0,) * len(offsets), TAU)
         torch.testing.assert_close(weights, inside.round(), rtol=2e-13, atol=0)
 
@@ -267,8 +268,8 @@ class TestPropagation:
 
     def test_tiles_and_blocks(self, monkeypatch):
         """Several programs for the pixels in every kernel, and for the classes."""
-        monkeypatch.setattr(kernels, "_VECTOR", 32)
-        monkeypatch.setattr(kernels, "_PARTIALS", 2)
+        monkeypatch.setattr(solver, "_VECTOR", 32)
+        monkeypatch.setattr(solver, "_PARTIALS", 2)
         f, labels = features(2, 34, torch.float64), scores(9, 68, torch.float64)
         graph, plain = both(f, 3)
         compare(graph, plain, labels, max_iter=2)
@@ -320,7 +321,7 @@ class TestPropagation:
         labels = scores(2, 6, torch.float32)
         results = []
         for steps in (1, 100):
-            monkeypatch.setattr(kernels, "_LOOK", steps)
+            monkeypatch.setattr(solver, "_LOOK", steps)
             results.append(propagated(graph, labels, max_iter=8, tol=1e-2))
         assert int(results[0][2].max()) < 7
         for a, b in zip(*results, strict=True):

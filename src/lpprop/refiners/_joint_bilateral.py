@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -31,6 +30,7 @@ from lpprop._core.refiner import Refiner
 from lpprop.inputs.windows import SlidingWindows
 from lpprop.kernels import portable
 from lpprop.kernels.dispatch import check_backend, kernels_for
+from lpprop.kernels.interface import Kernels
 
 __all__ = ["JointBilateralUpsample", "joint_bilateral_upsample"]
 
@@ -140,11 +140,10 @@ class _Upsample(torch.autograd.Function):
     """Another backend's upsampling; the gradient is that of PyTorch's."""
 
     @staticmethod
-    def forward(ctx: Any, kernels: ModuleType, x: Tensor, *rest: Any) -> Tensor:
+    def forward(ctx: Any, kernels: Kernels, x: Tensor, *rest: Any) -> Tensor:
         ctx.save_for_backward(x)
         ctx.rest = rest
-        upsampled: Tensor = kernels.upsample(x, *rest)
-        return upsampled
+        return kernels.upsample(x, *rest)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
