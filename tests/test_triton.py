@@ -18,6 +18,7 @@ import torch.nn.functional as F
 
 import reference
 import reference_dslo
+from lpprop import propagate_pixels
 from lpprop.kernels import portable
 from lpprop.numerics.cg import cg
 from lpprop.numerics.propagation import propagation_system
@@ -228,6 +229,24 @@ class TestProduct:
         (twice,) = torch.autograd.grad(mine, v, x.detach())
         torch.testing.assert_close(twice, expected.product(x), rtol=0, atol=1e-14)
         assert torch.autograd.gradcheck(graph.product, x, fast_mode=True)
+
+    def test_gradients_of_the_normalised_product(self):
+        """Which the solver multiplies by where a gradient is wanted."""
+        graph, _ = both(features(3, 4, torch.float64), 3)
+        x = scores(2, 12, torch.float64).requires_grad_()
+        v = scores(2, 12, torch.float64, seed=1)
+        (slope,) = torch.autograd.grad(graph.normalised_product(x), x, v)
+        torch.testing.assert_close(slope, graph.normalised_product(v), rtol=0, atol=1e-14)
+
+    def test_gradient_of_propagated_scores(self):
+        image = features(3, 4, torch.float64)[None]
+        slopes = []
+        for backend in ("triton", "torch"):
+            logits = scores(2, 12, torch.float64).view(1, 2, 3, 4).requires_grad_()
+            options = {"pixel_feats": image, "r": 3, "max_iter": 3, "backend": backend}
+            propagate_pixels(logits, None, **options).square().sum().backward()
+            slopes.append(logits.grad)
+        torch.testing.assert_close(*slopes, rtol=1e-12, atol=1e-12 * float(slopes[1].abs().max()))
 
 
 def propagated(graph, labels, alpha=0.95, max_iter=10, tol=1e-6):

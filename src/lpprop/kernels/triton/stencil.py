@@ -50,7 +50,6 @@ class Stencil:
         product: Tensor = _Product.apply(self, x)
         return product
 
-    @torch.no_grad()
     def normalised_product(self, x: Float[Tensor, "C N"]) -> Float[Tensor, "C N"]:
         """Sum by D^-1/2 W D^-1/2; differentiable in x, repeatedly."""
         degree = multiply(self.weights, self.offsets, torch.ones_like(x[:1]))
