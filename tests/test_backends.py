@@ -4,8 +4,10 @@ import importlib.util
 import inspect
 import itertools
 import logging
+import shutil
 import subprocess
 import sys
+import sysconfig
 from types import SimpleNamespace
 
 import pytest
@@ -63,12 +65,13 @@ def make(H, W, C=3, dtype=torch.float32, B=1):
 
 
 def choose(monkeypatch, backend, *, device="cpu", installed=("llvmlite", "triton"), work=1e12,
-           requires_grad=False, capability=(9, 0), hip=None):  # fmt: skip
+           requires_grad=False, capability=(9, 0), hip=None, can_build=True):  # fmt: skip
     """The backend that a call on a device would load, whether or not the device is there."""
     monkeypatch.setattr(backends, "_installed", lambda package: package in installed)
     monkeypatch.setattr(backends, "_load", lambda name: name)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     monkeypatch.setattr(torch.version, "hip", hip)
+    monkeypatch.setattr(backends, "_can_build", lambda: can_build)
     scores = SimpleNamespace(device=torch.device(device))
     guide = torch.zeros(1, requires_grad=requires_grad)
     return backends.kernels_for(backend, scores, ("image", guide), work)
@@ -85,6 +88,7 @@ CHOICES = {
     "cuda-small": ({"device": "cuda", "work": 1.0}, "triton"),
     "cuda-old": ({"device": "cuda", "capability": (6, 1)}, "torch"),
     "rocm": ({"device": "cuda", "hip": "6.2"}, "torch"),
+    "cuda-no-compiler": ({"device": "cuda", "can_build": False}, "torch"),
     "cuda-gradient": ({"device": "cuda", "requires_grad": True}, "torch"),
     "cuda-no-triton": ({"device": "cuda", "installed": ("llvmlite",)}, "torch"),
     "mps": ({"device": "mps"}, "torch"),
@@ -95,6 +99,32 @@ CHOICES = {
 def test_auto(case, expected, monkeypatch, chosen):
     assert choose(monkeypatch, "auto", **case) == expected
     assert chosen() == [expected]
+
+
+TOOLS = {
+    "gcc": ({"gcc"}, "", True, None),
+    "clang": ({"clang"}, "", True, None),
+    "CC": (set(), "cc", True, None),
+    "no-compiler": ({"make"}, "", True, "a C compiler"),
+    "no-headers": ({"gcc"}, "", False, "Python's headers"),
+}
+
+
+@pytest.mark.parametrize(("programs", "cc", "headers", "missing"), TOOLS.values(), ids=TOOLS)
+def test_what_triton_builds_with(programs, cc, headers, missing, monkeypatch, tmp_path, caplog):
+    """What is missing is told once."""
+    monkeypatch.setattr(shutil, "which", lambda name: name if name in programs else None)
+    monkeypatch.setattr(sysconfig, "get_path", lambda name: str(tmp_path))
+    monkeypatch.setenv("CC", cc)
+    if headers:
+        (tmp_path / "Python.h").touch()
+    backends._can_build.cache_clear()
+    try:
+        assert [backends._can_build() for _ in range(2)] == [missing is None] * 2
+    finally:
+        backends._can_build.cache_clear()
+    told = [f"Triton needs {missing}: the slower backend 'torch' runs instead"] if missing else []
+    assert [record.getMessage() for record in caplog.records] == told
 
 
 def test_auto_without_gradients(monkeypatch):

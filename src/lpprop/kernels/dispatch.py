@@ -4,7 +4,7 @@
 |---|---|---|---|
 | "torch" | every device | nothing | everything |
 | "llvm" | a CPU | llvmlite | the scores |
-| "triton" | an NVIDIA GPU | triton | the scores |
+| "triton" | an NVIDIA GPU | triton, a C compiler | the scores |
 
 All give the same answer to rounding, and "torch" is the reference. Where all weights of a pixel are
 too small for float32, "llvm" still has them and the others do not.
@@ -15,6 +15,10 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import shutil
+import sysconfig
+from functools import cache
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -108,8 +112,20 @@ def _check_use(backend: str, device: str, guide: str, fixed: bool) -> None:
 
 
 def _runs_triton(scores: Tensor) -> bool:
-    """Whether the GPU is one of NVIDIA's that Triton compiles for."""
-    return torch.version.hip is None and torch.cuda.get_device_capability(scores.device) >= (7, 0)
+    """Tell whether the GPU is one of NVIDIA's that Triton compiles for, and Triton can build."""
+    nvidia = torch.version.hip is None
+    return nvidia and torch.cuda.get_device_capability(scores.device) >= (7, 0) and _can_build()
+
+
+@cache
+def _can_build() -> bool:
+    """Look, once, for what Triton builds its launcher with: a C compiler and Python's headers."""
+    compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
+    headers = Path(sysconfig.get_path("include"), "Python.h").is_file()
+    if not (compiler and headers):
+        missing = "Python's headers" if compiler else "a C compiler"
+        _log.warning("Triton needs %s: the slower backend 'torch' runs instead", missing)
+    return bool(compiler) and headers
 
 
 def _installed(package: str) -> bool:
