@@ -15,9 +15,10 @@ import torch
 import lpprop
 from lpprop.inputs.colour import lab_features
 from lpprop.kernels import llvm
-from lpprop.kernels.llvm.code import LANES, Array, Code, Index, Kernel, compiled
+from lpprop.kernels.llvm.builder import LANES, Array, Code, Index
+from lpprop.kernels.llvm.jit import Kernel, compile_kernel
 from lpprop.kernels.llvm.parallel import workers
-from lpprop.kernels.llvm.stencil import _Work
+from lpprop.kernels.llvm.stencil import ClassGroup
 from lpprop.numerics.graphs import stencil_graph
 
 from .inputs import pixels
@@ -82,9 +83,9 @@ class Parts:
         self.image, self.labels, self.r = image, labels.numpy(), r
         self.one = np.ones(len(labels), self.labels.dtype)
         self.kept = self.graph()
-        self.warm = self.work()
-        with self.threads(self.warm) as work:
-            work.start(self.labels, self.one)
+        self.warm = self.group()
+        with self.threads(self.warm) as group:
+            group.pack(self.labels, self.one)
 
     def graph(self) -> llvm.Stencil:
         graph = stencil_graph(
@@ -98,35 +99,35 @@ class Parts:
         assert isinstance(graph, llvm.Stencil)
         return graph
 
-    def work(self) -> _Work:
+    def group(self) -> ClassGroup:
         scale = np.where(self.kept.degree > 0, self.kept.degree, 1) ** -0.5
-        return _Work(self.kept, len(self.labels), scale, each=None)
+        return ClassGroup(self.kept, len(self.labels), scale, for_each=None)
 
     @contextmanager
-    def threads(self, work: _Work) -> Iterator[_Work]:
-        """Give the work as many threads as a solve has."""
-        with workers(self.labels.size * self.kept.decay.size) as work.each:
-            yield work
+    def threads(self, group: ClassGroup) -> Iterator[ClassGroup]:
+        """Give the group as many threads as a solve has."""
+        with workers(self.labels.size * self.kept.decay.size) as group.for_each:
+            yield group
 
     def products(self) -> None:
-        with self.threads(self.warm) as work:
+        with self.threads(self.warm) as group:
             for _ in range(STEPS):
-                work.multiply(1.0, 0.95)
+                group.multiply(1.0, 0.95)
 
     def updates(self) -> None:
         # Steps of 0 cost as much as others, and leave everything as it is.
         nothing = np.zeros(self.warm.lanes)
-        with self.threads(self.warm) as work:
-            work.update(nothing)
+        with self.threads(self.warm) as group:
+            group.lower_residual(nothing)
             for _ in range(STEPS):
-                work.update(nothing)
-                work.turn(nothing, nothing)
+                group.lower_residual(nothing)
+                group.advance(nothing, nothing)
 
     def packing(self) -> None:
         value = np.empty_like(self.labels)
-        with self.threads(self.work()) as work:
-            work.start(self.labels, self.one)
-            work.finish(work.x, value, self.one)
+        with self.threads(self.group()) as group:
+            group.pack(self.labels, self.one)
+            group.unpack(group.x, value, self.one)
 
 
 def moved(size: int) -> str:
@@ -142,8 +143,8 @@ def move(size: int) -> None:
         for count in (*[len(piece)] * (share // len(piece)), share % len(piece)):
             np.multiply(piece[:count], 1, out=piece[:count])
 
-    with workers(np.inf) as each:
-        each(pass_over, [(piece,) for piece in pieces])
+    with workers(np.inf) as for_each:
+        for_each(pass_over, [(piece,) for piece in pieces])
 
 
 def multiply_adds(count: int) -> np.ndarray:
@@ -152,8 +153,8 @@ def multiply_adds(count: int) -> np.ndarray:
     sums = np.zeros((torch.get_num_threads(), LANES * IN_FLIGHT), np.float32)
     rounds = -(-count // sums.size)
 
-    with workers(np.inf) as each:
-        each(lambda own: kernel(own, rounds), [(own,) for own in sums])
+    with workers(np.inf) as for_each:
+        for_each(lambda own: kernel(own, rounds), [(own,) for own in sums])
     return sums
 
 
@@ -174,4 +175,4 @@ def in_registers() -> Kernel:
         for place, total in zip(places, totals, strict=True):
             sums.store(place, total.get())
 
-    return compiled(multiply_add, np.dtype(np.float32))
+    return compile_kernel(multiply_add, np.dtype(np.float32))

@@ -30,7 +30,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "lpprop"
 def pytest_configure(config):
     """Look for doctests in no file whose import needs a package that is not there."""
     needs = {
-        "kernels/triton.py": "triton",
+        "kernels/triton": "triton",
         "kernels/llvm": "llvmlite",
         "backbones/clip.py": "transformers",
         "backbones/vision_transformer.py": "transformers",
