@@ -20,54 +20,22 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+import lpprop
+
 from .memory import peak_memory
+from .work import Competitor, Work
 
 SCHEMA = json.loads((Path(__file__).parent / "schema.json").read_text())
 RESULTS = Path(__file__).parent / "results"
-
-
-@dataclass(frozen=True)
-class Competitor:
-    """One way to do the work; `run` takes nothing and returns the result.
-
-    `target` is the aim for its time over lpprop's; 2.5 reads "lpprop is to be 2.5 times faster".
-    `limit` is the aim for its peak memory beyond inputs and output, in MiB. One that does other
-    work, such as a bare matrix product for a floor, is not `comparable`; its time counts `times`
-    times, where it does that part of the work.
-    """
-
-    name: str
-    note: str
-    run: Callable[[], Any]
-    target: float | None = None
-    limit: float | None = None
-    comparable: bool = True
-    times: float = 1.0
-
-
-def aim(device: str, ratio: float) -> float | None:
-    """The target of a competitor: aims are for a CPU."""
-    return ratio if device == "cpu" else None
-
-
-@dataclass(frozen=True)
-class Work:
-    """A task at fixed sizes. `tolerance` bounds max |a - b| / max |a| of comparable results."""
-
-    name: str
-    sizes: Mapping[str, int]
-    tolerance: float
-    competitors: Sequence[Competitor]
 
 
 class DisagreementError(RuntimeError):
@@ -128,7 +96,7 @@ def measure(
                 "target": c.target,
                 "seconds": summary(seconds[c.name]),
                 "ratio": summary(_divide(seconds[c.name], seconds[ours])),
-                "peak_memory_bytes": tiny and peak_memory(build, tiny, c.name, device),
+                "peak_memory_bytes": tiny and peak_memory(build, tiny, c.name, c.device or device),
             }
             | ({} if c.limit is None else {"limit": c.limit, "output_bytes": sizes[c.name]})
             for c in work.competitors
@@ -160,11 +128,20 @@ def document(
         "date": datetime.now(timezone.utc).date().isoformat(),
         "machine": machine(),
         "versions": {"python": platform.python_version()}
-        | {p: version(p) for p in packages.split()},
+        | {p: version_of(p) for p in packages.split()},
         "works": list(works),
     }
     validate(result)
     return result
+
+
+def version_of(package: str) -> str:
+    if package == "lpprop":  # which may be on the path and not installed
+        return lpprop.__version__
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def machine() -> dict[str, Any]:

@@ -19,9 +19,10 @@ from torch import Tensor
 import lpprop
 
 from . import torch_loops
-from .contract import RESULTS, Competitor, Work, document, measure, save
+from .contract import RESULTS, document, measure, save
 from .inputs import Scene, scene
 from .report import table
+from .work import Competitor, Work
 
 # Each cost with its epsilon: the attention spans 3 to 5 epsilons, the distance 28.
 COSTS = {"attention": 0.1, "1 - cosine": 0.05}

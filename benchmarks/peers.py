@@ -10,8 +10,8 @@ from torch import Tensor
 
 import lpprop
 
-from .contract import Competitor, aim
 from .pamr import pamr_gathered
+from .work import Competitor, aim
 
 DENSECRF = find_spec("pydensecrf") is not None
 ITERATIONS = 5

@@ -20,8 +20,8 @@ from lpprop.kernels.llvm.parallel import workers
 from lpprop.kernels.llvm.stencil import _Work
 from lpprop.numerics.graphs import stencil_graph
 
-from .contract import Competitor, Work
 from .inputs import pixels
+from .work import Competitor, Work
 
 STEPS = 10
 PIECE = 128 * 2**20  # bytes that a thread goes through, more than a cache holds

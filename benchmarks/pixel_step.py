@@ -14,9 +14,9 @@ from torch import Tensor
 import lpprop
 
 from . import scipy_reference
-from .contract import Competitor, Work, aim
 from .inputs import pixels
 from .peers import pixel_peers
+from .work import Competitor, Work, aim
 
 # A peak below 1.5 GB beyond inputs and output; the time that a pixel and class of a large image
 # may take, relative to those of a small one.

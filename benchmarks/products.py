@@ -5,8 +5,8 @@ from torch import Tensor
 
 import lpprop
 
-from .contract import Competitor, Work, aim
 from .discrepancy import patches, transport
+from .work import Competitor, Work, aim
 
 # The time that a method may take, relative to that of its products.
 MOST_OVER_PRODUCTS = 1.5

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 import lpprop
 
 from . import torch_loops
-from .contract import Competitor, Work, aim
 from .inputs import pixels
 from .pixel_step import BACKENDS
+from .work import Competitor, Work, aim
 
 
 def upsampling(device: str, h: int, w: int, H: int, W: int, C: int) -> Work:

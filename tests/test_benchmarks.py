@@ -32,8 +32,8 @@ from benchmarks import (  # noqa: E402
     speed,
     torch_loops,
 )
-from benchmarks.contract import Competitor, Work  # noqa: E402
 from benchmarks.inputs import scene  # noqa: E402
+from benchmarks.work import Competitor, Work  # noqa: E402
 
 
 @pytest.fixture(scope="module")

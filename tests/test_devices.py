@@ -178,6 +178,9 @@ CALLS = {
         *(of_windows(to)[name] for name in ("logits", "feats")),
         windows=WINDOWS.boxes, k=5, patch_size=4,
     ),
+    "patches-anywhere": lambda to: refined(
+        to, patches_and_pixels(1), method="lposs", k=5, sigma=0, patch_size=4
+    ),
     "lposs-sized": single,
     "lposs-windows": lambda to: refined(to, of_windows(to), windows=WINDOWS, **SMALL),
     "lposs-list-of-windows": several_windows,
@@ -231,7 +234,6 @@ ALLOWED = {
     "made of a list": lambda x: torch.tensor([0.5, 1.0], device=x.device),
     "made alike": lambda x: x.new_tensor([1.0]) + x.new_zeros(3) + torch.arange(3, device=x.device),
     "a vector product": lambda x: x @ torch.eye(3, device=x.device),
-    "a sparse product": lambda x: torch.eye(3, device=x.device).to_sparse_csr() @ x[:, None],
 }
 REFUSED = {
     "a row": lambda x: x + ROW,
