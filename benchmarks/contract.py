@@ -19,7 +19,6 @@ import os
 import platform
 import statistics
 import sys
-import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
@@ -29,9 +28,10 @@ from typing import Any
 import numpy as np
 import torch
 
-import lpprop
+from lpprop._core.measure import time_call
+from lpprop._version import __version__
 
-from .memory import peak_memory
+from .memory import peak_memory_of
 from .work import Competitor, Work
 
 SCHEMA = json.loads((Path(__file__).parent / "schema.json").read_text())
@@ -96,7 +96,8 @@ def measure(
                 "target": c.target,
                 "seconds": summary(seconds[c.name]),
                 "ratio": summary(_divide(seconds[c.name], seconds[ours])),
-                "peak_memory_bytes": tiny and peak_memory(build, tiny, c.name, c.device or device),
+                "peak_memory_bytes": tiny
+                and peak_memory_of(c.name, build, tiny, c.device or device),
             }
             | ({} if c.limit is None else {"limit": c.limit, "output_bytes": sizes[c.name]})
             for c in work.competitors
@@ -137,7 +138,7 @@ def document(
 
 def version_of(package: str) -> str:
     if package == "lpprop":  # which may be on the path and not installed
-        return lpprop.__version__
+        return __version__
     try:
         return version(package)
     except PackageNotFoundError:
@@ -186,16 +187,8 @@ def save(result: dict[str, Any], file: Path) -> None:
 
 def _timed(competitor: Competitor, device: str) -> tuple[Any, float]:
     gc.collect()
-    _synchronize(device)
-    start = time.perf_counter()
-    result = competitor.run()
-    _synchronize(device)
-    return result, competitor.times * (time.perf_counter() - start)
-
-
-def _synchronize(device: str) -> None:
-    if device == "cuda":
-        torch.cuda.synchronize()
+    result, seconds = time_call(competitor.run, torch.device(device))
+    return result, competitor.times * seconds
 
 
 def _array(result: Any) -> np.ndarray:

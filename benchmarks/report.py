@@ -9,8 +9,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from lpprop._core.text import markdown_table
+
 from .contract import RESULTS, validate
 
+HEAD = [
+    "", "median, ms (quartiles)", "time / lpprop's (quartiles)", "aim", "peak memory, MiB",
+]  # fmt: skip
 START, END = "<!-- benchmarks -->", "<!-- /benchmarks -->"
 
 
@@ -31,19 +36,8 @@ def table(result: dict[str, Any]) -> str:
             f"**{work['name']}** on {work['device']}, {rounds} round{'s'[: rounds - 1]}: "
             + ", ".join(f"{name} {size}" for name, size in work["sizes"].items()),
             "",
-            "| | median, ms (quartiles) | time / lpprop's (quartiles) | aim | peak memory, MiB |",
-            "|---|--:|--:|--:|--:|",
+            markdown_table(HEAD, [row(competitor) for competitor in work["competitors"]]),
         ]
-        for c in work["competitors"]:
-            memory = c["peak_memory_bytes"]
-            cells = (
-                f"{c['name']}: {c['note']}",
-                spread(c["seconds"], 1e3),
-                spread(c["ratio"], 1),
-                aims(c),
-                "" if memory is None else f"{memory / 2**20:.0f}",
-            )
-            lines.append("| " + " | ".join(cells) + " |")
         agreed = "; ".join(
             f"{d['competitor']} agrees to {d['max_relative']:.0e} of the maximum"
             for d in work["agreement"]["differences"]
@@ -52,6 +46,17 @@ def table(result: dict[str, Any]) -> str:
         if agreed or used:
             lines += ["", ". ".join(filter(None, (agreed, used))) + "."]
     return "\n".join(lines)
+
+
+def row(competitor: dict[str, Any]) -> list[str]:
+    memory = competitor["peak_memory_bytes"]
+    return [
+        f"{competitor['name']}: {competitor['note']}",
+        spread(competitor["seconds"], 1e3),
+        spread(competitor["ratio"], 1),
+        aims(competitor),
+        "" if memory is None else f"{memory / 2**20:.0f}",
+    ]
 
 
 def aims(competitor: dict[str, Any]) -> str:

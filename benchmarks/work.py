@@ -1,6 +1,4 @@
-"""What is timed: a task, and those who compete in it."""
-
-from __future__ import annotations
+"""What a benchmark is made of: a task, and several ways to do it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -481,7 +481,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr("lpprop.evaluation.analyses.timing.time", clock)
+    monkeypatch.setattr("lpprop._core.measure.time", clock)
     return clock
 
 

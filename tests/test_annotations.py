@@ -42,7 +42,7 @@ logits, feats = torch.rand(2, 3, 4, 5), torch.rand(2, 8, 4, 5)
 image = torch.rand(2, 3, 64, 80)
 full = torch.rand(2, 3, 64, 80)
 
-for options in ({}, {"backend": "csr", "k": 5}, {"backend": "dense", "spatial": "linear"},
+for options in ({}, {"storage": "csr", "k": 5}, {"storage": "dense", "spatial": "linear"},
                 {"appearance": "exponential", "spatial": "none"}):
     assert lpprop.propagate_patches(logits, feats, **options).shape == logits.shape
 assert lpprop.propagate_pixels(full, image, r=5).shape == full.shape
@@ -145,7 +145,7 @@ assert result.residual.shape == result.converged.shape == (3,)
 assert ipf(attention[0]).value.shape == attention[0].shape
 
 logits.requires_grad_()
-lpprop.propagate_patches(logits, feats, backend="csr", k=5).sum().backward()
+lpprop.propagate_patches(logits, feats, storage="csr", k=5).sum().backward()
 lpprop.refine(logits, feats, image, method="fusion").sum().backward()
 
 # The check bites: wrong ranks at the door, and a wrong shape on the way out.

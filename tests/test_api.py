@@ -47,6 +47,7 @@ NAMES = [
     "propagate_pixels",
     "refine",
     "sharpen_attention",
+    "value_checks",
 ]
 MODULES = [
     "PAMR",
@@ -252,7 +253,7 @@ def test_what_solvers_return(solver):
 
 
 def test_the_backbones():
-    assert lpprop.presets.BACKBONES == {
+    assert lpprop.presets.FEATS_FROM == {
         "vit-b/16": {"k": 400, "gamma": 3.0, "patch_size": 16},
         "vit-b/8": {"k": 800, "gamma": 3.0, "patch_size": 8},
         "dinov2": {"k": 400, "gamma": 7.0, "patch_size": 14},

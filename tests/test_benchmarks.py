@@ -236,7 +236,7 @@ def test_without_rounds_the_first_call_counts():
 
 def test_a_time_may_count_several_times(monkeypatch):
     clock = iter(range(100))
-    monkeypatch.setattr(contract.time, "perf_counter", lambda: float(next(clock)))
+    monkeypatch.setattr("lpprop._core.measure.time.perf_counter", lambda: float(next(clock)))
     once, thrice = (Competitor(str(times), "", lambda: None, times=times) for times in (1, 3))
     work = Work("times", {"N": 1}, 1e-3, [once, replace(thrice, comparable=False)])
     measured = contract.measure(lambda: work, repeats=2)["competitors"]
@@ -252,7 +252,7 @@ def allocation(megabytes: int) -> Work:
 
 
 def test_peak_memory_is_what_the_call_adds():
-    peak = memory.peak_memory(partial(allocation, 96), partial(allocation, 1), "numpy", "cpu")
+    peak = memory.peak_memory_of("numpy", partial(allocation, 96), partial(allocation, 1), "cpu")
     if peak is None:
         pytest.skip("this system cannot reset a process's peak memory")
     assert 94 < peak / 2**20 < 104

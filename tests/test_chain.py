@@ -119,7 +119,7 @@ def test_a_module_has_the_options_and_defaults_of_its_function(module, function,
             lpprop.PatchPropagation(k=7),
             "PatchPropagation(k=7, gamma=3.0, sigma=0.01, alpha=0.95, patch_size=16, "
             "distance_power=1.0, max_iter=10, tol=1e-06, appearance='power', "
-            "sigma_a=0.3333333333333333, spatial='rbf', backend='auto')",
+            "sigma_a=0.3333333333333333, spatial='rbf', storage='auto')",
         ),
     ],
 )
@@ -178,7 +178,7 @@ def test_a_step_is_given_what_its_signature_names():
     logits, feats, image = inputs()
     lpprop.Chain(plain, with_windows, anything)(logits, feats=feats, image=image)
     assert seen["windows"] is None
-    assert seen["anything"] == {"feats", "image", "attention", "windows", "pixel_feats"}
+    assert seen["anything"] == {"feats", "image"}
 
 
 def test_logits_are_resized_on_entry_to_the_grid_of_the_feats():
@@ -226,8 +226,8 @@ def test_logits_are_resized_on_entry_to_the_grid_of_the_feats():
 )
 def test_a_chain_knows_what_its_steps_need(chain, needs, takes, merges):
     assert chain.needs == needs
-    assert takes <= chain.takes
-    assert {"feats", "image", "attention"} <= chain.takes
+    assert takes <= chain.takes.names
+    assert set(needs) <= chain.takes.names
     assert chain.merges_windows is merges
 
 
@@ -597,7 +597,7 @@ def test_a_copy_computes_the_same(again):
         lpprop.PatchPropagation(k=7, appearance="exponential"),
         lpprop.PixelPropagation(tau=0.1),
         lpprop.BilinearUpsample(),
-        lpprop.presets.lposs_plus(backbone="dinov2"),
+        lpprop.presets.lposs_plus(feats_from="dinov2"),
         lpprop.presets.fusion(temperature=0.5, tau=0.2),
         lpprop.OptimalPath(complement=True),
     ],

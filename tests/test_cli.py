@@ -3,7 +3,6 @@
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +13,6 @@ import lpprop
 from lpprop import cli
 from lpprop.cli import main
 from lpprop.cli.common import option
-from lpprop.io import files
 
 CLASSES, SIZE = 4, (48, 64)
 NAMES = ("labels.png", "overlay.png", "scores.npy")
@@ -111,8 +109,8 @@ def test_every_method(tmp_path, method):
         ("dilations=(8, 16)", (8, 16)),
         ("scale=None", None),
         ("prune=True", True),
-        ("backbone=dinov2", "dinov2"),
-        ("backbone=vit-b/8", "vit-b/8"),
+        ("feats_from=dinov2", "dinov2"),
+        ("feats_from=vit-b/8", "vit-b/8"),
     ],
 )
 def test_values_of_options(text, value):
@@ -264,7 +262,7 @@ def test_interrupted_writes_leave_nothing_half_done(tmp_path, capsys, monkeypatc
         raise error
 
     make_item(tmp_path, "a")
-    monkeypatch.setattr(files.np, "save", half)
+    monkeypatch.setattr(np, "save", half)
     assert main([*arguments(tmp_path, "a"), "--method", "lposs"]) == code
     assert ("disk full" if code == 1 else "interrupted") in capsys.readouterr().err
     assert sorted((tmp_path / "out").iterdir()) == sorted(results(tmp_path, "a")[:2])
@@ -281,8 +279,7 @@ def test_warnings_are_one_line(tmp_path, capsys):
 
 def test_demo_passes_its_arguments_on(tmp_path, capsys, monkeypatch):
     calls = []
-    demo = SimpleNamespace(run_demo=lambda *arguments: calls.append(arguments))
-    monkeypatch.setitem(sys.modules, "lpprop.cli.run_demo", demo)
+    monkeypatch.setattr("lpprop.cli.demo.run_demo", lambda *arguments: calls.append(arguments))
     assert main(["demo"]) == 0
     own = ["demo", "--image", "cat.jpg", "--classes", "tabby; tiger cat", "studio couch"]
     assert main([*own, "--out", str(tmp_path)]) == 0
@@ -295,7 +292,7 @@ def test_demo_passes_its_arguments_on(tmp_path, capsys, monkeypatch):
     def missing(*_):
         raise ImportError("the demo needs an extra: pip install lpprop[demo]")
 
-    demo.run_demo = missing
+    monkeypatch.setattr("lpprop.cli.demo.run_demo", missing)
     assert main(["demo"]) == 1
     assert "error: the demo needs an extra: pip" in capsys.readouterr().err
 

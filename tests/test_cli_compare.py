@@ -146,15 +146,15 @@ def replaced(argv, name, *values):
         (lambda argv, d: [*argv, "lpos"], "method: got 'lpos'"),
         (lambda argv, d: [*argv, "--gt", str(d / "x.png")], "--gt: got"),
         (lambda argv, d: [*argv, "--gt", str(d / "logits.npy")], "an undamaged PNG"),
-        (lambda argv, d: [*argv, "--gt", str(d / "a.b.png")], "gt: got an image of mode 'RGB'"),
-        (lambda argv, d: [*argv, "--gt", str(d / "gt.png")], "beside those ignored"),
+        (lambda argv, d: [*argv, "--gt", str(d / "a.b.png")], "one label per pixel"),
+        (lambda argv, d: [*argv, "--gt", str(d / "gt.png")], "gt: got the label 9"),
         (lambda argv, d: [*argv, "--classes", "a", "b"], "class_names: got 2 names"),
         (lambda argv, d: [*argv, "--palette", "vok"], "palette: got 'vok'"),
         (lambda argv, d: [*argv, "--device", "quantum"], "--device: got quantum"),
     ],
 )
 def test_mistakes_are_found_before_any_work(tmp_path, item, capsys, monkeypatch, change, message):
-    monkeypatch.setattr(comparison.run, "measured", lambda *_: pytest.fail("work was done"))
+    monkeypatch.setattr(comparison.run, "measure", lambda *_: pytest.fail("work was done"))
     assert main(change(arguments(tmp_path), tmp_path)) == 1
     streams = capsys.readouterr()
     assert streams.err.startswith("lpprop: error: ")

@@ -300,7 +300,7 @@ class TestRecipes:
         assert made["kl"].options == {"logit_scale": 100.0, "nms": 1}
         # Of the preset itself, not of a step.
         made = method_recipes(RECIPES["clip-dino"], ["lposs", "bilinear"], backbone="dinov2")
-        assert made["lposs"].options == {"backbone": "dinov2"}
+        assert made["lposs"].options == {"feats_from": "dinov2"}
 
     def test_a_method_that_the_affinity_does_not_serve(self):
         with pytest.raises(InputError, match="method: got 'lposs'"):

@@ -20,7 +20,8 @@ from PIL import Image
 
 import lpprop
 from lpprop import InputError, presets
-from lpprop.comparison import Comparison, Row, compare, figure, measure
+from lpprop._core import measure
+from lpprop.comparison import Comparison, Row, compare, figure
 from lpprop.evaluation.metrics import boundary_counts
 from lpprop.viz.drawing import ERROR_KEYS, overlay
 from lpprop.viz.palettes import colours
@@ -356,10 +357,10 @@ def test_bad_input_is_refused_before_any_work():
         ({"methods": []}, "methods: got none, expected one or more"),
         ({"methods": {}}, "methods: got none, expected one or more"),
         ({"gt": gt[:-1]}, "gt: got 47 x 64 pixels, expected 48 x 64"),
-        ({"gt": gt + 4}, "gt: got values from 4 to 4 beside those ignored"),
-        ({"gt": gt - 1}, "gt: got values from -1 to -1"),
-        ({"gt": gt + 255}, "gt: got no label beside those ignored"),
-        ({"gt": gt + 0.5}, "gt: got shape (48, 64) of float64, expected one integer"),
+        ({"gt": gt + 4}, "gt: got the label 4, expected 0 to 3, or 255"),
+        ({"gt": gt - 1}, "gt: got the label -1"),
+        ({"gt": gt + 255}, "gt: got no label but 255"),
+        ({"gt": gt + 0.5}, "gt: got shape (48, 64) of float64, expected integers (H, W)"),
         ({"gt": Image.new("RGB", SIZE[::-1])}, "gt: got an image of mode 'RGB'"),
         ({"class_names": ["a"]}, "class_names: got 1 names, expected 4"),
         ({"class_names": "abcd"}, "class_names: got 'abcd'"),
@@ -394,7 +395,7 @@ def test_time_is_the_median_of_the_repeats(monkeypatch):
     monkeypatch.setattr(sys, "stderr", io.StringIO())
     comparison = compare(inputs()[0], methods=[method], size=SIZE, repeats=4)
     assert comparison.rows[0].seconds == 1.5  # of 1, 7, 2 and 0.5
-    assert len(calls) == measure.runs(4) == 6
+    assert len(calls) == measure.count_runs(4) == 6
     assert not any(grad)
 
 
@@ -412,7 +413,7 @@ def test_cuda_is_synchronised_and_asked_for_its_peak(monkeypatch):
     clock = iter([1.0, 3.0])
     monkeypatch.setattr(measure.time, "perf_counter", lambda: events.append("clock") or next(clock))
     device = torch.device("cuda", 0)
-    got = measure.measured(lambda: events.append("run"), device, 1, lambda: events.append("tick"))
+    got = measure.measure(lambda: events.append("run"), device, 1, lambda: events.append("tick"))
     assert got == (None, 2.0, 30)
     assert events == [
         "run", "tick", "wait", "reset", "run", "wait", "tick", "wait", "clock", "run", "wait",

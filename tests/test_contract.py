@@ -187,7 +187,7 @@ REFINERS = [
         lpprop.propagate_patches,
         lpprop.PatchPropagation,
         patches,
-        PATCHES | {"backend": "csr"},
+        PATCHES | {"storage": "csr"},
         differentiable=("feats",),
     ),
     Refiner(
@@ -195,7 +195,7 @@ REFINERS = [
         lpprop.propagate_patches,
         lpprop.PatchPropagation,
         patches,
-        PATCHES | {"backend": "torch-sparse"},
+        PATCHES | {"storage": "torch-sparse"},
         differentiable=("feats",),
         package="torch_sparse",
     ),

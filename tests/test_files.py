@@ -1,4 +1,4 @@
-"""Reading: every format, and hostile or damaged files. Writing: whole files or none."""
+"""Readers take every format and refuse hostile or damaged files; writers leave whole files."""
 
 import pickle
 import struct
@@ -11,16 +11,11 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from lpprop._core.errors import InputError
-from lpprop.io.files import (
-    atomic_write,
-    find_arrays,
-    find_images,
-    load_array,
-    load_image,
-    save_labels,
-    save_scores,
-)
-from lpprop.viz.drawing import palette
+from lpprop.io.arrays import find_arrays, load_array, save_scores
+from lpprop.io.atomic import atomic_write
+from lpprop.io.images import find_images, load_image
+from lpprop.io.label_maps import load_labels, save_labels
+from lpprop.viz.palettes import colours
 
 ARRAY = np.random.default_rng(0).normal(size=(3, 4, 5)).astype(np.float32)
 
@@ -201,7 +196,7 @@ def test_modes_become_rgb(tmp_path, mode):
 def test_deep_grey_is_refused(tmp_path, mode, suffix):
     path = tmp_path / f"a.{suffix}"
     Image.new(mode, (4, 3)).save(path)
-    assert "expected 8 bits a channel" in refused(path, "image", load_image)
+    assert "expected 8 bits per channel" in refused(path, "image", load_image)
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif", "gif", "bmp"])
@@ -297,8 +292,27 @@ def test_label_png(tmp_path, classes, mode):
         assert image.mode == mode
         np.testing.assert_array_equal(np.asarray(image), labels.numpy())
         if mode == "P":
-            colours = np.asarray(image.convert("RGB"))
-            np.testing.assert_array_equal(colours, palette(classes)[labels.numpy()])
+            painted = np.asarray(image.convert("RGB"))
+            np.testing.assert_array_equal(painted, colours("default", classes)[labels.numpy()])
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "I;16"])
+def test_labels_are_read_as_they_are_stored(tmp_path, mode):
+    Image.new(mode, (3, 2), 1).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(load_labels(tmp_path / "a.png", "gt"), np.ones((2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("mode", "format_", "held"),
+    [
+        ("RGB", "PNG", "one label per pixel"),
+        ("LA", "PNG", "one label per pixel"),
+        ("L", "JPEG", "an undamaged PNG"),
+    ],
+)
+def test_what_is_no_label_map_is_refused(tmp_path, mode, format_, held):
+    Image.new(mode, (3, 2)).save(tmp_path / "a.png", format=format_)
+    assert held in refused(tmp_path / "a.png", "gt", load_labels)
 
 
 def test_too_many_classes_for_a_png(tmp_path):

@@ -75,7 +75,7 @@ def test_patches(golden, name, dtype, tolerance, storage):
     if storage == "torch-sparse":
         pytest.importorskip("torch_sparse")
     case = golden(name)
-    got = refine_patches(case, dtype, backend=storage)
+    got = refine_patches(case, dtype, storage=storage)
     assert elementwise(got, patches(case)) <= tolerance
     assert same_labels(got, patches(case)) > 0.999
 

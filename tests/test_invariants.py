@@ -491,16 +491,16 @@ def test_heads_and_blocks_have_no_order(seed, h, w, data):
 
 
 @pytest.mark.parametrize(
-    ("step", "backend"),
+    ("step", "storage"),
     [("patches", "dense"), ("patches", "csr"), ("patches", "torch-sparse"), ("pixels", None)],
 )
 @pytest.mark.parametrize("factor", [1e30, 1e-30], ids=["huge", "tiny"])
-def test_logits_of_any_size(step, backend, factor):
+def test_logits_of_any_size(step, storage, factor):
     """‖Y‖² does not fit into float32, in either direction."""
     make, function, options = STEPS[step]
-    if backend is not None:
-        options = options | {"backend": backend}
-    if backend == "torch-sparse":
+    if storage is not None:
+        options = options | {"storage": storage}
+    if storage == "torch-sparse":
         pytest.importorskip("torch_sparse")
     logits, inputs = make(0, 2, 3, 4, 5)
     logits, inputs = logits.float(), {name: x.float() for name, x in inputs.items()}

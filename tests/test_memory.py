@@ -106,7 +106,7 @@ def test_the_patch_step_of_a_large_grid_makes_no_square_matrix():
     # 64 MB, the CSR graph of at most 2 k N = 774,400 edges with the sort behind it is the rest.
     used = peak(
         inputs="logits, feats = torch.rand(1, 5, 110, 110), torch.rand(1, 32, 110, 110)",
-        small="lpprop.propagate_patches(logits[..., :9, :9], feats[..., :9, :9], backend='csr')",
+        small="lpprop.propagate_patches(logits[..., :9, :9], feats[..., :9, :9], storage='csr')",
         call="lpprop.propagate_patches(logits, feats, k=32)",
     )
     assert used < 300

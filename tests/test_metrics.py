@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -11,6 +13,7 @@ import torch
 import lpprop
 from lpprop.evaluation.label_maps import merge_labels, reduce_zero_label
 from lpprop.evaluation.metrics import SegmentationMetrics, boundary_counts, confusion_matrix
+from lpprop.evaluation.runner import _opencv
 
 CLASSES = 4
 
@@ -236,6 +239,16 @@ class TestRefusals:
             assert str(raised.value).startswith(f"{argument}: ")
             assert part in str(raised.value)
 
+    def test_small_integers_hold_more_classes_than_they_number(self):
+        labels, gt = np.full((4, 4), 44), np.full((4, 4), 44)
+        gt[:2] = -1
+        for small in (np.uint8, np.int8):
+            given = (labels.astype(small), gt.astype(np.int8))
+            for count in (confusion_matrix, boundary_counts):
+                np.testing.assert_array_equal(
+                    count(*given, 300, ignore_index=-1), count(labels, gt, 300, ignore_index=-1)
+                )
+
     def test_predictions_are_free_where_nothing_counts(self):
         assert confusion_matrix([[0, 77]], [[0, 255]], 2).sum() == 1
 
@@ -256,6 +269,23 @@ class TestRefusals:
     def test_merging_other_settings(self):
         with pytest.raises(lpprop.InputError, match=r"'dilation_ratio': 0\.01"):
             SegmentationMetrics(2).merge(SegmentationMetrics(2, dilation_ratio=0.01))
+
+
+def test_evaluation_needs_opencv_for_boundaries_alone():
+    script = """
+import sys
+sys.modules["cv2"] = None  # as where it is not installed
+from lpprop import evaluation
+from lpprop.evaluation.runner import _opencv
+assert evaluation.confusion_matrix([[0]], [[0]], 1).tolist() == [[1]]
+assert _opencv() == {}
+try:
+    evaluation.boundary_counts([[0]], [[0]], 1)
+except ImportError:
+    sys.exit(7)
+"""
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 7
+    assert _opencv() == {"opencv": cv2.__version__}
 
 
 class TestLabelMaps:

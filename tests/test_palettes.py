@@ -1,12 +1,83 @@
-"""Published colours as their data sets have them, and requests that cannot be met."""
+"""The default colours as they are derived, the published ones, and refused requests."""
 
+import cv2
 import numpy as np
 import pytest
 
 from lpprop import InputError
-from lpprop.viz.palettes import PALETTES, colours, palette
+from lpprop.viz.palettes import PALETTES, colours
 
 LENGTHS = {"default": 300, "voc": 256, "ade20k": 150, "cityscapes": 19, "camvid": 11}
+
+# The order is chosen so that the first few differ in lightness too.
+OKABE_ITO = (
+    (0, 114, 178),  # blue
+    (230, 159, 0),  # orange
+    (0, 158, 115),  # green
+    (204, 121, 167),  # purple
+    (240, 228, 66),  # yellow
+    (213, 94, 0),  # vermilion
+    (86, 180, 233),  # sky blue
+    (0, 0, 0),
+)
+TO_XYZ = np.array(
+    [[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169],
+     [0.019334, 0.119193, 0.950227]]
+)  # fmt: skip
+
+# What people with protanopia and deuteranopia see, in linear RGB (Machado et al., 2009).
+VISION = np.array(
+    [
+        [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]],
+        [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216],
+         [-0.003882, -0.048116, 1.051998]],
+        [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413],
+         [-0.011820, 0.042940, 0.968881]],
+    ]
+)  # fmt: skip
+
+
+def seen_lab(rgb):
+    """Map sRGB (n, 3) in 0-255 to CIE Lab (3, n, 3) under each kind of vision."""
+    unit = rgb / 255
+    linear = np.where(unit <= 0.04045, unit / 12.92, ((unit + 0.055) / 1.055) ** 2.4)
+    seen = np.clip(linear @ VISION.transpose(0, 2, 1), 0, 1)
+    xyz = seen @ TO_XYZ.T / TO_XYZ.sum(axis=1)
+    f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    x, y, z = np.moveaxis(f, -1, 0)
+    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)
+
+
+def worst_distance(a, b):
+    return np.linalg.norm(a - b, axis=-1).min(axis=0)
+
+
+def test_the_default_is_derived_for_colour_blind_eyes():
+    """After Okabe and Ito's, each colour is the farthest from those before it, for all eyes."""
+    axis = np.linspace(16, 255, 12).round()
+    grid = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)
+    candidates = np.concatenate([np.array(OKABE_ITO, dtype=float), grid])
+    seen = seen_lab(candidates)
+    chosen = list(range(len(OKABE_ITO)))
+    # White is the paper: no class should look like it.
+    nearest = worst_distance(seen, seen_lab(np.full((1, 3), 255.0)))
+    for number in range(256):
+        if number == len(chosen):
+            chosen.append(int(nearest.argmax()))
+        nearest = np.minimum(nearest, worst_distance(seen, seen[:, chosen[number], None]))
+    np.testing.assert_array_equal(colours("default", 256), candidates[chosen])
+
+
+def test_the_defaults_colours_differ_from_each_other_and_from_the_paper():
+    known = np.vstack([colours("default", 20), [[255, 255, 255]]])
+    lab = cv2.cvtColor(np.float32(known)[None] / 255, cv2.COLOR_RGB2LAB)[0]
+    distance = np.linalg.norm(lab[:, None] - lab[None], axis=-1)
+    assert distance[~np.eye(21, dtype=bool)].min() > 20
+    assert len(np.unique(colours("default", 256), axis=0)) == 256
+
+
+def test_the_default_repeats_after_256():
+    np.testing.assert_array_equal(colours("default", 300)[256:], colours("default", 44))
 
 
 def test_voc_by_its_bits():
@@ -74,10 +145,6 @@ def test_every_palette_grows_without_changing(name):
     if name != "default":
         with pytest.raises(InputError, match=rf"palette: got '{name}' with {len(full)} colours"):
             colours(name, len(full) + 1)
-
-
-def test_the_default_is_the_palette_for_colour_blind_eyes():
-    np.testing.assert_array_equal(colours("default", 30), palette(30))
 
 
 def test_colours_of_your_own():

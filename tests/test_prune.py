@@ -105,6 +105,6 @@ def test_the_golden_cases(golden, name, count):
 
 
 def test_the_preset_passes_it_on():
-    chain = lpprop.presets.lposs_plus(prune=True, pixel_backend="torch")
+    chain = lpprop.presets.lposs_plus(prune=True, backend="torch")
     assert chain.steps[2].config["prune"] is True
     assert chain.steps[2].config["backend"] == "torch"

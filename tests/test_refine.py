@@ -86,13 +86,13 @@ def test_options_go_to_the_preset(case):
     assert not torch.allclose(result, default)
 
 
-@pytest.mark.parametrize("backbone", lpprop.presets.BACKBONES)
-def test_backbone_sets_the_published_values(backbone):
-    settings = lpprop.presets.BACKBONES[backbone]
+@pytest.mark.parametrize("made_by", lpprop.presets.FEATS_FROM)
+def test_feats_from_sets_the_published_values(made_by):
+    settings = lpprop.presets.FEATS_FROM[made_by]
     patch = settings["patch_size"]
     logits, feats = scores_of(), feats_of()
     image = random(1, 3, GRID[0] * patch, GRID[1] * patch)
-    result = lpprop.refine(logits, feats, image, method="lposs", backbone=backbone)
+    result = lpprop.refine(logits, feats, image, method="lposs", feats_from=made_by)
     assert torch.equal(result, lposs_by_hand(logits, feats, image, **settings))
 
 
@@ -579,7 +579,7 @@ def test_distances_are_scaled_with_a_warning_where_the_image_is_larger():
     [
         ({}, (128, 160), 32.0),
         ({}, (32, 40), 8.0),
-        ({"backbone": "dinov2"}, (128, 160), 32.0),
+        ({"feats_from": "dinov2"}, (128, 160), 32.0),
         ({"patch_size": 8}, (48, 60), 12.0),
         ({}, (130, 160), (130 * 160 / 20) ** 0.5),  # nearly square: the ratio of the areas
     ],
@@ -588,7 +588,7 @@ def test_the_scaled_patch_size(options, pixels, patch):
     logits, feats, image = scores_of(), feats_of(), random(1, 3, *pixels)
     with pytest.warns(UserWarning, match=f"as if patches had {patch:.4g}"):
         result = lpprop.refine(logits, feats, image, method="lposs", **options)
-    settings = {"gamma": 7.0} if options.get("backbone") == "dinov2" else {}
+    settings = {"gamma": 7.0} if options.get("feats_from") == "dinov2" else {}
     expected = lposs_by_hand(logits, feats, image, patch_size=patch, **settings)
     torch.testing.assert_close(result, expected, rtol=1e-6, atol=1e-6)
 

@@ -144,7 +144,7 @@ class TestResults:
         seconds = iter(range(100))
         now = [0.0]
         clock = SimpleNamespace(perf_counter=lambda: now[0])
-        monkeypatch.setattr("lpprop.evaluation.task.time", clock)
+        monkeypatch.setattr("lpprop._core.measure.time", clock)
 
         class Prepared(Shifted):
             def prepare(self, sample):

@@ -87,7 +87,7 @@ def test_patches_that_do_not_coincide(image):
             rows = (1 - a) * logits[:, :, top] + a * logits[:, :, top + 1]
             on_feats[:, :, r, c] = (1 - b) * rows[..., left] + b * rows[..., left + 1]
     padded = F.pad(image, (0, 11, 0, 0), mode="replicate")
-    expected = lpprop.refine(on_feats, feats, padded, backbone="dinov2", k=15)
+    expected = lpprop.refine(on_feats, feats, padded, feats_from="dinov2", k=15)
     torch.testing.assert_close(scores, expected[..., :101], rtol=1e-4, atol=1e-5)
 
 
@@ -140,7 +140,7 @@ def test_windows_share_one_graph(image):
         windows = SlidingWindows((70, 101), 32, 16)
         crops = windows.split(one)
         logits, feats = backbone(crops, CLASSES).logits, affinity(crops).feats
-        expected = lpprop.refine(logits, feats, one, windows=windows, backbone="vit-b/8", k=30)
+        expected = lpprop.refine(logits, feats, one, windows=windows, feats_from="vit-b/8", k=30)
         torch.testing.assert_close(got, expected[0])
 
 
@@ -169,7 +169,7 @@ def test_an_image_smaller_than_the_window_is_continued(image):
     grown = F.pad(small, (0, 0, 0, 12), mode="replicate")
     windows = SlidingWindows((32, 50), 32, 16)
     seen = toy(windows.split(grown), CLASSES)
-    options = {"windows": windows, "backbone": "vit-b/8", "k": 9}
+    options = {"windows": windows, "feats_from": "vit-b/8", "k": 9}
     expected = lpprop.refine(seen.logits, seen.feats, grown, **options)
     torch.testing.assert_close(scores, expected[..., :20, :])
 

@@ -7,14 +7,14 @@ import torch
 import lpprop
 import reference
 
-BACKENDS = ["auto", "dense", "csr", "torch-sparse"]
+STORAGES = ["auto", "dense", "csr", "torch-sparse"]
 # float64 to 1e-9, float32 to 1e-5, each relative to the largest entry of a class.
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5}
 DTYPES = pytest.mark.parametrize("dtype", TOLERANCE, ids=["float64", "float32"])
 
 
-@pytest.fixture(params=BACKENDS)
-def backend(request):
+@pytest.fixture(params=STORAGES)
+def storage(request):
     if request.param == "torch-sparse":
         pytest.importorskip("torch_sparse")
     return request.param
@@ -42,13 +42,13 @@ def make(seed, B=1, C=3, D=8, h=4, w=5, k=400, joined=False):
     raise AssertionError("no feats without near ties")
 
 
-def check(logits, feats, dtype=torch.float64, *, backend="auto", exact=False, **options):
+def check(logits, feats, dtype=torch.float64, *, storage="auto", exact=False, **options):
     """Compare with the twin; returns the refined scores."""
     expected = reference.propagate_patches(logits, feats, exact=exact, **options)
     got = lpprop.propagate_patches(
         torch.tensor(logits, dtype=dtype),
         torch.tensor(feats, dtype=dtype),
-        backend=backend,
+        storage=storage,
         **options,
     )
     assert got.dtype == dtype
@@ -78,8 +78,8 @@ SHAPES = {
 
 @DTYPES
 @pytest.mark.parametrize(("shape", "options"), SHAPES.values(), ids=SHAPES)
-def test_shapes(shape, options, dtype, backend):
-    check(*make(0, k=options["k"], **shape), dtype, backend=backend, **options)
+def test_shapes(shape, options, dtype, storage):
+    check(*make(0, k=options["k"], **shape), dtype, storage=storage, **options)
 
 
 def test_defaults():
@@ -118,8 +118,8 @@ OPTIONS = {
 
 @DTYPES
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
-def test_options(options, dtype, backend):
-    check(*make(2, B=2, k=7), dtype, backend=backend, k=7, **options)
+def test_options(options, dtype, storage):
+    check(*make(2, B=2, k=7), dtype, storage=storage, k=7, **options)
 
 
 VARIANTS = [
@@ -130,15 +130,15 @@ VARIANTS = [
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda v: "-".join(v.values()))
-def test_converged(variant, backend):
+def test_converged(variant, storage):
     """Enough steps reach the exact solution of (I − alpha Ŝ) Ŷ = Y."""
     converged = {"max_iter": 1000, "tol": 1e-12}
-    check(*make(3, k=7), backend=backend, k=7, exact=True, **converged, **variant)
+    check(*make(3, k=7), storage=storage, k=7, exact=True, **converged, **variant)
 
 
-def test_converged_single_precision(backend):
+def test_converged_single_precision(storage):
     converged = {"max_iter": 1000, "tol": 1e-7}
-    check(*make(3, k=7), torch.float32, backend=backend, k=7, exact=True, **converged)
+    check(*make(3, k=7), torch.float32, storage=storage, k=7, exact=True, **converged)
 
 
 # --------------------------------------------------------------------------- degenerate graphs
@@ -151,74 +151,74 @@ def unchanged(logits, feats, dtype, **options):
 
 
 @DTYPES
-def test_zero_feats_leave_the_logits(dtype, backend):
+def test_zero_feats_leave_the_logits(dtype, storage):
     """A zero feature has cosine 0 with everything, itself included."""
     logits, feats = make(4)
-    unchanged(logits, np.zeros_like(feats), dtype, backend=backend, k=5)
+    unchanged(logits, np.zeros_like(feats), dtype, storage=storage, k=5)
 
 
 @DTYPES
-def test_zero_feats_under_the_exponential(dtype, backend):
+def test_zero_feats_under_the_exponential(dtype, storage):
     """exp(−1/sigma_a) between all patches: with k ≥ N no tie has to be broken."""
     logits, feats = make(4)
-    check(logits, np.zeros_like(feats), dtype, backend=backend, appearance="exponential")
+    check(logits, np.zeros_like(feats), dtype, storage=storage, appearance="exponential")
 
 
 @DTYPES
-def test_some_zero_feats(dtype, backend):
+def test_some_zero_feats(dtype, storage):
     logits, feats = make(5)
     feats[..., 1:3, 2:4] = 0
-    check(logits, feats, dtype, backend=backend)
+    check(logits, feats, dtype, storage=storage)
     # Truncated CG mixes all patches in its step sizes; a converged one leaves the isolated alone.
-    got = check(logits, feats, dtype, backend=backend, max_iter=1000, tol=1e-7)
+    got = check(logits, feats, dtype, storage=storage, max_iter=1000, tol=1e-7)
     np.testing.assert_allclose(got[..., 1:3, 2:4], logits[..., 1:3, 2:4], rtol=1e-5)
 
 
 @DTYPES
-def test_orthogonal_feats_disconnect_every_patch(dtype, backend):
+def test_orthogonal_feats_disconnect_every_patch(dtype, storage):
     logits, _ = make(6, h=3, w=4)
     feats = np.eye(12).reshape(1, 12, 3, 4)
-    unchanged(logits, feats, dtype, backend=backend, k=5)
+    unchanged(logits, feats, dtype, storage=storage, k=5)
 
 
 @DTYPES
-def test_opposite_feats_do_not_attract(dtype, backend):
+def test_opposite_feats_do_not_attract(dtype, storage):
     """max(x_i·x_j, 0): a cosine of −1 is no edge."""
     logits, _ = make(6, h=1, w=2)
-    unchanged(logits, np.array([1.0, -1.0]).reshape(1, 1, 1, 2), dtype, backend=backend)
+    unchanged(logits, np.array([1.0, -1.0]).reshape(1, 1, 1, 2), dtype, storage=storage)
 
 
 @DTYPES
-def test_nothing_within_reach(dtype, backend):
+def test_nothing_within_reach(dtype, storage):
     """The linear weight is cut to 0 beyond 1/sigma pixels, here less than one patch."""
-    unchanged(*make(7), dtype, backend=backend, spatial="linear", sigma=1.0)
+    unchanged(*make(7), dtype, storage=storage, spatial="linear", sigma=1.0)
 
 
 @DTYPES
-def test_blocks_of_orthogonal_feats(dtype, backend):
+def test_blocks_of_orthogonal_feats(dtype, storage):
     """Three unconnected groups; k reaches past each, but only to cosines 0, whose ties weigh 0."""
     logits, _ = make(8, h=3, w=6)
     group = np.arange(18).reshape(3, 6) % 3
     feats = np.moveaxis(np.eye(3)[group], -1, 0)[None] * np.linspace(1, 2, 18).reshape(3, 6)
     logits[0, 0][group != 1] = 0
-    got = check(logits, rounded(feats), dtype, backend=backend, k=8)
+    got = check(logits, rounded(feats), dtype, storage=storage, k=8)
     assert (got[0, 0][group != 1] == 0).all(), "scores crossed between unconnected groups"
     converged = {"max_iter": 1000, "tol": 1e-12 if dtype == torch.float64 else 1e-7}
-    check(logits, rounded(feats), dtype, backend=backend, k=8, exact=True, **converged)
+    check(logits, rounded(feats), dtype, storage=storage, k=8, exact=True, **converged)
 
 
 @DTYPES
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda v: "-".join(v.values()))
-def test_identical_feats_complete_graph(variant, dtype, backend):
+def test_identical_feats_complete_graph(variant, dtype, storage):
     """All cosines are 1, and with k ≥ N every pair is an edge: the answer is unique."""
     logits, _ = make(9)
     feats = np.broadcast_to(np.arange(1.0, 9.0)[None, :, None, None], (1, 8, 4, 5))
-    check(logits, feats, dtype, backend=backend, **variant)
+    check(logits, feats, dtype, storage=storage, **variant)
 
 
 @DTYPES
 @pytest.mark.parametrize("k", [1, 2, 7, 19])
-def test_identical_feats_few_neighbours(k, dtype, backend):
+def test_identical_feats_few_neighbours(k, dtype, storage):
     """Which k of the tied patches count is open; these hold for every choice.
 
     The eigenvalues of Ŝ lie in [−1, 1], hence ‖Y‖/(1 + alpha) ≤ ‖Ŷ‖ ≤ ‖Y‖/(1 − alpha).
@@ -228,7 +228,7 @@ def test_identical_feats_few_neighbours(k, dtype, backend):
     feats = torch.ones(1, 8, 4, 5, dtype=dtype)
     converged = {"max_iter": 1000, "tol": 1e-7}
     got = lpprop.propagate_patches(
-        torch.tensor(logits, dtype=dtype), feats, k=k, backend=backend, **converged
+        torch.tensor(logits, dtype=dtype), feats, k=k, storage=storage, **converged
     ).double()
     norm, size = got.norm(dim=(2, 3)), torch.tensor(logits).norm(dim=(2, 3))
     slack = 1e-4
@@ -238,30 +238,30 @@ def test_identical_feats_few_neighbours(k, dtype, backend):
 
 
 @DTYPES
-def test_duplicated_patches(dtype, backend):
+def test_duplicated_patches(dtype, storage):
     """Each feature occurs twice; k ≥ N keeps the answer unique."""
     logits, feats = make(11, h=4, w=6)
     feats[..., 3:] = feats[..., :3]
-    check(logits, feats, dtype, backend=backend)
+    check(logits, feats, dtype, storage=storage)
 
 
 @DTYPES
-def test_zero_logits_stay_zero(dtype, backend):
+def test_zero_logits_stay_zero(dtype, storage):
     """A class without evidence: CG must not divide by its zero residual, nor spoil others."""
     logits, feats = make(12, k=6)
     logits[0, 1] = 0
-    got = check(logits, feats, dtype, backend=backend, k=6)
+    got = check(logits, feats, dtype, storage=storage, k=6)
     assert (got[0, 1] == 0).all()
 
 
 @DTYPES
-def test_classes_that_stop_at_different_steps(dtype, backend):
+def test_classes_that_stop_at_different_steps(dtype, storage):
     """Class 0 is an eigenvector and is done after one step, while the others go on."""
     logits, feats = make(13)
     rows = feats[0].reshape(8, -1).T
     S = reference.patch_graph(rows, reference.patch_centres(4, 5, 16))
     logits[0, 0] = np.sqrt(S.sum(axis=1)).reshape(4, 5)
-    got = check(rounded(logits), feats, dtype, backend=backend)
+    got = check(rounded(logits), feats, dtype, storage=storage)
     np.testing.assert_allclose(got[0, 0], logits[0, 0] / 0.05, rtol=1e-5)
 
 
@@ -278,12 +278,12 @@ WINDOWS = {
 
 @DTYPES
 @pytest.mark.parametrize("setting", WINDOWS.values(), ids=WINDOWS)
-def test_windows(setting, dtype, backend):
+def test_windows(setting, dtype, storage):
     """One graph over the patches of all windows, each patch at its place in the image."""
     windows = lpprop.SlidingWindows(setting[0], window=setting[1], stride=setting[2])
     boxes = reference.window_boxes(*setting[0], *setting[1:])
     logits, feats = make(14, B=len(boxes), C=2, h=3, w=3, k=5, joined=True)
-    options = {"k": 5, "backend": backend}
+    options = {"k": 5, "storage": storage}
     expected = reference.propagate_patches(logits, feats, k=5, windows=boxes)
     tensors = [torch.tensor(x, dtype=dtype) for x in (logits, feats)]
     for given in (windows, torch.from_numpy(boxes)):
@@ -292,50 +292,50 @@ def test_windows(setting, dtype, backend):
 
 
 @DTYPES
-def test_one_window_is_no_window(dtype, backend):
+def test_one_window_is_no_window(dtype, storage):
     """Only differences of places count, so one window anywhere equals no window."""
     logits, feats = make(15, k=6)
     tensors = [torch.tensor(x, dtype=dtype) for x in (logits, feats)]
-    plain = lpprop.propagate_patches(*tensors, k=6, backend=backend)
+    plain = lpprop.propagate_patches(*tensors, k=6, storage=storage)
     boxes = torch.tensor([[100, 164, 200, 280]])
-    windowed = lpprop.propagate_patches(*tensors, k=6, windows=boxes, backend=backend)
+    windowed = lpprop.propagate_patches(*tensors, k=6, windows=boxes, storage=storage)
     assert reference.class_error(windowed, plain) <= TOLERANCE[dtype]
 
 
 @DTYPES
-def test_identical_windows(dtype, backend):
+def test_identical_windows(dtype, storage):
     """The same window twice: patches at distance 0 of another patch, with cosine 1."""
     logits, feats = make(16, h=3, w=3)
     logits, feats = np.concatenate([logits] * 2), np.concatenate([feats] * 2)
     boxes = torch.tensor([[0, 48, 0, 48]] * 2)
     # Half of the eigenvectors are antisymmetric and absent from Y: the Krylov space is exhausted
     # after 9 steps, and steps near that are all rounding. So few steps, or enough of them.
-    check(logits, feats, dtype, backend=backend, windows=boxes, max_iter=3)
+    check(logits, feats, dtype, storage=storage, windows=boxes, max_iter=3)
     tol = 1e-12 if dtype == torch.float64 else 1e-7
     converged = {"max_iter": 1000, "tol": tol, "exact": True}
-    got = check(logits, feats, dtype, backend=backend, windows=boxes, **converged)
+    got = check(logits, feats, dtype, storage=storage, windows=boxes, **converged)
     assert reference.class_error(got[0], got[1]) <= 2 * TOLERANCE[dtype]
 
 
 @DTYPES
-def test_windows_in_any_order(dtype, backend):
+def test_windows_in_any_order(dtype, storage):
     boxes = torch.tensor(reference.window_boxes(64, 80, 48, 24))
     logits, feats = make(17, B=len(boxes), h=3, w=3, k=6, joined=True)
     order = np.random.default_rng(0).permutation(len(boxes))
-    got = check(logits, feats, dtype, backend=backend, k=6, windows=boxes)
-    shuffled = check(logits[order], feats[order], dtype, backend=backend, k=6, windows=boxes[order])
+    got = check(logits, feats, dtype, storage=storage, k=6, windows=boxes)
+    shuffled = check(logits[order], feats[order], dtype, storage=storage, k=6, windows=boxes[order])
     assert reference.class_error(shuffled, got[order]) <= TOLERANCE[dtype]
 
 
-# --------------------------------------------------------------------------- backends
+# --------------------------------------------------------------------------- storages
 
 
 @DTYPES
 @pytest.mark.parametrize("k", [3, 20, 144, 400])
-def test_backends_agree(k, dtype, backend):
-    """A graph large enough that the backends differ in layout, at every density."""
+def test_storages_agree(k, dtype, storage):
+    """A graph large enough that the storages differ in layout, at every density."""
     logits, feats = make(18, B=2, C=5, D=32, h=12, w=12, k=k)
     tensors = [torch.tensor(x, dtype=dtype) for x in (logits, feats)]
-    dense = lpprop.propagate_patches(*tensors, k=k, backend="dense")
-    got = lpprop.propagate_patches(*tensors, k=k, backend=backend)
+    dense = lpprop.propagate_patches(*tensors, k=k, storage="dense")
+    got = lpprop.propagate_patches(*tensors, k=k, storage=storage)
     assert reference.class_error(got, dense) <= TOLERANCE[dtype]

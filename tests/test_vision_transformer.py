@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from lpprop._core.errors import InputError
 from lpprop.backbones import vision_transformer
 from lpprop.backbones.vision_transformer import CHECKPOINTS, VisionTransformer
-from lpprop.compose.presets import BACKBONES
+from lpprop.compose.presets import FEATS_FROM
 
 transformers = pytest.importorskip("transformers")
 
@@ -313,7 +313,7 @@ def test_stays_frozen_in_evaluation_mode():
 def test_presets(kind, patch, preset):
     backbone = VisionTransformer(tiny(kind, patch_size=patch, image_size=4 * patch))
     assert backbone.preset == preset
-    assert preset is None or BACKBONES[preset]["patch_size"] == patch == backbone.patch_size
+    assert preset is None or FEATS_FROM[preset]["patch_size"] == patch == backbone.patch_size
 
 
 def test_says_what_it_provides():

@@ -8,7 +8,7 @@ import argparse
 import json
 from pathlib import Path
 
-from lpprop.io.files import atomic_write
+from lpprop.io.atomic import atomic_write
 
 from . import figures, tables
 from .starts import images

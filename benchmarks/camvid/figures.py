@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lpprop.evaluation.analyses.figures import MARKERS, colour, new_figure
+from lpprop.viz.figures import MARKERS, colour, new_figure
 
 from .methods import REFINERS, UPSAMPLERS, pair
 from .study import Document

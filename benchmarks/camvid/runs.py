@@ -11,7 +11,7 @@ from torch import Tensor
 from lpprop.evaluation import Report, Start, evaluate, refinements
 from lpprop.evaluation.predictors import RefinedStart, describe
 from lpprop.evaluation.task import Samples
-from lpprop.io.files import atomic_write
+from lpprop.io.atomic import atomic_write
 
 #: Boundary IoU's usual width, and one of 3 pixels, where 16-pixel patches differ the more.
 RATIOS = {"wide": 0.02, "narrow": 0.005}

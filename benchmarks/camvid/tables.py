@@ -5,14 +5,19 @@
 
 import re
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lpprop.evaluation.report import markdown_table
-from lpprop.io.files import atomic_write
+from lpprop._core.text import markdown_table, percent
+from lpprop.io.atomic import (
+    atomic_write,
+)
 
 from .methods import REFINERS, UPSAMPLERS, pair
 from .study import BASE, Document
+
+_percent = partial(percent, digits=1)
 
 _MARKED = re.compile(r"(<!-- table (.+?) -->\n).*?(<!-- /table -->)", re.DOTALL)
 
@@ -285,7 +290,3 @@ def _interval(gain: Document) -> str:
 
 def _points(after: float | None, before: float | None) -> str:
     return "–" if after is None or before is None else f"{100 * (after - before):+.1f}"
-
-
-def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{100 * share:.1f}"

@@ -4,6 +4,7 @@ scores = lpprop.refine(logits, feats, image)          # (B, C, H, W), ready for 
 """
 
 from lpprop._core.errors import InputError
+from lpprop._core.scans import value_checks
 from lpprop._version import __version__
 from lpprop.comparison import Comparison, compare
 from lpprop.compose import presets
@@ -80,4 +81,5 @@ __all__ = [
     "propagate_pixels",
     "refine",
     "sharpen_attention",
+    "value_checks",
 ]

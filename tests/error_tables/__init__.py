@@ -1,7 +1,12 @@
-"""Calls that are refused, and what is said: one table a family of functions."""
+"""Calls that are refused, and how the error begins: the argument and what came.
 
-from error_tables import baselines, discrepancy, propagation, refine
+One table per family of functions. What was expected and what to do are checked by their form.
+"""
 
-TABLES = [propagation.TABLE, discrepancy.TABLE, baselines.TABLE, refine.TABLE]
+from error_tables import baselines, discrepancy, label_maps, propagation, refine
+
+TABLES = [
+    propagation.TABLE, discrepancy.TABLE, baselines.TABLE, refine.TABLE, label_maps.TABLE,
+]  # fmt: skip
 TABLE = {name: row for table in TABLES for name, row in table.items()}
 assert len(TABLE) == sum(map(len, TABLES)), "two rows of one name"

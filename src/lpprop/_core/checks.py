@@ -1,4 +1,4 @@
-"""Checks of arguments, run before any work.
+"""Checks of tensors, run before any work.
 
 Axis names bind ACROSS tensors, so that a batch of one or a 1x1 feature map never broadcasts
 against something larger without being asked to.
@@ -7,53 +7,45 @@ against something larger without being asked to.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from numbers import Integral, Real
-from typing import Any, TypeVar, cast
+from collections.abc import Callable, Sequence
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor
 
 from lpprop._core.errors import InputError
+from lpprop._core.scans import has_passed, mark_passed, values_are_checked
 
 __all__ = [
-    "Check",
     "all_finite",
     "check_axes",
-    "check_boolean",
-    "check_choice",
     "check_distribution",
     "check_finite",
     "check_image",
-    "check_integer",
     "check_non_negative",
-    "check_number",
-    "check_number_from_0",
-    "check_options",
-    "check_positive_number",
     "check_positive_sums",
     "check_precision",
-    "check_size",
     "check_tensors",
     "finite_bounds",
-    "needed",
+    "require",
 ]
 
 T = TypeVar("T")
-
-#: Takes an option's name and value, and raises InputError where it cannot be used.
-Check = Callable[[str, Any], object]
 
 # What rounding leaves outside [0, 1].
 _IMAGE_SLACK = 1e-3
 
 
-def check_tensors(**tensors: tuple[object, str]) -> dict[str, int]:
-    """Check type, rank, sizes, device and finiteness of `name=(tensor, "B C h w")`.
+#: A tensor, its axes such as "B C h w", and the kinds of numbers that it may hold if not floats.
+Checked = tuple[object, str] | tuple[object, str, Sequence[str]]
+
+
+def check_tensors(**tensors: Checked) -> dict[str, int]:
+    """Check type, rank, sizes, device and values of `name=(tensor, "B C h w")`.
 
     An axis is a name, which must have one size in all tensors, or a number, which is its size.
-    Returns the sizes by name.
+    Values are finite; those of a tensor named image are RGB in [0, 1]. Returns the sizes by name.
+    Kinds of numbers beside "float" are "bool" and "integer": `masks=(masks, "B M H W", ("bool",))`.
 
     >>> check_tensors(logits=(torch.zeros(2, 5, 4, 4), "B C h w"))
     {'B': 2, 'C': 5, 'h': 4, 'w': 4}
@@ -65,19 +57,22 @@ def check_tensors(**tensors: tuple[object, str]) -> dict[str, int]:
     """
     sizes = check_axes(**tensors)
     # Last, since it alone costs a pass over the data.
-    for name, (tensor, _) in tensors.items():
-        check_finite(name, cast(Tensor, tensor))
+    for name, (given, *_) in tensors.items():
+        tensor = cast(Tensor, given)
+        if tensor.is_floating_point():
+            check_values = check_image if name == "image" else check_finite
+            check_values(name, tensor)
     return sizes
 
 
-def check_axes(**tensors: tuple[object, str]) -> dict[str, int]:
-    """Check all that `check_tensors` does but finiteness, which is left to the caller."""
+def check_axes(**tensors: Checked) -> dict[str, int]:
+    """Check all that `check_tensors` does but values, which are left to the caller."""
     sizes: dict[str, int] = {}
     owner: dict[str, str] = {}
     first: tuple[str, torch.device] | None = None
-    for name, (given, axes) in tensors.items():
+    for name, (given, axes, *kinds) in tensors.items():
         names = axes.split()
-        tensor = _as_float_tensor(name, given, names)
+        tensor = _as_tensor(name, given, names, kinds[0] if kinds else ("float",))
         _check_axes(name, tensor, names, sizes, owner)
         if first is None:
             first = (name, tensor.device)
@@ -91,8 +86,8 @@ def check_axes(**tensors: tuple[object, str]) -> dict[str, int]:
     return sizes
 
 
-def needed(name: str, value: T | None) -> T:
-    """Return an optional input that is not optional here."""
+def require(name: str, value: T | None) -> T:
+    """Refuse None for an optional input that is not optional here."""
     if value is None:
         raise InputError.of(
             name, got="None", expected="a tensor", fix=f"This method needs it: pass {name}=."
@@ -100,9 +95,20 @@ def needed(name: str, value: T | None) -> T:
     return value
 
 
-def _as_float_tensor(name: str, tensor: object, axes: Sequence[str]) -> Tensor:
+# What a dtype must be to hold a kind of numbers.
+_KINDS: dict[str, tuple[str, Callable[[torch.dtype], bool]]] = {
+    "float": ("a floating-point dtype", lambda dtype: dtype.is_floating_point),
+    "bool": ("torch.bool", lambda dtype: dtype == torch.bool),
+    "integer": (
+        "an integer dtype",
+        lambda dtype: not (dtype.is_floating_point or dtype.is_complex) and dtype != torch.bool,
+    ),
+}
+
+
+def _as_tensor(name: str, tensor: object, axes: Sequence[str], kinds: Sequence[str]) -> Tensor:
     shape = f"({', '.join(axes)})"
-    tensor = needed(name, tensor)
+    tensor = require(name, tensor)
     if not isinstance(tensor, Tensor):
         raise InputError.of(
             name,
@@ -114,12 +120,12 @@ def _as_float_tensor(name: str, tensor: object, axes: Sequence[str]) -> Tensor:
         raise InputError.of(
             name, got=f"a {tensor.layout} tensor", expected="a dense one", fix="Use .to_dense()."
         )
-    if not tensor.is_floating_point():
+    if not any(_KINDS[kind][1](tensor.dtype) for kind in kinds):
         raise InputError.of(
             name,
             got=f"dtype {tensor.dtype}",
-            expected="a floating-point dtype",
-            fix="Convert it to floating point.",
+            expected=" or ".join(_KINDS[kind][0] for kind in kinds),
+            fix="Convert it to floating point." if "float" in kinds else "Convert it.",
         )
     return tensor
 
@@ -169,37 +175,50 @@ def all_finite(tensor: Tensor) -> bool:
     return bool(torch.isfinite(tensor.sum(-1)).all() or torch.isfinite(tensor).all())
 
 
+def check_finite(name: str, tensor: Tensor) -> None:
+    """Refuse NaN and infinity, which one product would spread over every patch."""
+    if not values_are_checked() or has_passed(tensor):
+        return
+    if not all_finite(tensor):
+        raise _not_finite(name, tensor)
+    mark_passed(tensor)
+
+
+def _not_finite(name: str, tensor: Tensor) -> InputError:
+    wrong = ~torch.isfinite(tensor)
+    where = tuple(wrong.nonzero()[0].tolist())
+    return InputError.of(
+        name,
+        got=f"{int(wrong.sum())} NaN or infinite of {tensor.numel()} values, the first at {where}",
+        expected="finite values",
+        fix="Find their source, or replace them with torch.nan_to_num.",
+    )
+
+
 def finite_bounds(name: str, tensor: Tensor) -> list[tuple[float, float]]:
     """Return the least and the largest value of each item; refuse NaN and infinity.
 
-    Who needs both takes a pass over the data fewer than with `check_finite`.
+    It is cheaper than `check_finite` where the bounds are needed anyway.
     """
     found = [torch.aminmax(item) for item in tensor.detach()]
     bounds = [(float(low), float(high)) for low, high in found]
-    if not all(math.isfinite(bound) for pair in bounds for bound in pair):
-        check_finite(name, tensor)
+    if values_are_checked() and not all(math.isfinite(x) for pair in bounds for x in pair):
+        raise _not_finite(name, tensor)
+    mark_passed(tensor)
     return bounds
 
 
-def check_finite(name: str, tensor: Tensor) -> None:
-    """Refuse NaN and infinity, which one product would spread over every patch."""
-    if not all_finite(tensor):
-        finite = torch.isfinite(tensor)
-        bad = int((~finite).sum())
-        where = tuple((~finite).nonzero()[0].tolist())
-        raise InputError.of(
-            name,
-            got=f"{bad} NaN or infinite of {tensor.numel()} values, the first at {where}",
-            expected="finite values",
-            fix="Find their source, or replace them with torch.nan_to_num.",
-        )
-
-
-def check_image(image: Tensor, name: str = "image") -> None:
+def check_image(name: str, image: Tensor) -> None:
     """Refuse values outside [0, 1] and name the likely cause."""
+    if not values_are_checked() or has_passed(image, "image"):
+        return
     low, high = (float(bound) for bound in torch.aminmax(image.detach()))
     if low >= -_IMAGE_SLACK and high <= 1 + _IMAGE_SLACK:
+        mark_passed(image)
+        mark_passed(image, "image")
         return
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise _not_finite(name, image)
     if low > -0.5 and high < 1.5:
         cause = "It looks resampled, which overshoots at edges: clamp it with image.clamp(0, 1)."
     elif low < 0:
@@ -213,6 +232,8 @@ def check_image(image: Tensor, name: str = "image") -> None:
 
 def check_non_negative(name: str, tensor: Tensor, fix: str) -> None:
     """Refuse negative values, and say what to do about them."""
+    if not values_are_checked():
+        return
     lowest = float(tensor.detach().min())
     if lowest < 0:
         raise InputError.of(
@@ -222,6 +243,8 @@ def check_non_negative(name: str, tensor: Tensor, fix: str) -> None:
 
 def check_positive_sums(name: str, tensor: Tensor, *axes: int) -> None:
     """Refuse rows or columns of zeros, among values that are not negative."""
+    if not values_are_checked():
+        return
     for axis in axes:
         empty = tensor.detach().amax(axis) == 0
         if bool(empty.any()):
@@ -237,6 +260,8 @@ def check_positive_sums(name: str, tensor: Tensor, *axes: int) -> None:
 
 def check_distribution(name: str, tensor: Tensor, fix: str) -> None:
     """Refuse rows that are negative somewhere, or sum to neither 1 nor, being zeros, 0."""
+    if not values_are_checked():
+        return
     check_non_negative(name, tensor, fix)
     total = tensor.detach().sum(-1, dtype=torch.promote_types(tensor.dtype, torch.float32))
     slack = 1e-3 if tensor.dtype.itemsize > 2 else 2e-2  # what rounding each entry can add up to
@@ -260,83 +285,3 @@ def check_precision(name: str, tensor: Tensor) -> None:
             expected="float32 or float64",
             fix=f"Pass {name}.float().",
         )
-
-
-def check_boolean(name: str, value: object) -> None:
-    """Refuse what is neither True nor False."""
-    if not isinstance(value, bool):
-        raise InputError.of(name, got=repr(value), expected="True or False", fix=f"Change {name}.")
-
-
-def check_number(
-    name: str,
-    value: object,
-    *,
-    low: float = -math.inf,
-    high: float = math.inf,
-    open_low: bool = False,
-    open_high: bool = False,
-) -> float:
-    """Refuse what is not a finite number between `low` and `high` (open: excluded)."""
-    nan = math.nan
-    bounds = f"{'(' if open_low or low == -math.inf else '['}{low:g}, {high:g}"
-    bounds += ")" if open_high or high == math.inf else "]"
-    try:
-        number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else nan
-    except OverflowError:
-        number = nan
-    inside = (number > low if open_low else number >= low) and (
-        number < high if open_high else number <= high
-    )
-    if not (inside and math.isfinite(number)):
-        raise InputError.of(
-            name, got=repr(value), expected=f"a number in {bounds}", fix=f"Change {name}."
-        )
-    return number
-
-
-#: The checks of a number above 0, and of one that is not below it.
-check_positive_number = partial(check_number, low=0, open_low=True)
-check_number_from_0 = partial(check_number, low=0)
-
-
-def check_integer(name: str, value: object, *, low: int = 1) -> int:
-    """Refuse what is not an integer of at least `low`."""
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < low:
-        raise InputError.of(
-            name, got=repr(value), expected=f"an integer >= {low}", fix=f"Change {name}."
-        )
-    return int(value)
-
-
-def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
-    """Refuse a name that is not one of `choices`."""
-    if value not in choices:
-        known = ", ".join(repr(choice) for choice in choices)
-        raise InputError.of(
-            name, got=repr(value), expected=f"one of {known}", fix=f"Change {name}."
-        )
-
-
-def check_size(name: str, value: object) -> tuple[int, int]:
-    """Refuse what is not a pair (H, W) of positive integers whose product torch can index."""
-    if not isinstance(value, Sequence) or len(value) != 2:
-        raise InputError.of(
-            name, got=repr(value), expected="a pair (H, W)", fix=f"Pass {name}=(height, width)."
-        )
-    height, width = (check_integer(f"{name}[{i}]", side) for i, side in enumerate(value))
-    if height * width > 2**31 - 1:
-        raise InputError.of(
-            name,
-            got=f"{height} x {width} pixels",
-            expected="fewer than 2**31",
-            fix="Work on tiles of the image.",
-        )
-    return height, width
-
-
-def check_options(checks: Mapping[str, Check], options: Mapping[str, object]) -> None:
-    """Run the check of each option that has one."""
-    for name, value in options.items():
-        if name in checks:
-            checks[name](name, value)

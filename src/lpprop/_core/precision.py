@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import ParamSpec
+from typing import ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
 
-from lpprop._core.checks import all_finite
+from lpprop._core.checks import check_finite
 from lpprop._core.errors import InputError
+from lpprop._core.scans import one_call
 
-__all__ = ["compute_dtype", "full_precision", "returned", "uncompiled"]
+__all__ = ["cast_back", "compute_dtype", "full_precision", "uncompiled"]
 
 P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def compute_dtype(tensor: Tensor) -> torch.dtype:
@@ -22,26 +24,30 @@ def compute_dtype(tensor: Tensor) -> torch.dtype:
     return torch.promote_types(tensor.dtype, torch.float32)
 
 
-def uncompiled(function: Callable[P, Tensor]) -> Callable[P, Tensor]:
-    """Keep torch.compile out of a function; it breaks its graph there, and runs it as it stands.
+def uncompiled(function: Callable[P, R]) -> Callable[P, R]:
+    """Make a function one call: torch.compile breaks its graph there, and a tensor is scanned once.
 
-    Tracing iterations that stop by what they see takes long, and gains nothing.
+    Its loops stop by what they see, so that tracing them takes long and gains nothing.
     """
 
     @functools.wraps(function)
-    def wrapper(*args: P.args, **kwargs: P.kwargs) -> Tensor:
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
         # Only there, since torch.compiler.disable imports all of the compiler.
-        run = torch.compiler.disable(function) if torch.compiler.is_compiling() else function
+        run = torch.compiler.disable(call) if torch.compiler.is_compiling() else call
         return run(*args, **kwargs)
+
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        with one_call():
+            return function(*args, **kwargs)
 
     return wrapper
 
 
-def full_precision(function: Callable[P, Tensor]) -> Callable[P, Tensor]:
-    """Shut autocast out of a function, which would round a solver's dot products to half."""
+def full_precision(function: Callable[P, R]) -> Callable[P, R]:
+    """Disable autocast inside a function, where it would round a solver's dot products to half."""
 
     @functools.wraps(function)
-    def wrapper(*args: P.args, **kwargs: P.kwargs) -> Tensor:
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
         given = [*args, *kwargs.values()]
         given += [x for item in given if isinstance(item, (list, tuple)) for x in item]
         device = next((x.device.type for x in given if isinstance(x, Tensor)), "cpu")
@@ -51,10 +57,12 @@ def full_precision(function: Callable[P, Tensor]) -> Callable[P, Tensor]:
     return uncompiled(wrapper)
 
 
-def returned(result: Tensor, like: Tensor, name: str = "logits") -> Tensor:
+def cast_back(result: Tensor, like: Tensor, name: str = "logits") -> Tensor:
     """Cast to the dtype of the input of that name; refuse what it cannot hold, such as infinity."""
     cast = result.to(like.dtype)
-    if not all_finite(cast):
+    try:
+        check_finite(name, cast)
+    except InputError:
         raise InputError.of(
             name,
             got=f"values up to {float(like.detach().abs().max()):.4g} in {like.dtype}",
@@ -62,5 +70,5 @@ def returned(result: Tensor, like: Tensor, name: str = "logits") -> Tensor:
             fix=f"Scale the {name} down."
             if like.dtype.itemsize >= 4
             else f"Scale the {name} down, or pass float32.",
-        )
+        ) from None
     return cast

@@ -2,38 +2,47 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from lpprop._core.checks import Check, check_options
+from lpprop._core.checks import require
 from lpprop._core.errors import InputError
+from lpprop._core.options import Check, check_options, hint, option_checks, unknown_option
+from lpprop._core.scans import pass_on
 
-__all__ = ["INPUTS", "Refiner", "on_patches"]
+__all__ = ["COMMON", "Refiner", "unknown_input"]
 
-# What a refiner may be given beside the logits; everything else of a function is configuration.
-INPUTS = ("feats", "image", "attention", "windows", "pixel_feats")
+#: What every step may be handed, whether it takes it or not, so that methods can be swapped.
+COMMON = ("feats", "image", "attention")
 
 
 class Refiner(nn.Module):
     """Hold the configuration of one function; `forward` calls it and computes nothing itself.
 
-    A subclass names its function, and takes that function's keywords with the same defaults, so
-    that `Module(**p)(logits, feats=feats)` equals `function(logits, feats, **p)`; and, as `checks`,
-    the same check of each option that the function runs, so that a bad one is refused early:
+    A subclass is one line beside its function. It names the inputs of the function, in the order of
+    its positional parameters, and takes its other keywords, with their defaults and checks:
 
-        class PatchPropagation(Refiner, function=propagate_patches, needs=("feats",)): ...
+        class PatchPropagation(
+            Refiner, function=propagate_patches, needs=("feats",), takes=("windows",)
+        ): ...
+
+    so that `Module(**p)(logits, feats=feats)` equals `function(logits, feats, **p)`.
 
     Attributes:
-        needs: the inputs that `forward` cannot do without.
+        needs: inputs that `forward` cannot do without: the function's positional parameters.
+        takes: all inputs that `forward` hands on, those that it needs first.
         merges_windows: whether the scores of n windows come back as those of one image.
     """
 
     needs: tuple[str, ...] = ()
+    takes: tuple[str, ...] = ()
     merges_windows: bool = False
+    __call__: Callable[..., Tensor]
+    _function: ClassVar[Callable[..., Tensor]]
+    _on_patches: ClassVar[bool] = False
     _defaults: ClassVar[dict[str, Any]] = {}
     _checks: ClassVar[Mapping[str, Check]] = {}
 
@@ -41,19 +50,29 @@ class Refiner(nn.Module):
         cls,
         function: Callable[..., Tensor] | None = None,
         needs: tuple[str, ...] = (),
-        checks: Mapping[str, Check] | None = None,
+        takes: tuple[str, ...] = (),
+        on_patches: bool = False,
         **kwargs: Any,
     ) -> None:
-        """Read the configuration off the function's keywords."""
+        """Read the configuration off the function's keywords.
+
+        Args:
+            function: what the module configures.
+            needs: inputs that are the function's positional parameters after the scores.
+            takes: inputs that are keywords of it, which it can do without.
+            on_patches: whether it works on (B, C, N): scores on their grid are then flattened.
+            kwargs: for other bases.
+        """
         super().__init_subclass__(**kwargs)
         if function is None:  # a subclass of a refiner is configured as that one is
             return
-        cls.needs = needs
-        cls._checks = checks or {}
+        cls.needs, cls.takes = needs, (*needs, *takes)
+        cls._function, cls._on_patches = staticmethod(function), on_patches
+        cls._checks = option_checks(function)
         keywords = [
             parameter
             for parameter in inspect.signature(function).parameters.values()
-            if parameter.kind is parameter.KEYWORD_ONLY and parameter.name not in INPUTS
+            if parameter.kind is parameter.KEYWORD_ONLY and parameter.name not in takes
         ]
         cls._defaults = {keyword.name: keyword.default for keyword in keywords}
         cls.__signature__ = inspect.Signature(keywords)  # type: ignore[attr-defined]
@@ -63,15 +82,47 @@ class Refiner(nn.Module):
         super().__init__()
         for name in config:
             if name not in self._defaults:
-                raise unknown_option(name, type(self).__name__, list(self._defaults))
+                raise unknown_option(name, type(self).__name__, self._defaults)
         check_options(self._checks, config)
         for name, default in self._defaults.items():
             setattr(self, name, config.get(name, default))
+
+    @classmethod
+    def defaults(cls) -> dict[str, Any]:
+        """Return the keywords of the configuration with their defaults."""
+        return dict(cls._defaults)
 
     @property
     def config(self) -> dict[str, Any]:
         """The keywords that `forward` calls the function with."""
         return {name: getattr(self, name) for name in self._defaults}
+
+    def forward(self, logits: Tensor, **inputs: Any) -> Tensor:
+        """Call the function with the inputs that it takes; `COMMON` ones beside them are ignored.
+
+        Args:
+            logits: the scores, larger = likelier, as the function takes them.
+            inputs: by name; see `lpprop.refine` for their shapes.
+
+        Raises:
+            InputError: an input that is needed and not there, or that is unknown; or as the
+                function raises it.
+        """
+        for name in inputs:
+            if name not in (*self.takes, *COMMON):
+                raise unknown_input(name, type(self).__name__, self.takes)
+        for name in self.needs:
+            require(name, inputs.get(name))
+        return self._call(logits, inputs)
+
+    def _call(self, logits: Tensor, inputs: Mapping[str, Any]) -> Tensor:
+        """Call the function on the scores, and on what it takes of the inputs."""
+        if self._on_patches and isinstance(logits, Tensor) and logits.ndim == 4:
+            scores = self._call(pass_on(logits, logits.flatten(2)), inputs)
+            return pass_on(scores, scores.reshape(logits.shape))
+        needed = [inputs.get(name) for name in self.needs]
+        optional = {name: inputs.get(name) for name in self.takes[len(self.needs) :]}
+        return self._function(logits, *needed, **optional, **self.config)
 
     def fitted(self, grid: tuple[int, int], pixels: tuple[int, int]) -> Refiner:
         """Return this refiner for a feature grid that spans so many pixels: usually itself."""
@@ -82,20 +133,12 @@ class Refiner(nn.Module):
         return ", ".join(f"{name}={value!r}" for name, value in self.config.items())
 
 
-def on_patches(function: Callable[[Tensor], Tensor], scores: Tensor) -> Tensor:
-    """Apply a function of (B, C, N) to scores that may stand on their grid (B, C, h, w)."""
-    if isinstance(scores, Tensor) and scores.ndim == 4:
-        return function(scores.flatten(2)).reshape(scores.shape)
-    return function(scores)
-
-
-def unknown_option(name: str, owner: str, known: list[str]) -> InputError:
-    """Make the error for a keyword that a refiner or preset does not have."""
-    close = difflib.get_close_matches(name, known, n=1)
-    hint = f"Did you mean {close[0]}?" if close else f"Remove {name}."
+def unknown_input(name: str, owner: str, takes: Iterable[str]) -> InputError:
+    """Make the error for an input that nobody takes."""
+    known = list(dict.fromkeys((*takes, *COMMON)))
     return InputError.of(
         name,
-        got=f"an option that {owner} does not have",
-        expected=f"one of {', '.join(known)}" if known else "no option",
-        fix=hint,
+        got="an input that nobody takes",
+        expected=f"one of {', '.join(known)}, which {owner} takes",
+        fix=hint(name, known, otherwise=f"Remove {name}, or give an option to the module itself."),
     )

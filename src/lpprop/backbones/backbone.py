@@ -20,8 +20,14 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lpprop._core.checks import check_image, check_integer, check_tensors
+from lpprop._core.checks import (
+    check_image,
+    check_tensors,
+)
 from lpprop._core.errors import InputError
+from lpprop._core.options import (
+    check_integer,
+)
 
 __all__ = ["Backbone", "BackboneOutput"]
 
@@ -58,7 +64,7 @@ class Backbone(nn.Module):
 
     Attributes:
         provides: which of "logits", "feats" and "attention" the output holds.
-        preset: the settings of `lpprop.presets.BACKBONES` that suit the feats, if any do.
+        preset: the settings of `lpprop.presets.FEATS_FROM` that suit the feats, if any do.
     """
 
     provides: tuple[str, ...] = ()
@@ -125,7 +131,7 @@ class Backbone(nn.Module):
                 finite; classes that cannot be scored.
         """
         check_tensors(image=(image, "B 3 H W"))
-        check_image(image)
+        check_image("image", image)
         if image.device != self.device:
             raise InputError.of(
                 "image",

@@ -16,8 +16,12 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from lpprop._core.checks import check_boolean, check_choice, check_number
 from lpprop._core.errors import InputError
+from lpprop._core.options import (
+    check_boolean,
+    check_choice,
+    check_number,
+)
 from lpprop.backbones.backbone import Backbone, BackboneOutput
 from lpprop.backbones.hub import load_model, load_tokenizer, with_stored_colours
 from lpprop.backbones.prompts import (

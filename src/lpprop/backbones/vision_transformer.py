@@ -17,8 +17,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from lpprop._core.checks import check_choice
 from lpprop._core.errors import InputError
+from lpprop._core.options import (
+    check_choice,
+)
 from lpprop.backbones.backbone import Backbone, BackboneOutput
 from lpprop.backbones.hub import load_model, with_stored_colours
 from lpprop.backbones.self_attention import patch_attention
@@ -71,7 +73,7 @@ class VisionTransformer(Backbone):
 
     Attributes:
         provides: "feats", "attention" or both.
-        preset: the key of `lpprop.presets.BACKBONES` whose settings suit the features' model; they
+        preset: the key of `lpprop.presets.FEATS_FROM` whose settings suit the features' model; they
             were tuned on its base size. None where no paper names any.
 
     Raises:

@@ -151,7 +151,7 @@ def load_inputs(
     logits: Path, feats: Path | None, attention: Path | None, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
     """Load the arrays of one image."""
-    from lpprop.io.files import load_array
+    from lpprop.io.arrays import load_array
 
     paths = {"logits": logits, "feats": feats, "attention": attention}
     scores, features, maps = (
@@ -164,7 +164,7 @@ def load_inputs(
 
 def find_todo(arguments: argparse.Namespace) -> tuple[list[Path], list[Path]]:
     """List all images, and those whose results do not exist yet or are to be redone."""
-    from lpprop.io.files import find_images
+    from lpprop.io.images import find_images
 
     images = find_images(arguments.image, "IMAGE")
     if arguments.image.resolve() == arguments.out.resolve():

@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from lpprop._core.errors import InputError
 from lpprop.cli.common import add_command, checked_device, load_inputs, make_folder
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 __all__ = ["add_compare"]
 
@@ -79,11 +74,13 @@ def add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 def _compare(arguments: argparse.Namespace) -> int:
     from lpprop.comparison import compare
-    from lpprop.io.files import atomic_write, load_image, save_image
+    from lpprop.io.atomic import atomic_write
+    from lpprop.io.images import load_image, save_image
+    from lpprop.io.label_maps import load_labels
 
     device = checked_device(arguments.device)
     image = load_image(arguments.image, "IMAGE")
-    gt = None if arguments.gt is None else _load_labels(arguments.gt)
+    gt = None if arguments.gt is None else load_labels(arguments.gt, "--gt")
     logits, feats, attention = load_inputs(
         arguments.logits, arguments.feats, arguments.attention, device
     )
@@ -102,20 +99,3 @@ def _compare(arguments: argparse.Namespace) -> int:
             file.write(table.encode())
     print(f"figure and tables: {target.with_suffix('')}.png, .md, .csv")
     return 0
-
-
-def _load_labels(path: Path) -> Image:
-    """Read a PNG, whose values are class indices."""
-    from PIL.Image import open as open_image
-
-    try:
-        with open_image(path, formats=("PNG",)) as image:
-            labels: Image = image.copy()
-    except Exception as error:  # decoders raise SyntaxError, struct.error, zlib.error and more
-        raise InputError.of(
-            "--gt",
-            got=f"{path}, which cannot be read ({error})",
-            expected="an undamaged PNG",
-            fix="Check the path, and save it as PNG: JPEG would change labels.",
-        ) from error
-    return labels

@@ -100,7 +100,9 @@ def add_eval(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 def _eval(arguments: argparse.Namespace) -> int:
     # Imported here, since the other commands need none of it.
-    from lpprop._core.checks import check_integer
+    from lpprop._core.options import (
+        check_integer,
+    )
     from lpprop.evaluation import EvaluationError, evaluate
     from lpprop.evaluation.recipe_predictors import check_continues, recipe_predictors
 

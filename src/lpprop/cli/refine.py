@@ -41,7 +41,7 @@ and <stem>_scores.npy (float32, C x H x W)."""
 _EXAMPLE = """\
 example:
   lpprop refine street.jpg --logits street_logits.npy --feats street_feats.npy --out refined
-  lpprop refine images/ --logits logits/ --feats feats/ --out refined --option backbone=dinov2
+  lpprop refine images/ --logits logits/ --feats feats/ --out refined --option feats_from=dinov2
   lpprop refine images/ --logits logits/ --attention sd2/ --out refined --method max_velocity"""
 
 
@@ -74,7 +74,7 @@ def add_refine(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="an option of the method, such as k=200, backbone=dinov2 or complement=True; may be "
+        help="an option of the method, such as k=200, feats_from=dinov2 or complement=True; may be "
         "repeated",
     )
     command.add_argument(
@@ -111,7 +111,7 @@ def _refine(arguments: argparse.Namespace) -> int:
 
 def _jobs(arguments: argparse.Namespace, todo: list[Path]) -> list[_Job]:
     """Find the arrays of the images that are to be refined."""
-    from lpprop.io.files import find_arrays
+    from lpprop.io.arrays import find_arrays
 
     logits = find_arrays(arguments.logits, todo, "--logits")
     none: list[None] = [None] * len(todo)
@@ -156,7 +156,9 @@ def _refine_image(
     import torch
 
     from lpprop.compose.pipeline import refine
-    from lpprop.io.files import load_image, save_image, save_labels, save_scores
+    from lpprop.io.arrays import save_scores
+    from lpprop.io.images import load_image, save_image
+    from lpprop.io.label_maps import save_labels
     from lpprop.viz.drawing import overlay
 
     image = load_image(job.image, "IMAGE")

@@ -125,7 +125,9 @@ def _recipe(arguments: argparse.Namespace) -> Recipe:
 
 
 def _segment_image(image: Path, segmenter: Segmenter, classes: list[str], folder: Path) -> None:
-    from lpprop.io.files import load_image, save_image, save_labels, save_scores
+    from lpprop.io.arrays import save_scores
+    from lpprop.io.images import load_image, save_image
+    from lpprop.io.label_maps import save_labels
     from lpprop.viz import drawing
 
     picture = load_image(image, "IMAGE")

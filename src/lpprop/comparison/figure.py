@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from lpprop._core.checks import check_integer
 from lpprop._core.errors import InputError
+from lpprop._core.options import (
+    check_integer,
+)
 from lpprop.viz.drawing import ERROR_KEYS, error_map, framed, keys, overlay
 from lpprop.viz.palettes import colours
 from lpprop.viz.sheets import Cell, sheet
@@ -17,7 +19,7 @@ from lpprop.viz.sheets import Cell, sheet
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from lpprop.comparison.result import Comparison, Row
+    from lpprop.comparison.rows import ComparisonData, Row
     from lpprop.viz.sheets import Key
 
     Box = tuple[int, int, int, int]
@@ -28,38 +30,37 @@ __all__ = ["differing_box", "draw"]
 _REGION = 0.3
 
 
-def draw(comparison: Comparison, *, errors: bool, columns: int, side: int) -> Image.Image:
+def draw(
+    data: ComparisonData, *, errors: bool, columns: int, side: int, note: str = ""
+) -> Image.Image:
     """Draw the figure; see `Comparison.figure`."""
     check_integer("columns", columns)
     check_integer("side", side, low=64)
-    if errors and comparison.gt is None:
+    if errors and data.gt is None:
         raise InputError.of(
             "errors", got="True", expected="False without gt", fix="Pass gt= to compare."
         )
-    painter = _Painter(comparison, side, differing_box(comparison), errors)
-    cells = painter.inputs()
-    for row in comparison.rows:
-        if not row.skipped:
-            cells.append(painter.method(row))
-    return sheet(cells, painter.legend(), columns=columns, unit=max(6, side // 40))
+    painter = _Painter(data, side, differing_box(data), errors)
+    cells = painter.inputs() + [painter.method(row) for row in data.rows if not row.skipped]
+    return sheet(cells, painter.legend(), note, columns=columns, unit=max(6, side // 40))
 
 
-def differing_box(comparison: Comparison) -> Box | None:
-    """Find the region where the methods differ most; a single one, where it differs from the start.
+def differing_box(data: ComparisonData) -> Box | None:
+    """Find the region where the methods differ most; for a single one, from the start.
 
     Returns:
-        y1, x1, y2, x2 (ends excluded), of the image's shape; None where all are alike.
+        y1, x1, y2, x2 (ends excluded), of the image's shape; None if all are alike.
     """
-    every = list(comparison.labels.values())
-    every = [comparison.start, *every] if len(every) == 1 else every
+    every = list(data.labels.values())
+    every = [data.start, *every] if len(every) == 1 else every
     # How many pairs of methods disagree on a pixel.
-    apart = np.zeros(comparison.start.shape)
+    apart = np.zeros(data.start.shape)
     for number, one in enumerate(every):
         for other in every[:number]:
             apart += one != other
     if not apart.any():
         return None
-    height, width = (max(1, round(_REGION * side)) for side in comparison.start.shape)
+    height, width = (max(1, round(_REGION * side)) for side in data.start.shape)
     sums = np.pad(apart, ((1, 0), (1, 0))).cumsum(0).cumsum(1)
     inside = sums[height:, width:] - sums[:-height, width:] - sums[height:, :-width]
     inside += sums[:-height, :-width]
@@ -70,38 +71,37 @@ def differing_box(comparison: Comparison) -> Box | None:
 class _Painter:
     """Draw whole pictures and regions of a comparison, all at one size."""
 
-    def __init__(self, comparison: Comparison, side: int, box: Box | None, errors: bool) -> None:
-        height, width = comparison.start.shape
-        self.comparison, self.box, self.with_errors = comparison, box, errors
+    def __init__(self, data: ComparisonData, side: int, box: Box | None, errors: bool) -> None:
+        height, width = data.start.shape
+        self.data, self.box, self.with_errors = data, box, errors
         self.scale = side / max(height, width)
         self.size = max(1, round(self.scale * width)), max(1, round(self.scale * height))
         self.whole = (0, 0, height, width)
-        names = comparison.class_names
-        # One colour more, for the pixels of the ground truth that do not count.
-        own, (_, ignored) = colours(comparison.palette, len(names)), ERROR_KEYS[1]
+        # The last colour is that of the pixels of the ground truth that do not count.
+        own, (_, ignored) = colours(data.palette, len(data.class_names)), ERROR_KEYS[1]
         self.palette = np.concatenate([own, np.array([ignored], np.uint8)])
 
     def inputs(self) -> list[Cell]:
-        """Show the image and the ground truth, where they are given."""
+        """Show the image and the ground truth if they are given."""
         cells = []
-        if self.comparison.image is not None:
+        if self.data.image is not None:
             cells.append(Cell("image", self.stack(self.photograph)))
-        gt = self.comparison.gt
+        gt = self.data.gt
         if gt is not None:
-            known = np.where(gt == self.comparison.ignore_index, len(self.palette) - 1, gt)
+            known = np.where(gt == self.data.ignore_index, len(self.palette) - 1, gt)
             cells.append(Cell("ground truth", self.stack(lambda box: self.painted(known, box))))
         return cells
 
     def method(self, row: Row) -> Cell:
-        """Show what a method made of the image, and its figures."""
-        labels = self.comparison.labels[row.method]
+        """Show the labels of a method, under its figures."""
+        labels = self.data.labels[row.method]
         pictures = self.stack(lambda box: self.painted(labels, box))
         if self.with_errors:
             pictures.append(self.errors(labels))
         return Cell(row.method, pictures, " · ".join(_figures(row)))
 
     def stack(self, paint: Callable[[Box], Image.Image]) -> list[Image.Image | None]:
-        """Paint the whole, and the region below it."""
+        """Paint the whole image, and the region below it."""
         if self.box is None:
             return [paint(self.whole)]
         upper, left, lower, right = (self.scale * edge for edge in self.box)
@@ -110,33 +110,33 @@ class _Painter:
         return [framed(paint(self.whole), frame, width=width), paint(self.box)]
 
     def photograph(self, box: Box) -> Image.Image:
-        """Cut the image, or white where there is none."""
-        image = self.comparison.image
+        """Cut the region out of the image; white if there is no image."""
+        image = self.data.image
         if image is None:
             return Image.new("RGB", self.size, "white")
         y1, x1, y2, x2 = box
         return image.resize(self.size, Image.Resampling.BICUBIC, box=(x1, y1, x2, y2))
 
     def painted(self, labels: npt.NDArray[Any], box: Box) -> Image.Image:
-        """Lay labels over the image, the lines faint, or they would hide fine patterns."""
+        """Lay labels over the image; faint lines do not hide fine patterns."""
         return overlay(
             self.photograph(box), self.cut(labels, box), len(self.palette),
-            alpha=0.55 if self.comparison.image is not None else 1.0,
+            alpha=0.55 if self.data.image is not None else 1.0,
             outline=0.5,
             palette=self.palette,
         )  # fmt: skip
 
     def errors(self, labels: npt.NDArray[Any]) -> Image.Image:
-        """Mark what is wrong in the whole."""
-        comparison = self.comparison
-        labels, gt = (self.cut(array, self.whole) for array in (labels, comparison.gt))
+        """Mark what is wrong in the whole image."""
+        data = self.data
+        labels, gt = (self.cut(array, self.whole) for array in (labels, data.gt))
         return error_map(
-            self.photograph(self.whole), labels, gt, len(comparison.class_names),
-            ignore_index=comparison.ignore_index,
+            self.photograph(self.whole), labels, gt, len(data.class_names),
+            ignore_index=data.ignore_index,
         )  # fmt: skip
 
     def cut(self, labels: Any, box: Box) -> npt.NDArray[Any]:
-        """Cut labels, and bring them to the pictures' size by nearest neighbour."""
+        """Cut the region out of labels, at the pictures' size by nearest neighbour."""
         y1, x1, y2, x2 = box
         rows, columns = (
             first + ((np.arange(length) + 0.5) * (last - first) / length).astype(int)
@@ -146,21 +146,21 @@ class _Painter:
         return cut
 
     def legend(self) -> list[list[Key]]:
-        """Name the classes that are seen somewhere, and the marks."""
-        comparison = self.comparison
-        seen = np.unique(np.concatenate([np.unique(x) for x in comparison.labels.values()]))
+        """Name the classes that some method or the ground truth has, and the marks."""
+        data = self.data
+        seen = np.unique(np.concatenate([np.unique(x) for x in data.labels.values()]))
         marks = []
-        if comparison.gt is not None:
-            in_gt = np.unique(comparison.gt)
-            seen = np.union1d(seen, in_gt[in_gt != comparison.ignore_index])
+        if data.gt is not None:
+            in_gt = np.unique(data.gt)
+            seen = np.union1d(seen, in_gt[in_gt != data.ignore_index])
             wrong, ignored = ERROR_KEYS
             marks = [wrong] * self.with_errors
-            marks += [ignored] * bool((comparison.gt == comparison.ignore_index).any())
-        return [keys(comparison.class_names, comparison.palette, seen.tolist()), marks]
+            marks += [ignored] * bool((data.gt == data.ignore_index).any())
+        return [keys(data.class_names, data.palette, seen.tolist()), marks]
 
 
 def _figures(row: Row) -> list[str]:
-    """Write the figures below a method's title, the most telling first."""
+    """Write the figures that stand below a method's title, the most telling first."""
     figures = []
     if row.miou is not None and row.boundary_iou is not None:
         figures.append(f"mIoU {100 * row.miou:.1f} · Boundary IoU {100 * row.boundary_iou:.1f}")

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
 
 from lpprop._core.errors import InputError
+from lpprop._core.label_maps import as_label_map, check_ignore_index
 from lpprop.compose.chain import Chain
-from lpprop.compose.composite import step_name
-from lpprop.compose.pipeline import _as_chain
+from lpprop.compose.composite import missing_input, step_name
+from lpprop.compose.pipeline import as_chain
+from lpprop.compose.presets import METHODS
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -20,19 +21,10 @@ if TYPE_CHECKING:
     Method = str | Callable[..., Tensor]
     Methods = Sequence[Method] | Mapping[str, Method] | None
 
-__all__ = ["DEFAULT_METHODS", "as_class_names", "as_gt", "named_chains"]
-
-#: What is compared where nothing is named, as far as the inputs allow it.
-DEFAULT_METHODS = (
-    "bilinear", "joint_bilateral", "lposs", "lposs+", "optimal_path", "max_velocity", "pamr",
-    "dense_crf",
-)  # fmt: skip
-
-# Packages that a default method cannot do without.
-_PACKAGES = {"dense_crf": "pydensecrf"}
+__all__ = ["as_class_names", "as_gt", "named_chains"]
 
 
-def named_chains(methods: Methods, given: Sequence[str]) -> dict[str, Chain | str]:
+def named_chains(methods: Methods, given: Iterable[str]) -> dict[str, Chain | str]:
     """Build each method, under a name of its own; where a package lacks, say so in its place.
 
     Args:
@@ -40,8 +32,8 @@ def named_chains(methods: Methods, given: Sequence[str]) -> dict[str, Chain | st
         given: the names of the inputs that there are.
     """
     if methods is None:
-        chains = {name: _as_chain(name, {}) for name in DEFAULT_METHODS if _installed(name)}
-        return {name: chain for name, chain in chains.items() if not _lacks(chain, given)}
+        rows = [row for row in METHODS.values() if row.compared and row.is_installed]
+        return {row.name: row() for row in rows if not missing_input(row, given)}
     if isinstance(methods, Mapping):
         named = [(str(name), method) for name, method in methods.items()]
     elif isinstance(methods, Sequence) and not isinstance(methods, str):
@@ -63,20 +55,9 @@ def named_chains(methods: Methods, given: Sequence[str]) -> dict[str, Chain | st
 def _chain(method: Method) -> Chain | str:
     """Return a method's chain, or why there is none: a package that is not installed."""
     try:
-        return _as_chain(method, {})
+        return as_chain(method)
     except ImportError as error:
         return str(error)
-
-
-def _installed(name: str) -> bool:
-    return name not in _PACKAGES or importlib.util.find_spec(_PACKAGES[name]) is not None
-
-
-def _lacks(chain: Chain, given: Sequence[str]) -> bool:
-    """Tell whether a chain needs an input that is not there; attention is built from feats."""
-    return any(
-        name not in given and not (name == "attention" and "feats" in given) for name in chain.needs
-    )
 
 
 def _name(method: Method) -> str:
@@ -113,25 +94,12 @@ def as_class_names(names: Sequence[str] | None, classes: int) -> list[str]:
     return [str(name) for name in names]
 
 
-def as_gt(
-    gt: object, size: tuple[int, int], classes: int, ignore_index: int
-) -> npt.NDArray[np.int64]:
+def as_gt(gt: Any, size: tuple[int, int], classes: int, ignore_index: int) -> npt.NDArray[np.int64]:
     """Return true labels (H, W) from an array, a tensor or a PIL image of class indices."""
-    from lpprop.evaluation.counts import checked_ignore_index
-
-    checked_ignore_index(ignore_index, classes)
-    if isinstance(gt, Tensor):
-        gt = gt.detach().cpu().numpy()
-    mode = getattr(gt, "mode", None) if hasattr(gt, "convert") else None  # of a PIL image
-    array: npt.NDArray[Any] = np.asarray(gt)
-    array = array[0] if array.ndim == 3 and len(array) == 1 else array
-    if array.ndim != 2 or array.dtype.kind not in "iu":
-        raise InputError.of(
-            "gt",
-            got=f"an image of mode {mode!r}" if mode else f"shape {array.shape} of {array.dtype}",
-            expected="one integer a pixel, its class",
-            fix="Colours must be turned into class indices, such as with the data set's own tools.",
-        )
+    check_ignore_index(ignore_index, classes)
+    if not hasattr(gt, "convert") and np.shape(gt)[:-2] == (1,):  # one item, and no PIL image
+        (gt,) = gt
+    array = as_label_map("gt", gt, classes, ignore_index)
     if array.shape != size:
         raise InputError.of(
             "gt",
@@ -139,13 +107,11 @@ def as_gt(
             expected=f"{size[0]} x {size[1]}, the results' size",
             fix=f"Pass size={array.shape} to compare at the size of gt.",
         )
-    counted = array[array != ignore_index]
-    if counted.size == 0 or counted.min() < 0 or counted.max() >= classes:
-        held = f"values from {counted.min()} to {counted.max()}" if counted.size else "no label"
+    if (array == ignore_index).all():
         raise InputError.of(
             "gt",
-            got=f"{held} beside those ignored",
+            got=f"no label but {ignore_index}, which does not count",
             expected=f"classes from 0 to {classes - 1}",
-            fix=f"Pixels without a label must be {ignore_index}: change ignore_index.",
+            fix="Change ignore_index.",
         )
     return array.astype(np.int64)

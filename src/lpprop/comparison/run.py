@@ -10,14 +10,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lpprop._core.checks import check_integer
-from lpprop._core.convert import as_attention, as_grid, as_image
 from lpprop._core.errors import InputError
+from lpprop._core.measure import count_runs, measure
+from lpprop._core.options import (
+    check_integer,
+)
+from lpprop._core.refiner import COMMON, unknown_input
 from lpprop.comparison.inputs import as_class_names, as_gt, named_chains
-from lpprop.comparison.measure import measured, runs
-from lpprop.comparison.result import Comparison, Row
+from lpprop.comparison.result import Comparison
+from lpprop.comparison.rows import Row
 from lpprop.compose.chain import Chain
-from lpprop.compose.pipeline import _check, _prepare
+from lpprop.compose.pipeline import Prepared, Request
 from lpprop.inputs.windows import SlidingWindows
 from lpprop.refiners import bilinear_upsample
 from lpprop.viz.palettes import colours
@@ -45,10 +48,10 @@ def compare(
     class_names: Sequence[str] | None = None,
     windows: SlidingWindows | None = None,
     size: tuple[int, int] | None = None,
-    pixel_feats: ArrayLike | None = None,
     ignore_index: int = 255,
     palette: Palette = "default",
     repeats: int = 3,
+    **others: Any,
 ) -> Comparison:
     """Refine the scores of one image by several methods, and set them side by side.
 
@@ -64,18 +67,20 @@ def compare(
         methods: presets' names, modules or callables, as `lpprop.refine` takes them; or a mapping
             from names of your own to them, such as
             `{"k=100": presets.lposs(k=100), "k=400": presets.lposs(k=400)}`. If None, those of
-            `DEFAULT_METHODS` whose inputs are given and whose packages are installed.
+            `lpprop.presets.METHODS` that are meant for it, whose inputs are given and whose
+            packages are installed.
         attention: attention maps, for the methods that take them; built from the feats if None.
         gt: (H, W) true labels, integers in [0, C) or `ignore_index`: an array, a tensor or a PIL
             image of class indices, of the result's size.
         class_names: a name for each class; their numbers if None.
         windows: the `SlidingWindows` that logits and feats belong to.
         size: (H, W) of the results; the image's size if None.
-        pixel_feats: features that replace Lab in pixel steps.
         ignore_index: marks pixels of `gt` that do not count.
         palette: the figure's colours: a name in `lpprop.viz.palettes`, or uint8 RGB (n, 3).
         repeats: runs of each method of which the time is the median, after two that are not timed:
             to warm up, and for the memory.
+        others: further inputs, by name, as `lpprop.refine` takes them; a method is handed those
+            that it takes.
 
     Returns:
         A `Comparison`: `rows`, `agreement`, `labels`, `.figure()`, `.to_markdown()`, `.to_csv()`.
@@ -94,21 +99,18 @@ def compare(
     >>> comparison.labels["lposs+"].shape
     (96, 96)
     """
-    scores = as_grid("logits", logits)
     inputs = {
-        "feats": None if feats is None else as_grid("feats", feats),
-        "image": None if image is None else as_image(image, like=scores),
-        "attention": None if attention is None else as_attention(attention),
-        "pixel_feats": None if pixel_feats is None else as_grid("pixel_feats", pixel_feats),
-    }
-    target = _checked_size(scores, inputs, windows, size)
+        "feats": feats, "image": image, "attention": attention, "windows": windows, **others
+    }  # fmt: skip
+    request = Request.of(logits, inputs, size=size)
+    _check_one_image(request)
+    scores, target = request.logits, request.size
     names = as_class_names(class_names, scores.shape[1])
     colours(palette, len(names))
     true = None if gt is None else as_gt(gt, target, len(names), ignore_index)
     check_integer("repeats", repeats)
-    given = [name for name, value in inputs.items() if value is not None]
-    chains = named_chains(methods, given)
-    prepared = _prepared(chains, scores, inputs, windows, size)
+    chains = named_chains(methods, request.inputs)
+    prepared = _prepare(request, chains)
     _check_some(prepared)
 
     with torch.no_grad():
@@ -116,7 +118,7 @@ def compare(
         rows, labels = _measured(prepared, scores, repeats)
     _check_some({row.method: row.skipped for row in rows})
     rows = [_compared(row, labels, start, true, len(names), ignore_index) for row in rows]
-    picture = _picture(inputs["image"], target)
+    picture = _picture(request.inputs.get("image"), target)
     return Comparison(rows, labels, start, picture, true, names, palette, ignore_index)
 
 
@@ -125,56 +127,40 @@ def compare(
 _UNABLE = (ImportError, InputError, MemoryError, torch.cuda.OutOfMemoryError)
 
 
-def _checked_size(
-    logits: Tensor,
-    inputs: dict[str, Tensor | None],
-    windows: SlidingWindows | None,
-    size: tuple[int, int] | None,
-) -> tuple[int, int]:
-    """Check what all methods share, and return the results' size."""
-    if windows is not None and not isinstance(windows, SlidingWindows):
-        raise InputError.of(
-            "windows",
-            got=type(windows).__name__,
-            expected="lpprop.SlidingWindows",
-            fix="Make them with SlidingWindows((H, W), window, stride).",
-        )
-    target = _check(logits, inputs, windows, size)
-    if windows is None and len(logits) > 1:
+def _check_one_image(request: Request) -> None:
+    if "windows" not in request.inputs and len(request.logits) > 1:
         raise InputError.of(
             "logits",
-            got=f"{len(logits)} items",
+            got=f"{len(request.logits)} items",
             expected="those of one image",
             fix="Compare images one by one: logits[i:i+1], feats[i:i+1], image[i:i+1].",
         )
-    return target
 
 
-def _prepared(
-    chains: Mapping[str, Chain | str],
-    logits: Tensor,
-    inputs: dict[str, Tensor | None],
-    windows: SlidingWindows | None,
-    size: tuple[int, int] | None,
-) -> dict[str, Callable[[], Tensor] | str]:
-    """Check every method before the first runs; return its work, or why it cannot run."""
-    prepared: dict[str, Callable[[], Tensor] | str] = {}
+def _prepare(request: Request, chains: Mapping[str, Chain | str]) -> dict[str, Prepared | str]:
+    """Check every method before the first runs; return it, or why it cannot run.
+
+    Raises:
+        InputError: an input that no method takes.
+    """
+    able = [chain for chain in chains.values() if isinstance(chain, Chain)]
+    for name in request.inputs:
+        if name not in (*COMMON, "windows") and not any(name in chain.takes for chain in able):
+            known = {name for chain in able for name in chain.takes.names}
+            raise unknown_input(name, "one of the methods", sorted(known - set(COMMON)))
+    prepared: dict[str, Prepared | str] = {}
     for name, chain in chains.items():
-        if isinstance(chain, str):
-            prepared[name] = chain
-            continue
-        # The features that replace Lab are refused by methods that have no use for them.
-        given = inputs if "pixel_feats" in chain.takes else inputs | {"pixel_feats": None}
         try:
-            prepared[name] = _prepare(
-                logits, **given, method=chain, windows=windows, size=size, options={}
-            )
+            if isinstance(chain, Chain):
+                prepared[name] = request.only(chain.takes).prepare(chain)
+            else:
+                prepared[name] = chain
         except InputError as error:
             prepared[name] = str(error)
     return prepared
 
 
-def _check_some(prepared: Mapping[str, Callable[[], Tensor] | str]) -> None:
+def _check_some(prepared: Mapping[str, Prepared | str]) -> None:
     """Refuse a comparison of nothing, and give the reasons."""
     reasons = {name: run for name, run in prepared.items() if isinstance(run, str) and run}
     if len(reasons) == len(prepared):
@@ -187,19 +173,26 @@ def _check_some(prepared: Mapping[str, Callable[[], Tensor] | str]) -> None:
 
 
 def _measured(
-    prepared: Mapping[str, Callable[[], Tensor] | str], logits: Tensor, repeats: int
+    prepared: Mapping[str, Prepared | str], logits: Tensor, repeats: int
 ) -> tuple[list[Row], dict[str, npt.NDArray[np.int64]]]:
     """Run each method; return its costs, and the labels of those that ran."""
+    from tqdm import tqdm
+
     rows: list[Row] = []
     labels: dict[str, npt.NDArray[np.int64]] = {}
-    with _Progress(prepared, repeats) as progress:
+    able = [run for run in prepared.values() if not isinstance(run, str)]
+    # Not tqdm.auto, which warns in a notebook without ipywidgets.
+    with tqdm(
+        total=len(able) * count_runs(repeats), unit="run", delay=1, leave=False, file=sys.stderr,
+        disable=not (sys.stderr.isatty() or _in_notebook()),
+    ) as bar:  # fmt: skip
         for name, run in prepared.items():
             if isinstance(run, str):
                 rows.append(Row(name, skipped=run))
                 continue
-            progress.begin(name)
+            bar.set_description(name, refresh=False)
             try:
-                scores, seconds, memory = measured(run, logits.device, repeats, progress.tick)
+                scores, seconds, memory = measure(run.run, logits.device, repeats, bar.update)
                 _check_classes(scores, logits)
             except (*_UNABLE, RuntimeError) as error:
                 # What torch raises where a CPU's memory is full has no class of its own.
@@ -269,33 +262,3 @@ def _in_notebook() -> bool:
     """Whether this process is a notebook's kernel."""
     ipython = sys.modules.get("IPython")
     return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
-
-
-class _Progress:
-    """A bar of all runs, where someone looks on and it takes longer than a second."""
-
-    def __init__(self, prepared: Mapping[str, Callable[[], Tensor] | str], repeats: int) -> None:
-        from tqdm import tqdm
-
-        able = [run for run in prepared.values() if not isinstance(run, str)]
-        seen = sys.stderr.isatty() or _in_notebook()
-        self._bar = tqdm(
-            total=len(able) * runs(repeats),
-            unit="run",
-            delay=1,
-            leave=False,
-            file=sys.stderr,
-            disable=not seen,
-        )
-
-    def __enter__(self) -> _Progress:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
-
-    def begin(self, method: str) -> None:
-        self._bar.set_description(method, refresh=False)
-
-    def tick(self) -> None:
-        self._bar.update()

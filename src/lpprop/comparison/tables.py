@@ -7,16 +7,23 @@ import csv
 import io
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from html import escape
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from lpprop._core.text import markdown_table, percent
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from lpprop.comparison.result import Comparison, Row
+    from lpprop.comparison.rows import ComparisonData, Row
 
 __all__ = ["csv_text", "html", "markdown", "text"]
+
+
+class _Best(str):
+    """A cell to be set in bold."""
 
 
 def _three_digits(value: float) -> str:
@@ -25,183 +32,132 @@ def _three_digits(value: float) -> str:
     return f"{value:.{min(max(places, 0), 6)}f}"
 
 
-def _tenths(value: float) -> str:
-    return f"{value:.1f}"
+_percent = partial(percent, digits=1)
 
-
-class _Column(NamedTuple):
-    """A figure of each row, as people read it."""
-
-    heading: str
-    of: Callable[[Row], float | None]
-    factor: float
-    written: Callable[[float], str]
-    best_is_bold: bool = False
-
-
-_COLUMNS = (
-    _Column("time (ms)", lambda row: row.seconds, 1000, _three_digits),
-    _Column("memory (MiB)", lambda row: row.memory, 2**-20, _three_digits),
-    _Column("changed (%)", lambda row: row.changed, 100, _tenths),
-    _Column("mIoU (%)", lambda row: row.miou, 100, _tenths, best_is_bold=True),
-    _Column("Boundary IoU (%)", lambda row: row.boundary_iou, 100, _tenths, best_is_bold=True),
+# Heading; field of a row; how to write it; whether the highest is set in bold.
+_COLUMNS: tuple[tuple[str, str, Callable[[float], str], bool], ...] = (
+    ("time (ms)", "seconds", lambda seconds: _three_digits(1000 * seconds), False),
+    ("memory (MiB)", "memory", lambda size: _three_digits(size / 2**20), False),
+    ("changed (%)", "changed", _percent, False),
+    ("mIoU (%)", "miou", _percent, True),
+    ("Boundary IoU (%)", "boundary_iou", _percent, True),
 )
 
 
-class _Table(NamedTuple):
-    """Headings; a line of cells for each method that ran, with the best ones; what was skipped."""
-
-    headings: list[str]
-    lines: list[list[str]]
-    bold: set[tuple[int, int]]
-    skipped: list[tuple[str, str]]
-
-
-def _table(comparison: Comparison) -> _Table:
-    ran = [row for row in comparison.rows if not row.skipped]
-    lines, bold = [[row.method] for row in ran], set()
-    headings = ["method"]
-    for column in _COLUMNS:
-        values = [column.of(row) for row in ran]
+def _table(rows: Sequence[Row]) -> list[list[str]]:
+    """Return headings and a line per method that ran, without the columns that nobody fills."""
+    ran = [row for row in rows if not row.skipped]
+    columns = [["method", *(row.method for row in ran)]]
+    for heading, field, write, bold in _COLUMNS:
+        values = [getattr(row, field) for row in ran]
         known = [value for value in values if value is not None]
-        if not known:
-            continue
-        for number, value in enumerate(values):
-            written = "–" if value is None else column.written(value * column.factor)
-            lines[number].append(written)
-            if column.best_is_bold and len(ran) > 1 and value == max(known):
-                bold.add((number, len(headings)))
-        headings.append(column.heading)
-    skipped = [(row.method, row.skipped) for row in comparison.rows if row.skipped]
-    return _Table(headings, lines, bold, skipped)
+        if known:
+            best = max(known) if bold and len(ran) > 1 else None
+            written = ["–" if value is None else write(value) for value in values]
+            cells = zip(written, values, strict=True)
+            columns.append([heading, *(_Best(x) if y == best else x for x, y in cells)])
+    return [list(line) for line in zip(*columns, strict=True)]
 
 
-def _agreement(comparison: Comparison) -> list[list[str]]:
-    """Write the agreement in percent, with a heading line; nothing for a single method."""
-    names = list(comparison.labels)
-    if len(names) < 2:
-        return []
-    shares = [[_tenths(100 * share) for share in line] for line in comparison.agreement.tolist()]
-    return [
-        ["agreement (%)", *names],
-        *([name, *line] for name, line in zip(names, shares, strict=True)),
-    ]
+def _agreement(data: ComparisonData) -> list[list[str]]:
+    """Return headings and a line per method, in percent; nothing for a single method."""
+    names = list(data.labels)
+    lines = zip(names, data.agreement.tolist(), strict=True)
+    table = [["agreement (%)", *names], *([name, *map(_percent, line)] for name, line in lines)]
+    return table if len(names) > 1 else []
 
 
-def text(comparison: Comparison) -> str:
-    """Align the table in columns; a line for each skipped method below."""
-    table = _table(comparison)
-    lines = [[_line(cell) for cell in line] for line in (table.headings, *table.lines)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    aligned = [
-        "  ".join(
-            cell.rjust(width) if place else cell.ljust(width)
-            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    ]
-    return "\n".join([*aligned, *(f"{name}: skipped. {why}" for name, why in table.skipped)])
+def _skipped(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    return [(row.method, row.skipped) for row in rows if row.skipped]
 
 
-def markdown(comparison: Comparison) -> str:
-    """Write the table and the agreement, with skipped methods below."""
-    table = _table(comparison)
-    lines = [
-        [f"**{cell}**" if (y, x) in table.bold else _escaped(cell) for x, cell in enumerate(line)]
-        for y, line in enumerate(table.lines)
-    ]
-    parts = [_markdown_table([table.headings, *lines])]
-    if table.skipped:
-        parts.append(
-            "\n".join(f"- {_escaped(n)}: skipped. {_escaped(w)}" for n, w in table.skipped)
-        )
-    agreement = _agreement(comparison)
-    if agreement:
-        parts.append(_markdown_table([[_escaped(cell) for cell in line] for line in agreement]))
-    return "\n\n".join(parts) + "\n"
+def text(data: ComparisonData) -> str:
+    """Align the table in columns, above a line per skipped method."""
+    table = [list(map(_one_line, line)) for line in _table(data.rows)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    aligned = (
+        [name.ljust(widths[0]), *map(str.rjust, cells, widths[1:])] for name, *cells in table
+    )
+    skipped = (f"{name}: skipped. {why}" for name, why in _skipped(data.rows))
+    return "\n".join([*("  ".join(line).rstrip() for line in aligned), *skipped])
 
 
-def _markdown_table(lines: Sequence[Sequence[str]]) -> str:
-    rule = ["---", *["---:"] * (len(lines[0]) - 1)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in (lines[0], rule, *lines[1:]))
+def markdown(data: ComparisonData) -> str:
+    """Write the table, the skipped methods, and the agreement."""
+    skipped = (f"- {_mark(name)}: skipped. {_mark(why)}" for name, why in _skipped(data.rows))
+    parts = [_marked(_table(data.rows)), "\n".join(skipped), _marked(_agreement(data))]
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
-def _line(cell: str) -> str:
+def _marked(table: Sequence[Sequence[str]]) -> str:
+    lines = [list(map(_mark, line)) for line in table]
+    return markdown_table(lines[0], lines[1:]) if lines else ""
+
+
+def _mark(cell: str) -> str:
+    """Set the best in bold; keep Markdown and HTML from reading marks of theirs in names."""
+    # An underscore between letters or digits means nothing; a table escapes its own bars.
+    escaped = re.sub(r"[\\`*\[\]<>]|(?<![^\W_])_|_(?![^\W_])", r"\\\g<0>", _one_line(cell))
+    return f"**{escaped}**" if isinstance(cell, _Best) else escaped
+
+
+def _one_line(cell: str) -> str:
     return " ".join(cell.split())
 
 
-def _escaped(cell: str) -> str:
-    """Keep what Markdown or HTML in it would take for its own from being that."""
-    # An underscore between letters or digits means nothing.
-    return re.sub(r"[\\`*\[\]|<>]|(?<![^\W_])_|_(?![^\W_])", r"\\\g<0>", _line(cell))
-
-
-def csv_text(comparison: Comparison) -> str:
-    """Write a line for each method, with its agreement with each of those that ran."""
-    names = list(comparison.labels)
-    shares = dict(zip(names, comparison.agreement.tolist(), strict=True))
+def csv_text(data: ComparisonData) -> str:
+    """Write a line per method, with its agreement with each of those that ran."""
+    names = list(data.labels)
+    shares = dict(zip(names, data.agreement.tolist(), strict=True))
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     fields = ("method", "seconds", "memory_bytes", "changed", "miou", "boundary_iou", "skipped")
     writer.writerow([*fields, *(f"agreement with {name}" for name in names)])
-    for row in comparison.rows:
+    for row in data.rows:
         values = [*row, *shares.get(row.method, [None] * len(names))]
         writer.writerow(f"{x:.6g}" if isinstance(x, float) else x for x in values)
     return file.getvalue()
 
 
 # Borders and shades are translucent, and the ink is the page's: both themes suit them.
-_CELL = "padding:.25em .75em;border-bottom:1px solid rgba(128,128,128,.35);"
-_LEFT, _RIGHT = _CELL + "text-align:left;", _CELL + "text-align:right;"
 _TABLE = "border-collapse:collapse;color:inherit;background:transparent;margin:.5em 0;"
+_CELL = "padding:.25em .75em;border-bottom:1px solid rgba(128,128,128,.35);"
 
 
-def html(comparison: Comparison, figure: Image) -> str:
+def html(data: ComparisonData, figure: Image) -> str:
     """Set the table above the figure; the agreement unfolds."""
-    table = _table(comparison)
-    body = [
-        _html_line(line, bold={x for y, x in table.bold if y == number})
-        for number, line in enumerate(table.lines)
-    ]
-    body += [
-        f'<tr style="opacity:.7;background:transparent"><td style="{_LEFT}">{escape(name)}</td>'
-        f'<td style="{_LEFT}" colspan="{len(table.headings) - 1}">skipped: {escape(why)}</td></tr>'
-        for name, why in table.skipped
-    ]
-    parts = [_html_table(table.headings, body)]
-    agreement = _agreement(comparison)
-    if agreement:
-        lines = [_html_line(line) for line in agreement[1:]]
-        parts.append(
-            '<details><summary style="cursor:pointer">agreement of the labels</summary>'
-            f"{_html_table(agreement[0], lines)}</details>"
-        )
+    agreement = _agreement(data)
+    unfolds = '<details><summary style="cursor:pointer">agreement of the labels</summary>'
+    parts = [_html_table(_table(data.rows), _skipped(data.rows))]
+    parts += [f"{unfolds}{_html_table(agreement)}</details>"] if agreement else []
     file = io.BytesIO()
     figure.save(file, format="PNG")
-    data = base64.b64encode(file.getvalue()).decode()
-    alt = "labels of " + ", ".join(comparison.labels)
-    parts.append(
-        f'<img alt="{escape(alt)}" src="data:image/png;base64,{data}" '
-        'style="max-width:100%;border-radius:4px">'
-    )
+    source = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+    alt = escape("labels of " + ", ".join(data.labels))
+    style = "max-width:100%;border-radius:4px"
+    parts.append(f'<img alt="{alt}" src="{source}" style="{style}">')
     return f'<div style="overflow-x:auto">{"".join(parts)}</div>'
 
 
-def _html_table(headings: Sequence[str], lines: Sequence[str]) -> str:
-    head = "".join(
-        f'<th scope="col" style="{_RIGHT if place else _LEFT}">{escape(heading)}</th>'
-        for place, heading in enumerate(headings)
+def _html_table(table: Sequence[Sequence[str]], skipped: Iterable[tuple[str, str]] = ()) -> str:
+    head, *body = (
+        "".join(_html_cell(cell, x, y) for x, cell in enumerate(line))
+        for y, line in enumerate(table)
     )
-    return (
-        f'<table style="{_TABLE}"><thead><tr style="background:transparent">{head}</tr></thead>'
-        f"<tbody>{''.join(lines)}</tbody></table>"
-    )
+    faint = f'style="{_CELL}text-align:left;opacity:.7"'
+    body += [
+        f"<td {faint}>{escape(name)}</td>"
+        f'<td {faint} colspan="{len(table[0]) - 1}">skipped: {escape(why)}</td>'
+        for name, why in skipped
+    ]
+    row = '<tr style="background:transparent">{}</tr>'.format
+    lines = "".join(map(row, body))
+    return f'<table style="{_TABLE}"><thead>{row(head)}</thead><tbody>{lines}</tbody></table>'
 
 
-def _html_line(cells: Sequence[str], bold: set[int] | None = None) -> str:
-    name, *values = cells
-    written = [f'<th scope="row" style="{_LEFT}font-weight:normal">{escape(name)}</th>']
-    for place, value in enumerate(values, start=1):
-        weight = "font-weight:bold;" if bold and place in bold else ""
-        written.append(f'<td style="{_RIGHT}{weight}">{escape(value)}</td>')
-    return f'<tr style="background:transparent">{"".join(written)}</tr>'
+def _html_cell(cell: str, x: int, y: int) -> str:
+    tag, scope = ("td", "") if x and y else ("th", f' scope="{"row" if y else "col"}"')
+    align = "right" if x else "left"
+    weight = "normal" if y and not isinstance(cell, _Best) else "bold"
+    style = f"{_CELL}text-align:{align};font-weight:{weight}"
+    return f'<{tag}{scope} style="{style}">{escape(cell)}</{tag}>'

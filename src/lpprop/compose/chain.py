@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 
-from lpprop._core.checks import check_number, check_tensors, needed
+from lpprop._core.checks import require
 from lpprop._core.errors import InputError
 from lpprop._core.memory import STEP_BYTES, check_memory
+from lpprop._core.options import check_above_0
 from lpprop._core.precision import compute_dtype, uncompiled
-from lpprop._core.refiner import INPUTS
-from lpprop.compose.composite import Composite, inputs_of, step_name, steps_of
+from lpprop.compose.composite import Composite, Takes, needs_of, step_name, steps_of, takes_of
 from lpprop.inputs.attention import attention_from_features, average_heads, fitted_grid
-from lpprop.inputs.windows import SlidingWindows
+from lpprop.inputs.table import check_inputs, convert_inputs
 from lpprop.refiners import bilinear_upsample
 
 __all__ = ["Chain"]
@@ -23,13 +24,13 @@ __all__ = ["Chain"]
 class Chain(Composite):
     """Apply steps in order, each to the scores of the one before.
 
-    A step is any callable `step(logits, *, feats, image, attention) -> scores`: a refiner of this
-    package, another chain, or a function of your own. One that works on sliding windows also takes
-    `windows`; one that compares pixels by given features also takes `pixel_feats`.
+    A step is any callable whose first argument is the scores and whose keywords name the inputs
+    that it takes: a refiner of this package, another chain, a torch module, or a function of your
+    own. It may name inputs that lpprop has never heard of: those are handed to it as they come, and
+    where the keyword has no default, the step cannot do without. An input that lpprop knows may be
+    None; a step that cannot do without one says so by an attribute, `needs = ("attention",)`.
 
-    One that turns the scores of n windows into those of one image says so by an attribute
-    `merges_windows = True`, and one that cannot do without an input by `needs = ("attention",)`.
-
+    A step that turns the scores of n windows into those of one image says `merges_windows = True`.
     A step may return (B, C, N), patches in row-major order; its scores are put back on their grid.
 
     On entry the logits are resized bilinearly to the grid of the feats or of the attention where a
@@ -47,11 +48,16 @@ class Chain(Composite):
             needs and that is not there, or that no step takes, or grids that do not fit.
 
     >>> import torch, lpprop
-    >>> def sharpen(logits, *, feats, image, attention):
+    >>> def sharpen(logits):
     ...     return 2 * logits
-    >>> chain = Chain(lpprop.PatchPropagation(k=50), sharpen, lpprop.BilinearUpsample())
+    >>> def mask(logits, *, depth):
+    ...     return logits * (depth < 10)
+    >>> chain = Chain(lpprop.PatchPropagation(k=50), sharpen, lpprop.BilinearUpsample(), mask)
+    >>> chain.needs
+    ('feats', 'depth')
     >>> feats, image = torch.rand(1, 16, 8, 8), torch.rand(1, 3, 128, 128)
-    >>> chain(torch.rand(1, 5, 8, 8), feats=feats, image=image).shape
+    >>> depth = torch.rand(1, 1, 128, 128)
+    >>> chain(torch.rand(1, 5, 8, 8), feats=feats, image=image, depth=depth).shape
     torch.Size([1, 5, 128, 128])
     """
 
@@ -59,34 +65,22 @@ class Chain(Composite):
         """Take the steps in order."""
         super().__init__(*steps)
         if temperature is not None:
-            check_number("temperature", temperature, low=0, open_low=True)
+            check_above_0("temperature", temperature)
         self.temperature = temperature
 
     @uncompiled
-    def forward(
-        self,
-        logits: Tensor,
-        *,
-        feats: Tensor | None = None,
-        image: Tensor | None = None,
-        attention: Tensor | None = None,
-        windows: SlidingWindows | None = None,
-        pixel_feats: Tensor | None = None,
-    ) -> Tensor:
-        """Apply the steps; see `lpprop.refine` for the inputs' shapes."""
-        inputs: dict[str, Any] = dict(
-            zip(INPUTS, (feats, image, attention, windows, pixel_feats), strict=True)
-        )
+    def forward(self, logits: Tensor, **inputs: Any) -> Tensor:
+        """Apply the steps; see `lpprop.refine` for the shapes of the inputs."""
         grid = self.check(logits, **inputs)
-        if grid != (logits.shape[-2], logits.shape[-1]):
+        if grid != tuple(logits.shape[-2:]):
             logits = bilinear_upsample(logits, grid)
+        attention = inputs.get("attention")
         if attention is not None and attention.ndim == 4 and "attention" in self.needs:
             inputs["attention"] = average_heads(attention)
         built = inputs
         if self._attends and attention is None:
             options = {} if self.temperature is None else {"temperature": self.temperature}
-            maps = attention_from_features(needed("feats", feats), **options)
-            built = inputs | {"attention": maps}
+            built = inputs | {"attention": attention_from_features(inputs["feats"], **options)}
         for step in self.steps:
             # An inner chain builds its own, at its own temperature.
             logits = self.run(step, logits, inputs if isinstance(step, Chain) else built)
@@ -95,10 +89,15 @@ class Chain(Composite):
         return logits
 
     @property
+    def takes(self) -> Takes:
+        """The inputs that some step takes; attention may come as the feats to build it from."""
+        takes = super().takes
+        return replace(takes, names=takes.names | {"feats"}) if "attention" in takes else takes
+
+    @property
     def _attends(self) -> bool:
         """Whether a step of this chain itself, not of an inner one, needs attention."""
-        own = [step for step in self.steps if not isinstance(step, Chain)]
-        return any("attention" in getattr(step, "needs", ()) for step in own)
+        return any("attention" in needs_of(x) for x in self.steps if not isinstance(x, Chain))
 
     def extra_repr(self) -> str:
         """Show the temperature where it plays a part."""
@@ -110,56 +109,38 @@ class Chain(Composite):
         Returns:
             The grid (h, w) on which the steps work.
         """
+        self.check_known(inputs)
         for name in self.needs:
-            if name == "attention" and inputs["attention"] is None:
-                _check_source(inputs["feats"])
+            if name == "attention" and inputs.get("attention") is None:
+                _check_source(inputs.get("feats"))
             else:
-                needed(name, inputs[name])
-        if self.temperature is not None and inputs["attention"] is not None:
+                require(name, inputs.get(name))
+        if self.temperature is not None and inputs.get("attention") is not None:
             raise InputError.of(
                 "temperature",
                 got=f"{self.temperature:g} beside attention",
                 expected="one of them, since it is that of attention built from feats",
                 fix="To sharpen attention, pass lpprop.sharpen_attention(attention, temperature).",
             )
-        if inputs["windows"] is not None:
-            if not isinstance(inputs["windows"], SlidingWindows):
-                raise InputError.of(
-                    "windows",
-                    got=type(inputs["windows"]).__name__,
-                    expected="lpprop.SlidingWindows",
-                    fix="Make them with SlidingWindows((H, W), window, stride).",
-                )
+        if inputs.get("windows") is not None:
+            convert_inputs({"windows": inputs["windows"]}, logits)
             self._check_windows()
-        if inputs["pixel_feats"] is not None and "pixel_feats" not in self.takes:
-            raise InputError.of(
-                "pixel_feats",
-                got="a tensor",
-                expected="None, since no step of this method compares pixels by features",
-                fix="Use a method with a pixel step, such as 'lposs+'.",
-            )
-        return self._grid(logits, inputs["feats"], inputs["attention"])
+        return self._grid(logits, inputs)
 
-    def _grid(
-        self, logits: Tensor, feats: Tensor | None, attention: Tensor | None
-    ) -> tuple[int, int]:
-        given: dict[str, tuple[Any, str]] = {"logits": (logits, "B C h w")}
-        attends = "attention" in self.needs
-        if attends and attention is not None:
-            heads = isinstance(attention, Tensor) and attention.ndim == 4
-            given["attention"] = (attention, "B heads N N" if heads else "B N N")
-        if "feats" in self.needs or (attends and attention is None):
-            given["feats"] = (feats, "B D h' w'")
-        sizes = check_tensors(**given)
+    def _grid(self, logits: Tensor, inputs: dict[str, Any]) -> tuple[int, int]:
+        attends, attention = "attention" in self.needs, inputs.get("attention")
+        source = "attention" if attends and attention is not None else "feats"
+        names = {source} if attends else set()
+        names |= {"feats"} & set(self.needs)
+        sizes = check_inputs(logits, inputs, names)
         grid = (sizes.get("h'", sizes["h"]), sizes.get("w'", sizes["w"]))
         if attends:
-            source = "feats" if attention is None else "attention"
-            _check_memory(source, given[source][0], sizes.get("N", grid[0] * grid[1]))
-        if not attends or attention is None:
+            _check_memory(source, inputs[source], sizes.get("N", grid[0] * grid[1]))
+        if source == "feats":
             return grid
         fitted = fitted_grid(sizes["N"], like=grid)
-        if fitted is None or ("feats" in given and fitted != grid):
-            owner = "feats" if "feats" in given else "logits"
+        if fitted is None or ("feats" in names and fitted != grid):
+            owner = "feats" if "feats" in names else "logits"
             raise InputError.of(
                 "attention",
                 got=f"{sizes['N']} patches",
@@ -172,7 +153,7 @@ class Chain(Composite):
 
     def _check_windows(self) -> None:
         for step in steps_of(self):
-            if "windows" not in inputs_of(step):
+            if "windows" not in takes_of(step):
                 raise InputError.of(
                     "windows",
                     got="sliding windows",
@@ -195,10 +176,10 @@ def _check_source(feats: object) -> None:
 
 
 def _check_memory(source: str, made_of: Tensor, patches: int) -> None:
-    """Forecast what attention takes before any step runs.
+    """Estimate what attention takes before any step runs.
 
-    Four axes are feats to build it from, or heads to average: beside what a step adds, all of the
-    batch is then made, and what it is made of stands meanwhile.
+    Where it is built from feats, or averaged over heads (four axes either way), it is made for the
+    whole batch, while what it is made of is still there.
     """
     made = 3 * len(made_of) * compute_dtype(made_of).itemsize if made_of.ndim == 4 else 0
     check_memory(source, patches, (STEP_BYTES + made) * patches**2, made_of.device)

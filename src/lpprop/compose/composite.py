@@ -1,31 +1,59 @@
-"""What is made of steps: how they are held, called and walked."""
+"""The base of refiners that are made of steps: how they hold, call and walk them."""
 
 from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
 from lpprop._core.checks import check_tensors
 from lpprop._core.errors import InputError
-from lpprop._core.refiner import INPUTS, Refiner
+from lpprop._core.refiner import COMMON, Refiner, unknown_input
+from lpprop._core.scans import pass_on, unmark
+from lpprop.inputs.table import INPUTS
 
-__all__ = ["Composite", "inputs_of", "step_name", "steps_of"]
+__all__ = ["Composite", "Takes", "missing_input", "needs_of", "step_name", "steps_of", "takes_of"]
 
 _Own = TypeVar("_Own", bound="Composite")
 
 
+@dataclass(frozen=True)
+class Takes:
+    """The inputs that a step takes, by name.
+
+    Attributes:
+        names: those that it names.
+        required: those of them that it must be handed, None where they are not given.
+        all: whether it takes any other as well, by `**inputs`.
+    """
+
+    names: frozenset[str] = frozenset()
+    required: frozenset[str] = frozenset()
+    all: bool = False
+
+    def __contains__(self, name: object) -> bool:
+        """Tell whether it takes an input of this name."""
+        return self.all or name in self.names
+
+    def pick(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what to call the step with; what is not given is left to its own default."""
+        given = {name: x for name, x in inputs.items() if x is not None and name in self}
+        return dict.fromkeys(self.required) | given
+
+
 class Composite(nn.Module):
-    """What is made of steps: their inputs, and the fitting of each to the image.
+    """A refiner made of steps: it knows their inputs, and fits each of them to the image.
 
     Attributes:
         fewest: how many steps there must be.
     """
 
     fewest = 1
+    __call__: Callable[..., Tensor]
 
     def __init__(self, *steps: Callable[..., Tensor]) -> None:
         """Take the steps in order."""
@@ -37,99 +65,113 @@ class Composite(nn.Module):
                 expected=f"at least {('one', 'two')[self.fewest - 1]}",
                 fix="Add a step.",
             )
-        for step in steps:
-            _check_step(step)
-        self.steps = nn.ModuleList(
-            step if isinstance(step, nn.Module) else _FunctionStep(step) for step in steps
-        )
+        self.steps = nn.ModuleList(_as_module(step) for step in steps)
 
     @property
     def needs(self) -> tuple[str, ...]:
         """The inputs that some step cannot do without."""
-        names = [name for step in self.steps for name in getattr(step, "needs", ())]
-        return tuple(dict.fromkeys(names))
+        return tuple(dict.fromkeys(name for step in self.steps for name in needs_of(step)))
+
+    @property
+    def takes(self) -> Takes:
+        """The inputs that some step takes."""
+        each = [takes_of(step) for step in self.steps]
+        names = frozenset().union(*(one.names for one in each))
+        return Takes(names, all=any(one.all for one in each))
 
     @property
     def merges_windows(self) -> bool:
         """Whether the scores of n windows come back as those of one image."""
         return any(getattr(step, "merges_windows", False) for step in self.steps)
 
-    @property
-    def takes(self) -> frozenset[str]:
-        """The inputs that some step takes."""
-        return frozenset(name for step in steps_of(self) for name in inputs_of(step))
-
     def fitted(self: _Own, grid: tuple[int, int], pixels: tuple[int, int]) -> _Own:
         """Return this for a feature grid that spans so many pixels: usually itself."""
-        steps = [
+        return self.with_steps(
             step.fitted(grid, pixels) if isinstance(step, (Refiner, Composite)) else step
             for step in self.steps
-        ]
+        )
+
+    def with_steps(self: _Own, steps: Iterable[nn.Module]) -> _Own:
+        """Return this with other steps in place of its own, or itself where they are the same."""
+        steps = list(steps)
         if all(new is old for new, old in zip(steps, self.steps, strict=True)):
             return self
-        fitted = copy.copy(self)  # a subclass keeps its own ways
-        fitted._modules = {**self._modules, "steps": nn.ModuleList(steps)}
-        return fitted
+        changed = copy.copy(self)  # attributes of a subclass stay
+        changed._modules = {**self._modules, "steps": nn.ModuleList(steps)}
+        return changed
+
+    def check_known(self, inputs: Mapping[str, Any]) -> None:
+        """Refuse an input that no step takes; the common ones may be there for other methods."""
+        for name, value in inputs.items():
+            # Windows are checked step by step, until they are merged.
+            known = name in (*COMMON, "windows") or name in self.takes
+            if value is not None and not known:
+                owners = ", ".join(dict.fromkeys(map(step_name, steps_of(self))))
+                raise unknown_input(name, owners, sorted(self.takes.names - set(COMMON)))
 
     @staticmethod
     def run(step: nn.Module, logits: Tensor, inputs: Mapping[str, Any]) -> Tensor:
         """Give a step what it takes, and bring what it returns to a grid."""
-        scores: Tensor = step(logits, **{name: inputs[name] for name in inputs_of(step)})
+        scores: Tensor = step(logits, **takes_of(step).pick(inputs))
         height, width = logits.shape[-2:]
         if isinstance(scores, Tensor) and scores.ndim == 3 and scores.shape[2] == height * width:
-            scores = scores.unflatten(2, (height, width))
-        merged = inputs["windows"] is not None and getattr(step, "merges_windows", False)
+            scores = pass_on(scores, scores.unflatten(2, (height, width)))
+        merged = inputs.get("windows") is not None and getattr(step, "merges_windows", False)
         if not isinstance(step, (Refiner, Composite)):
             _check_scores(step, scores, batch=1 if merged else len(logits))
         return scores
 
 
-def inputs_of(step: nn.Module) -> tuple[str, ...]:
-    """List the inputs that a step takes; the first three always, the others by its signature."""
+def takes_of(step: nn.Module) -> Takes:
+    """Return the inputs that a step takes: those that it says, or that its signature names."""
     if isinstance(step, Composite):
-        return tuple(name for name in INPUTS if name in step.takes)
-    function = step.function if isinstance(step, _FunctionStep) else step.forward
-    parameters = inspect.signature(function).parameters
-    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    return tuple(name for name in INPUTS if takes_any or name in INPUTS[:3] or name in parameters)
+        return step.takes
+    if isinstance(step, Refiner):
+        return Takes(frozenset(step.takes))
+    parameters = list(inspect.signature(_call_of(step)).parameters.values())
+    if not parameters:
+        raise TypeError("it takes no scores")
+    named = [x for x in parameters[1:] if x.kind in (x.KEYWORD_ONLY, x.POSITIONAL_OR_KEYWORD)]
+    return Takes(
+        frozenset(x.name for x in named),
+        required=frozenset(x.name for x in named if x.default is x.empty),
+        all=any(x.kind is x.VAR_KEYWORD for x in parameters),
+    )
 
 
-def _check_step(step: object) -> None:
-    try:
-        if not callable(step):
-            raise TypeError("it is not callable")
-        call = step.forward if isinstance(step, nn.Module) else step
-        signature = inspect.signature(call)
-        extras = dict.fromkeys(name for name in INPUTS[3:] if name in signature.parameters)
-        signature.bind(None, feats=None, image=None, attention=None, **extras)
-    except TypeError as error:
-        raise InputError.of(
-            "steps",
-            got=f"{step!r} ({error})",
-            expected="callables step(logits, *, feats, image, attention)",
-            fix="Pass modules, such as PatchPropagation(), results of presets, such as "
-            "presets.lposs(), or functions of that form.",
-        ) from None
+def needs_of(step: nn.Module) -> tuple[str, ...]:
+    """Return the inputs that a step cannot do without, by its `needs` and its signature.
+
+    An input that lpprop knows may be None, unless the step declares that it needs it.
+    """
+    declared: tuple[str, ...] = getattr(step, "needs", ())
+    if isinstance(step, (Refiner, Composite)):
+        return declared
+    required = takes_of(step).required
+    return (*declared, *sorted(required - {*declared, *INPUTS}))
 
 
-def _check_scores(step: nn.Module, scores: object, batch: int) -> None:
-    try:
-        sizes = check_tensors(scores=(scores, "B C h w"))
-    except InputError as error:
-        raise InputError(f"{step_name(step)} returned unusable {error}") from None
-    if sizes["B"] != batch:
-        raise InputError.of(
-            f"{step_name(step)} returned scores",
-            got=f"{sizes['B']} items",
-            expected=f"{batch}",
-            fix="A step returns one item for each that it is given.",
-        )
+def steps_of(composite: Composite) -> Iterator[nn.Module]:
+    """Walk the steps, those of inner ones included."""
+    for step in composite.steps:
+        if isinstance(step, Composite):
+            yield from steps_of(step)
+        else:
+            yield step
 
 
 def step_name(step: nn.Module) -> str:
     """Return what to call a step in an error."""
     function = step.function if isinstance(step, _FunctionStep) else type(step)
     return getattr(function, "__name__", repr(function))
+
+
+def missing_input(method: object, given: Iterable[str]) -> str:
+    """Return the first input that a method needs and is not given, or ""; feats give attention."""
+    given = set(given)
+    if "feats" in given:
+        given.add("attention")
+    return next((name for name in getattr(method, "needs", ()) if name not in given), "")
 
 
 class _FunctionStep(nn.Module):
@@ -148,10 +190,42 @@ class _FunctionStep(nn.Module):
         return self.function(logits, **inputs)
 
 
-def steps_of(composite: Composite) -> Iterable[nn.Module]:
-    """Walk the steps, those of inner ones included."""
-    for step in composite.steps:
-        if isinstance(step, Composite):
-            yield from steps_of(step)
-        else:
-            yield step
+def _call_of(step: nn.Module) -> Callable[..., Tensor]:
+    call: Callable[..., Tensor] = step.function if isinstance(step, _FunctionStep) else step.forward
+    return call
+
+
+def _as_module(step: Callable[..., Tensor]) -> nn.Module:
+    """Return a step as a module; refuse what cannot be called with scores and inputs by name."""
+    try:
+        if not callable(step) or isinstance(step, type):
+            raise TypeError("a class" if callable(step) else "it is not callable")
+        module = step if isinstance(step, nn.Module) else _FunctionStep(step)
+        if not isinstance(module, (Refiner, Composite)):
+            takes = takes_of(module)
+            names = {*takes.required, *getattr(module, "needs", ())}
+            inspect.signature(_call_of(module)).bind(None, **dict.fromkeys(names))
+    except (TypeError, ValueError) as error:
+        raise InputError.of(
+            "steps",
+            got=f"{step!r} ({error})",
+            expected="callables step(logits, *, ...), whose keywords name the inputs they take",
+            fix="Pass modules, such as PatchPropagation(), results of presets, such as "
+            "presets.lposs(), or functions of that form.",
+        ) from None
+    return module
+
+
+def _check_scores(step: nn.Module, scores: object, batch: int) -> None:
+    try:
+        unmark(scores)  # it may be an input that the step has written to
+        sizes = check_tensors(scores=(scores, "B C h w"))
+    except InputError as error:
+        raise InputError(f"{step_name(step)} returned unusable {error}") from None
+    if sizes["B"] != batch:
+        raise InputError.of(
+            f"{step_name(step)} returned scores",
+            got=f"{sizes['B']} items",
+            expected=f"{batch}",
+            fix="A step returns one item for each that it is given.",
+        )

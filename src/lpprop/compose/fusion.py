@@ -10,9 +10,8 @@ from torch import Tensor
 
 from lpprop._core.checks import check_tensors
 from lpprop._core.errors import InputError
-from lpprop._core.refiner import INPUTS
+from lpprop._core.precision import uncompiled
 from lpprop.compose.composite import Composite
-from lpprop.inputs.windows import SlidingWindows
 
 __all__ = ["Fusion"]
 
@@ -38,20 +37,11 @@ class Fusion(Composite):
 
     fewest = 2
 
-    def forward(
-        self,
-        logits: Float[Tensor, "B C h w"],
-        *,
-        feats: Tensor | None = None,
-        image: Tensor | None = None,
-        attention: Tensor | None = None,
-        windows: SlidingWindows | None = None,
-        pixel_feats: Tensor | None = None,
-    ) -> Float[Tensor, "_ C H W"]:
+    @uncompiled
+    def forward(self, logits: Float[Tensor, "B C h w"], **inputs: Any) -> Float[Tensor, "_ C H W"]:
         """Add the maps; each step is given what it takes."""
+        self.check_known(inputs)
         check_tensors(logits=(logits, "B C h w"))
-        values = (feats, image, attention, windows, pixel_feats)
-        inputs: dict[str, Any] = dict(zip(INPUTS, values, strict=True))
         maps = [self.run(step, logits, inputs) for step in self.steps]
         sizes = {tuple(scores.shape) for scores in maps}
         if len(sizes) > 1:
@@ -61,9 +51,9 @@ class Fusion(Composite):
                 expected="one shape",
                 fix="Upsample after the fusion, or in each of its steps.",
             )
-        return torch.stack([_scaled(scores) for scores in maps]).sum(0)
+        return torch.stack([_scale(scores) for scores in maps]).sum(0)
 
 
-def _scaled(scores: Float[Tensor, "B C h w"]) -> Float[Tensor, "B C h w"]:
+def _scale(scores: Float[Tensor, "B C h w"]) -> Float[Tensor, "B C h w"]:
     largest = scores.abs().amax((1, 2, 3), keepdim=True)
     return scores / torch.where(largest > 0, largest, 1.0)

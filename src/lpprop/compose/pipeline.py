@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Sequence
-from functools import partial
+import textwrap
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from lpprop._core.checks import check_image, check_size, check_tensors
-from lpprop._core.convert import as_attention, as_grid, as_image
-from lpprop._core.errors import InputError
+from lpprop._core.convert import as_grid
+from lpprop._core.errors import InputError, warn
+from lpprop._core.options import check_size
 from lpprop._core.precision import uncompiled
+from lpprop._core.refiner import COMMON
 from lpprop.compose import presets
 from lpprop.compose.chain import Chain
 from lpprop.compose.composite import steps_of
+from lpprop.inputs.table import INPUTS, check_inputs, convert_inputs
 from lpprop.inputs.windows import SlidingWindows
 from lpprop.refiners import PatchPropagation, PixelPropagation, bilinear_upsample
 
@@ -26,7 +28,10 @@ if TYPE_CHECKING:
 
     ArrayLike = Tensor | np.ndarray[Any, Any]
 
-__all__ = ["refine"]
+# The inputs that `refine` names itself.
+_NAMED = (*COMMON, "windows")
+
+__all__ = ["Prepared", "Request", "as_chain", "refine"]
 
 
 @uncompiled
@@ -39,8 +44,7 @@ def refine(
     method: str | Callable[..., Tensor] = "lposs+",
     windows: SlidingWindows | Sequence[SlidingWindows] | None = None,
     size: tuple[int, int] | None = None,
-    pixel_feats: ArrayLike | None = None,
-    **options: Any,
+    **others: Any,
 ) -> Tensor:
     """Refine coarse segmentation scores to sharp ones at the image's size.
 
@@ -64,26 +68,25 @@ def refine(
         attention: (B, N, N) or (B, heads, N, N) attention maps, row i what patch i attends to, for
             the methods that need them; built from the feats if None. The N patches are those of
             the logits' grid, or of a finer or coarser grid of the same shape.
-        method: a preset's name ("lposs+", "lposs", "max_velocity", "optimal_path", "kl",
-            "fusion"; the baselines "bilinear", "joint_bilateral", "guided_filter", "pamr",
-            "dense_crf"), a module of this package, or any callable
-            `method(logits, *, feats, image, attention) -> scores`.
+        method: a preset of `lpprop.presets`, or its name:
+            {methods};
+            a module of this package; or any callable whose first argument is the scores and whose
+            keywords name the inputs that it takes.
         windows: the `SlidingWindows` whose n crops the B = n items of logits and feats belong to.
             A list of them, with lists of logits and feats, averages the refined scores of several
             window sizes.
         size: (H, W) of the result; the image's size if None.
-        pixel_feats: (B, F, H, W) features that replace Lab in the pixel step; the image is given
-            all the same.
-        options: options of the preset that `method` names, such as `k=200` or
-            `backbone="dinov2"`.
+        others: further inputs that the method takes, by name: {inputs}; what a step of your own
+            names beside them, such as `depth=`, is handed to it as it comes. With a preset also its
+            options, such as `k=200` or `feats_from="dinov2"`.
 
     Returns:
         Scores (B, C, H, W) on the device and in the dtype of the logits; with windows B is 1.
 
     Raises:
         InputError: input that cannot be used, before any work: shapes that do not match, values
-            that are not finite, an image outside [0, 1], a missing input, an unknown method or
-            option.
+            that are not finite, an image outside [0, 1], a missing input, one that nobody takes,
+            an unknown method or option.
 
     >>> import torch
     >>> logits, feats = torch.rand(2, 5, 6, 6), torch.rand(2, 64, 6, 6)
@@ -96,15 +99,14 @@ def refine(
     >>> refine(logits, attention=attention, image=image, method="max_velocity").shape
     torch.Size([2, 5, 96, 96])
     """
-    prepare = partial(
-        _prepare, image=image, attention=attention, method=method, size=size,
-        pixel_feats=pixel_feats, options=options,
-    )  # fmt: skip
+    extra, options = _split(others, method)
+    chain = as_chain(method, **options)
+    given = {"image": image, "attention": attention, **extra}
     if windows is None or isinstance(windows, SlidingWindows):
-        return prepare(logits, feats, windows=windows)()
-    settings = _window_settings(logits, feats, windows)
-    steps = steps_of(_as_chain(method, options))
-    if any(isinstance(step, PixelPropagation) and step.config["prune"] for step in steps):
+        request = Request.of(logits, {"feats": feats, "windows": windows, **given}, size=size)
+        return request.prepare(chain).run()
+    settings = _pair_settings(logits, feats, windows)
+    if any(isinstance(x, PixelPropagation) and x.config["prune"] for x in steps_of(chain)):
         raise InputError.of(
             "prune",
             got="True, with a list of windows",
@@ -112,47 +114,114 @@ def refine(
             fix="Leave it out: a class that one setting leaves out would lose in the average.",
         )
     # All are checked before the first is run.
-    runs = [prepare(*arrays, windows=setting) for *arrays, setting in settings]
-    return torch.stack([run() for run in runs]).mean(0)
+    runs = [
+        Request.of(scores, {"feats": own, "windows": setting, **given}, size=size).prepare(chain)
+        for scores, own, setting in settings
+    ]
+    return torch.stack([prepared.run() for prepared in runs]).mean(0)
 
 
-def _prepare(
-    logits: Any,
-    feats: Any,
-    *,
-    image: Any,
-    attention: Any,
-    method: str | Callable[..., Tensor],
-    windows: SlidingWindows | None,
-    size: tuple[int, int] | None,
-    pixel_feats: Any,
-    options: dict[str, Any],
-) -> Callable[[], Tensor]:
-    """Convert and check everything; return the work itself, to be called."""
-    scores = as_grid("logits", logits)
-    inputs = {
-        "feats": None if feats is None else as_grid("feats", feats),
-        "image": None if image is None else as_image(image, like=scores),
-        "attention": None if attention is None else as_attention(attention),
-        "pixel_feats": None if pixel_feats is None else as_grid("pixel_feats", pixel_feats),
-    }
-    chain = _as_chain(method, options)
-    target = _check(scores, inputs, windows, size)
-    chain.check(scores, windows=windows, **inputs)
-    chain = _fitted(chain, inputs, windows)
-
-    def run() -> Tensor:
-        refined = chain(scores, windows=windows, **inputs)
-        if windows is not None and not chain.merges_windows:
-            refined = windows.merge(refined)
-        return refined if refined.shape[-2:] == target else bilinear_upsample(refined, target)
-
-    return run
+refine.__doc__ = str(refine.__doc__).format(
+    methods="\n            ".join(
+        textwrap.wrap(", ".join(f'"{name}"' for name in presets.METHODS), 80)
+    ),
+    inputs=", ".join(f"`{name}`" for name in INPUTS if name not in _NAMED),
+)
 
 
-def _as_chain(method: str | Callable[..., Tensor], options: dict[str, Any]) -> Chain:
-    if isinstance(method, str):
-        return presets.by_name(method, **options)
+@dataclass(frozen=True)
+class Request:
+    """What a call is given, converted, and checked once against everything else.
+
+    Attributes:
+        logits: (B, C, h, w) scores.
+        inputs: those that are given, by name.
+        size: (H, W) of the result.
+    """
+
+    logits: Tensor
+    inputs: Mapping[str, Any]
+    size: tuple[int, int]
+
+    @classmethod
+    def of(
+        cls, logits: object, inputs: Mapping[str, object], *, size: tuple[int, int] | None = None
+    ) -> Request:
+        """Convert what users have in hand, and check all of it.
+
+        Raises:
+            InputError: input that cannot be used.
+        """
+        scores = as_grid("logits", logits)
+        converted = convert_inputs(inputs, scores)
+        sizes = check_inputs(scores, converted, INPUTS)
+        windows = converted.get("windows")
+        if windows is not None:
+            _check_windows(sizes, windows)
+        if size is not None:
+            size = check_size("size", size)
+        elif "H" in sizes:
+            size = sizes["H"], sizes["W"]
+        elif windows is not None:
+            size = windows.image_size
+        else:
+            raise InputError.of(
+                "image",
+                got="None, and no size",
+                expected="an image, or the size of the result",
+                fix="Pass image=, or size=(H, W).",
+            )
+        return cls(scores, converted, size)
+
+    def only(self, names: Container[str]) -> Request:
+        """Leave out what a method does not take, so that it can be set beside others that do."""
+        inputs = {name: x for name, x in self.inputs.items() if name in _NAMED or name in names}
+        return replace(self, inputs=inputs)
+
+    def prepare(self, chain: Chain) -> Prepared:
+        """Check a chain against the inputs, and fit it to the image.
+
+        Raises:
+            InputError: an input that the chain needs and lacks, or does not take.
+        """
+        chain.check(self.logits, **self.inputs)
+        return Prepared(_fit(chain, self.inputs), self)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A call that is checked and fitted to its image: all that is left is to run it.
+
+    Attributes:
+        chain: the method.
+        request: what it is given.
+    """
+
+    chain: Chain
+    request: Request
+
+    def run(self) -> Tensor:
+        """Return the refined scores (B, C, H, W), of the request's size."""
+        inputs, size = self.request.inputs, self.request.size
+        refined = self.chain(self.request.logits, **inputs)
+        if "windows" in inputs and not self.chain.merges_windows:
+            refined = inputs["windows"].merge(refined)
+        return refined if tuple(refined.shape[-2:]) == size else bilinear_upsample(refined, size)
+
+
+def as_chain(method: str | Callable[..., Tensor], **options: Any) -> Chain:
+    """Return the chain that a preset, its name, a module or a callable stands for.
+
+    Args:
+        method: as `lpprop.refine` takes it.
+        options: of the preset, where the method is one.
+
+    Raises:
+        InputError: an unknown name or option, options beside a method that is configured already,
+            or what is no method.
+    """
+    if isinstance(method, (str, presets.Preset)):
+        return presets.find(method)(**options)
     if not callable(method):
         raise InputError.of(
             "method",
@@ -170,45 +239,19 @@ def _as_chain(method: str | Callable[..., Tensor], options: dict[str, Any]) -> C
     return method if isinstance(method, Chain) else Chain(method)
 
 
-def _check(
-    logits: Tensor,
-    inputs: dict[str, Tensor | None],
-    windows: SlidingWindows | None,
-    size: tuple[int, int] | None,
-) -> tuple[int, int]:
-    """Check everything against everything, and return the result's size."""
-    pixels = "B" if windows is None else "1"
-    axes = {
-        "feats": "B D h' w'",
-        "image": f"{pixels} 3 H W",
-        "attention": "B heads N N" if _rank(inputs["attention"]) == 4 else "B N N",
-        "pixel_feats": f"{pixels} F H W",
-    }
-    given = {name: (inputs[name], axes[name]) for name in axes if inputs[name] is not None}
-    sizes = check_tensors(logits=(logits, "B C h w"), **given)
-    if inputs["image"] is not None:
-        check_image(inputs["image"])
-    if windows is not None:
-        _check_windows(sizes, windows)
-    if size is not None:
-        return check_size("size", size)
-    if "H" in sizes:
-        return sizes["H"], sizes["W"]
-    if windows is not None:
-        return windows.image_size
-    raise InputError.of(
-        "image",
-        got="None, and no size",
-        expected="an image, or the size of the result",
-        fix="Pass image=, or size=(H, W).",
-    )
+def _split(
+    others: Mapping[str, Any], method: str | Callable[..., Tensor]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Tell inputs from options: what the table or the method knows is an input."""
+    if isinstance(method, (str, presets.Preset)):
+        takes = presets.find(method).takes
+        inputs = {name: x for name, x in others.items() if name in INPUTS or name in takes}
+    else:
+        inputs = dict(others)
+    return inputs, {name: x for name, x in others.items() if name not in inputs}
 
 
-def _rank(tensor: Tensor | None) -> int:
-    return 0 if tensor is None else tensor.ndim
-
-
-def _check_windows(sizes: dict[str, int], windows: SlidingWindows) -> None:
+def _check_windows(sizes: Mapping[str, int], windows: SlidingWindows) -> None:
     if "H" in sizes and (sizes["H"], sizes["W"]) != windows.image_size:
         raise InputError.of(
             "windows",
@@ -220,33 +263,27 @@ def _check_windows(sizes: dict[str, int], windows: SlidingWindows) -> None:
         raise InputError.of(
             "logits",
             got=f"{sizes['B']} items",
-            expected=f"{len(windows)}, one a window",
+            expected=f"{len(windows)}, one per window",
             fix="Pass the logits of all windows of one image, in the order of windows.boxes.",
         )
 
 
-def _fitted(
-    chain: Chain, inputs: dict[str, Tensor | None], windows: SlidingWindows | None
-) -> Chain:
+def _fit(chain: Chain, inputs: Mapping[str, Any]) -> Chain:
     """Fit patch sizes to the image, and say so where that changes them."""
-    feats, image = inputs["feats"], inputs["image"]
-    if feats is None or (image is None and windows is None):
+    if "feats" not in inputs or not ("image" in inputs or "windows" in inputs):
         return chain
-    grid = (feats.shape[-2], feats.shape[-1])
-    if windows is not None:
-        pixels = windows.crop_size
-    else:
-        assert image is not None
-        pixels = (image.shape[-2], image.shape[-1])
+    grid = tuple(inputs["feats"].shape[-2:])
+    pixels = (
+        inputs["windows"].crop_size if "windows" in inputs else tuple(inputs["image"].shape[-2:])
+    )
     fitted = chain.fitted(grid, pixels)
     for before, after in zip(_patch_sizes(chain), _patch_sizes(fitted), strict=True):
         if before != after:
-            warnings.warn(
+            warn(
                 f"the feats' grid of {grid[0]} x {grid[1]} patches of {before:g} pixels does not "
                 f"span {pixels[0]} x {pixels[1]} pixels: distances are taken as if patches had "
                 f"{after:.4g}. Pass patch_size={after:.4g} if that is right; if the backbone saw "
-                "a resized image, pass that one as image and the full size as size=.",
-                stacklevel=5,
+                "a resized image, pass that one as image and the full size as size=."
             )
     return fitted
 
@@ -255,7 +292,7 @@ def _patch_sizes(chain: Chain) -> list[float]:
     return [step.patch_size for step in steps_of(chain) if isinstance(step, PatchPropagation)]
 
 
-def _window_settings(logits: Any, feats: Any, windows: Any) -> list[tuple[Any, ...]]:
+def _pair_settings(logits: Any, feats: Any, windows: Any) -> list[tuple[Any, ...]]:
     """Pair the logits and feats of several window settings with their windows."""
     settings = list(windows) if isinstance(windows, Sequence) else []
     if not settings or not all(isinstance(setting, SlidingWindows) for setting in settings):

@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 from jaxtyping import Int
 
-from lpprop._core.checks import check_integer, check_number
 from lpprop._core.errors import InputError
-from lpprop.evaluation.label_maps import IGNORED, as_label_map
+from lpprop._core.label_maps import as_label_map, check_ignore_index
+from lpprop._core.options import (
+    check_integer,
+    check_number,
+)
+from lpprop.evaluation.label_maps import IGNORED
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -21,7 +24,6 @@ if TYPE_CHECKING:
 __all__ = [
     "boundary_counts",
     "checked_gt",
-    "checked_ignore_index",
     "checked_maps",
     "confusion_matrix",
     "count_boundaries",
@@ -124,6 +126,8 @@ def _on_boundary(labels: npt.NDArray[Any], classes: int, d: int) -> npt.NDArray[
     A pixel survives the erosion of its own class if all labels around it are one: the least and the
     greatest agree. Two filters so serve all classes at once.
     """
+    import cv2  # here, so that lpprop.evaluation imports without it
+
     kind = np.uint8 if classes <= np.iinfo(np.uint8).max else np.float32  # what OpenCV filters
     # The outside is labelled like what is ignored, which is on no boundary itself.
     padded = np.pad(labels.astype(kind), 1, constant_values=classes)
@@ -147,42 +151,14 @@ def checked_maps(
             expected=f"{true.shape}, that of gt",
             fix="Take the argmax of scores at the size of the ground truth.",
         )
-    return _in_range("labels", predicted, true == classes, classes), true
+    ignored = true == classes
+    as_label_map("labels", np.where(ignored, 0, predicted), classes)
+    return np.where(ignored, classes, predicted.astype(np.int32)), true
 
 
 def checked_gt(gt: ArrayLike, classes: int, ignore_index: int) -> npt.NDArray[np.int32]:
     """Check a map of true classes; pixels that do not count become `classes`."""
     check_integer("classes", classes)
-    checked_ignore_index(ignore_index, classes)
-    true = as_label_map("gt", gt)
-    also = f", or {ignore_index}, which does not count"
-    return _in_range("gt", true, true == ignore_index, classes, also)
-
-
-def _in_range(
-    name: str, given: npt.NDArray[Any], ignored: npt.NDArray[np.bool_], classes: int, also: str = ""
-) -> npt.NDArray[np.int32]:
-    kept = np.where(ignored, 0, given)
-    low, high = int(kept.min()), int(kept.max())
-    if low < 0 or high >= classes:
-        raise InputError.of(
-            name,
-            got=f"the label {low if low < 0 else high}",
-            expected=f"0 to {classes - 1}{also}",
-            fix="Check the number of classes, and how the files number them.",
-        )
-    labels: npt.NDArray[np.int32] = np.where(ignored, classes, kept).astype(np.int32)
-    return labels
-
-
-def checked_ignore_index(ignore_index: object, classes: int) -> int:
-    """Refuse what is no integer, or the number of a class."""
-    number = check_integer("ignore_index", ignore_index, low=-(2**31))
-    if 0 <= number < classes:
-        raise InputError.of(
-            "ignore_index",
-            got=str(number),
-            expected=f"no number of the {classes} classes",
-            fix="Use another, such as -1. To leave out class 0, apply reduce_zero_label.",
-        )
-    return number
+    check_ignore_index(ignore_index, classes)
+    true = as_label_map("gt", gt, classes, ignore_index)
+    return np.where(true == ignore_index, classes, true.astype(np.int32))

@@ -6,19 +6,21 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from lpprop._core.checks import check_integer
 from lpprop._core.errors import InputError
+from lpprop._core.label_maps import as_label_map
+from lpprop._core.options import (
+    check_integer,
+)
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     ArrayLike = Tensor | npt.NDArray[Any] | Sequence[Sequence[int]]
 
-__all__ = ["IGNORED", "as_label_map", "merge_labels", "reduce_zero_label"]
+__all__ = ["IGNORED", "merge_labels", "reduce_zero_label"]
 
 #: The label of pixels that do not count.
 IGNORED = 255
@@ -88,16 +90,3 @@ def merge_labels(
     for number, group in enumerate(groups):
         merged[np.isin(array, list(group))] = number
     return merged
-
-
-def as_label_map(name: str, given: ArrayLike) -> npt.NDArray[Any]:
-    """Return integers (H, W) as an array, or refuse what is none."""
-    array = np.asarray(given.detach().cpu() if isinstance(given, torch.Tensor) else given)
-    if array.ndim != 2 or array.dtype.kind not in "iu" or array.size == 0:
-        raise InputError.of(
-            name,
-            got=f"shape {array.shape} of {array.dtype}",
-            expected="integers (H, W)",
-            fix="Of scores (B, C, H, W) take scores.argmax(1) and one item of the batch.",
-        )
-    return array

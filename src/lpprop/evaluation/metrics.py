@@ -17,11 +17,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from lpprop._core.checks import check_integer, check_number
 from lpprop._core.errors import InputError
+from lpprop._core.label_maps import check_ignore_index
+from lpprop._core.options import (
+    check_integer,
+    check_number,
+)
 from lpprop.evaluation.counts import (
     boundary_counts,
-    checked_ignore_index,
     checked_maps,
     confusion_matrix,
     count_boundaries,
@@ -71,7 +74,7 @@ class SegmentationMetrics:
     ) -> None:
         """Start from nothing."""
         self.classes = check_integer("classes", classes)
-        self.ignore_index = checked_ignore_index(ignore_index, classes)
+        self.ignore_index = check_ignore_index(ignore_index, classes)
         self.dilation_ratio = check_number("dilation_ratio", dilation_ratio, low=0, open_low=True)
         self.confusion: Int[np.ndarray, "C C"] = np.zeros((classes, classes), dtype=np.int64)
         self.boundary_intersection: Int[np.ndarray, " C"] = np.zeros(classes, dtype=np.int64)

@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import quote
 
 from lpprop._core.errors import InputError
-from lpprop.io.files import atomic_write
+from lpprop.io.atomic import atomic_write
 
 __all__ = ["CONFIG", "Records", "load_config", "locked", "merged_config", "write_json"]
 

@@ -14,9 +14,10 @@ import numpy as np
 from jaxtyping import Float
 
 from lpprop._core.errors import InputError
+from lpprop._core.text import markdown_table, percent
 from lpprop.evaluation.metrics import SegmentationMetrics
 from lpprop.evaluation.records import Records, load_config, write_json
-from lpprop.io.files import atomic_write
+from lpprop.io.atomic import atomic_write
 
 __all__ = ["ImageResult", "Report", "Result", "Row"]
 
@@ -283,18 +284,6 @@ def _result(
     for image in images:
         pooled.merge(image.metrics)
     return Result(name, images, pooled, dict(failures))
-
-
-def markdown_table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table: the first column to the left, numbers to the right."""
-    rules = [":--", *("--:" for _ in head[1:])]
-    rows = [[cell.replace("|", "\\|") for cell in line] for line in (head, rules, *lines)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
-
-
-def percent(share: float) -> str:
-    """Write a share in percent; a dash where it is NaN."""
-    return "–" if math.isnan(share) else f"{100 * share:.2f}"
 
 
 def _plain(value: Any) -> Any:

@@ -15,12 +15,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 
-from lpprop._core.checks import check_choice, check_integer
 from lpprop._core.errors import InputError
+from lpprop._core.options import (
+    check_choice,
+    check_integer,
+)
 from lpprop.evaluation.label_maps import IGNORED
 from lpprop.evaluation.metrics import SegmentationMetrics
 from lpprop.evaluation.predictors import Predictor, describe
@@ -171,7 +173,7 @@ def _config(
             "lpprop": __version__,
             "torch": torch.__version__,
             "numpy": np.__version__,
-            "opencv": cv2.__version__,
+            **_opencv(),
             "python": platform.python_version(),
             **_versions("scipy", "kornia", "transformers", "diffusers", "pydensecrf2"),
         },
@@ -183,6 +185,15 @@ def _config(
         },
         "predictors": {name: describe(predictor) for name, predictor in predictors.items()},
     }
+
+
+def _opencv() -> dict[str, str]:
+    """Return OpenCV's version, whichever of its packages it is from; nothing where it fails."""
+    try:
+        import cv2
+    except ImportError:
+        return {}
+    return {"opencv": cv2.__version__}
 
 
 def _versions(*packages: str) -> dict[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -12,10 +11,11 @@ import torch
 from torch import Tensor
 
 from lpprop._core.errors import InputError
+from lpprop._core.measure import time_call
 from lpprop.evaluation.metrics import SegmentationMetrics
 from lpprop.evaluation.predictors import LabelledImage, Predictor
 
-__all__ = ["Failure", "Job", "Outcome", "Samples", "Task", "about", "synchronise"]
+__all__ = ["Failure", "Job", "Outcome", "Samples", "Task", "about"]
 
 
 @runtime_checkable
@@ -116,11 +116,7 @@ def _timed(predictor: Predictor, sample: LabelledImage, classes: int) -> tuple[T
     with torch.no_grad():
         if prepare is not None:
             prepare(sample)
-        synchronise()
-        start = time.perf_counter()
-        labels = _labels(predictor(sample), classes)
-        synchronise()
-    return labels, time.perf_counter() - start
+        return time_call(lambda: _labels(predictor(sample), classes))
 
 
 def _labels(result: Any, classes: int) -> Tensor:
@@ -143,11 +139,3 @@ def _labels(result: Any, classes: int) -> Tensor:
             fix="Find their source: the argmax would take NaN for the best class.",
         )
     return labels.argmax(0)
-
-
-def synchronise() -> None:
-    """Wait for the accelerator's pending work, if one is in use."""
-    if torch.cuda.is_initialized():
-        torch.cuda.synchronize()
-    if torch.backends.mps.is_available():
-        torch.mps.synchronize()

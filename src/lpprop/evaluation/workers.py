@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import multiprocessing
 import pickle
@@ -10,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any, NamedTuple
 
-import cv2
 import torch
 
 from lpprop._core.errors import InputError
@@ -122,7 +122,10 @@ def _work(connection: Connection) -> None:
     """Work off jobs until the other end of the pipe is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the business of the one who started us
     torch.set_num_threads(1)
-    cv2.setNumThreads(1)
+    with contextlib.suppress(ImportError):
+        import cv2
+
+        cv2.setNumThreads(1)
     try:
         payload = connection.recv_bytes()
         try:

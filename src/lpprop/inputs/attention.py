@@ -12,14 +12,17 @@ from torch import Tensor
 
 from lpprop._core.checks import (
     check_non_negative,
-    check_number,
     check_positive_sums,
-    check_size,
     check_tensors,
 )
 from lpprop._core.errors import InputError
 from lpprop._core.memory import check_memory
-from lpprop._core.precision import compute_dtype, full_precision, returned
+from lpprop._core.options import (
+    check_number,
+    check_size,
+)
+from lpprop._core.precision import cast_back, compute_dtype, full_precision
+from lpprop._core.scans import mark_passed
 from lpprop.numerics.graphs import unit_features
 
 __all__ = [
@@ -68,7 +71,9 @@ def attention_from_features(
     check_memory("feats", patches, 2 * sizes["B"] * dtype.itemsize * patches**2, feats.device)
     x = unit_features(feats.flatten(2).mT, dtype)
     # Less 1, the largest cosine, as the quotient itself would overflow for a tiny temperature.
-    return ((x @ x.mT - 1) / _held(temperature, dtype)).softmax(-1)
+    attention = ((x @ x.mT - 1) / _at_least_tiny(temperature, dtype)).softmax(-1)
+    mark_passed(attention)  # a softmax of finite values
+    return attention
 
 
 @full_precision
@@ -102,11 +107,11 @@ def sharpen_attention(
     positive = A > 0
     logs = torch.where(positive, A, 1.0).log()
     logs = logs - logs.detach().masked_fill(~positive, -torch.inf).amax(-1, keepdim=True)
-    logs = (logs / _held(temperature, A.dtype)).masked_fill(~positive, -torch.inf)
-    return returned(logs.softmax(-1), attention, "attention")
+    logs = (logs / _at_least_tiny(temperature, A.dtype)).masked_fill(~positive, -torch.inf)
+    return cast_back(logs.softmax(-1), attention, "attention")
 
 
-def _held(temperature: float, dtype: torch.dtype) -> float:
+def _at_least_tiny(temperature: float, dtype: torch.dtype) -> float:
     """Keep a temperature from becoming 0 in the dtype."""
     return max(temperature, torch.finfo(dtype).tiny)
 
@@ -162,7 +167,7 @@ def aggregate_attention(
         if any(share):
             # Heads first: the resampling is linear, and one map is less work than many.
             total = total + _resampled(_averaged(x, share, dtype), grid, size)
-    return returned(total / total.sum(-1, keepdim=True), first, "maps")
+    return cast_back(total / total.sum(-1, keepdim=True), first, "maps")
 
 
 def fitted_grid(patches: int, like: tuple[int, int]) -> tuple[int, int] | None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from lpprop._core.checks import check_image, check_tensors
+from lpprop._core.checks import check_tensors
 from lpprop._core.precision import compute_dtype, full_precision
 
-__all__ = ["lab_features"]
+__all__ = ["lab", "lab_features"]
 
 
 @full_precision
@@ -31,10 +31,15 @@ def lab_features(image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:
     >>> lab_features(torch.ones(1, 3, 1, 1)).flatten()           # white: L = 100, a = b = 0
     tensor([ 1.0000e+00, ...])
     """
+    check_tensors(image=(image, "B 3 H W"))
+    return lab(image.to(compute_dtype(image))).to(image.dtype)
+
+
+def lab(image: Float[Tensor, "*B 3 H W"]) -> Float[Tensor, "*B 3 H W"]:
+    """Make the features of `lab_features` in the image's own precision, without checks."""
     # Imported here: kornia takes a third of a second that `import lpprop` should not.
     from kornia.color import rgb_to_lab
 
-    check_tensors(image=(image, "B 3 H W"))
-    check_image(image)
-    lab = rgb_to_lab(image.to(compute_dtype(image)))
-    return (lab / lab.new_tensor([100.0, 128.0, 128.0])[:, None, None]).to(image.dtype)
+    scale = image.new_tensor([100.0, 128.0, 128.0])[:, None, None]
+    features: Tensor = rgb_to_lab(image) / scale
+    return features

@@ -10,8 +10,15 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lpprop._core.checks import check_finite, check_integer, check_size, check_tensors
+from lpprop._core.checks import (
+    check_finite,
+    check_tensors,
+)
 from lpprop._core.errors import InputError
+from lpprop._core.options import (
+    check_integer,
+    check_size,
+)
 from lpprop._core.precision import compute_dtype
 
 __all__ = ["SlidingWindows", "window_corners"]

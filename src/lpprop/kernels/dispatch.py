@@ -21,8 +21,10 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from lpprop._core.checks import check_choice
 from lpprop._core.errors import InputError
+from lpprop._core.options import (
+    check_choice,
+)
 
 __all__ = ["BACKENDS", "check_backend", "kernels_for"]
 

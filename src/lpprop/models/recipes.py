@@ -19,8 +19,10 @@ from typing import Any
 import torch
 
 from lpprop import backbones
-from lpprop._core.checks import check_choice
 from lpprop._core.errors import InputError
+from lpprop._core.options import (
+    check_choice,
+)
 from lpprop.backbones import EfficientNetLite0, MaskCLIP, StableDiffusion, VisionTransformer
 from lpprop.backbones.backbone import Backbone
 from lpprop.compose import presets

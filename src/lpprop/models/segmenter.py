@@ -10,9 +10,15 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lpprop._core.checks import check_image, check_integer, check_tensors
+from lpprop._core.checks import (
+    check_image,
+    check_tensors,
+)
 from lpprop._core.convert import as_image
 from lpprop._core.errors import InputError
+from lpprop._core.options import (
+    check_integer,
+)
 from lpprop.backbones.backbone import Backbone, BackboneOutput
 from lpprop.compose import presets
 from lpprop.compose.chain import Chain
@@ -168,7 +174,7 @@ class Segmenter:
         """
         pixels = as_image(image, like=torch.empty(0)).to(self.backbone.device)
         sizes = check_tensors(image=(pixels, "B 3 H W"))
-        check_image(pixels)
+        check_image("image", pixels)
         names = self.backbone.labels(classes)
         pixels = self._resized(pixels.float())
         if self.windows is None:
@@ -281,7 +287,7 @@ def _suited(affinity: Backbone, options: dict[str, Any]) -> dict[str, Any]:
     """Add the patch step's settings for the affinity's features, where none are given."""
     suited: dict[str, Any] = {"patch_size": affinity.patch_size}
     if affinity.preset is not None:
-        suited["backbone"] = affinity.preset
+        suited["feats_from"] = affinity.preset
     return suited | options
 
 

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from lpprop._core.checks import (
+from lpprop._core.options import (
     check_integer,
     check_number,
 )

@@ -17,8 +17,10 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from lpprop._core.checks import check_choice
 from lpprop._core.errors import InputError
+from lpprop._core.options import (
+    check_choice,
+)
 from lpprop._core.precision import compute_dtype
 from lpprop.kernels import portable, torch_sparse
 
@@ -58,7 +60,7 @@ class PropagatingGraph(Graph, Protocol):
         ...
 
     def propagate(
-        self, labels: Float[Tensor, "C N"], *, alpha: float, max_iter: int, tol: float
+        self, scores: Float[Tensor, "C N"], *, alpha: float, max_iter: int, tol: float
     ) -> tuple[Float[Tensor, "C N"], Float[Tensor, " C"], Int[Tensor, " C"], Bool[Tensor, " C"]]:
         """Return what `solvers.cg` does on this graph's `propagation_system`."""
         ...

@@ -9,17 +9,19 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lpprop._core.checks import (
-    check_integer,
     check_non_negative,
-    check_number,
     check_positive_sums,
     check_precision,
     check_tensors,
 )
 from lpprop._core.errors import InputError
+from lpprop._core.options import (
+    check_integer,
+    check_number,
+)
 from lpprop.numerics.cg import _ROUNDINGS
 
-__all__ = ["IPFResult", "ipf"]
+__all__ = ["IPFResult", "fit_marginals", "ipf"]
 
 
 class IPFResult(NamedTuple):
@@ -75,6 +77,11 @@ def ipf(matrix: Float[Tensor, "N N"], *, iterations: int = 15, tol: float = 0.0)
     check_number("tol", tol, low=0)
     check_non_negative("matrix", matrix, "Take attention after the softmax.")
     check_positive_sums("matrix", matrix, 0, 1)
+    return fit_marginals(matrix, iterations=iterations, tol=tol)
+
+
+def fit_marginals(matrix: Float[Tensor, "N N"], *, iterations: int, tol: float = 0.0) -> IPFResult:
+    """Iterate as `ipf` says, on a matrix that is checked."""
     limit = max(tol, _ROUNDINGS * torch.finfo(matrix.dtype).eps)
 
     # Scaled by a factor a row and a factor a column, which reads the matrix and writes none.

@@ -10,7 +10,12 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from lpprop._core.checks import Check, check_integer, check_number, check_number_from_0
+from lpprop._core.options import (
+    Check,
+    check_from_0,
+    check_integer,
+    check_number,
+)
 from lpprop.numerics.cg import cg
 from lpprop.numerics.graphs import Graph, PropagatingGraph
 
@@ -20,7 +25,7 @@ __all__ = ["SOLVER_CHECKS", "propagate", "propagation_system"]
 SOLVER_CHECKS: dict[str, Check] = {
     "alpha": partial(check_number, low=0, high=1, open_high=True),
     "max_iter": check_integer,
-    "tol": check_number_from_0,
+    "tol": check_from_0,
 }
 
 
@@ -44,14 +49,14 @@ def propagation_system(
 
 
 def propagate(
-    labels: Float[Tensor, "C N"], graph: Graph, *, alpha: float, max_iter: int, tol: float
+    scores: Float[Tensor, "C N"], graph: Graph, *, alpha: float, max_iter: int, tol: float
 ) -> Float[Tensor, "C N"]:
     """Solve (I - alpha S') Y' = Y, classes in groups that keep the solver's memory bounded."""
-    gradient = labels.requires_grad and torch.is_grad_enabled()
-    gradient = gradient or forward_ad.unpack_dual(labels).tangent is not None
+    gradient = scores.requires_grad and torch.is_grad_enabled()
+    gradient = gradient or forward_ad.unpack_dual(scores).tangent is not None
     if isinstance(graph, PropagatingGraph) and not gradient:
-        return graph.propagate(labels, alpha=alpha, max_iter=max_iter, tol=tol)[0]
-    system = propagation_system(graph, torch.ones_like(labels[:1]), alpha)
-    group = max(1, _SOLVER_BYTES // (6 * labels[0].nbytes))
-    solved = [cg(system, part, tol=tol, max_iter=max_iter).value for part in labels.split(group)]
+        return graph.propagate(scores, alpha=alpha, max_iter=max_iter, tol=tol)[0]
+    system = propagation_system(graph, torch.ones_like(scores[:1]), alpha)
+    group = max(1, _SOLVER_BYTES // (6 * scores[0].nbytes))
+    solved = [cg(system, part, tol=tol, max_iter=max_iter).value for part in scores.split(group)]
     return torch.cat(solved)

@@ -13,11 +13,13 @@ from lpprop._core.checks import (
     check_axes,
     check_distribution,
     check_finite,
-    check_integer,
-    check_number,
     check_positive_sums,
     check_precision,
     finite_bounds,
+)
+from lpprop._core.options import (
+    check_integer,
+    check_number,
 )
 from lpprop.numerics.cg import _ROUNDINGS
 from lpprop.numerics.gibbs import GibbsKernel

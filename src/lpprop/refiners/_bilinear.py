@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from lpprop._core.checks import check_size, check_tensors
-from lpprop._core.precision import compute_dtype
+from lpprop._core.checks import (
+    check_tensors,
+)
+from lpprop._core.options import (
+    check_size,
+)
+from lpprop._core.precision import compute_dtype, uncompiled
 from lpprop._core.refiner import Refiner
-from lpprop.inputs.windows import SlidingWindows
+from lpprop._core.scans import mark_passed
 
 __all__ = ["BilinearUpsample", "bilinear_upsample"]
 
 
+@uncompiled
 def bilinear_upsample(
     x: Float[Tensor, "B C h w"], size: tuple[int, int]
 ) -> Float[Tensor, "B C H W"]:
@@ -35,10 +44,12 @@ def bilinear_upsample(
     """
     check_tensors(x=(x, "B C h w"))
     size = check_size("size", size)
-    return F.interpolate(x.to(compute_dtype(x)), size, mode="bilinear").to(x.dtype)
+    upsampled = F.interpolate(x.to(compute_dtype(x)), size, mode="bilinear").to(x.dtype)
+    mark_passed(upsampled)  # means of finite values
+    return upsampled
 
 
-class BilinearUpsample(Refiner, function=bilinear_upsample):
+class BilinearUpsample(Refiner, function=bilinear_upsample, takes=("image", "windows")):
     """`bilinear_upsample` to the image's size; sliding windows are merged on the way.
 
     With `windows`, each window goes to its pixels and overlaps are averaged. Without them and
@@ -51,18 +62,9 @@ class BilinearUpsample(Refiner, function=bilinear_upsample):
 
     merges_windows = True
 
-    def forward(
-        self,
-        logits: Float[Tensor, "B C h w"],
-        *,
-        feats: Tensor | None = None,
-        image: Tensor | None = None,
-        attention: Tensor | None = None,
-        windows: SlidingWindows | None = None,
-    ) -> Float[Tensor, "_ C H W"]:
-        """Upsample; `feats` and `attention` are ignored."""
+    def _call(self, logits: Tensor, inputs: Mapping[str, Any]) -> Tensor:
+        windows, image = inputs.get("windows"), inputs.get("image")
         if windows is not None:
-            return windows.merge(logits)
-        if image is None:
-            return logits
-        return bilinear_upsample(logits, (image.shape[-2], image.shape[-1]))
+            merged: Tensor = windows.merge(logits)
+            return merged
+        return logits if image is None else bilinear_upsample(logits, image.shape[-2:])

@@ -17,28 +17,28 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lpprop._core.checks import (
-    Check,
+    check_tensors,
+)
+from lpprop._core.options import (
     check_boolean,
     check_choice,
     check_number,
-    check_options,
-    check_tensors,
+    checked,
 )
-from lpprop._core.precision import compute_dtype, full_precision, returned
+from lpprop._core.precision import cast_back, compute_dtype, full_precision
 from lpprop._core.refiner import Refiner
 
 __all__ = ["ClassDistribution", "class_distribution"]
 
-_DISTRIBUTION_CHECKS: dict[str, Check] = {
-    "nms": partial(check_number, low=0, high=1),
-    "threshold": partial(check_choice, choices=("relative", "absolute")),
-    "confidence": partial(check_choice, choices=("softmax", "minmax")),
-    "logit_scale": partial(check_number, low=1e-9, high=1e9),
-    "early_rejection": check_boolean,
-}
-
 
 @full_precision
+@checked(
+    nms=partial(check_number, low=0, high=1),
+    threshold=partial(check_choice, choices=("relative", "absolute")),
+    confidence=partial(check_choice, choices=("softmax", "minmax")),
+    logit_scale=partial(check_number, low=1e-9, high=1e9),
+    early_rejection=check_boolean,
+)
 def class_distribution(
     logits: Float[Tensor, "B C h w"],
     *,
@@ -81,11 +81,6 @@ def class_distribution(
              [0.0000, 0.0000, 1.0000]]])
     """
     check_tensors(logits=(logits, "B C h w"))
-    options = {
-        "nms": nms, "threshold": threshold, "confidence": confidence, "logit_scale": logit_scale,
-        "early_rejection": early_rejection,
-    }  # fmt: skip
-    check_options(_DISTRIBUTION_CHECKS, options)
 
     # Less each class's largest score, which no softmax over patches sees, the scaled ones of any
     # size stay finite.
@@ -106,23 +101,12 @@ def class_distribution(
         winners = torch.zeros_like(f, dtype=torch.bool)
         winners.scatter_(1, plain.detach().argmax(1, keepdim=True), True)
         f = f * winners.any(2, keepdim=True)
-    return returned(f, logits)
+    return cast_back(f, logits)
 
 
-class ClassDistribution(Refiner, function=class_distribution, checks=_DISTRIBUTION_CHECKS):
+class ClassDistribution(Refiner, function=class_distribution):
     """`class_distribution` as a module; it takes that function's options.
 
     >>> ClassDistribution(nms=0.8)(torch.rand(1, 5, 4, 4)).shape
     torch.Size([1, 5, 16])
     """
-
-    def forward(
-        self,
-        logits: Float[Tensor, "B C h w"],
-        *,
-        feats: Tensor | None = None,
-        image: Tensor | None = None,
-        attention: Tensor | None = None,
-    ) -> Float[Tensor, "B C N"]:
-        """Make the distributions; `feats`, `image` and `attention` are ignored."""
-        return class_distribution(logits, **self.config)

@@ -16,21 +16,23 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lpprop._core.checks import (
-    Check,
-    check_image,
-    check_integer,
-    check_number,
-    check_options,
     check_tensors,
-    needed,
 )
 from lpprop._core.errors import InputError
+from lpprop._core.options import (
+    check_above_0,
+    check_from_0,
+    check_integer,
+    check_number,
+    checked,
+)
 from lpprop._core.precision import full_precision
 from lpprop._core.refiner import Refiner
+from lpprop._core.scans import values_are_checked
 
 __all__ = ["DenseCRF", "dense_crf"]
 
-# What probabilities are raised to, as in every use of the package: the energy is a logarithm.
+# The least probability, as in every use of the package: the energy is its logarithm.
 _LOWEST = 1e-5
 # The mean log-odds of the two best classes that scale="auto" brings about: on street images with
 # less, the kernels swallow whole classes; with more, borders stay where they were.
@@ -48,20 +50,16 @@ def _check_scale(name: str, value: object) -> None:
         ) from None
 
 
-_positive = partial(check_number, low=0, open_low=True)
-_weight = partial(check_number, low=0)
-_CHECKS: dict[str, Check] = {
-    "scale": _check_scale,
-    "iterations": partial(check_integer, low=0),
-    "w1": _weight,
-    "theta_alpha": _positive,
-    "theta_beta": _positive,
-    "w2": _weight,
-    "theta_gamma": _positive,
-}
-
-
 @full_precision
+@checked(
+    scale=_check_scale,
+    iterations=partial(check_integer, low=0),
+    w1=check_from_0,
+    theta_alpha=check_above_0,
+    theta_beta=check_above_0,
+    w2=check_from_0,
+    theta_gamma=check_above_0,
+)
 def dense_crf(
     x: Float[Tensor, "B C H W"],
     image: Float[Tensor, "B 3 H W"],
@@ -122,18 +120,13 @@ def dense_crf(
     tensor([0, 0, 0, 1, 1, 1])
     """
     check_tensors(x=(x, "B C H W"), image=(image, "B 3 H W"))
-    check_image(image)
-    options = {
-        "scale": scale, "iterations": iterations, "w1": w1, "theta_alpha": theta_alpha,
-        "theta_beta": theta_beta, "w2": w2, "theta_gamma": theta_gamma,
-    }  # fmt: skip
-    check_options(_CHECKS, options)
     for name, tensor in (("x", x), ("image", image)):
         _check_fixed(name, tensor)
     if scale is None:
         _check_probabilities(x)
     height, width = x.shape[-2:]
-    _check_reach((height, width), options)
+    reaches = {"theta_alpha": theta_alpha, "theta_beta": theta_beta, "theta_gamma": theta_gamma}
+    _check_reach((height, width), reaches)
     package = _package()
     kernels = [(w1, theta_alpha, theta_beta), (w2, theta_gamma, math.inf)]
 
@@ -188,6 +181,8 @@ def _check_fixed(name: str, tensor: Tensor) -> None:
 
 
 def _check_probabilities(x: Tensor) -> None:
+    if not values_are_checked():
+        return
     total = x.detach().sum(1, dtype=torch.promote_types(x.dtype, torch.float32))
     slack = 1e-3 if x.dtype.itemsize > 2 else 2e-2  # what rounding each entry can add up to
     low, off = float(x.detach().min()), float((total - 1).abs().max())
@@ -200,21 +195,21 @@ def _check_probabilities(x: Tensor) -> None:
         )
 
 
-def _check_reach(size: tuple[int, int], options: dict[str, Any]) -> None:
+def _check_reach(size: tuple[int, int], reaches: dict[str, float]) -> None:
     """Refuse kernels so narrow that the lattice's coordinates leave their 16 bits."""
     # Each is at most sqrt(2/3) (d + 1) times the sum of the d features.
     gaussian, bilateral = (math.sqrt(2 / 3) * (d + 1) for d in (2, 5))
     steps = {
-        "theta_gamma": gaussian * sum(size) / options["theta_gamma"],
-        "theta_alpha": bilateral * sum(size) / options["theta_alpha"],
-        "theta_beta": bilateral * 3 * 255 / options["theta_beta"],
+        "theta_gamma": gaussian * sum(size) / reaches["theta_gamma"],
+        "theta_alpha": bilateral * sum(size) / reaches["theta_alpha"],
+        "theta_beta": bilateral * 3 * 255 / reaches["theta_beta"],
     }
     for name, count in steps.items():
         if count > 2**14:
             raise InputError.of(
                 name,
-                got=f"{options[name]:g} for an image of {size[0]} x {size[1]} pixels",
-                expected=f"at least {1.1 * options[name] * count / 2**14:.2g}",
+                got=f"{reaches[name]:g} for an image of {size[0]} x {size[1]} pixels",
+                expected=f"at least {1.1 * reaches[name] * count / 2**14:.2g}",
                 fix=f"Raise {name}, or make the image smaller.",
             )
 
@@ -227,7 +222,7 @@ def _package() -> Any:
     return densecrf
 
 
-class DenseCRF(Refiner, function=dense_crf, needs=("image",), checks=_CHECKS):
+class DenseCRF(Refiner, function=dense_crf, needs=("image",)):
     """`dense_crf` as a module; it takes that function's options.
 
     Raises:
@@ -242,14 +237,3 @@ class DenseCRF(Refiner, function=dense_crf, needs=("image",), checks=_CHECKS):
         """Look for the package, before anything is computed."""
         super().__init__(**config)
         _package()
-
-    def forward(
-        self,
-        logits: Float[Tensor, "B C H W"],
-        *,
-        feats: Tensor | None = None,
-        image: Tensor | None = None,
-        attention: Tensor | None = None,
-    ) -> Float[Tensor, "B C H W"]:
-        """Refine; `feats` and `attention` are ignored."""
-        return dense_crf(logits, needed("image", image), **self.config)

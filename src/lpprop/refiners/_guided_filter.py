@@ -13,15 +13,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lpprop._core.checks import (
-    Check,
-    check_image,
+    check_tensors,
+)
+from lpprop._core.options import (
     check_integer,
     check_number,
-    check_options,
-    check_tensors,
-    needed,
+    checked,
 )
-from lpprop._core.precision import full_precision, returned
+from lpprop._core.precision import cast_back, full_precision
 from lpprop._core.refiner import Refiner
 
 __all__ = ["GuidedFilter", "guided_filter"]
@@ -29,13 +28,12 @@ __all__ = ["GuidedFilter", "guided_filter"]
 # Of the classes that are filtered at once, each with eight planes: near what a CPU's cache holds.
 _CHUNK_BYTES = 2**24
 
-_CHECKS: dict[str, Check] = {
-    "radius": partial(check_integer, low=0),
-    "eps": partial(check_number, low=1e-9, high=1e9),
-}
-
 
 @full_precision
+@checked(
+    radius=partial(check_integer, low=0),
+    eps=partial(check_number, low=1e-9, high=1e9),
+)
 def guided_filter(
     x: Float[Tensor, "B C H W"],
     image: Float[Tensor, "B 3 H W"],
@@ -77,13 +75,11 @@ def guided_filter(
     tensor([0.3000, 0.4000, 0.5000, 1.0000, 1.0000, 1.0000])
     """
     check_tensors(x=(x, "B C H W"), image=(image, "B 3 H W"))
-    check_image(image)
-    check_options(_CHECKS, {"radius": radius, "eps": eps})
 
     # Sums over an image less those over a part of it: float32 would lose what a small eps needs.
     items = zip(x.double(), image.double(), strict=True)
     scores = torch.stack([_filtered(item, guide, radius, eps) for item, guide in items])
-    return returned(scores, x, "x")
+    return cast_back(scores, x, "x")
 
 
 def _filtered(
@@ -121,21 +117,10 @@ def _box_mean(x: Float[Tensor, "... H W"], radius: int) -> Float[Tensor, "... H 
     return x
 
 
-class GuidedFilter(Refiner, function=guided_filter, needs=("image",), checks=_CHECKS):
+class GuidedFilter(Refiner, function=guided_filter, needs=("image",)):
     """`guided_filter` as a module; it takes that function's options.
 
     >>> step = GuidedFilter(radius=4)
     >>> step(torch.rand(1, 5, 32, 32), image=torch.rand(1, 3, 32, 32)).shape
     torch.Size([1, 5, 32, 32])
     """
-
-    def forward(
-        self,
-        logits: Float[Tensor, "B C H W"],
-        *,
-        feats: Tensor | None = None,
-        image: Tensor | None = None,
-        attention: Tensor | None = None,
-    ) -> Float[Tensor, "B C H W"]:
-        """Filter; `feats` and `attention` are ignored."""
-        return guided_filter(logits, needed("image", image), **self.config)

@@ -7,6 +7,7 @@ of DSLO (arXiv:2604.07723, Eq. 23).
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from functools import partial
 from types import ModuleType
 from typing import Any
@@ -17,34 +18,32 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lpprop._core.checks import (
-    Check,
-    check_image,
+    check_tensors,
+)
+from lpprop._core.options import (
     check_integer,
     check_number,
-    check_options,
     check_size,
-    check_tensors,
-    needed,
+    checked,
 )
-from lpprop._core.precision import compute_dtype, full_precision, returned
+from lpprop._core.precision import cast_back, compute_dtype, full_precision
 from lpprop._core.refiner import Refiner
-from lpprop.inputs.windows import SlidingWindows
 from lpprop.kernels import portable
 from lpprop.kernels.dispatch import check_backend, kernels_for
 
 __all__ = ["JointBilateralUpsample", "joint_bilateral_upsample"]
 
 _positive = partial(check_number, low=1e-9, high=1e9)
-_CHECKS: dict[str, Check] = {
-    "sigma_space": _positive,
-    "sigma_range": _positive,
-    "radius": partial(check_integer, low=0),
-    "size": lambda name, size: size is None or check_size(name, size),
-    "backend": check_backend,
-}
 
 
 @full_precision
+@checked(
+    sigma_space=_positive,
+    sigma_range=_positive,
+    radius=partial(check_integer, low=0),
+    size=lambda name, size: size is None or check_size(name, size),
+    backend=check_backend,
+)
 def joint_bilateral_upsample(
     x: Float[Tensor, "B C h w"],
     image: Float[Tensor, "B 3 H W"],
@@ -93,12 +92,6 @@ def joint_bilateral_upsample(
     tensor([0., 0., 0., 1., 1., 1.])
     """
     check_tensors(x=(x, "B C h w"), image=(image, "B 3 H W"))
-    check_image(image)
-    options = {
-        "sigma_space": sigma_space, "sigma_range": sigma_range, "radius": radius, "size": size,
-        "backend": backend,
-    }  # fmt: skip
-    check_options(_CHECKS, options)
     size = (image.shape[-2], image.shape[-1]) if size is None else (size[0], size[1])
     near = math.prod(min(2 * radius + 1, 2 * side - 1) for side in x.shape[-2:])
     work = x.shape[1] * math.prod(size) * near
@@ -119,7 +112,7 @@ def joint_bilateral_upsample(
     items = zip(x.to(dtype), points, pixels, strict=True)
     upsample = kernels.upsample if kernels is portable else partial(_Upsample.apply, kernels)
     scores = [upsample(*item, rows, columns) for item in items]
-    return returned(torch.stack(scores), x, "x")
+    return cast_back(torch.stack(scores), x, "x")
 
 
 def _axis(
@@ -158,7 +151,7 @@ class _Upsample(torch.autograd.Function):
 
 
 class JointBilateralUpsample(
-    Refiner, function=joint_bilateral_upsample, needs=("image",), checks=_CHECKS
+    Refiner, function=joint_bilateral_upsample, needs=("image",), takes=("windows",)
 ):
     """`joint_bilateral_upsample` as a module; sliding windows are upsampled and then merged.
 
@@ -169,18 +162,10 @@ class JointBilateralUpsample(
 
     merges_windows = True
 
-    def forward(
-        self,
-        logits: Float[Tensor, "B C h w"],
-        *,
-        feats: Tensor | None = None,
-        image: Tensor | None = None,
-        attention: Tensor | None = None,
-        windows: SlidingWindows | None = None,
-    ) -> Float[Tensor, "_ C H W"]:
-        """Upsample; `feats` and `attention` are ignored."""
-        guide = needed("image", image)
+    def _call(self, logits: Tensor, inputs: Mapping[str, Any]) -> Tensor:
+        windows, image = inputs.get("windows"), inputs["image"]
         if windows is None:
-            return joint_bilateral_upsample(logits, guide, **self.config)
-        crops = joint_bilateral_upsample(logits, windows.split(guide), **self.config)
-        return windows.merge(crops)
+            return joint_bilateral_upsample(logits, image, **self.config)
+        crops = joint_bilateral_upsample(logits, windows.split(image), **self.config)
+        merged: Tensor = windows.merge(crops)
+        return merged

@@ -7,8 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lpprop._core.checks import check_tensors
-from lpprop._core.precision import full_precision, returned
-from lpprop._core.refiner import Refiner, on_patches
+from lpprop._core.precision import cast_back, full_precision
+from lpprop._core.refiner import Refiner
 from lpprop.inputs.distribution import as_distribution
 
 __all__ = ["KLDiscrepancy", "kl_discrepancy"]
@@ -36,23 +36,12 @@ def kl_discrepancy(distribution: Float[Tensor, "B C N"]) -> Float[Tensor, "B C N
     check_tensors(distribution=(distribution, "B C N"))
     f = as_distribution(distribution)
     ratio = torch.where(f > 0, f * f.shape[-1], 1.0)  # 0 log 0 = 0, with a finite slope
-    return returned(f * ratio.log(), distribution, "distribution")
+    return cast_back(f * ratio.log(), distribution, "distribution")
 
 
-class KLDiscrepancy(Refiner, function=kl_discrepancy):
+class KLDiscrepancy(Refiner, function=kl_discrepancy, on_patches=True):
     """`kl_discrepancy` as a module.
 
     >>> KLDiscrepancy()(torch.full((1, 5, 16), 1 / 16)).abs().max() < 1e-6
     tensor(True)
     """
-
-    def forward(
-        self,
-        logits: Float[Tensor, "B C *grid"],
-        *,
-        feats: Tensor | None = None,
-        image: Tensor | None = None,
-        attention: Tensor | None = None,
-    ) -> Float[Tensor, "B C *grid"]:
-        """Map distributions (B, C, N) or on their grid (B, C, h, w); the rest is ignored."""
-        return on_patches(kl_discrepancy, logits)

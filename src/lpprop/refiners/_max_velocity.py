@@ -15,32 +15,31 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lpprop._core.checks import (
-    Check,
-    check_choice,
-    check_integer,
     check_non_negative,
-    check_number,
-    check_options,
     check_positive_sums,
     check_tensors,
-    needed,
 )
 from lpprop._core.memory import STEP_BYTES, check_memory
-from lpprop._core.precision import compute_dtype, full_precision, returned
-from lpprop._core.refiner import Refiner, on_patches
-from lpprop.numerics.ipf import ipf
+from lpprop._core.options import (
+    check_choice,
+    check_integer,
+    check_number,
+    checked,
+)
+from lpprop._core.precision import cast_back, compute_dtype, full_precision
+from lpprop._core.refiner import Refiner
+from lpprop.numerics.ipf import fit_marginals
 
 __all__ = ["MaxVelocity", "max_velocity"]
 
-_CHECKS: dict[str, Check] = {
-    "tau": partial(check_number, low=0, high=1, open_high=True),
-    "ipf_iterations": check_integer,
-    "criterion": partial(check_choice, choices=("arrival", "step")),
-    "max_steps": check_integer,
-}
-
 
 @full_precision
+@checked(
+    tau=partial(check_number, low=0, high=1, open_high=True),
+    ipf_iterations=check_integer,
+    criterion=partial(check_choice, choices=("arrival", "step")),
+    max_steps=check_integer,
+)
 def max_velocity(
     distribution: Float[Tensor, "B C N"],
     attention: Float[Tensor, "B N N"],
@@ -91,11 +90,6 @@ def max_velocity(
     tensor([[[1.0000, 0.6897, 0.1862]]])
     """
     check_tensors(distribution=(distribution, "B C N"), attention=(attention, "B N N"))
-    options = {
-        "tau": tau, "ipf_iterations": ipf_iterations, "criterion": criterion,
-        "max_steps": max_steps,
-    }  # fmt: skip
-    check_options(_CHECKS, options)
     check_non_negative(
         "distribution", distribution, "Make it with lpprop.class_distribution(logits)."
     )
@@ -105,7 +99,7 @@ def max_velocity(
     check_memory("attention", patches, STEP_BYTES * patches**2, attention.device)
 
     def velocity(f: Tensor, attention: Tensor) -> Tensor:
-        T = ipf(attention.to(dtype), iterations=ipf_iterations).value
+        T = fit_marginals(attention.to(dtype), iterations=ipf_iterations).value
         present = f.detach().amax(-1) > 0
         p = f[present]
         p = p / p.amax(-1, keepdim=True) if criterion == "arrival" else p
@@ -118,7 +112,7 @@ def max_velocity(
     # A chain at a time: items finish at different steps, and a batch equals a loop.
     pairs = zip(distribution.to(dtype), attention, strict=True)
     velocities = torch.stack([velocity(*pair) for pair in pairs])
-    return returned(velocities, distribution, "distribution")
+    return cast_back(velocities, distribution, "distribution")
 
 
 def _travelled(
@@ -152,7 +146,7 @@ def _travelled(
     return torch.where(velocity == 0, 1 / (1 + max_steps), velocity)
 
 
-class MaxVelocity(Refiner, function=max_velocity, needs=("attention",), checks=_CHECKS):
+class MaxVelocity(Refiner, function=max_velocity, needs=("attention",), on_patches=True):
     """`max_velocity` as a module; it takes that function's options.
 
     >>> step = MaxVelocity(tau=0.5)
@@ -160,15 +154,3 @@ class MaxVelocity(Refiner, function=max_velocity, needs=("attention",), checks=_
     >>> step(torch.rand(1, 5, 16).softmax(-1), attention=attention).shape
     torch.Size([1, 5, 16])
     """
-
-    def forward(
-        self,
-        logits: Float[Tensor, "B C *grid"],
-        *,
-        feats: Tensor | None = None,
-        image: Tensor | None = None,
-        attention: Tensor | None = None,
-    ) -> Float[Tensor, "B C *grid"]:
-        """Map distributions (B, C, N) or on their grid (B, C, h, w); the rest is ignored."""
-        maps = needed("attention", attention)
-        return on_patches(lambda f: max_velocity(f, maps, **self.config), logits)

@@ -14,36 +14,35 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lpprop._core.checks import (
-    Check,
     check_axes,
-    check_boolean,
-    check_choice,
     check_finite,
-    check_integer,
-    check_number,
-    check_options,
     finite_bounds,
-    needed,
 )
 from lpprop._core.errors import InputError
 from lpprop._core.memory import STEP_BYTES, check_memory
-from lpprop._core.precision import full_precision, returned
-from lpprop._core.refiner import Refiner, on_patches
+from lpprop._core.options import (
+    check_boolean,
+    check_choice,
+    check_integer,
+    check_number,
+    checked,
+)
+from lpprop._core.precision import cast_back, full_precision
+from lpprop._core.refiner import Refiner
 from lpprop.inputs.distribution import as_distribution
 from lpprop.numerics.gibbs import GibbsKernel
 from lpprop.numerics.sinkhorn import scale_kernel
 
 __all__ = ["OptimalPath", "optimal_path"]
 
-_CHECKS: dict[str, Check] = {
-    "epsilon": partial(check_number, low=1e-9, high=1e9),
-    "iterations": check_integer,
-    "norm": partial(check_choice, choices=("none", "image", "class", "sum")),
-    "complement": check_boolean,
-}
-
 
 @full_precision
+@checked(
+    epsilon=partial(check_number, low=1e-9, high=1e9),
+    iterations=check_integer,
+    norm=partial(check_choice, choices=("none", "image", "class", "sum")),
+    complement=check_boolean,
+)
 def optimal_path(
     distribution: Float[Tensor, "B C N"],
     cost: Float[Tensor, "B N N"],
@@ -94,8 +93,6 @@ def optimal_path(
     check_axes(distribution=(distribution, "B C N"), cost=(cost, "B N N"))
     check_finite("distribution", distribution)
     bounds = finite_bounds("cost", cost)
-    options = {"epsilon": epsilon, "iterations": iterations, "norm": norm, "complement": complement}
-    check_options(_CHECKS, options)
     f = as_distribution(distribution)
     patches = f.shape[-1]
     check_memory("cost", patches, STEP_BYTES * patches**2, cost.device)
@@ -156,10 +153,10 @@ def _representable(paths: Float[Tensor, "B C N"], like: Tensor) -> Float[Tensor,
             expected="a dtype that holds the paths",
             fix='Pass a dtype of a wider range, or norm="image".',
         )
-    return returned(paths, like, "distribution")
+    return cast_back(paths, like, "distribution")
 
 
-class OptimalPath(Refiner, function=optimal_path, needs=("attention",), checks=_CHECKS):
+class OptimalPath(Refiner, function=optimal_path, needs=("attention",), on_patches=True):
     """`optimal_path` at the attention as cost, as a module; it takes that function's options.
 
     >>> step = OptimalPath(epsilon=0.05)
@@ -167,15 +164,3 @@ class OptimalPath(Refiner, function=optimal_path, needs=("attention",), checks=_
     >>> step(torch.rand(1, 5, 16).softmax(-1), attention=attention).shape
     torch.Size([1, 5, 16])
     """
-
-    def forward(
-        self,
-        logits: Float[Tensor, "B C *grid"],
-        *,
-        feats: Tensor | None = None,
-        image: Tensor | None = None,
-        attention: Tensor | None = None,
-    ) -> Float[Tensor, "B C *grid"]:
-        """Map distributions (B, C, N) or on their grid (B, C, h, w); the rest is ignored."""
-        cost = needed("attention", attention)
-        return on_patches(lambda f: optimal_path(f, cost, **self.config), logits)

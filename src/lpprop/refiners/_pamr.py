@@ -14,15 +14,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lpprop._core.checks import (
-    Check,
-    check_image,
-    check_integer,
-    check_options,
     check_tensors,
-    needed,
 )
 from lpprop._core.errors import InputError
-from lpprop._core.precision import compute_dtype, full_precision, returned
+from lpprop._core.options import (
+    check_integer,
+    checked,
+)
+from lpprop._core.precision import cast_back, compute_dtype, full_precision
 from lpprop._core.refiner import Refiner
 
 __all__ = ["PAMR", "pamr"]
@@ -40,13 +39,11 @@ def _check_dilations(name: str, value: object) -> None:
         check_integer(f"{name}[{i}]", dilation)
 
 
-_CHECKS: dict[str, Check] = {
-    "iterations": partial(check_integer, low=0),
-    "dilations": _check_dilations,
-}
-
-
 @full_precision
+@checked(
+    iterations=partial(check_integer, low=0),
+    dilations=_check_dilations,
+)
 def pamr(
     x: Float[Tensor, "B C H W"],
     image: Float[Tensor, "B 3 H W"],
@@ -89,15 +86,13 @@ def pamr(
     tensor([0.2200, 0.2400, 0.2600, 1.0000, 1.0000, 1.0000])
     """
     check_tensors(x=(x, "B C H W"), image=(image, "B 3 H W"))
-    check_image(image)
-    check_options(_CHECKS, {"iterations": iterations, "dilations": dilations})
 
     dtype = compute_dtype(x)
     scores = torch.stack([
         _refined(item, guide, iterations, dilations)
         for item, guide in zip(x.to(dtype), image.to(dtype), strict=True)
     ])  # fmt: skip
-    return returned(scores, x, "x")
+    return cast_back(scores, x, "x")
 
 
 def _refined(
@@ -147,21 +142,10 @@ def _neighbours(x: Float[Tensor, "C H W"], dilations: Sequence[int]) -> Iterator
                     yield padded[:, dy : dy + height, dx : dx + width]
 
 
-class PAMR(Refiner, function=pamr, needs=("image",), checks=_CHECKS):
+class PAMR(Refiner, function=pamr, needs=("image",)):
     """`pamr` as a module; it takes that function's options.
 
     >>> step = PAMR(iterations=2)
     >>> step(torch.rand(1, 5, 32, 32), image=torch.rand(1, 3, 32, 32)).shape
     torch.Size([1, 5, 32, 32])
     """
-
-    def forward(
-        self,
-        logits: Float[Tensor, "B C H W"],
-        *,
-        feats: Tensor | None = None,
-        image: Tensor | None = None,
-        attention: Tensor | None = None,
-    ) -> Float[Tensor, "B C H W"]:
-        """Refine; `feats` and `attention` are ignored."""
-        return pamr(logits, needed("image", image), **self.config)

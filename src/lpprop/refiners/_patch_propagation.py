@@ -17,17 +17,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lpprop._core.checks import (
-    Check,
+    check_tensors,
+)
+from lpprop._core.options import (
+    check_above_0,
     check_choice,
+    check_from_0,
     check_integer,
     check_number,
-    check_number_from_0,
-    check_options,
-    check_positive_number,
-    check_tensors,
-    needed,
+    checked,
 )
-from lpprop._core.precision import compute_dtype, full_precision, returned
+from lpprop._core.precision import cast_back, compute_dtype, full_precision
 from lpprop._core.refiner import Refiner
 from lpprop.inputs.patch_grid import fitted_patch_size, patch_centres
 from lpprop.inputs.windows import SlidingWindows, window_corners
@@ -42,20 +42,19 @@ from lpprop.numerics.propagation import SOLVER_CHECKS, propagate
 __all__ = ["PatchPropagation", "propagate_patches"]
 
 
-_PATCH_CHECKS: dict[str, Check] = SOLVER_CHECKS | {
-    "k": check_integer,
-    "gamma": check_positive_number,
-    "sigma": check_number_from_0,
-    "patch_size": partial(check_number, low=0, high=1e9, open_low=True),
-    "distance_power": check_positive_number,
-    "appearance": partial(check_choice, choices=("power", "exponential")),
-    "sigma_a": check_positive_number,
-    "spatial": partial(check_choice, choices=("rbf", "linear", "none")),
-    "backend": check_storage,
-}
-
-
 @full_precision
+@checked(
+    **SOLVER_CHECKS,
+    k=check_integer,
+    gamma=check_above_0,
+    sigma=check_from_0,
+    patch_size=partial(check_number, low=0, high=1e9, open_low=True),
+    distance_power=check_above_0,
+    appearance=partial(check_choice, choices=("power", "exponential")),
+    sigma_a=check_above_0,
+    spatial=partial(check_choice, choices=("rbf", "linear", "none")),
+    storage=check_storage,
+)
 def propagate_patches(
     logits: Float[Tensor, "B C h w"],
     feats: Float[Tensor, "B D h w"],
@@ -72,7 +71,7 @@ def propagate_patches(
     appearance: str = "power",
     sigma_a: float = 1 / 3,
     spatial: str = "rbf",
-    backend: str = "auto",
+    storage: str = "auto",
 ) -> Float[Tensor, "B C h w"]:
     """Propagate scores over the patches of an image (LPOSS).
 
@@ -103,7 +102,7 @@ def propagate_patches(
         sigma_a: scale of the exponential appearance, > 0; at 1/3 its slope at s = 1 is that of
             gamma = 3.
         spatial: "rbf" as above, "linear": P_ij = max(1 - sigma d^q, 0), or "none": P = 1.
-        backend: how the graph is stored: "dense", "csr", "torch-sparse" (the extra of that name),
+        storage: how the graph is stored: "dense", "csr", "torch-sparse" (the extra of that name),
             or "auto", which takes dense for well-filled graphs and csr for large sparse ones.
 
     Returns:
@@ -112,7 +111,7 @@ def propagate_patches(
 
     Raises:
         InputError: shapes that do not match, values that are not finite, an option out of range,
-            or a backend that is not installed.
+            or a storage that is not installed.
 
     >>> logits = torch.tensor([[[[4.0, 0.0, 0.0]], [[0.0, 0.0, 3.0]]]])     # 2 classes, 3 patches
     >>> feats = torch.tensor([[[[1.0, 0.9, 0.0]], [[0.0, 0.1, 1.0]]]])
@@ -120,22 +119,16 @@ def propagate_patches(
     tensor([[[0, 0, 1]]])
     """
     sizes = check_tensors(logits=(logits, "B C h w"), feats=(feats, "B D h w"))
-    options = {
-        "k": k, "gamma": gamma, "sigma": sigma, "alpha": alpha, "patch_size": patch_size,
-        "distance_power": distance_power, "max_iter": max_iter, "tol": tol,
-        "appearance": appearance, "sigma_a": sigma_a, "spatial": spatial, "backend": backend,
-    }  # fmt: skip
-    check_options(_PATCH_CHECKS, options)
     corners = window_corners(windows, sizes["B"])
 
     dtype = compute_dtype(logits)
-    labels, nodes = logits.to(dtype).flatten(2), feats.flatten(2).mT
+    scores, nodes = logits.to(dtype).flatten(2), feats.flatten(2).mT
     if windows is not None:  # the patches of all windows are the nodes of one graph
-        labels, nodes = labels.transpose(0, 1).flatten(1)[None], nodes.flatten(0, 1)[None]
+        scores, nodes = scores.transpose(0, 1).flatten(1)[None], nodes.flatten(0, 1)[None]
     grid, corners = (sizes["h"], sizes["w"]), corners.to(logits.device, dtype)
     y, x = patch_centres(grid, patch_size, corners).unbind(1)
 
-    def refined(labels: Tensor, nodes: Tensor) -> Tensor:
+    def propagate_graph(scores: Tensor, nodes: Tensor) -> Tensor:
         neighbours, similarity = nearest_neighbours(nodes, k, dtype)
         if appearance == "power":
             # Clamped above 0, where a power below 1 has an infinite slope.
@@ -146,17 +139,17 @@ def propagate_patches(
         if spatial != "none":
             distance = torch.hypot(y[neighbours] - y[:, None], x[neighbours] - x[:, None])
             weights = weights * spatial_affinity(distance, spatial, sigma, distance_power)
-        graph = symmetric_graph(neighbours, weights, backend)
-        return propagate(labels, graph, alpha=alpha, max_iter=max_iter, tol=tol)
+        graph = symmetric_graph(neighbours, weights, storage)
+        return propagate(scores, graph, alpha=alpha, max_iter=max_iter, tol=tol)
 
     # A graph at a time: memory does not grow with the batch, and a batch equals a loop to the bit.
-    scores = torch.stack([refined(*item) for item in zip(labels, nodes, strict=True)])
+    scores = torch.stack([propagate_graph(*item) for item in zip(scores, nodes, strict=True)])
     if windows is not None:
         scores = scores[0].unflatten(1, (sizes["B"], -1)).transpose(0, 1)
-    return returned(scores.reshape(logits.shape), logits)
+    return cast_back(scores.reshape(logits.shape), logits)
 
 
-class PatchPropagation(Refiner, function=propagate_patches, needs=("feats",), checks=_PATCH_CHECKS):
+class PatchPropagation(Refiner, function=propagate_patches, needs=("feats",), takes=("windows",)):
     """`propagate_patches` as a module; it takes that function's options.
 
     >>> step = PatchPropagation(k=100)
@@ -173,15 +166,3 @@ class PatchPropagation(Refiner, function=propagate_patches, needs=("feats",), ch
         """
         size = fitted_patch_size(self.patch_size, grid, pixels)
         return self if size == self.patch_size else type(self)(**self.config | {"patch_size": size})
-
-    def forward(
-        self,
-        logits: Float[Tensor, "B C h w"],
-        *,
-        feats: Tensor | None = None,
-        image: Tensor | None = None,
-        attention: Tensor | None = None,
-        windows: SlidingWindows | None = None,
-    ) -> Float[Tensor, "B C h w"]:
-        """Propagate over patches; `image` and `attention` are ignored."""
-        return propagate_patches(logits, needed("feats", feats), windows=windows, **self.config)

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lpprop._core.checks import (
-    Check,
-    check_boolean,
     check_finite,
-    check_image,
-    check_integer,
-    check_number_from_0,
-    check_options,
-    check_positive_number,
     check_tensors,
-    needed,
+    require,
 )
-from lpprop._core.precision import compute_dtype, full_precision, returned
+from lpprop._core.options import (
+    check_above_0,
+    check_boolean,
+    check_from_0,
+    check_integer,
+    checked,
+)
+from lpprop._core.precision import cast_back, compute_dtype, full_precision
 from lpprop._core.refiner import Refiner
-from lpprop.inputs.colour import lab_features
+from lpprop.inputs.colour import lab
 from lpprop.kernels.dispatch import check_backend, kernels_for
 from lpprop.numerics.graphs import stencil_graph
 from lpprop.numerics.propagation import SOLVER_CHECKS, propagate
@@ -30,17 +32,16 @@ from lpprop.numerics.propagation import SOLVER_CHECKS, propagate
 __all__ = ["PixelPropagation", "possible_winners", "propagate_pixels"]
 
 
-_PIXEL_CHECKS: dict[str, Check] = SOLVER_CHECKS | {
-    "tau": check_positive_number,
-    "r": check_integer,
-    "sigma": check_number_from_0,
-    "distance_power": check_positive_number,
-    "backend": check_backend,
-    "prune": check_boolean,
-}
-
-
 @full_precision
+@checked(
+    **SOLVER_CHECKS,
+    tau=check_above_0,
+    r=check_integer,
+    sigma=check_from_0,
+    distance_power=check_above_0,
+    backend=check_backend,
+    prune=check_boolean,
+)
 def propagate_pixels(
     logits: Float[Tensor, "B C H W"],
     image: Float[Tensor, "B 3 H W"] | None,
@@ -102,45 +103,42 @@ def propagate_pixels(
     tensor([0, 0, 0, 1, 1, 1])
     """
     if pixel_feats is None:
-        guide = needed("image", image)
-        check_tensors(logits=(logits, "B C H W"), image=(guide, "B 3 H W"))
-        check_image(guide)
+        name, guide, axes = "image", require("image", image), "B 3 H W"
     else:
-        guide = pixel_feats
-        check_tensors(logits=(logits, "B C H W"), pixel_feats=(guide, "B F H W"))
-    options = {
-        "tau": tau, "r": r, "alpha": alpha, "max_iter": max_iter, "tol": tol, "sigma": sigma,
-        "distance_power": distance_power, "backend": backend, "prune": prune,
-    }  # fmt: skip
-    check_options(_PIXEL_CHECKS, options)
-    name = "image" if pixel_feats is None else "pixel_feats"
+        name, guide, axes = "pixel_feats", pixel_feats, "B F H W"
+    check_tensors(logits=(logits, "B C H W"), **{name: (guide, axes)})
     taps = min(r, 2 * logits.shape[-2]) * min(r, 2 * logits.shape[-1])
     kernels = kernels_for(backend, logits, (name, guide), logits[0].numel() * taps * max_iter)
 
     dtype = compute_dtype(logits)
 
-    def refined(labels: Tensor, guide: Tensor) -> Tensor:
-        f = lab_features(guide[None])[0] if pixel_feats is None else guide
+    def propagate_item(scores: Tensor, guide: Tensor) -> Tensor:
         graph = stencil_graph(
-            f, tau=tau, r=r, sigma=sigma, distance_power=distance_power, kernels=kernels
-        )
+            lab(guide) if pixel_feats is None else guide,
+            tau=tau, r=r, sigma=sigma, distance_power=distance_power, kernels=kernels,
+        )  # fmt: skip
         solve = partial(propagate, graph=graph, alpha=alpha, max_iter=max_iter, tol=tol)
-        labels = labels.flatten(1)
-        if not prune:
-            return solve(labels)
-        wins = possible_winners(labels.detach())
-        solved = solve(labels[wins])
-        # Below all others at every pixel, also when it is rounded to half precision.
-        low, high = (float(bound) for bound in torch.aminmax(solved.detach()))
-        below = low - 0.1 * (high - low) - max(abs(low), abs(high)) / 64
-        rest = torch.full_like(labels, below)
-        return rest.index_copy(0, wins.nonzero().flatten(), solved)
+        scores = scores.flatten(1)
+        return _solve_winners(scores, solve) if prune else solve(scores)
 
     guide = guide.to(dtype)
-    check_finite("pixel_feats", guide)
-    items = [refined(*pair) for pair in zip(logits.to(dtype), guide, strict=True)]
+    check_finite(name, guide)  # float64 can leave the range of float32
+    items = [propagate_item(*pair) for pair in zip(logits.to(dtype), guide, strict=True)]
     scores = torch.stack(items) if len(items) > 1 else items[0][None]
-    return returned(scores.reshape(logits.shape), logits)
+    return cast_back(scores.reshape(logits.shape), logits)
+
+
+def _solve_winners(
+    scores: Float[Tensor, "C N"], solve: Callable[[Tensor], Tensor]
+) -> Float[Tensor, "C N"]:
+    """Solve for the classes that can win; give the others a score below all of those."""
+    wins = possible_winners(scores.detach())
+    solved = solve(scores[wins])
+    # Below them at every pixel, also when it is rounded to half precision.
+    low, high = (float(bound) for bound in torch.aminmax(solved.detach()))
+    below = low - 0.1 * (high - low) - max(abs(low), abs(high)) / 64
+    rest = torch.full_like(scores, below)
+    return rest.index_copy(0, wins.nonzero().flatten(), solved)
 
 
 def possible_winners(scores: Float[Tensor, "C N"]) -> Bool[Tensor, " C"]:
@@ -167,7 +165,9 @@ def possible_winners(scores: Float[Tensor, "C N"]) -> Bool[Tensor, " C"]:
     return winners
 
 
-class PixelPropagation(Refiner, function=propagate_pixels, needs=("image",), checks=_PIXEL_CHECKS):
+class PixelPropagation(
+    Refiner, function=propagate_pixels, needs=("image",), takes=("pixel_feats",)
+):
     """`propagate_pixels` as a module; it takes that function's options.
 
     >>> step = PixelPropagation(r=5)
@@ -175,14 +175,8 @@ class PixelPropagation(Refiner, function=propagate_pixels, needs=("image",), che
     torch.Size([1, 5, 8, 8])
     """
 
-    def forward(
-        self,
-        logits: Float[Tensor, "B C H W"],
-        *,
-        feats: Tensor | None = None,
-        image: Tensor | None = None,
-        attention: Tensor | None = None,
-        pixel_feats: Tensor | None = None,
-    ) -> Float[Tensor, "B C H W"]:
-        """Propagate over pixels; `feats` and `attention` are ignored."""
-        return propagate_pixels(logits, image, pixel_feats=pixel_feats, **self.config)
+    def forward(self, logits: Tensor, **inputs: Any) -> Tensor:
+        """Propagate over pixels; the image may be missing where `pixel_feats` are given."""
+        if inputs.get("pixel_feats") is not None and inputs.get("image") is None:
+            return self._call(logits, inputs)
+        return super().forward(logits, **inputs)

@@ -1,4 +1,4 @@
-"""Labels as pictures: overlays, error maps, enlarged regions, and panels with a legend."""
+"""Labels as pictures: overlays, error maps, frames, and panels with a legend."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from PIL import Image, ImageDraw
 
 from lpprop._core.errors import InputError
-from lpprop.viz.palettes import colours, palette
+from lpprop._core.label_maps import as_label_map
+from lpprop.viz.palettes import colours
 from lpprop.viz.sheets import Cell, Key, sheet
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from lpprop.viz.palettes import Palette
 
-__all__ = ["ERROR_KEYS", "colorize", "error_map", "framed", "keys", "overlay", "palette", "panels"]
+__all__ = ["ERROR_KEYS", "colorize", "error_map", "framed", "keys", "overlay", "panels"]
 
 _WRONG, _IGNORED = (200, 30, 20), (130, 130, 135)
 
@@ -40,7 +40,7 @@ def colorize(labels: object, classes: int, *, palette: Palette = "default") -> I
     >>> colorize([[0, 1]], classes=2).getpixel((1, 0))
     (230, 159, 0)
     """
-    return Image.fromarray(colours(palette, classes)[_as_labels(labels, classes)])
+    return Image.fromarray(colours(palette, classes)[as_label_map("labels", labels, classes)])
 
 
 def overlay(
@@ -72,9 +72,9 @@ def overlay(
     >>> overlay(Image.new("RGB", (2, 1)), [[0, 0]], classes=3, alpha=1).getpixel((0, 0))
     (0, 114, 178)
     """
-    array = _as_labels(labels, classes)
+    array = as_label_map("labels", labels, classes)
     _check_size(image, array)
-    # Under the colours the image is grey: hues then belong to the classes alone.
+    # The image is grey under the colours, so that hues belong to the classes alone.
     grey = image.convert("L").convert("RGB")
     mixed = np.array(Image.blend(grey, colorize(array, classes, palette=palette), alpha))
     edge = _boundaries(array)
@@ -85,14 +85,14 @@ def overlay(
 def error_map(
     image: Image.Image, labels: object, gt: object, classes: int, *, ignore_index: int = 255
 ) -> Image.Image:
-    """Mark the pixels that are labelled wrongly, over the image in a light grey.
+    """Mark the pixels with a wrong label over the image in light grey.
 
     Args:
         image: the image, of the labels' size.
         labels: (H, W) integers in [0, classes), an array or a tensor on any device.
         gt: (H, W) integers in [0, classes) or `ignore_index`, the true labels.
         classes: number of classes.
-        ignore_index: marks pixels without a true label, which are painted grey.
+        ignore_index: the label of pixels without a true one, which are painted grey.
 
     Returns:
         An RGB image in the colours of `ERROR_KEYS`.
@@ -104,11 +104,10 @@ def error_map(
     >>> [name for name, colour in ERROR_KEYS if colour == picture.getpixel((1, 0))]
     ['wrong']
     """
-    array = _as_labels(labels, classes)
+    array = as_label_map("labels", labels, classes)
     _check_size(image, array)
-    true = _as_integers("gt", gt)
+    true = as_label_map("gt", gt, classes, ignore_index)
     ignored = true == ignore_index
-    _check_range("gt", true[~ignored], classes)
     if true.shape != array.shape:
         raise InputError.of(
             "gt",
@@ -126,13 +125,13 @@ def error_map(
 def framed(
     picture: Image.Image, box: tuple[float, float, float, float], *, width: int = 1
 ) -> Image.Image:
-    """Draw a frame that is seen on any ground: white between black lines.
+    """Draw a frame that is visible on any picture: a white line between black ones.
 
     Args:
         picture: an RGB image.
         box: left, upper, right and lower edge in pixels; the frame lies around it, or on it where
             the picture ends.
-        width: of the white line, in pixels.
+        width: width of the white line in pixels.
 
     Returns:
         A new image.
@@ -174,63 +173,36 @@ def _boundaries(labels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     return edge
 
 
-def _as_labels(labels: object, classes: int) -> npt.NDArray[Any]:
-    array = _as_integers("labels", labels)
-    _check_range("labels", array, classes)
-    return array
-
-
-def _as_integers(name: str, labels: object) -> npt.NDArray[Any]:
-    array = np.asarray(labels.cpu() if isinstance(labels, torch.Tensor) else labels)
-    if array.ndim != 2 or array.dtype.kind not in "iu" or array.size == 0:
-        raise InputError.of(
-            name,
-            got=f"shape {array.shape} of {array.dtype}",
-            expected="integers (H, W)",
-            fix="Take scores.argmax(1) and one item of the batch.",
-        )
-    return array
-
-
-def _check_range(name: str, labels: npt.NDArray[Any], classes: int) -> None:
-    if labels.size and (labels.min() < 0 or labels.max() >= classes):
-        raise InputError.of(
-            name,
-            got=f"values from {labels.min()} to {labels.max()}",
-            expected=f"0 to {classes - 1} for {classes} classes",
-            fix="Check the number of classes.",
-        )
-
-
 def keys(
-    names: Sequence[str], palette: Palette = "default", only: Sequence[int] | None = None
+    class_names: Sequence[str], palette: Palette = "default", only: Sequence[int] | None = None
 ) -> list[Key]:
-    """Return a legend's names and colours, of all classes or only of some.
+    """Return the names and colours for a legend, of all classes or only of some.
 
     >>> keys(["cat", "sofa"], only=[1])
     [('sofa', (230, 159, 0))]
     """
-    if not names:
+    if not class_names:
         return []
-    known = colours(palette, len(names)).tolist()
-    return [(names[i], tuple(known[i])) for i in (range(len(names)) if only is None else only)]
+    known = colours(palette, len(class_names)).tolist()
+    shown = range(len(class_names)) if only is None else only
+    return [(class_names[i], tuple(known[i])) for i in shown]
 
 
 def panels(
     pictures: Sequence[tuple[str, Image.Image]],
-    labels: Sequence[str],
+    class_names: Sequence[str],
     note: str = "",
     *,
     columns: int = 4,
     palette: Palette = "default",
 ) -> Image.Image:
-    """Set pictures in rows, each under its title, above a legend of the classes.
+    """Set pictures in rows above a legend of the classes, each picture under its title.
 
     Args:
         pictures: titles and pictures, all of one size.
-        labels: names of the classes, in the order of the palette.
+        class_names: names of the classes, in the order of the palette.
         note: a line below the legend.
-        columns: pictures a row at most, >= 1.
+        columns: the most pictures per row, >= 1.
         palette: as `lpprop.viz.palettes.colours` takes it.
 
     Returns:
@@ -240,4 +212,4 @@ def panels(
     'RGB'
     """
     cells = [Cell(title, [picture]) for title, picture in pictures]
-    return sheet(cells, [keys(labels, palette)], note, columns=columns)
+    return sheet(cells, [keys(class_names, palette)], note, columns=columns)

@@ -1,50 +1,52 @@
-"""Colours for classes: one set that colour-blind eyes tell apart, and those of the data sets."""
+"""Colours for classes: a palette that colour-blind eyes tell apart, and those of data sets."""
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lpprop._core.checks import check_choice, check_integer
 from lpprop._core.errors import InputError
+from lpprop._core.options import (
+    check_choice,
+    check_integer,
+)
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     Palette = str | npt.NDArray[np.uint8]
 
-__all__ = ["PALETTES", "colours", "palette"]
+__all__ = ["PALETTES", "colours"]
 
 #: Names that `colours` takes.
 PALETTES = ("default", "voc", "ade20k", "cityscapes", "camvid")
 
-# Okabe and Ito's colours, the order chosen so that the first few differ in lightness too.
-_OKABE_ITO = (
-    (0, 114, 178),  # blue
-    (230, 159, 0),  # orange
-    (0, 158, 115),  # green
-    (204, 121, 167),  # purple
-    (240, 228, 66),  # yellow
-    (213, 94, 0),  # vermilion
-    (86, 180, 233),  # sky blue
-    (0, 0, 0),
+# The first eight are Okabe and Ito's, ordered so that the first few differ in lightness too. Each
+# further one is the RGB colour of a grid whose nearest colour so far is farthest away in Lab, in
+# the worst of normal, protan and deutan vision. tests/test_palettes.py derives this table.
+_DEFAULT = (
+    "0072b2e69f00009e73cc79a7f0e442d55e0056b4e90000001010ff101092e9ffa87d26103b10517d67ff265151"
+    "51be6792d4a8a8d4e97d92ffa8e967103bd43b51be51517d51673bffffd426267da83b103b26261010263b7d7d"
+    "7d7d3bffff263b675192be51bed492d4d4d4263b51ff7d3b3b3b7d3b2610ffff927dbea89226ff3b92d43ba867"
+    "e9e9d41010d4107dd4d4ff677dd4ffbe26a892e97d6792107da8be2651d47da8ffe97d927d10a8267de9513b26"
+    "e9be3b3b5167e9e9ff3b3b677d6792e9675151519292bebe3b103b5167103b927d67263b1010a810107d6792be"
+    "10106767be7d1010bea86751e9e9a826676767a892e9ff513b263b102667d4e9be51513b92bed4513b9210a851"
+    "92a8d4675126927d92107d67103bbeffffbe3b2692beff7da8e9513b1010ff3b3bffffe9e9a892e9e9e9e926d4"
+    "3b1026bed4103b677dbe67a8e9e9926792e9a851be67d4677dd4be92d451a851261051e9ff927d107d2651a8e9"
+    "a810a810103b927d6792bee9d492105126e9e9d4ffe9103bffe9263b26517d51e97d107dbe3b922626be677dff"
+    "51beff10be3b7de9a81026a87d7dbed4be677d516710d492101051d4a8a892677d3b51ff67d4d467ffa851e9be"
+    "bea86767ffd49251a8a8927d67ffe9a8d47d3b3b3b10ffbe5126ff9267677d1026a89267a892d4a81051a8263b"
+    "51e9d47d51be3b10e967ff92a8267d92d43b3ba8a8a826922626d410a83ba8a83be967269226e97d51d4a851e9"
+    "92e9e9d426ff7d67519226bebe7d3b672667a87d103b6792ffd4519267d492ff10a892511010107de9ff672610"
+    "be9292bebe26be7dff923b26d492d4a810109226d4e9d47dbea8ffd492bee93bbea8a8519267107d6726be92a8"
+    "10d47d9210a8ffff7d677d51267dbebeffbe7d3b10be3b10e910517dffff7dff677d10927d7da8bed467263b26"
+    "26e992269267e9677dffe9517d7de97d3b5192263b67923bffd410a8beff7dff5151be2626a87de9a8e9e9e967"
+    "be6792d4a8513b7d3b679251a8be3b26bebe512610d467d4a8e9103b2667269292e9be51ff67e951d4e9672651"
+    "ff92a8"
 )
-_PALETTE_SIZE = 256
 
-# What people with protanopia and deuteranopia see, in linear RGB (Machado et al., 2009).
-_VISION = np.array(
-    [
-        [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]],
-        [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216],
-         [-0.003882, -0.048116, 1.051998]],
-        [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413],
-         [-0.011820, 0.042940, 0.968881]],
-    ]
-)  # fmt: skip
-
-# The colours that the data sets publish for their classes, RGB in hexadecimal, in their order.
+# The colours that the data sets publish for their classes, in their order: RGB in hexadecimal.
 _ADE20K = (
     "787878b4787806e6e650323204c8037878508c8c8ccc05ffe6e6e604fa07e005ffebff0796053d78784608ff33"
     "ff06528fff8cccff04ff3307cc46030066c83de6faff06330b66ffff0747ff09e00907e6dcdcdcff095c7009ff"
@@ -65,11 +67,12 @@ _CAMVID = "808080800000c0c0808040800000c0808000c080804040804000804040000080c0"
 
 
 def colours(palette: Palette, classes: int) -> npt.NDArray[np.uint8]:
-    """Return a colour for each class, from a palette by name or from colours of your own.
+    """Return a colour for each class, from a palette by name or from your own colours.
 
-    "default" is `palette`. "voc" is the colour map of PASCAL VOC and of what follows it, whose
-    first is the background's black. "ade20k" has 150 colours (road and skyscraper share one),
-    "cityscapes" the 19 of the classes that are evaluated, and "camvid" 11 from sky to bicyclist.
+    "default" keeps classes as far apart as possible, for colour-blind eyes too; its colours repeat
+    after 256 classes. "voc" is the colour map of PASCAL VOC, which other data sets follow; its
+    first colour is the background's black. "ade20k" has 150 colours (road and skyscraper share
+    one), "cityscapes" has those of the 19 evaluated classes, and "camvid" 11 from sky to bicyclist.
 
     Args:
         palette: a name in `PALETTES`, or RGB colours (n, 3) of uint8, n >= classes.
@@ -79,7 +82,7 @@ def colours(palette: Palette, classes: int) -> npt.NDArray[np.uint8]:
         RGB, shape (classes, 3).
 
     Raises:
-        InputError: an unknown name, other colours than such, or fewer of them than classes.
+        InputError: an unknown name, an array of another form, or fewer colours than classes.
 
     >>> colours("voc", 3)
     array([[  0,   0,   0],
@@ -100,7 +103,7 @@ def colours(palette: Palette, classes: int) -> npt.NDArray[np.uint8]:
         raise InputError.of(
             "palette",
             got=f"{name} with {len(known)} colours",
-            expected=f"{classes}, one a class",
+            expected=f"{classes}, one per class",
             fix="Use 'default'.",
         )
     return known[:classes]
@@ -108,74 +111,18 @@ def colours(palette: Palette, classes: int) -> npt.NDArray[np.uint8]:
 
 def _named(name: str, classes: int) -> npt.NDArray[np.uint8]:
     check_choice("palette", name, PALETTES)
-    if name == "default":
-        return palette(classes)
     if name == "voc":
         return _voc()
-    published = {"ade20k": _ADE20K, "cityscapes": _CITYSCAPES, "camvid": _CAMVID}
-    return np.frombuffer(bytes.fromhex(published[name]), np.uint8).reshape(-1, 3)
+    tables = {
+        "default": _DEFAULT, "ade20k": _ADE20K, "cityscapes": _CITYSCAPES, "camvid": _CAMVID
+    }  # fmt: skip
+    table = np.frombuffer(bytes.fromhex(tables[name]), np.uint8).reshape(-1, 3)
+    return table[np.arange(classes) % len(table)] if name == "default" else table
 
 
 def _voc() -> npt.NDArray[np.uint8]:
-    """Spread the bits of each class over red, green and blue in turn, the lowest ones on top."""
-    index = np.arange(_PALETTE_SIZE)[:, None]
+    """Deal the bits of each class number to red, green and blue in turn, lowest bits on top."""
+    index = np.arange(256)[:, None]
     bits = [(index >> (3 * place + np.arange(3)) & 1) << (7 - place) for place in range(8)]
     spread: npt.NDArray[np.uint8] = np.sum(bits, axis=0).astype(np.uint8)
     return spread
-
-
-def palette(classes: int) -> npt.NDArray[np.uint8]:
-    """Return a colour for each class, told apart with colour-blind eyes as far as possible.
-
-    The first eight are Okabe and Ito's. Each further one is that of a grid of RGB colours whose
-    nearest colour so far is farthest away in Lab, in the worst of normal, protan and deutan
-    vision. From 256 on the colours repeat.
-
-    Args:
-        classes: number of colours, >= 1.
-
-    Returns:
-        RGB, shape (classes, 3).
-
-    >>> palette(2)
-    array([[  0, 114, 178],
-           [230, 159,   0]], dtype=uint8)
-    """
-    check_integer("classes", classes)
-    return _default()[np.arange(classes) % _PALETTE_SIZE]
-
-
-@lru_cache
-def _default() -> npt.NDArray[np.uint8]:
-    axis = np.linspace(16, 255, 12).round()
-    grid = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)
-    colours = np.concatenate([np.array(_OKABE_ITO, dtype=float), grid])
-    seen = _seen_lab(colours)
-    chosen = list(range(len(_OKABE_ITO)))
-    # White is the paper: no class should look like it.
-    nearest = _distance(seen, _seen_lab(np.full((1, 3), 255.0)))
-    for number in range(_PALETTE_SIZE):
-        if number == len(chosen):
-            chosen.append(int(nearest.argmax()))
-        nearest = np.minimum(nearest, _distance(seen, seen[:, chosen[number], None]))
-    return colours[chosen].astype(np.uint8)
-
-
-def _distance(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    worst: npt.NDArray[Any] = np.linalg.norm(a - b, axis=-1).min(axis=0)
-    return worst
-
-
-def _seen_lab(rgb: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Map sRGB (n, 3) in 0-255 to CIE Lab (3, n, 3) under each kind of vision."""
-    unit = rgb / 255
-    linear = np.where(unit <= 0.04045, unit / 12.92, ((unit + 0.055) / 1.055) ** 2.4)
-    seen = np.clip(linear @ _VISION.transpose(0, 2, 1), 0, 1)
-    to_xyz = np.array(
-        [[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169],
-         [0.019334, 0.119193, 0.950227]]
-    )  # fmt: skip
-    xyz = seen @ to_xyz.T / to_xyz.sum(axis=1)
-    f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
-    x, y, z = np.moveaxis(f, -1, 0)
-    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)

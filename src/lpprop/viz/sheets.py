@@ -16,12 +16,12 @@ Key = tuple[str, tuple[int, int, int]]
 
 
 class Cell(NamedTuple):
-    """Pictures one below the other, under a title.
+    """A column of pictures under a title.
 
     Attributes:
         title: one line, shortened to the cell's width.
         pictures: from top to bottom; None leaves a place empty.
-        subtitle: a smaller line below the title.
+        subtitle: a smaller line below the title, shortened likewise.
     """
 
     title: str
@@ -40,11 +40,11 @@ def sheet(
     """Set cells in rows of nearly equal length, above a legend and a note.
 
     Args:
-        cells: pictures with their titles, in the order of reading; all pictures of one size.
+        cells: pictures with their titles, in reading order; all pictures have one size.
         legend: groups of names and colours; each group begins a new line.
         note: a line below the legend.
-        columns: cells a row at most, >= 1.
-        unit: pixels on which the type and the margins are built.
+        columns: the most cells per row, >= 1.
+        unit: pixels that type sizes and margins are multiples of.
 
     Returns:
         An RGB image.
@@ -74,9 +74,9 @@ def sheet(
         left = 2 * unit + number % across * (column + unit)
         upper = number // across * row
         place = left, upper + 2.5 * unit
-        draw.text(place, _fitted(cell.title, title, column), _INK, title, anchor="lm")
+        draw.text(place, _shorten(cell.title, title, column), _INK, title, anchor="lm")
         place = left, upper + 5.25 * unit
-        draw.text(place, _fitted(cell.subtitle, small, column), _FAINT, small, anchor="lm")
+        draw.text(place, _shorten(cell.subtitle, small, column), _FAINT, small, anchor="lm")
         for level, picture in enumerate(cell.pictures):
             if picture is not None:
                 page.paste(picture, (left, upper + head + level * (height + unit // 2)))
@@ -88,7 +88,7 @@ def sheet(
             draw.rounded_rectangle(swatch, unit / 3, colour)
             draw.text((x + 2.75 * unit, middle), name, _INK, text, anchor="lm")
         middle += 3 * unit
-    shortened = _fitted(note, small, width - 4 * unit)
+    shortened = _shorten(note, small, width - 4 * unit)
     draw.text((2 * unit, middle), shortened, _FAINT, small, anchor="lm")
     return page
 
@@ -99,11 +99,11 @@ _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 def _legend_lines(
     keys: Sequence[Key], font: _Font, width: float, unit: int
 ) -> list[list[tuple[float, str, tuple[int, int, int]]]]:
-    """Break the legend into lines of (left edge, name that fits, colour)."""
+    """Break the legend into lines of (left edge, shortened name, colour)."""
     lines: list[list[tuple[float, str, tuple[int, int, int]]]] = []
     right = float("inf")
     for label, colour in keys:
-        name = _fitted(label, font, width - 3 * unit)
+        name = _shorten(label, font, width - 3 * unit)
         needed = 2.75 * unit + font.getlength(name)
         if right + needed > width:
             lines.append([])
@@ -113,8 +113,8 @@ def _legend_lines(
     return lines
 
 
-def _fitted(text: str, font: _Font, width: float) -> str:
-    """Shorten a text to one line of a width."""
+def _shorten(text: str, font: _Font, width: float) -> str:
+    """Shorten a text to one line that fits the width."""
     text = " ".join(text.split())[:300]
     if font.getlength(text) <= width:
         return text

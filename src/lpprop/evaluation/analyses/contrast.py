@@ -11,14 +11,15 @@ import torch
 from torch import Tensor
 
 from lpprop._core.errors import InputError
+from lpprop._core.text import markdown_table, percent
 from lpprop.compose.chain import Chain
 from lpprop.compose.composite import step_name
-from lpprop.evaluation.analyses.figures import Drawn, colour, new_figure
 from lpprop.evaluation.predictors import Predictor, Start, describe, refinements
-from lpprop.evaluation.report import Report, markdown_table, percent
+from lpprop.evaluation.report import Report
 from lpprop.evaluation.runner import evaluate
 from lpprop.evaluation.task import Samples
 from lpprop.refiners import BilinearUpsample
+from lpprop.viz.figures import Drawn, colour, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

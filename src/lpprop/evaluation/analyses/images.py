@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from lpprop._core.checks import check_choice
 from lpprop._core.errors import InputError
-from lpprop.evaluation.analyses.figures import BETTER, MARKERS, WORSE, Drawn, colour, new_figure
-from lpprop.evaluation.report import Report, markdown_table, percent
+from lpprop._core.options import (
+    check_choice,
+)
+from lpprop._core.text import markdown_table, percent
+from lpprop.evaluation.report import Report
+from lpprop.viz.figures import BETTER, MARKERS, WORSE, Drawn, colour, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -19,7 +19,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from lpprop._core.checks import check_integer, check_number
+from lpprop._core.options import (
+    check_integer,
+    check_number,
+)
 from lpprop.evaluation.counts import checked_gt
 from lpprop.evaluation.label_maps import IGNORED
 from lpprop.evaluation.predictors import LabelledImage, Start, settings, weights_hash

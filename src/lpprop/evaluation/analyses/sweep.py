@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from torch import Tensor
 
 from lpprop._core.errors import InputError
+from lpprop._core.text import markdown_table, percent
 from lpprop.compose import presets
-from lpprop.evaluation.analyses.figures import MARKERS, Drawn, colour, new_figure
 from lpprop.evaluation.predictors import Start, refinements
-from lpprop.evaluation.report import Report, markdown_table, percent
+from lpprop.evaluation.report import Report
 from lpprop.evaluation.runner import evaluate
 from lpprop.evaluation.task import Samples
+from lpprop.viz.figures import MARKERS, Drawn, colour, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

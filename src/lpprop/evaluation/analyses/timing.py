@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lpprop._core.checks import check_integer
-from lpprop._core.refiner import INPUTS
+from lpprop._core.measure import (
+    time_call,
+)
+from lpprop._core.options import (
+    check_integer,
+)
+from lpprop._core.text import markdown_table
 from lpprop.compose import presets
 from lpprop.compose.chain import Chain
 from lpprop.compose.composite import Composite, step_name
-from lpprop.evaluation.analyses.figures import Drawn, colour, new_figure
 from lpprop.evaluation.predictors import Once, RefinedStart, Start
-from lpprop.evaluation.report import markdown_table
-from lpprop.evaluation.task import Samples, synchronise
+from lpprop.evaluation.task import (
+    Samples,
+)
+from lpprop.inputs.table import (
+    INPUTS,
+)
+from lpprop.viz.figures import Drawn, colour, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["ComponentTimes", "component_times"]
-
-_T = TypeVar("_T")
 
 _START, _REST = "start", "rest"
 
@@ -84,6 +90,7 @@ class ComponentTimes(Drawn):
         return figure
 
 
+@torch.no_grad()
 def component_times(
     dataset: Samples,
     start: Callable[[Any], Start],
@@ -107,7 +114,7 @@ def component_times(
     for number in range(warmup + min(limit, len(dataset))):
         # The first images serve as warm-up too.
         sample = dataset[max(0, number - warmup)]
-        made, of_start = _clocked(partial(start, sample))
+        made, of_start = time_call(partial(start, sample))
         for name, method in methods.items():
             parts = _parts(method, made, sample)
             if number >= warmup:
@@ -126,7 +133,7 @@ def _parts(method: str | Callable[..., Tensor], start: Start, sample: Any) -> di
     watches = [_Stopwatch(step) for step in chain.steps]
     timed = Chain(*watches, temperature=chain.temperature)
     refined = RefinedStart(Once(lambda _: start), timed)
-    _, total = _clocked(partial(refined, sample))
+    _, total = time_call(partial(refined, sample))
     parts: dict[str, float] = {}
     for watch in watches:
         (step,) = watch.steps
@@ -143,15 +150,6 @@ class _Stopwatch(Composite):
 
     def forward(self, logits: Tensor, **inputs: Any) -> Tensor:
         given = {name: inputs.get(name) for name in INPUTS}
-        scores, seconds = _clocked(partial(self.run, self.steps[0], logits, given))
+        scores, seconds = time_call(partial(self.run, self.steps[0], logits, given))
         self.seconds.append(seconds)
         return scores
-
-
-def _clocked(work: Callable[[], _T]) -> tuple[_T, float]:
-    synchronise()
-    began = time.perf_counter()
-    with torch.no_grad():
-        result = work()
-    synchronise()
-    return result, time.perf_counter() - began

@@ -15,6 +15,7 @@ from lpprop.evaluation.datasets.benchmark import Benchmark, Found
 from lpprop.evaluation.datasets.labels import LabelMaps, convert, kept, reduced_zero, table
 from lpprop.evaluation.datasets.layout import find_root, in_folder, paired, read_list
 from lpprop.evaluation.label_maps import IGNORED
+from lpprop.io.files import refuse_damaged
 
 __all__ = ["CONTEXT59", "CONTEXT60", "MatLabels"]
 
@@ -47,15 +48,8 @@ class MatLabels:
         """Read one map as classes (H, W)."""
         from scipy.io import loadmat
 
-        try:
+        with refuse_damaged(path, "labels", "an undamaged MATLAB file with a LabelMap"):
             stored = np.asarray(loadmat(path, variable_names=["LabelMap"])["LabelMap"])
-        except Exception as error:  # scipy raises ValueError, TypeError, KeyError, zlib.error ...
-            raise InputError.of(
-                "labels",
-                got=f"{path}, which cannot be read ({str(error)[:150]})",
-                expected="an undamaged MATLAB file with a LabelMap",
-                fix="Download or unpack it again.",
-            ) from error
         if stored.ndim != 2 or stored.dtype.kind not in "uif" or (stored % 1 != 0).any():
             raise InputError.of(
                 "labels",

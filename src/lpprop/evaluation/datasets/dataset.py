@@ -14,10 +14,12 @@ from PIL import Image
 
 from lpprop._core.errors import InputError
 from lpprop.backbones.prompts import parse_classes
-from lpprop.evaluation.datasets.labels import opened, read_image
 from lpprop.evaluation.label_maps import IGNORED
+from lpprop.io.images import load_image, open_image
 
 __all__ = ["Dataset", "Files", "Sample"]
+
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM")
 
 #: Reads the labels of a sample, by its name and the file that holds them, as classes (H, W).
 LabelReader = Callable[[str, Path], UInt8[np.ndarray, "H W"]]
@@ -59,7 +61,7 @@ class Sample:
     @cached_property
     def image(self) -> Image.Image:
         """The image in RGB, its pixels as they are stored."""
-        return read_image(self.files.image)
+        return load_image(self.files.image, "root", formats=_FORMATS, upright=False)
 
     @cached_property
     def gt(self) -> UInt8[np.ndarray, "H W"]:
@@ -69,7 +71,7 @@ class Sample:
             InputError: labels that are damaged, of another size than the image, or no class.
         """
         labels = self.read_labels(self.name, self.files.labels)
-        with opened(self.files.image) as image:
+        with open_image(self.files.image, "root", _FORMATS) as image:
             width, height = image.size
         if labels.shape != (height, width):
             raise InputError.of(

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from lpprop._core.checks import check_integer
 from lpprop._core.errors import InputError
+from lpprop._core.options import (
+    check_integer,
+)
 from lpprop.backbones.prompts import parse_classes
 from lpprop.evaluation.datasets.dataset import Dataset
 from lpprop.evaluation.datasets.labels import LabelMaps, kept
 from lpprop.evaluation.datasets.layout import in_folder, missing, paired
 from lpprop.evaluation.label_maps import IGNORED
-from lpprop.io.files import find_images
+from lpprop.io.images import find_images
 
 __all__ = ["dataset_from_folders"]
 

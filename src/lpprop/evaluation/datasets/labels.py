@@ -1,33 +1,26 @@
-"""Images and label maps as they are stored, and the conversion of labels to class indices."""
+"""Stored labels, and their conversion to class indices."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from jaxtyping import Int, UInt8
-from PIL import Image
 
 from lpprop._core.errors import InputError
 from lpprop.evaluation.label_maps import IGNORED
+from lpprop.io.label_maps import load_labels
 
 __all__ = [
     "LabelMaps",
     "convert",
     "kept",
-    "opened",
-    "read_image",
     "reduced_zero",
     "table",
 ]
-
-# By content, whatever the suffix says.
-IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM")
 
 _REFUSED = -1
 
@@ -113,46 +106,9 @@ def _ranges(known: Sequence[int]) -> str:
     return ", ".join(str(low) if low == high else f"{low}-{high}" for low, high in runs)
 
 
-@contextmanager
-def opened(path: Path, formats: tuple[str, ...] = IMAGE_FORMATS) -> Iterator[Image.Image]:
-    """Open an image of a data set, and name its path in whatever goes wrong inside."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # metadata oddities of a file that reads well
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=formats) as image:
-                yield image
-    except InputError:
-        raise
-    except Exception as error:  # decoders raise SyntaxError, struct.error, zlib.error and more
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:150]
-        raise InputError.of(
-            "root",
-            got=f"{path}, which cannot be read ({reason})",
-            expected=f"an undamaged {' or '.join(formats)} image",
-            fix="Download or unpack it again.",
-        ) from error
-
-
-def read_image(path: Path) -> Image.Image:
-    """Read an image as RGB, its pixels as they are stored: labels belong to these.
-
-    An orientation that EXIF names is not applied, unlike in `lpprop.io.files.load_image`.
-    """
-    with opened(path) as image:
-        if image.mode.startswith(("I", "F")):
-            raise InputError.of(
-                "root",
-                got=f"{path} of mode {image.mode!r}",
-                expected="8 bits a channel",
-                fix="Scale it to 0-255 and save it as RGB.",
-            )
-        return image.convert("RGB")
-
-
 @dataclass(frozen=True)
 class LabelMaps:
-    """Reads PNG label maps: grey or indexed, one stored label a pixel.
+    """Reads PNG label maps: grey or indexed, one stored label per pixel.
 
     Attributes:
         known: which class each stored label is, as `table` makes it.
@@ -162,14 +118,4 @@ class LabelMaps:
 
     def __call__(self, name: str, path: Path) -> UInt8[np.ndarray, "H W"]:
         """Read one map as classes (H, W)."""
-        # Only lossless formats: JPEG would invent labels along every edge.
-        with opened(path, ("PNG",)) as image:
-            if image.mode not in ("L", "P", "1") and not image.mode.startswith("I"):
-                raise InputError.of(
-                    "labels",
-                    got=f"{path} of mode {image.mode!r}",
-                    expected="one label a pixel, grey or indexed",
-                    fix="Where colours stand for classes, convert them to indices first.",
-                )
-            stored = np.asarray(image)
-        return convert(stored.astype(np.int64), self.known, path)
+        return convert(load_labels(path, "labels").astype(np.int64), self.known, path)

@@ -1,7 +1,7 @@
-"""What the figures of all analyses share: matplotlib when it is needed, sizes and colours.
+"""What all charts share: matplotlib when it is needed, panels and colours.
 
-A `matplotlib.figure.Figure` is made by itself, without pyplot: it opens no window, needs no
-backend, and is freed with its last reference.
+A `matplotlib.figure.Figure` is made without pyplot: it opens no window, needs no backend, and is
+freed with its last reference.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import io
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
-from lpprop.viz.drawing import palette
+from lpprop.viz.palettes import colours
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,7 +22,7 @@ MARKERS = "osD^vPX<>*"
 
 
 class Drawn(ABC):
-    """Data with a figure, which notebooks show."""
+    """Data with a chart, which notebooks show."""
 
     @abstractmethod
     def figure(self) -> Figure:
@@ -41,7 +41,7 @@ class Drawn(ABC):
 def new_figure(
     width: float, height: float, rows: int = 1, columns: int = 1, **options: Any
 ) -> tuple[Figure, list[Axes]]:
-    """Return an empty figure of so many inches, and its panels, row by row."""
+    """Return an empty figure, its sides in inches, and its panels, row by row."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -56,8 +56,8 @@ def new_figure(
 
 
 def colour(number: int) -> tuple[float, ...]:
-    """Return a colour of the colour-blind-safe palette."""
-    return tuple((palette(number + 1)[number] / 255).tolist())
+    """Return a colour of the default palette as matplotlib takes it."""
+    return tuple((colours("default", number + 1)[number] / 255).tolist())
 
 
 BETTER, WORSE = colour(0), colour(5)  # blue, vermilion

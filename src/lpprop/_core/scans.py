@@ -1,0 +1,104 @@
+"""Scans of values: one per tensor and call, and none for those who know their input.
+
+A scan reads a whole tensor, and makes a GPU's caller wait. So a tensor that has passed is not
+scanned again in the same call, however many functions it goes through; and `value_checks(False)`,
+or `LPPROP_CHECKS=0` in the environment, leaves all scans out. Checks of shapes always run.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from torch import Tensor
+
+__all__ = [
+    "has_passed",
+    "mark_passed",
+    "one_call",
+    "pass_on",
+    "unmark",
+    "value_checks",
+    "values_are_checked",
+]
+
+_enabled = ContextVar("lpprop_checks", default=os.environ.get("LPPROP_CHECKS", "1") != "0")
+
+# By check and tensor: the tensor, held weakly so that its memory is freed, and its version.
+_Passed = dict[tuple[str, int], tuple["weakref.ref[Tensor]", int]]
+_passed: ContextVar[_Passed | None] = ContextVar("lpprop_passed", default=None)
+
+
+@contextmanager
+def value_checks(enabled: bool) -> Iterator[None]:
+    """Turn the scans for NaN, infinity and values out of range off, or on again, within a block.
+
+    Without them wrong values give wrong scores, without a word. `LPPROP_CHECKS=0` in the
+    environment turns them off for a whole process. Shapes, types and options are always checked.
+
+    Args:
+        enabled: whether values are checked within the block.
+
+    >>> import torch, lpprop
+    >>> unknown = torch.full((1, 1, 1, 2), torch.nan)
+    >>> with lpprop.value_checks(False):
+    ...     lpprop.bilinear_upsample(unknown, (1, 4))
+    tensor([[[[nan, nan, nan, nan]]]])
+    """
+    token = _enabled.set(enabled)
+    try:
+        yield
+    finally:
+        _enabled.reset(token)
+
+
+def values_are_checked() -> bool:
+    """Tell whether values are checked at this point."""
+    return _enabled.get()
+
+
+@contextmanager
+def one_call() -> Iterator[None]:
+    """Remember what has passed its scan until the outermost such block ends."""
+    if _passed.get() is not None:
+        yield
+        return
+    token = _passed.set({})
+    try:
+        yield
+    finally:
+        _passed.reset(token)
+
+
+def mark_passed(tensor: Tensor, check: str = "finite") -> None:
+    """Remember that a tensor has passed a check, or would pass it, given what it is made of."""
+    passed = _passed.get()
+    if passed is not None:
+        passed[check, id(tensor)] = (weakref.ref(tensor), _version(tensor))
+
+
+def pass_on(tensor: Tensor, view: Tensor) -> Tensor:
+    """Let a view of a tensor pass the checks that the tensor has passed, and return it."""
+    if has_passed(tensor):
+        mark_passed(view)
+    return view
+
+
+def unmark(tensor: object) -> None:
+    """Forget that a tensor has passed any check, where others may have written to it."""
+    passed = _passed.get() or {}
+    for key in [key for key in passed if key[1] == id(tensor)]:
+        del passed[key]
+
+
+def has_passed(tensor: Tensor, check: str = "finite") -> bool:
+    """Tell whether a tensor has passed a check in this call, and is unchanged since."""
+    reference, version = (_passed.get() or {}).get((check, id(tensor)), (None, -1))
+    return reference is not None and reference() is tensor and version == _version(tensor)
+
+
+def _version(tensor: Tensor) -> int:
+    return 0 if tensor.is_inference() else tensor._version

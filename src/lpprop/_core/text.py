@@ -1,0 +1,20 @@
+"""Figures as people read them, in tables of Markdown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+__all__ = ["markdown_table", "percent"]
+
+
+def markdown_table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table: the first column aligned to the left, the others to the right."""
+    rules = [":--", *("--:" for _ in head[1:])]
+    rows = [[cell.replace("|", "\\|") for cell in line] for line in (head, rules, *lines)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def percent(share: float | None, digits: int = 2) -> str:
+    """Write a share in percent; a dash where it is None or NaN."""
+    return "–" if share is None or math.isnan(share) else f"{100 * share:.{digits}f}"

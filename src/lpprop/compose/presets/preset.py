@@ -1,0 +1,157 @@
+"""A preset: the steps of a method with the settings of its paper, under a name."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import re
+import textwrap
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, cast
+
+from lpprop._core.options import check_choice, unknown_option
+from lpprop._core.refiner import Refiner
+from lpprop.compose.chain import Chain
+
+__all__ = ["Preset"]
+
+# Options that mean the same in every step that has them: one value is for all.
+_SHARED = ("alpha", "max_iter", "tol")
+
+Step = type[Refiner] | partial[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Preset:
+    """One row of the table: call it with options, and it returns a `Chain`.
+
+        chain = lpprop.presets.max_velocity(tau=0.5)
+
+    Its options are those of its steps. Where two steps have an option of one name, the later one's
+    is called after its step (`pixel_sigma`), but for what the solvers share.
+
+    Attributes:
+        name: what `method=` calls it.
+        steps: the refiners, or `functools.partial` of them with settings that differ from their
+            defaults.
+        paper: where it is from.
+        note: what it does, in a line.
+        details: published figures, deviations, advice.
+        arrange: puts the steps together, where that is more than one after the other.
+        feats_from: by the model that made the feats, settings of the first step; the first of them
+            is the default of the option `feats_from`.
+        package: an optional package that it cannot do without, and the extra that brings it.
+        compared: whether `lpprop.compare` runs it where no method is named.
+
+    Raises:
+        InputError: in a call: an option that it does not have, or that is out of range.
+        ImportError: in a call: its package is not installed.
+    """
+
+    name: str
+    steps: tuple[Step, ...]
+    paper: str
+    note: str
+    details: str = ""
+    arrange: Callable[..., Chain] = Chain
+    feats_from: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    package: tuple[str, str] | None = None
+    compared: bool = False
+
+    def __post_init__(self) -> None:
+        """Give it what functions have: a name, a text and a signature."""
+        keywords = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
+            for name, default in self.options.items()
+        ]
+        needs = ", ".join(self.needs) or "nothing beside the scores"
+        text = f"{self.note[0].upper()}{self.note[1:]}.\n\n{self.paper}. Needs {needs}.\n\n"
+        named = {
+            "__name__": self.python_name,
+            "__doc__": text + textwrap.dedent(self.details).strip(),
+            "__signature__": inspect.Signature(keywords, return_annotation=Chain),
+        }
+        for name, value in named.items():
+            object.__setattr__(self, name, value)
+
+    def __repr__(self) -> str:
+        """Show where it is."""
+        return f"lpprop.presets.{self.python_name}"
+
+    def __call__(self, **options: Any) -> Chain:
+        """Build the chain, with options in place of the paper's settings."""
+        for name in options:
+            if name not in self.options:
+                raise unknown_option(name, self.name, self.options)
+        if self.feats_from:
+            made_by = options.pop("feats_from", next(iter(self.feats_from)))
+            check_choice("feats_from", made_by, tuple(self.feats_from))
+            options = {**self.feats_from[made_by], **options}
+        chain = {"temperature": options.pop("temperature")} if "temperature" in options else {}
+        steps = [
+            step(**{own: options[name] for own, name in names.items() if name in options})
+            for step, (_, names) in zip(self.steps, self.names(), strict=True)
+        ]
+        return self.arrange(*steps, **chain)
+
+    @property
+    def python_name(self) -> str:
+        """Its name in `lpprop.presets`."""
+        return self.name.replace("+", "_plus")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options that it takes, with their defaults."""
+        options: dict[str, Any] = {}
+        if self.feats_from:
+            options["feats_from"] = next(iter(self.feats_from))
+        for step, (_, names) in zip(self.steps, self.names(), strict=True):
+            for own, name in names.items():
+                options.setdefault(name, _defaults(step)[own])
+        if "attention" in self.needs:
+            options["temperature"] = None
+        return options
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The inputs that it cannot do without; attention may be built from feats."""
+        return tuple(dict.fromkeys(name for step in self.steps for name in _refiner(step).needs))
+
+    @property
+    def takes(self) -> frozenset[str]:
+        """All inputs that some step takes."""
+        return frozenset(name for step in self.steps for name in _refiner(step).takes)
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether the package that it cannot do without is there."""
+        return self.package is None or importlib.util.find_spec(self.package[0]) is not None
+
+    def names(self) -> list[tuple[type[Refiner], dict[str, str]]]:
+        """Return the class of each step, and for its keywords the names that they have here."""
+        taken: set[str] = set()
+        names: list[tuple[type[Refiner], dict[str, str]]] = []
+        for step in self.steps:
+            own = {}
+            for keyword in _defaults(step):
+                clash = keyword in taken and keyword not in _SHARED
+                own[keyword] = f"{_prefix(step)}_{keyword}" if clash else keyword
+            taken |= own.keys()
+            names.append((_refiner(step), own))
+        return names
+
+
+def _refiner(step: Step) -> type[Refiner]:
+    return cast(type[Refiner], step.func if isinstance(step, partial) else step)
+
+
+def _defaults(step: Step) -> dict[str, Any]:
+    keywords = step.keywords if isinstance(step, partial) else {}
+    return {**_refiner(step).defaults(), **keywords}
+
+
+def _prefix(step: Step) -> str:
+    """Return the first word of a refiner's name: pixel of PixelPropagation."""
+    return re.sub(r"(?<=[a-z])[A-Z].*", "", _refiner(step).__name__).lower()

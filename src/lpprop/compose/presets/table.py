@@ -1,0 +1,231 @@
+"""The presets: one table of the methods, from which help, docs and tests derive."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from lpprop._core.errors import InputError
+from lpprop._core.options import hint
+from lpprop.compose.chain import Chain
+from lpprop.compose.fusion import Fusion
+from lpprop.compose.presets.preset import Preset
+from lpprop.refiners import (
+    PAMR,
+    BilinearUpsample,
+    ClassDistribution,
+    DenseCRF,
+    GuidedFilter,
+    JointBilateralUpsample,
+    KLDiscrepancy,
+    MaxVelocity,
+    OptimalPath,
+    PatchPropagation,
+    PixelPropagation,
+)
+
+__all__ = ["FEATS_FROM", "METHODS", "by_name", "find", "markdown_table"]
+
+#: Settings of the patch step by the model that made the feats (LPOSS, supplement 8.1).
+FEATS_FROM: dict[str, dict[str, float]] = {
+    "vit-b/16": {"k": 400, "gamma": 3.0, "patch_size": 16},
+    "vit-b/8": {"k": 800, "gamma": 3.0, "patch_size": 8},
+    "dinov2": {"k": 400, "gamma": 7.0, "patch_size": 14},
+}
+
+_LPOSS = "Stojnic et al., CVPR 2025 (LPOSS)"
+_DSLO = "Li et al., 2026 (DSLO, arXiv:2604.07723)"
+_Distribution = partial(ClassDistribution, early_rejection=True)
+_Path = partial(OptimalPath, norm="image")
+
+
+def _fuse(
+    distribution: ClassDistribution,
+    path: OptimalPath,
+    velocity: MaxVelocity,
+    upsample: JointBilateralUpsample,
+    temperature: float | None = None,
+) -> Chain:
+    return Chain(distribution, Fusion(path, velocity), upsample, temperature=temperature)
+
+
+_ROWS = (
+    Preset(
+        "bilinear",
+        (BilinearUpsample,),
+        paper="The scores as they came, which all others start from",
+        note="bilinear to pixels and nothing else",
+        compared=True,
+    ),
+    Preset(
+        "joint_bilateral",
+        (JointBilateralUpsample,),
+        paper="Kopf et al., SIGGRAPH 2007",
+        note="joint bilateral upsampling to pixels and nothing else",
+        details="With the constants of DSLO, whose last step it is.",
+        compared=True,
+    ),
+    Preset(
+        "lposs",
+        (PatchPropagation, BilinearUpsample),
+        paper=_LPOSS,
+        note="label propagation over patches, then bilinear to pixels",
+        details="""
+            41.3 mIoU over 8 datasets from MaskCLIP's 27.0, with sliding windows of 224 every 112
+            pixels of an image whose shorter side is 448, logits by MaskCLIP ViT-B/16 and feats by
+            DINO ViT-B/16. `feats_from` names the model that made the feats, whose k, gamma and
+            patch size are the paper's.
+
+            Deviations: logits on another grid than the feats are resized bilinearly to it; the
+            authors resize the vision-language model's features instead, before they are compared
+            with the text.
+            """,
+        feats_from=FEATS_FROM,
+        compared=True,
+    ),
+    Preset(
+        "lposs+",
+        (PatchPropagation, BilinearUpsample, PixelPropagation),
+        paper=_LPOSS,
+        note="label propagation over patches, then over pixels",
+        details="""
+            42.1 mIoU over 8 datasets; protocol and deviations as for `lposs`. alpha, max_iter and
+            tol hold for both steps.
+            """,
+        feats_from=FEATS_FROM,
+        compared=True,
+    ),
+    Preset(
+        "optimal_path",
+        (_Distribution, _Path, JointBilateralUpsample),
+        paper=_DSLO,
+        note="the cost of transporting a class to the uniform distribution",
+        details="""
+            46.2 mIoU over 8 datasets, with logits by CLIP ViT-B/16 and attention by Stable
+            Diffusion 2 (its first two up blocks, averaged), whole images. `temperature` is that of
+            the attention that is built from the feats.
+            """,
+        compared=True,
+    ),
+    Preset(
+        "max_velocity",
+        (_Distribution, MaxVelocity, JointBilateralUpsample),
+        paper=_DSLO,
+        note="how soon a class arrives at each patch on a Markov chain",
+        details="46.9 mIoU over 8 datasets; see `optimal_path`.",
+        compared=True,
+    ),
+    Preset(
+        "kl",
+        (_Distribution, KLDiscrepancy, JointBilateralUpsample),
+        paper=_DSLO + ", ablation",
+        note="the KL divergence of a class from the uniform distribution alone",
+        details="""
+            Table 2, row IV: 19.6 mIoU over 4 datasets where the raw logits have 8.9 and the optimal
+            path 40.0. Where no class has kept a patch all score 0, and the argmax is a tie; `nms=0`
+            avoids that.
+            """,
+    ),
+    Preset(
+        "fusion",
+        (_Distribution, _Path, MaxVelocity, JointBilateralUpsample),
+        paper=_DSLO + ", ablation",
+        note="optimal path and maximum velocity added",
+        details="""
+            Table 2, row VII: 38.4 mIoU over 4 datasets, below each of the two alone (40.0 and
+            40.8). It is there for study.
+            """,
+        arrange=_fuse,
+    ),
+    Preset(
+        "guided_filter",
+        (BilinearUpsample, GuidedFilter),
+        paper="He, Sun, Tang, TPAMI 2013",
+        note="bilinear to pixels, then the guided filter",
+        details="""
+            Its radius and eps are of this package: the paper, which has other tasks, takes others
+            for each.
+            """,
+    ),
+    Preset(
+        "pamr",
+        (BilinearUpsample, PAMR),
+        paper="Araslanov and Roth, CVPR 2020",
+        note="bilinear to pixels, then PAMR",
+        details="""
+            On top of LPOSS, with 5 iterations and dilations 8 and 16, it has 41.8 mIoU over 8
+            datasets, where LPOSS has 41.3 and LPOSS+ 42.1 (Stojnic et al., CVPR 2025, supplement);
+            that is `Chain(lpprop.presets.lposs(), lpprop.PAMR())`.
+            """,
+        compared=True,
+    ),
+    Preset(
+        "dense_crf",
+        (BilinearUpsample, DenseCRF),
+        paper="Krähenbühl and Koltun, NeurIPS 2011",
+        note="bilinear to pixels, then DenseCRF",
+        details="""
+            Its scores are probabilities; pass scale=None where the logits are such. On top of LPOSS
+            it improved nothing (Stojnic et al., CVPR 2025, supplement, which gives neither figures
+            nor settings).
+            """,
+        package=("pydensecrf", "crf"),
+        compared=True,
+    ),
+)
+
+#: What `method=` names, by name.
+METHODS: dict[str, Preset] = {row.name: row for row in _ROWS}
+
+
+def by_name(method: str, **options: Any) -> Chain:
+    """Build the preset that a method's name stands for.
+
+    Args:
+        method: a key of `METHODS`, such as "lposs+", or its name in Python, `lposs_plus`.
+        options: the preset's options.
+
+    Raises:
+        InputError: an unknown method or option, with the closest known one.
+        ImportError: a package that the preset cannot do without is not installed.
+
+    >>> by_name("lposs+", k=100).needs
+    ('feats', 'image')
+    """
+    return find(method)(**options)
+
+
+def find(method: str | Preset) -> Preset:
+    """Return the preset of a name, as `by_name` takes it, or one that is there already.
+
+    Raises:
+        InputError: an unknown name, with the closest known one.
+
+    >>> find("lposs_plus").name
+    'lposs+'
+    """
+    if isinstance(method, Preset):
+        return method
+    known = METHODS | {preset.python_name: preset for preset in METHODS.values()}
+    if method not in known:
+        raise InputError.of(
+            "method",
+            got=repr(method),
+            expected=f"one of {', '.join(map(repr, METHODS))}, a module or a callable",
+            fix=hint(method.lower(), METHODS, otherwise="Change method.", cutoff=0.3),
+        )
+    return known[method]
+
+
+def markdown_table() -> str:
+    """Return the table of the methods, as the README has it.
+
+    >>> print(markdown_table().splitlines()[0])
+    | `method=` | what it does | needs | paper |
+    """
+    rows = ["| `method=` | what it does | needs | paper |", "|---|---|---|---|"]
+    for preset in METHODS.values():
+        needs = ", ".join("attention or feats" if x == "attention" else x for x in preset.needs)
+        extra = f" (extra `{preset.package[1]}`)" if preset.package else ""
+        rows.append(f'| `"{preset.name}"` | {preset.note}{extra} | {needs} | {preset.paper} |')
+    return "\n".join(rows)

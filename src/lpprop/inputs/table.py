@@ -1,0 +1,133 @@
+"""What a refiner may be given beside the scores: one table, from which all else derives.
+
+`lpprop.refine`, `Chain`, `Fusion`, `lpprop.compare`, the command line and the docs read it. A step
+may also name inputs that are not here: those are handed to it as they come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from lpprop._core.checks import check_tensors
+from lpprop._core.convert import as_attention, as_grid, as_image
+from lpprop._core.errors import InputError
+from lpprop.inputs.windows import SlidingWindows
+
+__all__ = ["INPUTS", "Input", "check_inputs", "convert_inputs"]
+
+
+@dataclass(frozen=True)
+class Input:
+    """One input: its shape, how users' objects become it, and what it is in a sentence.
+
+    Attributes:
+        name: the keyword that hands it on.
+        what: what it is, for help and docs.
+        axes: of the tensor; several where it may come in several ranks. None for other objects.
+        convert: makes it from what users have in hand, given the scores.
+        per_image: whether it is one per image even where the scores are those of n windows.
+        kinds: the kinds of numbers that it holds, as `check_tensors` takes them.
+        file: the shape of its array in a file, for the command line; "" where it has none.
+    """
+
+    name: str
+    what: str
+    axes: tuple[str, ...] | None
+    convert: Callable[[object, Tensor], Any]
+    per_image: bool = False
+    kinds: tuple[str, ...] = ("float",)
+    file: str = ""
+
+    def axes_of(self, tensor: object, *, windowed: bool) -> str:
+        """Return the axes that a tensor of this rank should have."""
+        assert self.axes is not None
+        rank = getattr(tensor, "ndim", 0)
+        fitting = [axes for axes in self.axes if len(axes.split()) == rank]
+        axes = (fitting or self.axes)[0]
+        return axes.replace("B", "1", 1) if windowed and self.per_image else axes
+
+
+def _as_windows(windows: object, scores: Tensor) -> SlidingWindows:
+    if not isinstance(windows, SlidingWindows):
+        raise InputError.of(
+            "windows",
+            got=type(windows).__name__,
+            expected="lpprop.SlidingWindows",
+            fix="Make them with SlidingWindows((H, W), window, stride).",
+        )
+    return windows
+
+
+#: Every input that lpprop converts and checks, by name. A row more is an input more.
+INPUTS: dict[str, Input] = {
+    row.name: row
+    for row in (
+        Input(
+            "feats",
+            "affinity features; need not be normalised, and may be on another grid",
+            ("B D h' w'",),
+            lambda feats, scores: as_grid("feats", feats),
+            file="(D, h', w')",
+        ),
+        Input(
+            "image",
+            "the image, RGB in [0, 1] or uint8; with windows the one that they cut",
+            ("B 3 H W",),
+            as_image,
+            per_image=True,
+        ),
+        Input(
+            "attention",
+            "attention maps, row i what patch i attends to; built from the feats where missing",
+            ("B N N", "B heads N N"),
+            lambda attention, scores: as_attention(attention),
+            file="(N, N) or (heads, N, N)",
+        ),
+        Input(
+            "windows",
+            "the SlidingWindows whose n crops the B = n items of logits and feats belong to",
+            None,
+            _as_windows,
+        ),
+        Input(
+            "pixel_feats",
+            "features that replace the colours in the pixel step",
+            ("B F H W",),
+            lambda feats, scores: as_grid("pixel_feats", feats),
+            per_image=True,
+            file="(F, H, W)",
+        ),
+    )
+}
+
+
+def convert_inputs(inputs: Mapping[str, object], scores: Tensor) -> dict[str, Any]:
+    """Turn what users have in hand into what refiners take; leave unknown inputs as they come."""
+    return {
+        name: INPUTS[name].convert(value, scores) if name in INPUTS else value
+        for name, value in inputs.items()
+        if value is not None
+    }
+
+
+def check_inputs(scores: Tensor, inputs: Mapping[str, Any], names: Iterable[str]) -> dict[str, int]:
+    """Check the scores and those inputs of the names that are tensors, against each other.
+
+    Returns:
+        The sizes of the axes, by name.
+
+    Raises:
+        InputError: as `check_tensors` raises it.
+    """
+    windowed = inputs.get("windows") is not None
+    known = [INPUTS[name] for name in INPUTS if name in names and inputs.get(name) is not None]
+    tensors = {
+        row.name: (inputs[row.name], row.axes_of(inputs[row.name], windowed=windowed), row.kinds)
+        for row in known
+        if row.axes is not None
+    }
+    return check_tensors(logits=(scores, "B C h w"), **tensors)

@@ -1,0 +1,117 @@
+"""Images: found, opened under one set of rules, read as RGB, and written as PNG."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from PIL import Image, ImageOps
+
+from lpprop._core.errors import InputError
+from lpprop.io.atomic import atomic_write
+from lpprop.io.files import list_folder, refuse_damaged, require_file
+
+__all__ = ["IMAGE_SUFFIXES", "find_images", "load_image", "open_image", "save_image"]
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".ppm")
+# By content, whatever the suffix says. Not EPS, which Pillow would hand to Ghostscript to run.
+_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
+
+
+@contextmanager
+def open_image(
+    path: Path, argument: str, formats: tuple[str, ...] = _FORMATS
+) -> Iterator[Image.Image]:
+    """Open an image file, and name it in whatever goes wrong inside.
+
+    Args:
+        path: the file.
+        argument: what errors call it.
+        formats: Pillow's names of the formats that it may have.
+
+    Raises:
+        InputError: a file that is missing, damaged, of another format, or of more pixels than
+            Pillow's limit.
+    """
+    with refuse_damaged(path, argument, f"an undamaged {' or '.join(formats)} image"):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # metadata oddities of a file that reads well
+                warnings.simplefilter("error", Image.DecompressionBombWarning)
+                with Image.open(path, formats=formats) as image:
+                    yield image
+        except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+            raise InputError.of(
+                argument,
+                got=f"{path}, which unpacks to too many pixels",
+                expected=f"at most {Image.MAX_IMAGE_PIXELS}",
+                fix="Make it smaller, or cut it into tiles.",
+            ) from error
+
+
+def load_image(
+    path: Path,
+    argument: str = "image",
+    *,
+    formats: tuple[str, ...] = _FORMATS,
+    upright: bool = True,
+) -> Image.Image:
+    """Read an image as 8-bit RGB; alpha is dropped, and of several frames the first is taken.
+
+    Args:
+        path: a JPEG, PNG, WebP, TIFF, BMP, GIF or PPM file.
+        argument: what errors call it.
+        formats: the formats that it may have, as for `open_image`.
+        upright: whether to turn it as its EXIF orientation says; labels belong to the pixels as
+            they are stored.
+
+    Raises:
+        InputError: a file that `open_image` refuses, or grey of 16 bits or more, whose range is
+            anyone's guess.
+    """
+    with open_image(path, argument, formats) as image:
+        if image.mode.startswith(("I", "F")):
+            raise InputError.of(
+                argument,
+                got=f"{path} of mode {image.mode!r}",
+                expected="8 bits per channel",
+                fix="Scale it to 0-255 and save it as RGB.",
+            )
+        return (ImageOps.exif_transpose(image) if upright else image).convert("RGB")
+
+
+def find_images(path: Path, argument: str = "image") -> list[Path]:
+    """List the image, or those in a folder by name; hidden files are left out.
+
+    Raises:
+        InputError: nothing there, or two images of one stem, whose results would collide.
+    """
+    if not path.is_dir():
+        require_file(path, argument)
+        return [path]
+    images = list_folder(path, IMAGE_SUFFIXES)
+    if not images:
+        raise InputError.of(
+            argument,
+            got=f"{path} without images",
+            expected=f"files in {', '.join(IMAGE_SUFFIXES)}",
+            fix="Check the path; folders inside it are not searched.",
+        )
+    stems = [image.stem for image in images]
+    twice = sorted({stem for stem in stems if stems.count(stem) > 1})
+    if twice:
+        raise InputError.of(
+            argument,
+            got=f"several images named {', '.join(twice)} in {path}",
+            expected="one image per name",
+            fix="Rename them: results are named after the image, without its suffix.",
+        )
+    return images
+
+
+def save_image(path: Path, image: Image.Image) -> None:
+    """Write an image as PNG."""
+    with atomic_write(path) as file:
+        image.save(file, format="PNG")

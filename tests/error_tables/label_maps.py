@@ -1,0 +1,32 @@
+"""Label maps, as metrics and pictures take them."""
+
+import numpy as np
+from PIL import Image
+
+from lpprop.evaluation import confusion_matrix
+from lpprop.viz.drawing import colorize
+
+INTEGERS = (
+    "expected integers (H, W). Take the argmax of scores, one item of a batch; turn colours into "
+    "class indices."
+)
+NUMBERED = "Check the number of classes, and how the labels are numbered."
+
+# fmt: off
+TABLE = {
+    "label map of floats": (lambda: colorize(np.zeros((2, 3)), 2),
+        "labels: got shape (2, 3) of float64, " + INTEGERS),
+    "label map with a batch": (lambda: colorize(np.zeros((1, 2, 3), int), 2),
+        "labels: got shape (1, 2, 3) of int64, " + INTEGERS),
+    "label map without pixels": (lambda: colorize(np.zeros((0, 3), int), 2),
+        "labels: got shape (0, 3) of int64, " + INTEGERS),
+    "label map in colour": (lambda: colorize(Image.new("RGB", (3, 2)), 2),
+        "labels: got an image of mode 'RGB', " + INTEGERS),
+    "label too large": (lambda: colorize([[0, 2]], 2),
+        f"labels: got the label 2, expected 0 to 1. {NUMBERED}"),
+    "label below 0": (lambda: confusion_matrix([[0, 0]], [[0, -1]], 2),
+        f"gt: got the label -1, expected 0 to 1, or 255 (ignore_index). {NUMBERED}"),
+    "ignore_index of a class": (lambda: confusion_matrix([[0]], [[0]], 2, ignore_index=1),
+        "ignore_index: got 1, expected no number of the 2 classes. Use another, such as -1. To "
+        "leave out class 0, apply reduce_zero_label."),
+}

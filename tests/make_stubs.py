@@ -1,0 +1,95 @@
+"""Write the type stubs of what takes its options from functions: `python tests/make_stubs.py`.
+
+Refiners and presets read their keywords off functions at run time, which editors and mypy cannot
+see. The stubs spell them out; a test holds them to the functions.
+"""
+
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import lpprop
+from lpprop._core.refiner import Refiner
+from lpprop.compose import presets
+
+SOURCE = Path(lpprop.__file__).parent
+HEAD = """\
+# Written by tests/make_stubs.py from the signatures of the functions.
+# mypy: disable-error-code="override"
+"""
+IMPORTS = {"Sequence": "from collections.abc import Sequence", "Any": "from typing import Any"}
+
+
+def refiners() -> str:
+    """Return the stub of `lpprop.refiners`: functions as they are, constructors spelt out."""
+    lines, classes = [], []
+    for name in lpprop.refiners.__all__:
+        found = getattr(lpprop.refiners, name)
+        if not inspect.isclass(found):
+            lines.append(f"from {found.__module__} import {name} as {name}")
+            continue
+        options = parameters(found)
+        classes.append(f"class {name}(Refiner):")
+        classes += [f"    {option}: {kind}" for option, kind, _ in options]
+        classes += ["", f"    def __init__({signature(options)}) -> None: ...", ""]
+    lines.append("from lpprop._core.refiner import Refiner")
+    return stub(lines, classes)
+
+
+def preset_table() -> str:
+    """Return the stub of `lpprop.presets`: what is in the table, and a type for each row."""
+    lines = ["from typing import Literal", "from lpprop.compose.chain import Chain"]
+    lines += [
+        f"from {'lpprop.compose.presets.table'} import {name} as {name}"
+        for name in ("FEATS_FROM", "METHODS", "by_name", "find", "markdown_table")
+    ]
+    lines.append("from lpprop.compose.presets.preset import Preset as Preset")
+    rows = []
+    for preset in presets.METHODS.values():
+        kinds = {
+            "temperature": "float | None",
+            "feats_from": f"Literal[{', '.join(map(repr, preset.feats_from))}]",
+        }
+        for step, names in preset.names():
+            kinds |= {names[option]: kind for option, kind, _ in parameters(step)}
+        options = [(name, kinds[name], default) for name, default in preset.options.items()]
+        kind = f"_{preset.python_name}".title().replace("_", "")
+        rows.append(f"class _{kind}(Preset):")
+        rows.append(f"    def __call__({signature(options)}) -> Chain: ...")
+        rows += ["", f"{preset.python_name}: _{kind}", ""]
+    return stub(lines, rows)
+
+
+def parameters(refiner: type[Refiner]) -> list[tuple[str, str, object]]:
+    """List name, type and default of a refiner's options."""
+    of = inspect.signature(refiner).parameters.values()
+    return [(x.name, str(x.annotation), x.default) for x in of]
+
+
+def signature(options: list[tuple[str, str, object]]) -> str:
+    """Write keywords with types and defaults."""
+    keywords = [f"{name}: {kind} = {default!r}" for name, kind, default in options]
+    return ", ".join(["self", *(["*", *keywords] if keywords else [])])
+
+
+def stub(lines: list[str], body: list[str]) -> str:
+    """Put the imports that the text needs before it, and format all."""
+    text = "\n".join(body)
+    lines += [line for name, line in IMPORTS.items() if re.search(rf"\b{name}\b", text)]
+    for command in (["check", "--select", "I", "--fix", "-q"], ["format", "-q"]):
+        ruff = [sys.executable, "-m", "ruff", *command, "--stdin-filename", "stub.pyi", "-"]
+        source = HEAD + "\n".join(lines) + "\n\n" + text if command[0] == "check" else source
+        source = subprocess.run(ruff, input=source, capture_output=True, text=True).stdout
+    return source
+
+
+STUBS = {
+    SOURCE / "refiners" / "__init__.pyi": refiners,
+    SOURCE / "compose" / "presets" / "__init__.pyi": preset_table,
+}
+
+if __name__ == "__main__":
+    for path, make in STUBS.items():
+        path.write_text(make(), encoding="utf-8")

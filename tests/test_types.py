@@ -1,0 +1,45 @@
+"""What editors and mypy see: options of modules and presets, by name and type."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+import make_stubs
+
+SNIPPET = """\
+import lpprop
+from torch import Tensor, rand
+
+right = lpprop.PatchPropagation(k=3, storage="csr")
+size: float = right.patch_size
+chain: lpprop.Chain = lpprop.presets.lposs_plus(feats_from="dinov2", r=9)
+scores: Tensor = chain(rand(1, 2, 3, 4), feats=rand(1, 2, 3, 4))
+scores = lpprop.PAMR()(scores, image=rand(1, 3, 8, 8))
+needs: tuple[str, ...] = lpprop.presets.kl.needs
+lpprop.PatchPropagation(kk=3)  # wrong
+lpprop.PAMR(iterations="5")  # wrong
+lpprop.DenseCRF(5)  # wrong
+lpprop.presets.pamr(iteration=3)  # wrong
+lpprop.presets.lposs(feats_from="dinov3")  # wrong
+lpprop.presets.bilinear(size=3)  # wrong
+"""
+
+
+@pytest.mark.parametrize("path", make_stubs.STUBS, ids=lambda path: path.parent.name)
+def test_stubs_say_what_the_functions_take(path):
+    assert path.read_text(encoding="utf-8") == make_stubs.STUBS[path](), (
+        "run python tests/make_stubs.py"
+    )
+
+
+def test_mypy_finds_wrong_options_and_no_others(tmp_path):
+    file = tmp_path / "snippet.py"
+    file.write_text(SNIPPET)
+    mypy = [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", str(file)]
+    found = subprocess.run(mypy, capture_output=True, text=True, cwd=tmp_path, check=False)
+    lines = SNIPPET.splitlines()
+    wrong = {number for number, line in enumerate(lines, 1) if line.endswith("# wrong")}
+    errors = re.findall(r"^snippet\.py:(\d+): error", found.stdout, re.MULTILINE)
+    assert {int(line) for line in errors} == wrong, found.stdout + found.stderr
