@@ -1,11 +1,11 @@
-# make demo | test | lint | derived | bench | notebooks | clean: each works alone on a fresh clone and is quick afterwards.
+# make demo | test | lint | derived | bench | gpu | notebooks | clean: each works alone on a fresh clone.
 
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo test lint derived bench notebooks torch-sparse clean
+.PHONY: demo test lint derived bench gpu notebooks torch-sparse clean
 
 demo: $(READY)
 	$(BIN)/lpprop demo --out out
@@ -26,6 +26,10 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.speed
 	$(BIN)/python -m benchmarks.discrepancy
 	$(BIN)/python -m benchmarks.report docs/benchmarks.md
+
+# On a machine with CUDA. VENV= takes PYTHON as it is, where torch is installed already.
+gpu: $(if $(VENV),$(READY))
+	PYTHONPATH=src $(if $(VENV),$(BIN)/python,$(PYTHON)) -m benchmarks.gpu --out out
 
 # Runs them, and stores what they show.
 notebooks: $(READY)

@@ -21,7 +21,7 @@ import statistics
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ import numpy as np
 import torch
 
 from lpprop._core.measure import time_call
+from lpprop._version import __version__
 
 from .memory import peak_memory_of
 from .work import Competitor, Work
@@ -95,7 +96,8 @@ def measure(
                 "target": c.target,
                 "seconds": summary(seconds[c.name]),
                 "ratio": summary(_divide(seconds[c.name], seconds[ours])),
-                "peak_memory_bytes": tiny and peak_memory_of(c.name, build, tiny, device),
+                "peak_memory_bytes": tiny
+                and peak_memory_of(c.name, build, tiny, c.device or device),
             }
             | ({} if c.limit is None else {"limit": c.limit, "output_bytes": sizes[c.name]})
             for c in work.competitors
@@ -127,11 +129,20 @@ def document(
         "date": datetime.now(UTC).date().isoformat(),
         "machine": machine(),
         "versions": {"python": platform.python_version()}
-        | {p: version(p) for p in packages.split()},
+        | {p: version_of(p) for p in packages.split()},
         "works": list(works),
     }
     validate(result)
     return result
+
+
+def version_of(package: str) -> str:
+    if package == "lpprop":  # which may be on the path and not installed
+        return __version__
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def machine() -> dict[str, Any]:

@@ -2,8 +2,6 @@
 
 from functools import partial
 
-import faiss
-import torch
 from torch import Tensor
 
 import lpprop
@@ -20,7 +18,6 @@ def patch_step(device: str, k: int, **sizes: int) -> Work:
     arrays = logits.numpy(), feats.numpy(), boxes.numpy()
     on_device = logits.to(device), feats.to(device)
     rows = feats.movedim(1, -1).flatten(0, 2).to(device)
-    faiss.omp_set_num_threads(torch.get_num_threads())
     return Work(
         name="patch step",
         sizes=sizes | {"k": k, "windows": len(boxes), "patches": len(rows)},

@@ -6,8 +6,8 @@ Every step is the fastest that we found in these libraries (see docs/benchmarks.
 
 from collections.abc import Iterator
 
-import faiss
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse.linalg import LinearOperator, cg
@@ -33,6 +33,9 @@ def propagate_patches(
 
     logits (n, C, h, w), feats (n, D, h, w), boxes (n, 4) of y1, y2, x1, x2 -> (n, C, h, w).
     """
+    import faiss
+
+    faiss.omp_set_num_threads(torch.get_num_threads())
     n, C, h, w = logits.shape
     N = n * h * w
     x = np.ascontiguousarray(feats.transpose(0, 2, 3, 1).reshape(N, -1))

@@ -13,7 +13,6 @@ import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -21,14 +20,12 @@ from typing import Any
 from . import discrepancy, products
 from .contract import RESULTS, document, measure, save
 from .patch_step import both_steps, patch_step
-from .pixel_parts import pixel_parts
 from .pixel_step import first_call, large_image, pixel_step
 from .report import table
 from .upsampling import upsampling
 from .work import Work
 
-PACKAGES = "lpprop torch numpy scipy llvmlite kornia faiss-cpu"
-OPTIONAL = "pydensecrf2"
+PACKAGES = "lpprop torch numpy scipy llvmlite kornia faiss-cpu pydensecrf2"
 
 IMAGE = {"H": 448, "W": 597, "C": 21}
 WINDOWS = IMAGE | {"window": 224, "stride": 112, "patch_size": 16, "D": 768}
@@ -74,7 +71,6 @@ def plans(device: str, repeats: int) -> list[Plan]:
     return [
         Plan(partial(pixel_step, device), [full], tiny, few, memory=True),
         Plan(partial(first_call, device), [full], tiny, few),
-        *([Plan(partial(pixel_parts), [full], tiny, repeats)] if device == "cpu" else []),
         Plan(partial(large_image, device), large, tiny | {"base": TINY_IMAGE}, few, memory=True),
         Plan(partial(upsampling, device), [sized[0]], sized[1], few, memory=True),
         Plan(step, [WINDOWS | {"k": 400}], TINY_WINDOWS | {"k": 9}, 2 * repeats, memory=True),
@@ -85,12 +81,10 @@ def plans(device: str, repeats: int) -> list[Plan]:
     ]
 
 
-def optional_version() -> dict[str, str]:
-    try:
-        return {OPTIONAL: version(OPTIONAL)}
-    except PackageNotFoundError:
-        print(f"{OPTIONAL} is not installed: its row is left out", flush=True)
-        return {OPTIONAL: "not installed"}
+def parts_plan(repeats: int) -> Plan:
+    from .pixel_parts import pixel_parts  # which needs compiled code for a CPU
+
+    return Plan(partial(pixel_parts), [IMAGE | {"r": 13}], TINY_IMAGE | {"r": 5}, repeats)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -108,10 +102,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, help="default: benchmarks/results; with --quick none")
     args = parser.parse_args(arguments)
 
-    runs = (plan.run(args.device, args.quick) for plan in plans(args.device, args.repeats))
-    works = list(chain.from_iterable(runs))
+    planned = plans(args.device, args.repeats)
+    if args.device == "cpu":
+        planned.insert(2, parts_plan(args.repeats))
+    works = list(chain.from_iterable(plan.run(args.device, args.quick) for plan in planned))
     result = document("speed", works, quick=args.quick, packages=PACKAGES)
-    result["versions"] |= optional_version()
     if args.out or not args.quick:
         save(result, args.out or RESULTS / f"speed_{args.device}.json")
     print(table(result))

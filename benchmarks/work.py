@@ -13,6 +13,7 @@ class Competitor:
     faster. `limit` is the aim for its peak memory beyond inputs and output, in MiB. A competitor
     that does other work, such as a bare matrix product as a floor, is not `comparable`. If it does
     a part of the work only, its time counts `times` times.
+    `device` is where it runs, if not on the work's device.
     """
 
     name: str
@@ -22,6 +23,7 @@ class Competitor:
     limit: float | None = None
     comparable: bool = True
     times: float = 1.0
+    device: str | None = None
 
 
 def aim(device: str, ratio: float) -> float | None:

@@ -5,12 +5,16 @@ import os
 # One thread a worker, before torch reads it: workers that share cores wait on each other's threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import contextlib
 import importlib.util
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, settings
+
+import fake_device
 
 # Derandomised: a failure is the same on every machine, and a green run stays green.
 settings.register_profile(
@@ -29,6 +33,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "lpprop"
 
 def pytest_configure(config):
     """Look for doctests in no file whose import needs a package that is not there."""
+    config.addinivalue_line("markers", "gpu: runs on a CUDA device where there is one")
     needs = {
         "kernels/triton": "triton",
         "kernels/llvm": "llvmlite",
@@ -45,6 +50,42 @@ def pytest_configure(config):
     absent = [name for name in needs if importlib.util.find_spec(needs[name]) is None]
     ignored = [str(SOURCE / name) for name in absent]
     config.option.ignore = [*(config.option.ignore or []), *ignored]
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--device",
+        default="cpu",
+        choices=["cpu", "cuda", "fake"],
+        help="where the contract's tensors are; the tests of devices take a GPU by themselves",
+    )
+
+
+@pytest.fixture
+def device(request):
+    """The device that --device names."""
+    with _device(request.config.getoption("--device")) as device:
+        yield device
+
+
+@pytest.fixture
+def there():
+    """A device that is not the CPU: a GPU, else the fake device."""
+    with _device("cuda" if torch.cuda.is_available() else "fake") as device:
+        yield device
+
+
+@contextlib.contextmanager
+def _device(name):
+    if name == "cuda" and not torch.cuda.is_available():
+        pytest.skip("there is no CUDA device")
+    if name != "fake":
+        yield torch.device(name)
+        return
+    if reason := fake_device.why_not():
+        pytest.skip(f"there is no fake device: {reason}")
+    with fake_device.fake_device() as device:
+        yield device
 
 
 @pytest.fixture(scope="session", params=["torch", "llvm"])

@@ -131,6 +131,7 @@ def test_it_is_frozen_and_takes_other_dtypes(backbone, image):
     torch.testing.assert_close(backbone(strided).feats, expected.feats, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_cuda_agrees(backbone, image):
     expected = backbone(image)

@@ -252,6 +252,7 @@ def test_auto_gives_the_gradient_in_the_scores(step, chosen, no_size_is_small):
 # --------------------------------------------------------------------------- agreement
 
 
+@pytest.mark.gpu
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @steps
 def test_all_backends_agree(step, dtype):

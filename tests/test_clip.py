@@ -458,6 +458,7 @@ def test_another_kind_of_model_is_refused(model, tokenizer):
         MaskCLIP(model.vision_model, tokenizer)
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("attention", ATTENTIONS)
 def test_cuda_agrees(model, tokenizer, image, attention):

@@ -1,6 +1,7 @@
 """What every refiner promises, run over one table.
 
 To put a new refiner under the contract, add one `Refiner(...)` to `REFINERS`; nothing else.
+`--device fake` and `--device cuda` run all of it on a device that is not the CPU.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import torch
 from torch.autograd import gradcheck
 
 import lpprop
+
+pytestmark = pytest.mark.gpu
 
 
 class Refiner(NamedTuple):
@@ -506,9 +509,16 @@ dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=str)
 
 
 @pytest.fixture(params=REFINERS, ids=lambda refiner: refiner.name)
-def refiner(request):
-    pytest.importorskip(request.param.package)
-    return request.param
+def refiner(request, device):
+    row = request.param
+    pytest.importorskip(row.package)
+    if device.type != "cpu" and compiled(row):
+        pytest.skip("compiled code is for a CPU")
+    return row._replace(inputs=lambda batch: mapped(row.inputs(batch), lambda x: x.to(device)))
+
+
+def compiled(refiner):
+    return refiner.params.get("backend") == "llvm"
 
 
 def only(condition):
@@ -709,7 +719,7 @@ def test_autocast(refiner):
     """Autocast would round the solver's dot products to half; it is shut out."""
     inputs = mapped(refiner.inputs(2), torch.Tensor.float)
     expected = call(refiner, inputs)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast(inputs["logits"].device.type, dtype=torch.bfloat16):
         same(call(refiner, inputs), expected)
 
 
@@ -742,16 +752,16 @@ def test_module_defaults_are_the_functions(refiner):
     same(module_call(refiner.module(**needed), inputs), call(plain, inputs))
 
 
-def test_module_ignores_what_it_does_not_use(refiner):
+def test_module_ignores_what_it_does_not_use(refiner, device):
     """All modules are called alike in a chain."""
     inputs = mapped(refiner.inputs(2), torch.Tensor.float)
     batch = len(inputs["logits"])
     unused = {
-        "feats": torch.zeros(batch, 2, 3, 4),
-        "attention": torch.zeros(batch, 12, 12),
+        "feats": torch.zeros(batch, 2, 3, 4, device=device),
+        "attention": torch.zeros(batch, 12, 12, device=device),
     }
     if "windows" not in inputs and "image" not in inputs:
-        unused["image"] = torch.zeros(batch, 3, 4, 5)
+        unused["image"] = torch.zeros(batch, 3, 4, 5, device=device)
     module = refiner.module(**refiner.params)
     unused = {name: value for name, value in unused.items() if name not in module.needs}
     same(module_call(module, unused | inputs), call(refiner, inputs))
@@ -793,31 +803,3 @@ def test_configured_by_keyword_only(refiner):
     """A signature that says what can be configured, for help() and editors."""
     parameters = inspect.signature(refiner.module).parameters.values()
     assert all(p.kind in (p.KEYWORD_ONLY, p.VAR_KEYWORD) for p in parameters)
-
-
-# --------------------------------------------------------------------------- devices
-
-
-def on_gpus(refiner):
-    return refiner.params.get("backend") != "llvm"
-
-
-@only(on_gpus)
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-def test_cuda(refiner, dtype):
-    inputs = mapped(refiner.inputs(2), lambda x: x.to(dtype))
-    there = call(refiner, mapped(inputs, torch.Tensor.cuda))
-    assert there.device.type == "cuda"
-    close(there.cpu(), call(refiner, inputs))
-
-
-@only(lambda refiner: refiner.smooth and on_gpus(refiner))
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-def test_cuda_gradient(refiner):
-    inputs = mapped(refiner.inputs(2), lambda x: x.cuda().requires_grad_())
-    call(refiner, inputs).square().sum().backward()
-    ours = mapped(refiner.inputs(2), lambda x: x.requires_grad_())
-    call(refiner, ours).square().sum().backward()
-    for name in ("logits", *refiner.differentiable):
-        close(inputs[name].grad.cpu(), ours[name].grad)
