@@ -10,7 +10,7 @@ from PIL import Image
 import lpprop
 import reference
 import reference_dslo as twin
-from lpprop.inputs.attention import fitted_grid
+from lpprop.inputs.attention import fit_grid
 
 # Roundings of a few sums and one softmax, whose exponents at most reach 20 where it says 0.1.
 TOLERANCE = {torch.float64: 1e-13, torch.float32: 1e-5}
@@ -387,20 +387,20 @@ def test_gradient_of_aggregation():
 
 
 @given(h=st.integers(1, 40), w=st.integers(1, 40), scale=st.integers(1, 9))
-def test_fitted_grid_of_whole_ratios(h, w, scale):
+def test_fit_grid_of_whole_ratios(h, w, scale):
     fine = (scale * h, scale * w)
-    assert fitted_grid(scale**2 * h * w, like=(h, w)) == fine
-    assert fitted_grid(h * w, like=fine) == (h, w)
+    assert fit_grid(scale**2 * h * w, like=(h, w)) == fine
+    assert fit_grid(h * w, like=fine) == (h, w)
 
 
 @given(patches=st.integers(1, 5000), h=st.integers(1, 40), w=st.integers(1, 40))
-def test_fitted_grid_has_the_patches(patches, h, w):
-    grid = fitted_grid(patches, like=(h, w))
+def test_fit_grid_has_the_patches(patches, h, w):
+    grid = fit_grid(patches, like=(h, w))
     assert grid is None or grid[0] * grid[1] == patches
 
 
-def test_fitted_grid_of_other_shapes():
-    assert fitted_grid(4096, like=(12, 16)) is None
-    assert fitted_grid(768, like=(12, 16)) == (24, 32)
-    assert fitted_grid(28 * 37, like=(14, 19)) == (28, 37)
-    assert fitted_grid(7, like=(1, 1)) is None
+def test_fit_grid_of_other_shapes():
+    assert fit_grid(4096, like=(12, 16)) is None
+    assert fit_grid(768, like=(12, 16)) == (24, 32)
+    assert fit_grid(28 * 37, like=(14, 19)) == (28, 37)
+    assert fit_grid(7, like=(1, 1)) is None

@@ -27,6 +27,6 @@ TABLE = {
     "label below 0": (lambda: confusion_matrix([[0, 0]], [[0, -1]], 2),
         f"gt: got the label -1, expected 0 to 1, or 255 (ignore_index). {NUMBERED}"),
     "ignore_index of a class": (lambda: confusion_matrix([[0]], [[0]], 2, ignore_index=1),
-        "ignore_index: got 1, expected no number of the 2 classes. Use another, such as -1. To "
-        "leave out class 0, apply reduce_zero_label."),
+        "ignore_index: got 1, expected an integer that is no index of the 2 classes. Use another, "
+        "such as -1. To leave out class 0, apply reduce_zero_label."),
 }

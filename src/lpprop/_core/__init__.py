@@ -1,1 +1,1 @@
-"""Plumbing that every floor stands on: errors, checks, precision, memory, conversion."""
+"""What the whole package shares: errors, checks, precision, memory, conversion."""

@@ -1,7 +1,7 @@
-"""Checks of tensors, run before any work.
+"""Checks of tensors, which run before any work.
 
-Axis names bind ACROSS tensors, so that a batch of one or a 1x1 feature map never broadcasts
-against something larger without being asked to.
+An axis name stands for one size in ALL tensors of a call, so that a batch of one or a 1x1 feature
+map never broadcasts against a larger tensor by accident.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ __all__ = [
 
 T = TypeVar("T")
 
-# What rounding leaves outside [0, 1].
+# Rounding may leave values this far outside [0, 1].
 _IMAGE_SLACK = 1e-3
 
 
-#: A tensor, its axes such as "B C h w", and the kinds of numbers that it may hold if not floats.
+#: A tensor, its axes such as "B C h w", and the kinds of numbers that it may hold; floats if none.
 Checked = tuple[object, str] | tuple[object, str, Sequence[str]]
 
 
 def check_tensors(**tensors: Checked) -> dict[str, int]:
     """Check type, rank, sizes, device and values of `name=(tensor, "B C h w")`.
 
-    An axis is a name, which must have one size in all tensors, or a number, which is its size.
-    Values are finite; those of a tensor named image are RGB in [0, 1]. Returns the sizes by name.
-    Kinds of numbers beside "float" are "bool" and "integer": `masks=(masks, "B M H W", ("bool",))`.
+    An axis is a name, which stands for one size in all tensors, or a number, which is the size.
+    Values must be finite, and those of a tensor named image RGB in [0, 1]. The kinds of numbers are
+    "float", "bool" and "integer": `masks=(masks, "B M H W", ("bool",))`. Returns the sizes by name.
 
     >>> check_tensors(logits=(torch.zeros(2, 5, 4, 4), "B C h w"))
     {'B': 2, 'C': 5, 'h': 4, 'w': 4}
@@ -56,7 +56,7 @@ def check_tensors(**tensors: Checked) -> dict[str, int]:
     logits has B=2. Nothing is broadcast: give every tensor its full size.
     """
     sizes = check_axes(**tensors)
-    # Last, since it alone costs a pass over the data.
+    # Values come last, since only they cost a pass over the data.
     for name, (given, *_) in tensors.items():
         tensor = cast(Tensor, given)
         if tensor.is_floating_point():
@@ -66,7 +66,7 @@ def check_tensors(**tensors: Checked) -> dict[str, int]:
 
 
 def check_axes(**tensors: Checked) -> dict[str, int]:
-    """Check all that `check_tensors` does but values, which are left to the caller."""
+    """Check all that `check_tensors` checks except values, which the caller checks."""
     sizes: dict[str, int] = {}
     owner: dict[str, str] = {}
     first: tuple[str, torch.device] | None = None
@@ -87,7 +87,7 @@ def check_axes(**tensors: Checked) -> dict[str, int]:
 
 
 def require(name: str, value: T | None) -> T:
-    """Refuse None for an optional input that is not optional here."""
+    """Refuse None for an input that is optional elsewhere and required here."""
     if value is None:
         raise InputError.of(
             name, got="None", expected="a tensor", fix=f"This method needs it: pass {name}=."
@@ -95,7 +95,7 @@ def require(name: str, value: T | None) -> T:
     return value
 
 
-# What a dtype must be to hold a kind of numbers.
+# For each kind of numbers, its name in errors and the test that a dtype must pass.
 _KINDS: dict[str, tuple[str, Callable[[torch.dtype], bool]]] = {
     "float": ("a floating-point dtype", lambda dtype: dtype.is_floating_point),
     "bool": ("torch.bool", lambda dtype: dtype == torch.bool),
@@ -170,7 +170,7 @@ def _check_axes(
 
 def all_finite(tensor: Tensor) -> bool:
     """Tell whether no value is NaN or infinite."""
-    # Sums read the data once and write little; only where one is not finite is more to be done.
+    # Sums read the data once and write little. They may overflow; only then values are tested.
     tensor = tensor.detach()
     return bool(torch.isfinite(tensor.sum(-1)).all() or torch.isfinite(tensor).all())
 
@@ -196,9 +196,9 @@ def _not_finite(name: str, tensor: Tensor) -> InputError:
 
 
 def finite_bounds(name: str, tensor: Tensor) -> list[tuple[float, float]]:
-    """Return the least and the largest value of each item; refuse NaN and infinity.
+    """Return the smallest and the largest value of each item; refuse NaN and infinity.
 
-    It is cheaper than `check_finite` where the bounds are needed anyway.
+    This is cheaper than `check_finite` when the bounds are needed anyway.
     """
     found = [torch.aminmax(item) for item in tensor.detach()]
     bounds = [(float(low), float(high)) for low, high in found]
@@ -242,7 +242,7 @@ def check_non_negative(name: str, tensor: Tensor, fix: str) -> None:
 
 
 def check_positive_sums(name: str, tensor: Tensor, *axes: int) -> None:
-    """Refuse rows or columns of zeros, among values that are not negative."""
+    """Refuse rows or columns of zeros; the values must not be negative."""
     if not values_are_checked():
         return
     for axis in axes:
@@ -259,12 +259,12 @@ def check_positive_sums(name: str, tensor: Tensor, *axes: int) -> None:
 
 
 def check_distribution(name: str, tensor: Tensor, fix: str) -> None:
-    """Refuse rows that are negative somewhere, or sum to neither 1 nor, being zeros, 0."""
+    """Refuse negative values, and rows that do not sum to 1, except for rows of zeros."""
     if not values_are_checked():
         return
     check_non_negative(name, tensor, fix)
     total = tensor.detach().sum(-1, dtype=torch.promote_types(tensor.dtype, torch.float32))
-    slack = 1e-3 if tensor.dtype.itemsize > 2 else 2e-2  # what rounding each entry can add up to
+    slack = 1e-3 if tensor.dtype.itemsize > 2 else 2e-2  # the entries' rounding adds up
     wrong = ((total - 1).abs() > slack) & (total != 0)
     if bool(wrong.any()):
         where = tuple(wrong.nonzero()[0].tolist())

@@ -1,4 +1,4 @@
-"""What users hold in their hands, turned into tensors: arrays, PIL images, single items."""
+"""Convert what users pass to tensors: arrays, PIL images, items without a batch axis."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ def as_attention(array: object) -> Tensor:
 def as_image(image: object, like: Tensor) -> Tensor:
     """Return (B, 3, H, W) floats in [0, 1] from an array or a PIL image.
 
-    What has no device of its own goes to that of `like`. Integers other than uint8 are refused,
-    since their range is anyone's guess.
+    Arrays and PIL images go to the device of `like`. Integers other than uint8 are refused, since
+    their range is unknown.
     """
     trusted = isinstance(image, Tensor)
     if hasattr(image, "convert") and hasattr(image, "mode"):  # a PIL image, without importing PIL
-        image, trusted = _from_pil(image), True
+        image, trusted = _read_pil(image), True
     tensor = _as_tensor("image", image)
     if not isinstance(image, Tensor):
         tensor = tensor.to(like.device)
-    tensor = _channels_first(tensor, trusted=trusted)
+    tensor = _move_channels_first(tensor, trusted=trusted)
     if tensor.dtype == torch.uint8:
         return tensor.to(torch.promote_types(like.dtype, torch.float32)) / 255
     if not tensor.is_floating_point():
@@ -51,15 +51,15 @@ def as_image(image: object, like: Tensor) -> Tensor:
     return tensor
 
 
-def _from_pil(image: Any) -> NDArray[np.uint8]:
+def _read_pil(image: Any) -> NDArray[np.uint8]:
     if image.mode.startswith(("I", "F")):
         raise InputError.of(
             "image",
             got=f"a PIL image of mode {image.mode!r}",
-            expected="8 bits a channel",
+            expected="8 bits per channel",
             fix="Scale it to 0-255 and convert it to mode 'RGB'.",
         )
-    # Channels first, so that a picture three pixels wide is not mistaken.
+    # Channels come first, so that the shape of an image three pixels wide is not ambiguous.
     pixels: NDArray[np.uint8] = np.array(image.convert("RGB"))
     return np.moveaxis(pixels[None], -1, 1)
 
@@ -78,18 +78,19 @@ def _as_tensor(name: str, array: object) -> Tensor:
         raise InputError.of(
             name,
             got=f"dtype {array.dtype}",
-            expected="numbers that torch has",
+            expected="a dtype that torch has",
             fix="Convert it with .astype.",
         )
-    # Torch reads neither foreign byte order nor negative strides, and writes into shared memory.
+    # A copy, since torch reads neither foreign byte order nor negative strides, and since a write
+    # to the tensor must not change the user's array.
     return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))
 
 
-def _channels_first(image: Tensor, *, trusted: bool) -> Tensor:
-    """Bring (3, H, W), (H, W, 3) or a batch of either to (B, 3, H, W).
+def _move_channels_first(image: Tensor, *, trusted: bool) -> Tensor:
+    """Return (B, 3, H, W) from (3, H, W), (H, W, 3) or a batch of either.
 
-    An image three pixels wide can be read both ways: a tensor is then taken as channels first, as
-    everywhere in torch (`trusted`); an array is refused.
+    An image three pixels wide can be read both ways. If it is `trusted`, its channels are taken to
+    come first, as everywhere in torch; otherwise it is refused.
     """
     shape = tuple(image.shape)
     if image.ndim in (3, 4):

@@ -18,7 +18,7 @@ class InputError(ValueError):
 
     @classmethod
     def of(cls, argument: str, *, got: str, expected: str, fix: str) -> InputError:
-        """Build the message in the one form that all of them have."""
+        """Build the message in the form that all errors share."""
         return cls(f"{argument}: got {got}, expected {expected}. {fix}")
 
 

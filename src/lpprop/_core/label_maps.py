@@ -1,6 +1,6 @@
-"""The one check of label maps, which pictures, metrics and comparisons share.
+"""The check of label maps that pictures, metrics and comparisons share.
 
-It lies below all of them, since pictures may import neither files nor evaluation.
+It lies below all three, since pictures may import neither files nor evaluation.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ __all__ = ["as_label_map", "check_ignore_index"]
 def as_label_map(
     name: str, given: object, classes: int | None = None, ignore_index: int | None = None
 ) -> NDArray[Any]:
-    """Return a label map as an array, or refuse what is none.
+    """Return a label map as an array; refuse anything else.
 
     Args:
         name: what errors call it.
         given: (H, W) integers: an array, a tensor on any device, nested lists or a PIL image.
-        classes: number of classes, which labels must be below; any integer is a label if None.
+        classes: number of classes, all labels are below it; any integer is a label if None.
         ignore_index: the one label outside [0, classes) that is allowed.
 
     Raises:
@@ -61,13 +61,13 @@ def as_label_map(
 
 
 def check_ignore_index(ignore_index: object, classes: int) -> int:
-    """Refuse an ignore_index that is no integer, or the number of a class."""
+    """Refuse an ignore_index that is not an integer, or that is the index of a class."""
     number = check_integer("ignore_index", ignore_index, low=-(2**31))
     if 0 <= number < classes:
         raise InputError.of(
             "ignore_index",
             got=str(number),
-            expected=f"no number of the {classes} classes",
+            expected=f"an integer that is no index of the {classes} classes",
             fix="Use another, such as -1. To leave out class 0, apply reduce_zero_label.",
         )
     return number

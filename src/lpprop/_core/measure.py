@@ -1,4 +1,4 @@
-"""What a call costs: its time by a synchronised clock, and the memory that it adds at its peak."""
+"""Measure a call: its time by a synchronised clock, and the memory that it adds at its peak."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Measured(NamedTuple):
 
 
 def count_runs(repeats: int) -> int:
-    """Return how often `measure` calls: to warm up, for the memory, and for the time."""
+    """Return how many calls `measure` makes: for warm-up, for memory and for time."""
     return 2 + repeats
 
 
@@ -91,7 +91,7 @@ def peak_memory(call: Callable[[], object], device: torch.device) -> int | None:
     On CUDA torch's allocator counts them. On a CPU under Linux they are the growth of the process's
     resident set, after the allocator has given its free pages back to the system: this counts what
     is allocated outside torch as well, and varies by a tenth or two from run to run. Other devices
-    and systems have no peak that could be reset: None.
+    and systems cannot reset their peak, and the result is None.
     """
     if device.type == "cuda":
         synchronise(device)
@@ -108,9 +108,9 @@ def peak_memory(call: Callable[[], object], device: torch.device) -> int | None:
 
 
 def _reset_peak() -> bool:
-    """Forget the peak of the resident set (proc(5)), and tell whether that was possible."""
+    """Reset the peak of the resident set (proc(5)); return whether that was possible."""
     gc.collect()
-    # The call would reuse free pages that the allocator keeps, and seem to need none.
+    # Otherwise the call would reuse free pages of the allocator, and seem to need no memory.
     with contextlib.suppress(OSError, AttributeError):  # only glibc has it
         ctypes.CDLL(None).malloc_trim(0)
     try:

@@ -1,4 +1,4 @@
-"""How much memory a call will need, said before it starts."""
+"""Estimate a call's memory before it starts."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from lpprop._core.errors import InputError
 
 __all__ = ["STEP_BYTES", "available_bytes", "check_memory"]
 
-#: What a step on attention adds at its peak, for each pair of patches: two matrices of float64.
+#: Peak bytes per pair of patches of a step on attention: two float64 matrices.
 STEP_BYTES = 16
 
 
 def check_memory(argument: str, patches: int, needed: int, device: torch.device) -> None:
-    """Refuse work on N x N matrices that does not fit, before it is begun.
+    """Refuse work on N x N matrices that does not fit into memory, before it starts.
 
     Args:
-        argument: what brings the patches.
+        argument: the input that has N patches, for the error.
         patches: their number N.
         needed: bytes that the work adds at its peak.
         device: where it would run.
 
     Raises:
-        InputError: more than is free, where that can be told.
+        InputError: the work needs more memory than is free, if that is known.
     """
     available = available_bytes(device)
     if available is not None and needed > available:
@@ -40,14 +40,14 @@ def check_memory(argument: str, patches: int, needed: int, device: torch.device)
 
 
 def available_bytes(device: torch.device) -> int | None:
-    """Return the memory that can still be had: on CUDA and Linux, elsewhere None."""
+    """Return the bytes that are free, on CUDA and on Linux; None elsewhere."""
     if device.type == "cuda":
         unused, _ = torch.cuda.mem_get_info(device)
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return unused + cached
     found = re.search(r"MemAvailable:\s+(\d+) kB", _read("/proc/meminfo"))
     free = [1024 * int(found[1])] if found else []
-    # A container may have less than its machine; the file cache in what it uses can be had back.
+    # A container may have less than its machine; the file cache that it uses can be reclaimed.
     limit, used = (_read(f"/sys/fs/cgroup/memory.{name}").strip() for name in ("max", "current"))
     cache = re.search(r"^inactive_file (\d+)", _read("/sys/fs/cgroup/memory.stat"), re.MULTILINE)
     if limit.isdigit() and used.isdigit():

@@ -31,12 +31,12 @@ __all__ = [
 P = ParamSpec("P")
 R = TypeVar("R")
 
-#: Takes an option's name and value, and raises InputError where it cannot be used.
+#: A check takes an option's name and value, and raises InputError if the value cannot be used.
 Check = Callable[[str, Any], object]
 
 
 def checked(**checks: Check) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Run a check of each option before a function's own work; modules find them there too.
+    """Check a function's options before it runs; its module uses the same checks.
 
     @checked(k=check_integer, gamma=check_above_0)
     def propagate_patches(logits, feats, *, k=400, gamma=3.0): ...
@@ -86,13 +86,13 @@ def hint(
     cutoff: float = 0.6,
     show: Callable[[str], str] = str,
 ) -> str:
-    """Ask for the closest known name, or say what else to do."""
+    """Suggest the closest known name, or say what else to do."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
     return f"Did you mean {show(close[0])}?" if close else otherwise
 
 
 def check_boolean(name: str, value: object) -> None:
-    """Refuse what is neither True nor False."""
+    """Refuse anything but True and False."""
     if not isinstance(value, bool):
         raise InputError.of(name, got=repr(value), expected="True or False", fix=f"Change {name}.")
 
@@ -106,7 +106,7 @@ def check_number(
     open_low: bool = False,
     open_high: bool = False,
 ) -> float:
-    """Refuse what is not a finite number between `low` and `high` (open: excluded)."""
+    """Refuse anything but a finite number from `low` to `high` (an open bound is excluded)."""
     nan = math.nan
     bounds = f"{'(' if open_low or low == -math.inf else '['}{low:g}, {high:g}"
     bounds += ")" if open_high or high == math.inf else "]"
@@ -131,7 +131,7 @@ check_from_0 = partial(check_number, low=0)
 
 
 def check_integer(name: str, value: object, *, low: int = 1) -> int:
-    """Refuse what is not an integer of at least `low`."""
+    """Refuse anything but an integer >= `low`."""
     if not isinstance(value, Integral) or isinstance(value, bool) or value < low:
         raise InputError.of(
             name, got=repr(value), expected=f"an integer >= {low}", fix=f"Change {name}."
@@ -149,7 +149,7 @@ def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
 
 
 def check_size(name: str, value: object) -> tuple[int, int]:
-    """Refuse what is not a pair (H, W) of positive integers whose product torch can index."""
+    """Refuse anything but a pair (H, W) of positive integers whose product torch can index."""
     if not isinstance(value, Sequence) or len(value) != 2:
         raise InputError.of(
             name, got=repr(value), expected="a pair (H, W)", fix=f"Pass {name}=(height, width)."

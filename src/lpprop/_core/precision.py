@@ -1,4 +1,4 @@
-"""In which precision to compute, and how to give the result back."""
+"""The precision of a computation, and the cast of its result."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def compute_dtype(tensor: Tensor) -> torch.dtype:
 
 
 def uncompiled(function: Callable[P, R]) -> Callable[P, R]:
-    """Make a function one call: torch.compile breaks its graph there, and a tensor is scanned once.
+    """Exclude a function from torch.compile (graph break), and scan each tensor once inside it.
 
-    Its loops stop by what they see, so that tracing them takes long and gains nothing.
+    When its loops stop depends on the data, so that tracing them takes long and gains nothing.
     """
 
     @functools.wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-        # Only there, since torch.compiler.disable imports all of the compiler.
+        # Only while compiling, since torch.compiler.disable imports the whole compiler.
         run = torch.compiler.disable(call) if torch.compiler.is_compiling() else call
         return run(*args, **kwargs)
 
@@ -44,7 +44,7 @@ def uncompiled(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def full_precision(function: Callable[P, R]) -> Callable[P, R]:
-    """Disable autocast inside a function, where it would round a solver's dot products to half."""
+    """Disable autocast inside a function: it would round a solver's dot products to half."""
 
     @functools.wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -58,7 +58,7 @@ def full_precision(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def cast_back(result: Tensor, like: Tensor, name: str = "logits") -> Tensor:
-    """Cast to the dtype of the input of that name; refuse what it cannot hold, such as infinity."""
+    """Cast a result to the dtype of the input `name`; refuse values that this dtype cannot hold."""
     cast = result.to(like.dtype)
     try:
         check_finite(name, cast)

@@ -15,15 +15,15 @@ from lpprop._core.scans import pass_on
 
 __all__ = ["COMMON", "Refiner", "unknown_input"]
 
-#: What every step may be handed, whether it takes it or not, so that methods can be swapped.
+#: Inputs that every refiner accepts, even if it ignores them, so that methods can be swapped.
 COMMON = ("feats", "image", "attention")
 
 
 class Refiner(nn.Module):
-    """Hold the configuration of one function; `forward` calls it and computes nothing itself.
+    """Hold the configuration of a function; `forward` calls it and computes nothing itself.
 
-    A subclass is one line beside its function. It names the inputs of the function, in the order of
-    its positional parameters, and takes its other keywords, with their defaults and checks:
+    A subclass is one line beside its function. It names the function's inputs in the order of its
+    positional parameters; other keywords, with their defaults and checks, are the configuration:
 
         class PatchPropagation(
             Refiner, function=propagate_patches, needs=("feats",), takes=("windows",)
@@ -32,9 +32,9 @@ class Refiner(nn.Module):
     so that `Module(**p)(logits, feats=feats)` equals `function(logits, feats, **p)`.
 
     Attributes:
-        needs: inputs that `forward` cannot do without: the function's positional parameters.
-        takes: all inputs that `forward` hands on, those that it needs first.
-        merges_windows: whether the scores of n windows come back as those of one image.
+        needs: inputs that `forward` requires: the function's positional parameters.
+        takes: all inputs that `forward` passes on, the required ones first.
+        merges_windows: whether it turns the scores of n windows into those of one image.
     """
 
     needs: tuple[str, ...] = ()
@@ -59,12 +59,12 @@ class Refiner(nn.Module):
         Args:
             function: what the module configures.
             needs: inputs that are the function's positional parameters after the scores.
-            takes: inputs that are keywords of it, which it can do without.
-            on_patches: whether it works on (B, C, N): scores on their grid are then flattened.
-            kwargs: for other bases.
+            takes: inputs that are keywords of the function, and optional.
+            on_patches: whether it works on (B, C, N): scores on a grid are then flattened.
+            kwargs: passed on to other base classes.
         """
         super().__init_subclass__(**kwargs)
-        if function is None:  # a subclass of a refiner is configured as that one is
+        if function is None:  # a subclass of a refiner keeps its configuration
             return
         cls.needs, cls.takes = needs, (*needs, *takes)
         cls._function, cls._on_patches = staticmethod(function), on_patches
@@ -98,15 +98,15 @@ class Refiner(nn.Module):
         return {name: getattr(self, name) for name in self._defaults}
 
     def forward(self, logits: Tensor, **inputs: Any) -> Tensor:
-        """Call the function with the inputs that it takes; `COMMON` ones beside them are ignored.
+        """Call the function with the inputs that it takes; other `COMMON` inputs are ignored.
 
         Args:
             logits: the scores, larger = likelier, as the function takes them.
             inputs: by name; see `lpprop.refine` for their shapes.
 
         Raises:
-            InputError: an input that is needed and not there, or that is unknown; or as the
-                function raises it.
+            InputError: a required input that is missing, or an unknown one; or as the function
+                raises it.
         """
         for name in inputs:
             if name not in (*self.takes, *COMMON):
@@ -116,7 +116,7 @@ class Refiner(nn.Module):
         return self._call(logits, inputs)
 
     def _call(self, logits: Tensor, inputs: Mapping[str, Any]) -> Tensor:
-        """Call the function on the scores, and on what it takes of the inputs."""
+        """Call the function on the scores and on those inputs that it takes."""
         if self._on_patches and isinstance(logits, Tensor) and logits.ndim == 4:
             scores = self._call(pass_on(logits, logits.flatten(2)), inputs)
             return pass_on(scores, scores.reshape(logits.shape))
@@ -125,7 +125,7 @@ class Refiner(nn.Module):
         return self._function(logits, *needed, **optional, **self.config)
 
     def fitted(self, grid: tuple[int, int], pixels: tuple[int, int]) -> Refiner:
-        """Return this refiner for a feature grid that spans so many pixels: usually itself."""
+        """Return this refiner adapted to a feature grid that spans the pixels: usually itself."""
         return self
 
     def extra_repr(self) -> str:
@@ -134,7 +134,7 @@ class Refiner(nn.Module):
 
 
 def unknown_input(name: str, owner: str, takes: Iterable[str]) -> InputError:
-    """Make the error for an input that nobody takes."""
+    """Make the error for an input that no step takes."""
     known = list(dict.fromkeys((*takes, *COMMON)))
     return InputError.of(
         name,

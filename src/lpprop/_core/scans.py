@@ -1,8 +1,8 @@
-"""Scans of values: one per tensor and call, and none for those who know their input.
+"""Scans of values: one per tensor and call, or none if they are turned off.
 
-A scan reads a whole tensor, and makes a GPU's caller wait. So a tensor that has passed is not
+A scan reads a whole tensor, and waits for the GPU. So a tensor that has passed is not
 scanned again in the same call, however many functions it goes through; and `value_checks(False)`,
-or `LPPROP_CHECKS=0` in the environment, leaves all scans out. Checks of shapes always run.
+or `LPPROP_CHECKS=0` in the environment, turns all scans off. Checks of shapes always run.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = [
 
 _enabled = ContextVar("lpprop_checks", default=os.environ.get("LPPROP_CHECKS", "1") != "0")
 
-# By check and tensor: the tensor, held weakly so that its memory is freed, and its version.
+# By check and id of a tensor: a weak reference, so that its memory can be freed, and its version.
 _Passed = dict[tuple[str, int], tuple["weakref.ref[Tensor]", int]]
 _passed: ContextVar[_Passed | None] = ContextVar("lpprop_passed", default=None)
 
@@ -36,8 +36,8 @@ _passed: ContextVar[_Passed | None] = ContextVar("lpprop_passed", default=None)
 def value_checks(enabled: bool) -> Iterator[None]:
     """Turn the scans for NaN, infinity and values out of range off, or on again, within a block.
 
-    Without them wrong values give wrong scores, without a word. `LPPROP_CHECKS=0` in the
-    environment turns them off for a whole process. Shapes, types and options are always checked.
+    Without them wrong values silently give wrong scores. `LPPROP_CHECKS=0` in the environment turns
+    them off for a whole process. Shapes, types and options are always checked.
 
     Args:
         enabled: whether values are checked within the block.
@@ -62,7 +62,7 @@ def values_are_checked() -> bool:
 
 @contextmanager
 def one_call() -> Iterator[None]:
-    """Remember what has passed its scan until the outermost such block ends."""
+    """Remember which tensors have passed a scan until the outermost of these blocks ends."""
     if _passed.get() is not None:
         yield
         return
@@ -74,14 +74,14 @@ def one_call() -> Iterator[None]:
 
 
 def mark_passed(tensor: Tensor, check: str = "finite") -> None:
-    """Remember that a tensor has passed a check, or would pass it, given what it is made of."""
+    """Remember that a tensor has passed a check, or would pass it because of how it was made."""
     passed = _passed.get()
     if passed is not None:
         passed[check, id(tensor)] = (weakref.ref(tensor), _version(tensor))
 
 
 def pass_on(tensor: Tensor, result: Tensor) -> Tensor:
-    """Let parts or means of a tensor pass the checks that it has passed, and return them."""
+    """Mark parts or means of a tensor as having passed the same checks, and return them."""
     for check in ("finite", "image"):
         if has_passed(tensor, check):
             mark_passed(result, check)
@@ -89,7 +89,7 @@ def pass_on(tensor: Tensor, result: Tensor) -> Tensor:
 
 
 def unmark(tensor: object) -> None:
-    """Forget that a tensor has passed any check, where others may have written to it."""
+    """Forget the checks that a tensor has passed, when foreign code may have written to it."""
     passed = _passed.get() or {}
     for key in [key for key in passed if key[1] == id(tensor)]:
         del passed[key]

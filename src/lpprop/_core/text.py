@@ -1,4 +1,4 @@
-"""Figures as people read them, in tables of Markdown."""
+"""Write numbers and tables in Markdown."""
 
 from __future__ import annotations
 
@@ -16,5 +16,5 @@ def markdown_table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 
 
 def percent(share: float | None, digits: int = 2) -> str:
-    """Write a share in percent; a dash where it is None or NaN."""
+    """Write a share in percent; None and NaN become a dash."""
     return "–" if share is None or math.isnan(share) else f"{100 * share:.{digits}f}"

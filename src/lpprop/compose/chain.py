@@ -14,7 +14,7 @@ from lpprop._core.memory import STEP_BYTES, check_memory
 from lpprop._core.options import check_above_0
 from lpprop._core.precision import compute_dtype, uncompiled
 from lpprop.compose.composite import Composite, Takes, needs_of, step_name, steps_of, takes_of
-from lpprop.inputs.attention import attention_from_features, average_heads, fitted_grid
+from lpprop.inputs.attention import attention_from_features, average_heads, fit_grid
 from lpprop.inputs.table import check_inputs, convert_inputs
 from lpprop.refiners import bilinear_upsample
 
@@ -138,7 +138,7 @@ class Chain(Composite):
             _check_memory(source, inputs[source], sizes.get("N", grid[0] * grid[1]))
         if source == "feats":
             return grid
-        fitted = fitted_grid(sizes["N"], like=grid)
+        fitted = fit_grid(sizes["N"], like=grid)
         if fitted is None or ("feats" in names and fitted != grid):
             owner = "feats" if "feats" in names else "logits"
             raise InputError.of(

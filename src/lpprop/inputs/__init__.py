@@ -1,1 +1,1 @@
-"""What a call is given beside the scores, and how it is made."""
+"""The inputs beside the scores: how they are made, converted and checked."""

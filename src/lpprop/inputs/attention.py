@@ -29,7 +29,7 @@ __all__ = [
     "aggregate_attention",
     "attention_from_features",
     "average_heads",
-    "fitted_grid",
+    "fit_grid",
     "sharpen_attention",
 ]
 
@@ -48,11 +48,11 @@ def attention_from_features(
 
     Args:
         feats: (B, D, h, w) features; need not be normalised.
-        temperature: > 0; the smaller, the more each patch attends to its likes alone.
+        temperature: > 0; the smaller it is, the more a patch attends only to similar ones.
 
     Returns:
-        (B, N, N), N = h w patches in row-major order, rows that sum to 1, in the dtype of `feats`
-        but float32 at least. Differentiable.
+        (B, N, N) with N = h w patches in row-major order and rows that sum to 1, in the dtype of
+        `feats`, float32 at least. Differentiable.
 
     Raises:
         InputError: not four axes, values that are not finite, a bad temperature, or too little
@@ -67,11 +67,11 @@ def attention_from_features(
     sizes = check_tensors(feats=(feats, "B D h w"))
     check_number("temperature", temperature, low=0, open_low=True)
     dtype, patches = compute_dtype(feats), sizes["h"] * sizes["w"]
-    # The cosines and their softmax.
+    # The cosines and their softmax exist at the same time.
     check_memory("feats", patches, 2 * sizes["B"] * dtype.itemsize * patches**2, feats.device)
     x = unit_features(feats.flatten(2).mT, dtype)
-    # Less 1, the largest cosine, as the quotient itself would overflow for a tiny temperature.
-    attention = ((x @ x.mT - 1) / _at_least_tiny(temperature, dtype)).softmax(-1)
+    # Minus 1, the largest cosine, since the quotient would overflow for a tiny temperature.
+    attention = ((x @ x.mT - 1) / _clamp_temperature(temperature, dtype)).softmax(-1)
     mark_passed(attention)  # a softmax of finite values
     return attention
 
@@ -85,11 +85,12 @@ def sharpen_attention(
         A'_ij = softmax over j of log(A_ij) / temperature,   0 where A_ij = 0
 
     Args:
-        attention: (B, N, N) non-negative, a positive entry in every row.
-        temperature: > 0; M2N2 takes 0.65.
+        attention: (B, N, N) non-negative, with a positive entry in every row.
+        temperature: > 0; M2N2 uses 0.65.
 
     Returns:
-        (B, N, N), rows that sum to 1, in the dtype of `attention`. Differentiable where A_ij > 0.
+        (B, N, N) with rows that sum to 1, in the dtype of `attention`. Differentiable where
+        A_ij > 0.
 
     Raises:
         InputError: not (B, N, N), values that are negative or not finite, a row of zeros, or a
@@ -107,11 +108,11 @@ def sharpen_attention(
     positive = A > 0
     logs = torch.where(positive, A, 1.0).log()
     logs = logs - logs.detach().masked_fill(~positive, -torch.inf).amax(-1, keepdim=True)
-    logs = (logs / _at_least_tiny(temperature, A.dtype)).masked_fill(~positive, -torch.inf)
+    logs = (logs / _clamp_temperature(temperature, A.dtype)).masked_fill(~positive, -torch.inf)
     return cast_back(logs.softmax(-1), attention, "attention")
 
 
-def _at_least_tiny(temperature: float, dtype: torch.dtype) -> float:
+def _clamp_temperature(temperature: float, dtype: torch.dtype) -> float:
     """Keep a temperature from becoming 0 in the dtype."""
     return max(temperature, torch.finfo(dtype).tiny)
 
@@ -124,22 +125,24 @@ def aggregate_attention(
     *,
     grids: Sequence[tuple[int, int]] | None = None,
 ) -> Float[Tensor, "B N N"]:
-    """Average the attention of several blocks over their heads, on one grid (Eq. 5).
+    """Average attention over the heads of several blocks, on one grid (Eq. 5).
 
         A = sum over blocks b and heads h of w_bh S_bh,   rows of S and of A summing to 1
 
-    A map of another grid than `size` is resampled bilinearly over its keys and over its queries.
+    A map on another grid than `size` is resampled bilinearly over its keys and over its queries.
 
     Args:
-        maps: attention of each block, (B, heads, M, M) or (B, M, M), non-negative; M may differ.
-        weights: a number a block, or a list of one number a head; equal if None. They are scaled
-            to sum to 1. The paper takes Stable Diffusion 2's first two up blocks at 0.5 each.
+        maps: attention per block, (B, heads, M, M) or (B, M, M), non-negative; M may differ.
+        weights: per block a number, or a list with a number per head; equal if None. They are
+            scaled to sum to 1. The paper uses the first two up blocks of Stable Diffusion 2 at 0.5
+            each.
         size: grid (h, w) of the result; that of the finest map if None.
-        grids: grid (h, w) of each map. If None, that of the shape of `size` which has M patches;
-            the square one where `size` is None too.
+        grids: grid (h, w) of each map. If None, a map of M patches is on the grid of M patches that
+            has the aspect ratio of `size`, or on a square grid if `size` is None too.
 
     Returns:
-        (B, N, N), N = h w, rows that sum to 1, in the dtype of the first map. Differentiable.
+        (B, N, N) with N = h w and rows that sum to 1, in the dtype of the first map.
+        Differentiable.
 
     Raises:
         InputError: no map, shapes that do not match, values that are negative or not finite, a
@@ -150,30 +153,31 @@ def aggregate_attention(
     >>> aggregate_attention([coarse, fine], weights=[0.5, 0.5], size=(8, 8)).shape
     torch.Size([1, 64, 64])
     """
-    maps = _checked_maps(maps)
-    shares = _shares(weights, [x.shape[1] for x in maps])
-    sides = _grids(maps, grids, size)
+    maps = _check_maps(maps)
+    shares = _normalise_weights(weights, [x.shape[1] for x in maps])
+    sides = _find_grids(maps, grids, size)
     if size is None:
         size = max(sides, key=lambda grid: grid[0] * grid[1])
     size = check_size("size", size)
     first = maps[0]
     dtype, patches = compute_dtype(first), size[0] * size[1]
     largest = max(patches, *(x.shape[-1] for x in maps))
-    # The result, the sums before and after a head, the head in this dtype, and its product.
+    # At the peak: the result, the sums before and after a head, the head in this dtype, and its
+    # product.
     check_memory("maps", largest, 5 * len(first) * dtype.itemsize * largest**2, first.device)
 
     total = torch.zeros((), dtype=dtype, device=first.device)
     for x, share, grid in zip(maps, shares, sides, strict=True):
         if any(share):
-            # Heads first: the resampling is linear, and one map is less work than many.
-            total = total + _resampled(_averaged(x, share, dtype), grid, size)
+            # Heads are summed first: resampling is linear, and one map costs less than many.
+            total = total + _resample(_sum_heads(x, share, dtype), grid, size)
     return cast_back(total / total.sum(-1, keepdim=True), first, "maps")
 
 
-def fitted_grid(patches: int, like: tuple[int, int]) -> tuple[int, int] | None:
-    """Return the grid of so many patches in the shape of another grid, or None.
+def fit_grid(patches: int, like: tuple[int, int]) -> tuple[int, int] | None:
+    """Return the grid of that many patches with the aspect ratio of another grid, or None.
 
-    >>> fitted_grid(4096, like=(16, 16)), fitted_grid(4096, like=(12, 16))
+    >>> fit_grid(4096, like=(16, 16)), fit_grid(4096, like=(12, 16))
     ((64, 64), None)
     """
     scale = math.sqrt(patches / (like[0] * like[1]))
@@ -188,40 +192,40 @@ def average_heads(attention: Float[Tensor, "B heads N N"]) -> Float[Tensor, "B N
     check_non_negative("attention", attention, _FIX)
     check_positive_sums("attention", attention, 3)
     heads = attention.shape[1]
-    return _averaged(attention, [1 / heads] * heads, compute_dtype(attention))
+    return _sum_heads(attention, [1 / heads] * heads, compute_dtype(attention))
 
 
-def _averaged(
+def _sum_heads(
     attention: Float[Tensor, "B heads M M"], weights: list[float], dtype: torch.dtype
 ) -> Float[Tensor, "B M M"]:
-    """Add the heads with their weights, each row first divided by its sum."""
+    """Sum the heads with their weights, after each row is divided by its sum."""
     total = torch.zeros((), dtype=dtype, device=attention.device)
     for head, weight in zip(attention.unbind(1), weights, strict=True):
-        if weight:  # a head at a time, since all of them in another dtype would not fit
+        if weight:  # one head at a time, since a copy of all heads in this dtype may not fit
             head = head.to(dtype)
             total = torch.addcmul(total, head, weight / head.sum(-1, keepdim=True))
     return total
 
 
-def _resampled(
+def _resample(
     attention: Float[Tensor, "B M M"], grid: tuple[int, int], size: tuple[int, int]
 ) -> Float[Tensor, "B N N"]:
-    """Resample keys and then queries; rows keep their sum."""
+    """Resample the keys and then the queries; rows keep their sum."""
     if grid == size:
         return attention
 
-    def last_axis(x: Tensor) -> Tensor:
-        # Antialiased, since a coarser grid would else drop the attention between its points.
+    def resample_last_axis(x: Tensor) -> Tensor:
+        # Antialiased: otherwise a coarser grid would drop the attention between its points.
         return F.interpolate(x.unflatten(-1, grid), size, mode="bilinear", antialias=True).flatten(
             2
         )
 
-    keys = last_axis(attention)
+    keys = resample_last_axis(attention)
     keys = keys * (attention.sum(-1, keepdim=True) / keys.sum(-1, keepdim=True))
-    return last_axis(keys.mT).mT
+    return resample_last_axis(keys.mT).mT
 
 
-def _checked_maps(maps: object) -> list[Tensor]:
+def _check_maps(maps: object) -> list[Tensor]:
     _check_list("maps", maps, None, "Pass [attention] for a single one.")
     assert isinstance(maps, (list, tuple))
     checked = {}
@@ -239,10 +243,10 @@ def _checked_maps(maps: object) -> list[Tensor]:
     return [x if x.ndim == 4 else x[:, None] for x in maps]
 
 
-def _shares(
+def _normalise_weights(
     weights: Sequence[float | Sequence[float]] | None, heads: list[int]
 ) -> list[list[float]]:
-    """Weights of each head of each block, which sum to 1 together."""
+    """Return the weights of the heads per block, all of which together sum to 1."""
     given = [1.0] * len(heads) if weights is None else weights
     _check_list("weights", given, len(heads), "Give each map its weight, 0 to leave it out.")
     shares = []
@@ -253,7 +257,7 @@ def _shares(
                 raise InputError.of(
                     name,
                     got=f"{len(weight)} entries",
-                    expected=f"{count}, one a head",
+                    expected=f"{count}, one per head",
                     fix="Give one number for all heads, or one for each.",
                 )
             shares.append([check_number(name, one, low=0) for one in weight])
@@ -267,27 +271,27 @@ def _shares(
     return [[one / total for one in share] for share in shares]
 
 
-def _grids(
+def _find_grids(
     maps: list[Tensor],
     grids: Sequence[tuple[int, int]] | None,
     size: tuple[int, int] | None,
 ) -> list[tuple[int, int]]:
-    """Grid of each map, as given or in the shape of the result."""
+    """Return the grid of each map, as given or with the aspect ratio of the result."""
     counts = [x.shape[-1] for x in maps]
     if grids is not None:
         _check_list("grids", grids, len(maps), "Give each map its (h, w).")
         sides = [check_size(f"grids[{number}]", grid) for number, grid in enumerate(grids)]
     else:
         like = (1, 1) if size is None else check_size("size", size)
-        sides = [fitted_grid(count, like) or (0, 0) for count in counts]
+        sides = [fit_grid(count, like) or (0, 0) for count in counts]
     for number, (count, (height, width)) in enumerate(zip(counts, sides, strict=True)):
         if height * width != count:
             expected, fix = "a square number", "Pass grids=, the (h, w) of each map."
             if grids is not None:
-                expected = f"{height} x {width}, which grids[{number}] says"
+                expected = f"{height} x {width}, as grids[{number}] says"
                 fix = f"Correct grids[{number}]."
             elif size is not None:
-                expected = f"the number of a grid in the shape of {size[0]} x {size[1]}"
+                expected = f"a grid with the aspect ratio of {size[0]} x {size[1]}"
             raise InputError.of(
                 f"maps[{number}]", got=f"{count} patches", expected=expected, fix=fix
             )
@@ -295,8 +299,8 @@ def _grids(
 
 
 def _check_list(name: str, value: object, length: int | None, fix: str) -> None:
-    """Refuse what is no list of so many, or, where the length is open, of one or more."""
-    wanted = "a list of one or more" if length is None else f"a list of {length}, one a map"
+    """Refuse anything but a list of `length` items, or of one or more if it is None."""
+    wanted = "a list of one or more" if length is None else f"a list of {length}, one per map"
     if not isinstance(value, (list, tuple)):
         raise InputError.of(name, got=type(value).__name__, expected=wanted, fix=fix)
     if len(value) != (length or max(len(value), 1)):

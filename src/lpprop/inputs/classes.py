@@ -1,4 +1,4 @@
-"""Which classes there are: several prompts of one class; classes that win nowhere."""
+"""Classes with several prompts."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def merge_classes(
     scores_c = max over q in group c of scores_q.
 
     Args:
-        scores: one channel a prompt (synonym, background prompt), on any grid.
+        scores: one channel per prompt (synonym, background prompt), on any grid.
         groups: for each class the indices of its prompts, each in [0, Q); a prompt may serve
             several classes or none.
 
     Returns:
-        One channel a class, in the order of `groups`.
+        One channel per class, in the order of `groups`.
 
     Raises:
         InputError: no group, an empty group, or an index that no prompt has.
@@ -54,11 +54,11 @@ def merge_classes(
             expected="at least one class",
             fix="List the prompts of each class, such as [[0, 1], [2]].",
         )
-    indices = [_indices(number, group, prompts) for number, group in enumerate(listed)]
+    indices = [_check_group(number, group, prompts) for number, group in enumerate(listed)]
     return torch.stack([scores[:, group].amax(1) for group in indices], dim=1)
 
 
-def _indices(number: int, group: object, prompts: int) -> list[int]:
+def _check_group(number: int, group: object, prompts: int) -> list[int]:
     try:
         indices = [index(i) for i in group] if isinstance(group, Iterable) else []
     except TypeError:

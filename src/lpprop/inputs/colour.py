@@ -13,10 +13,11 @@ __all__ = ["lab", "lab_features"]
 
 @full_precision
 def lab_features(image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:
-    """Colour features of the pixel graph: f = Lab(image) / (100, 128, 128).
+    """Compute the colour features of the pixel graph: f = Lab(image) / (100, 128, 128).
 
-    CIE Lab under D65, so that distances are close to perceived ones; L lies in [0, 1], a and b in
-    about [-1, 1]. Concatenate other features, such as depth, to use them together.
+    Lab is CIE Lab under D65, whose distances are close to perceived ones; after the division L lies
+    in [0, 1], a and b in about [-1, 1]. Concatenate other features, such as depth, to use them
+    together.
 
     Args:
         image: RGB in [0, 1], shape (B, 3, H, W).
@@ -36,8 +37,8 @@ def lab_features(image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:
 
 
 def lab(image: Float[Tensor, "*B 3 H W"]) -> Float[Tensor, "*B 3 H W"]:
-    """Make the features of `lab_features` in the image's own precision, without checks."""
-    # Imported here: kornia takes a third of a second that `import lpprop` should not.
+    """Compute `lab_features` in the image's own precision, without checks."""
+    # Imported here, since kornia would slow `import lpprop` down by a third of a second.
     from kornia.color import rgb_to_lab
 
     scale = image.new_tensor([100.0, 128.0, 128.0])[:, None, None]

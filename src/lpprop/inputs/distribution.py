@@ -13,9 +13,9 @@ __all__ = ["as_distribution"]
 
 
 def as_distribution(distribution: Float[Tensor, "B C N"]) -> Float[Tensor, "B C N"]:
-    """Refuse rows that are no distributions; take rounding out of the sums of those that are.
+    """Refuse rows that are not distributions, and divide the others by their sums.
 
-    Rows of zeros stand for rejected classes and stay.
+    The sums differ from 1 by rounding. Rows of zeros stand for rejected classes and stay zeros.
     """
     check_distribution(
         "distribution", distribution, "Make it with lpprop.class_distribution(logits)."

@@ -10,32 +10,32 @@ from torch import Tensor
 
 from lpprop._core.errors import InputError
 
-__all__ = ["fitted_patch_size", "patch_centres"]
+__all__ = ["fit_patch_size", "patch_centres"]
 
 
 def patch_centres(
     grid: tuple[int, int], patch_size: float, corners: Float[Tensor, "n 2"]
 ) -> Float[Tensor, "N 2"]:
-    """Centres (y, x) in pixels of the patches of n windows: y1 + p//2 + r p, x1 + p//2 + c p."""
+    """Return the centres (y, x) of n windows' patches: y1 + p//2 + r p, x1 + p//2 + c p pixels."""
     rows, columns = (torch.arange(side, device=corners.device) for side in grid)
     steps = torch.cartesian_prod(rows, columns).to(corners.dtype)
     centres = corners[:, None] + patch_size // 2 + steps * patch_size
     return centres.flatten(0, 1)
 
 
-def fitted_patch_size(patch_size: float, grid: tuple[int, int], pixels: tuple[int, int]) -> float:
-    """Return the patch size at which a grid spans an image, given the one that was assumed.
+def fit_patch_size(patch_size: float, grid: tuple[int, int], pixels: tuple[int, int]) -> float:
+    """Return the patch size at which a grid spans an image; `patch_size` is a first guess.
 
-    The assumed size stays where grid x patch_size is within a patch of the image's size. Elsewhere
-    it is scaled by their ratio, so that distances are in pixels of that image.
+    The guess is kept if grid x patch_size is within a patch of the image's size. Otherwise it is
+    scaled by their ratio, so that distances are in pixels of that image.
 
     Raises:
-        InputError: height and width call for different ratios, more than a patch apart.
+        InputError: no patch size brings both height and width within a patch.
     """
     spans = list(zip(grid, pixels, strict=True))
     if all(abs(side * patch_size - length) < patch_size for side, length in spans):
         return patch_size
-    # A side of n patches of size p fits a length within a patch if (n - 1) p < length < (n + 1) p.
+    # n patches of size p span a length to within a patch if (n - 1) p < length < (n + 1) p.
     low = max(length / (side + 1) for side, length in spans)
     high = min(length / (side - 1) if side > 1 else math.inf for side, length in spans)
     if low >= high:

@@ -1,7 +1,7 @@
-"""What a refiner may be given beside the scores: one table, from which all else derives.
+"""The inputs of refiners beside the scores: one table, from which everything else derives.
 
 `lpprop.refine`, `Chain`, `Fusion`, `lpprop.compare`, the command line and the docs read it. A step
-may also name inputs that are not here: those are handed to it as they come.
+may also name inputs that are not in it: those are passed to the step unchanged.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ __all__ = ["INPUTS", "Input", "check_inputs", "convert_inputs"]
 
 @dataclass(frozen=True)
 class Input:
-    """One input: its shape, how users' objects become it, and what it is in a sentence.
+    """One input: its shape, its conversion from what users pass, and a description.
 
     Attributes:
-        name: the keyword that hands it on.
-        what: what it is, for help and docs.
-        axes: of the tensor; several where it may come in several ranks. None for other objects.
-        convert: makes it from what users have in hand, given the scores.
-        per_image: whether it is one per image even where the scores are those of n windows.
+        name: the keyword that passes it.
+        what: its description, for help and docs.
+        axes: axes of the tensor, one entry per rank that it may have. None for other objects.
+        convert: makes it from what the user passes and from the scores.
+        per_image: whether there is one per image even if the scores are those of n windows.
         kinds: the kinds of numbers that it holds, as `check_tensors` takes them.
-        file: the shape of its array in a file, for the command line; "" where it has none.
+        file: the shape of its array in a file, for the command line; "" if files cannot hold it.
     """
 
     name: str
@@ -62,7 +62,7 @@ def _as_windows(windows: object, scores: Tensor) -> SlidingWindows:
     return windows
 
 
-#: Every input that lpprop converts and checks, by name. A row more is an input more.
+#: Every input that lpprop converts and checks, by name. To add an input, add a row.
 INPUTS: dict[str, Input] = {
     row.name: row
     for row in (
@@ -75,21 +75,21 @@ INPUTS: dict[str, Input] = {
         ),
         Input(
             "image",
-            "the image, RGB in [0, 1] or uint8; with windows the one that they cut",
+            "the image, RGB in [0, 1] or uint8; with windows, the whole image that they cut",
             ("B 3 H W",),
             as_image,
             per_image=True,
         ),
         Input(
             "attention",
-            "attention maps, row i what patch i attends to; built from the feats where missing",
+            "attention maps; row i says what patch i attends to; built from the feats if missing",
             ("B N N", "B heads N N"),
             lambda attention, scores: as_attention(attention),
             file="(N, N) or (heads, N, N)",
         ),
         Input(
             "windows",
-            "the SlidingWindows whose n crops the B = n items of logits and feats belong to",
+            "the SlidingWindows that cut the image; item i of logits and feats is of crop i",
             None,
             _as_windows,
         ),
@@ -106,7 +106,7 @@ INPUTS: dict[str, Input] = {
 
 
 def convert_inputs(inputs: Mapping[str, object], scores: Tensor) -> dict[str, Any]:
-    """Turn what users have in hand into what refiners take; leave unknown inputs as they come."""
+    """Convert what users pass to what refiners take; leave unknown inputs unchanged."""
     return {
         name: INPUTS[name].convert(value, scores) if name in INPUTS else value
         for name, value in inputs.items()
@@ -115,7 +115,7 @@ def convert_inputs(inputs: Mapping[str, object], scores: Tensor) -> dict[str, An
 
 
 def check_inputs(scores: Tensor, inputs: Mapping[str, Any], names: Iterable[str]) -> dict[str, int]:
-    """Check the scores and those inputs of the names that are tensors, against each other.
+    """Check the scores and the named inputs that are tensors against each other.
 
     Returns:
         The sizes of the axes, by name.

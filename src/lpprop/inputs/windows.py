@@ -1,4 +1,4 @@
-"""Sliding windows over one image: cut it, and merge what came back."""
+"""Sliding windows over one image: cut the image, and merge the scores of the windows."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from lpprop._core.scans import pass_on
 
 __all__ = ["SlidingWindows", "window_corners"]
 
-# A bound on mistakes, such as a stride of 1: one graph over so many windows fits no memory.
+# More are a mistake, such as a stride of 1: no memory holds one graph over so many windows.
 _MOST_WINDOWS = 100_000
 
 
 @dataclass(frozen=True)
 class SlidingWindows:
-    """Windows of one size that cover an image, the last of a row or column shifted back inside.
+    """Windows of one size that cover an image; the last of a row or column is shifted back inside.
 
     A column has max(H - window + stride - 1, 0) // stride + 1 windows, as in MMSegmentation's
-    slide inference. An image smaller than the window gives one window of the image's side.
+    slide inference. A side of the image that is shorter than the window is spanned by one window.
 
     Args:
         image_size: (H, W) in pixels.
@@ -42,7 +42,7 @@ class SlidingWindows:
         stride: step between windows in pixels, at most `window` so that no pixel is missed.
 
     Raises:
-        InputError: a size, window or stride that is no positive integer, or stride > window.
+        InputError: a size, window or stride that is not a positive integer, or stride > window.
 
     >>> windows = SlidingWindows((448, 597), window=224, stride=112)
     >>> len(windows), windows.boxes[-1]
@@ -94,21 +94,21 @@ class SlidingWindows:
         (height, width), (crop_h, crop_w) = self.image_size, self.crop_size
         boxes = [
             (y, y + crop_h, x, x + crop_w)
-            for y in self._starts(0, height - crop_h)
-            for x in self._starts(1, width - crop_w)
+            for y in self._list_starts(0, height - crop_h)
+            for x in self._list_starts(1, width - crop_w)
         ]
         return torch.tensor(boxes)
 
     def _count(self, axis: int) -> int:
         return max(self.image_size[axis] - self.window + self.stride - 1, 0) // self.stride + 1
 
-    def _starts(self, axis: int, last: int) -> list[int]:
+    def _list_starts(self, axis: int, last: int) -> list[int]:
         return [min(i * self.stride, last) for i in range(self._count(axis))]
 
     def split(self, image: Float[Tensor, "1 F H W"]) -> Float[Tensor, "n F y x"]:
-        """Cut the windows out of an image of `image_size`, any number of channels."""
+        """Cut the windows out of an image of `image_size` with any number of channels."""
         sizes = check_axes(image=(image, "1 F H W"))
-        check_finite("image", image)  # of any channels, in any range
+        check_finite("image", image)  # features need not be RGB in [0, 1]
         if (sizes["H"], sizes["W"]) != self.image_size:
             raise InputError.of(
                 "image",
@@ -120,23 +120,23 @@ class SlidingWindows:
         return pass_on(image, crops)
 
     def merge(self, scores: Float[Tensor, "n C h w"]) -> Float[Tensor, "1 C H W"]:
-        """Put each window's scores on its pixels, bilinearly, and average where they overlap.
+        """Upsample each window's scores bilinearly to its pixels, and average where they overlap.
 
         Args:
-            scores: one grid of scores a window, in the order of `boxes`, on any grid.
+            scores: scores on any grid, one item per window in the order of `boxes`.
 
         Returns:
             Scores of the whole image in the dtype of `scores`.
 
         Raises:
-            InputError: not one grid of scores a window.
+            InputError: not one item of scores per window.
         """
         sizes = check_tensors(scores=(scores, "n C h w"))
         if sizes["n"] != len(self):
             raise InputError.of(
                 "scores",
                 got=f"{sizes['n']} items",
-                expected=f"{len(self)}, one a window",
+                expected=f"{len(self)}, one per window",
                 fix="Pass the scores of all windows of this image, in the order of boxes.",
             )
         dtype = compute_dtype(scores)
@@ -146,7 +146,7 @@ class SlidingWindows:
             pixels = F.interpolate(item.to(dtype), (y2 - y1, x2 - x1), mode="bilinear")
             total[..., y1:y2, x1:x2] += pixels
             count[y1:y2, x1:x2] += 1
-        return pass_on(scores, (total / count).to(scores.dtype))  # means of them
+        return pass_on(scores, (total / count).to(scores.dtype))  # their means
 
 
 def window_corners(windows: SlidingWindows | Tensor | None, count: int) -> Tensor:
@@ -166,7 +166,7 @@ def window_corners(windows: SlidingWindows | Tensor | None, count: int) -> Tenso
         raise InputError.of(
             "windows",
             got=f"boxes of shape {tuple(boxes.shape)}",
-            expected=f"({count}, 4), one box for each of the {count} items of logits",
+            expected=f"({count}, 4), one box per item of logits",
             fix="Pass the logits of all windows of one image, in the order of the boxes.",
         )
     if not bool(((boxes[:, 0] < boxes[:, 1]) & (boxes[:, 2] < boxes[:, 3])).all()):

@@ -29,7 +29,7 @@ from lpprop._core.options import (
 )
 from lpprop._core.precision import cast_back, compute_dtype, full_precision
 from lpprop._core.refiner import Refiner
-from lpprop.inputs.patch_grid import fitted_patch_size, patch_centres
+from lpprop.inputs.patch_grid import fit_patch_size, patch_centres
 from lpprop.inputs.windows import SlidingWindows, window_corners
 from lpprop.numerics.graphs import (
     check_storage,
@@ -164,5 +164,5 @@ class PatchPropagation(Refiner, function=propagate_patches, needs=("feats",), ta
 
         Left alone when grid x patch_size is within a patch of the pixels' size already.
         """
-        size = fitted_patch_size(self.patch_size, grid, pixels)
+        size = fit_patch_size(self.patch_size, grid, pixels)
         return self if size == self.patch_size else type(self)(**self.config | {"patch_size": size})
