@@ -1,1 +1,1 @@
-"""What the refiners are made of: solvers, graphs and the linear system over them."""
+"""Solvers, graphs and the linear system of propagation, on which the refiners build."""

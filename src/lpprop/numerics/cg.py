@@ -1,4 +1,4 @@
-"""Iterative solvers; each returns a NamedTuple with the value and how it was reached."""
+"""Conjugate gradients for many right-hand sides at once."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from lpprop._core.options import (
 
 __all__ = ["CGResult", "cg"]
 
-# Marginals that are off by no more than so many roundings will not come closer.
+# The error of marginals does not fall further once it is this many roundings.
 _ROUNDINGS = 8
 
 
 class CGResult(NamedTuple):
-    """What `cg` found, one entry a system in all but `value`.
+    """The result of `cg`; all fields but `value` have one entry per system.
 
     Attributes:
         value: the solutions, shape (..., N).
-        residual: norm of the residual relative to the right-hand side's; 0 for a zero side.
+        residual: norm of the residual relative to the right-hand side's; 0 if that side is zero.
         iterations: steps taken.
         converged: whether the residual is within the tolerance.
     """
@@ -51,12 +51,12 @@ def cg(
 
     Args:
         matvec: applies the symmetric positive definite A to (..., N).
-        b: right-hand sides, one a row; float32 or float64.
+        b: right-hand sides, one per row; float32 or float64.
         tol: relative tolerance, >= 0.
         max_iter: budget of steps, >= 1.
 
     Returns:
-        A `CGResult`. Differentiable in `b` and in what `matvec` is made of.
+        A `CGResult`. Differentiable in `b` and in the tensors that `matvec` uses.
 
     Raises:
         InputError: tol or max_iter out of range.
@@ -69,17 +69,17 @@ def cg(
     check_number("tol", tol, low=0)
     check_integer("max_iter", max_iter)
 
-    # A power of two a system, so that the squares below neither overflow nor vanish; it is
-    # exact, and conjugate gradients commute with it.
+    # A power of two per system, so that the squares below neither overflow nor vanish. The scaling
+    # is exact, and conjugate gradients commute with it.
     with torch.no_grad():
         exponent = torch.frexp(b.abs().amax(-1, keepdim=True)).exponent - 1
         scale = torch.ldexp(torch.ones_like(b[..., :1]), exponent)
     b = b / scale
 
-    x = 0 * b  # zero, and a function of b even where no step is taken
+    x = 0 * b  # zero, and a function of b even if no step is taken
     r = p = b
     rr = _dot(r, r)
-    # Far below the precision of x there is nothing left to gain, and the squares vanish.
+    # Steps far below the precision of x gain nothing, and their squares vanish.
     limit = max(tol, torch.finfo(b.dtype).eps ** 1.5) * rr.detach().sqrt()
     iterations = torch.zeros_like(rr, dtype=torch.int64)
     for _ in range(max_iter):
@@ -87,7 +87,8 @@ def cg(
         if not bool(active.any()):
             break
         Ap = matvec(p)
-        # A system that has stopped keeps its solution; the ones keep 0/0 out of its gradient.
+        # A system that has stopped keeps its solution; dividing by one keeps 0/0 out of its
+        # gradient.
         one = torch.ones_like(rr)
         step = torch.where(active, rr / torch.where(active, _dot(p, Ap), one), 0.0)
         x = torch.addcmul(x, step, p)

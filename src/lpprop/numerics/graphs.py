@@ -1,7 +1,7 @@
 """Graphs over patches and over pixels, and the linear system of propagation over them.
 
-Every graph is symmetric, has no self-loops, and offers one thing: `product(x)`, the sum over each
-node's neighbours of weight times x, for x of shape (C, N).
+Every graph is symmetric, has no self-loops, and has one method: `product(x)`, which sums weight
+times x over each node's neighbours, for x of shape (C, N).
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ __all__ = [
     "unit_features",
 ]
 
-# Similarities are made this many bytes of rows at a time, so no N x N matrix appears when N is
-# large.
+# Size of the blocks of rows in which similarities are computed, so that there is no N x N matrix
+# for large N.
 _SIMILARITY_BYTES = 64 * 2**20
 
 
@@ -49,7 +49,7 @@ class DenseGraph:
 
     def product(self, x: Float[Tensor, "C N"]) -> Float[Tensor, "C N"]:
         """Sum over each node's neighbours j of weight_ij x_j."""
-        return x @ self.weights.mT  # the graph is symmetric, and rows are read in a row
+        return x @ self.weights.mT  # the graph is symmetric, and contiguous rows are faster
 
 
 @dataclass(frozen=True)
@@ -72,13 +72,13 @@ class CSRGraph:
 def nearest_neighbours(
     feats: Float[Tensor, "N D"], k: int, dtype: torch.dtype
 ) -> tuple[Int[Tensor, "N k"], Float[Tensor, "N k"]]:
-    """Find the k nodes of highest cosine similarity to each, itself among them.
+    """Find the k nodes of highest cosine similarity to each node, itself included.
 
-    The search is exact. The features are normalised in their own dtype, compared in `dtype`.
+    The search is exact. The features are normalised in their own dtype and compared in `dtype`.
 
     Returns:
-        Their indices in no order, and their similarities. Ties at the k-th place fall either way,
-        but the same way every time. A zero feature is similar to nothing, at similarity 0.
+        Their indices in no order, and their similarities. Ties at the k-th place are broken
+        arbitrarily, but always alike. A zero feature has similarity 0 to every node.
     """
     unit = unit_features(feats.contiguous(), dtype)
     n, k = len(unit), min(k, len(unit))
@@ -94,15 +94,15 @@ def unit_features(
     feats: Float[Tensor, "*nodes D"], dtype: torch.dtype
 ) -> Float[Tensor, "*nodes D"]:
     """Scale each feature to length 1 in its own dtype, then cast; a zero feature stays zero."""
-    # By the largest entry first: the squares of large or tiny features would overflow or vanish.
+    # Divided by the largest entry first: squares of large or tiny features overflow or vanish.
     feats = feats.to(compute_dtype(feats))
     largest = feats.detach().abs().amax(-1, keepdim=True)
     return F.normalize((feats / torch.where(largest > 0, largest, 1.0)).to(dtype), dim=-1)
 
 
 def spatial_affinity(distance: Tensor, kind: str, sigma: float, distance_power: float) -> Tensor:
-    """Affinity of two places by their distance d: exp(-sigma d^q), or max(1 - sigma d^q, 0)."""
-    # A distance whose power overflows is infinitely far, but not where distance plays no part.
+    """Return the affinity of places at distance d: exp(-sigma d^q) or max(1 - sigma d^q, 0)."""
+    # At sigma = 0 the distance has no effect, not even if its power overflows to infinity.
     decay = sigma * distance**distance_power if sigma > 0 else torch.zeros_like(distance)
     return torch.exp(-decay) if kind == "rbf" else (1 - decay).clamp(min=0)
 
@@ -110,13 +110,13 @@ def spatial_affinity(distance: Tensor, kind: str, sigma: float, distance_power: 
 def symmetric_graph(
     neighbours: Int[Tensor, "N k"], weights: Float[Tensor, "N k"], storage: str
 ) -> Graph:
-    """Join the directed edges i -> neighbours[i] into W + W^T with an empty diagonal.
+    """Build W + W^T with an empty diagonal from the directed edges i -> neighbours[i].
 
     Args:
-        neighbours: heads of the edges, each at most once a row.
-        weights: their weights.
-        storage: "dense", "csr", "torch-sparse", or "auto": dense where the matrix is small or
-            well filled.
+        neighbours: heads of the edges, each at most once per row.
+        weights: weights of the edges.
+        storage: "dense", "csr", "torch-sparse", or "auto": dense if the matrix is small or well
+            filled.
     """
     n, k = neighbours.shape
     node = torch.arange(n, device=neighbours.device)
@@ -145,8 +145,8 @@ def check_storage(name: str, storage: object) -> None:
 def _dense_limit(weights: Tensor, k: int) -> int:
     """Return the number of nodes up to which a dense graph is faster than a sparse one.
 
-    On a CPU a sparse product wins below a fill of about a third. Where gradients are wanted, and on
-    a GPU, the sparse graph takes longer to build, and the limit is what a dense one takes to store.
+    On a CPU a sparse product is faster if less than about a third of the matrix is filled. With
+    gradients, and on a GPU, a sparse graph takes longer to build; memory then sets the limit.
     """
     fast_sparse = weights.device.type == "cpu" and not weights.requires_grad
     return max(1024, (4 if fast_sparse else 16) * k)
@@ -164,10 +164,10 @@ def stencil_graph(
     distance_power: float,
     kernels: Kernels = portable,
 ) -> Graph:
-    """Join each pixel with the others of the r x r square around it, by likeness of features.
+    """Join each pixel with the others of the r x r square around it, by similarity of features.
 
-    w_ij = exp(-|f_i - f_j| / tau) exp(-sigma d_ij^q) for |dy| <= r//2 and |dx| <= r//2, kept and
-    multiplied by one of the backends' kernels.
+    w_ij = exp(-|f_i - f_j| / tau) exp(-sigma d_ij^q) for |dy| <= r//2 and |dx| <= r//2. The kernels
+    of a backend store and multiply the weights.
     """
     offsets = portable.half_offsets(r // 2, *f.shape[1:])
     distance = torch.tensor([math.hypot(dy, dx) for dy, dx in offsets], dtype=torch.float64)

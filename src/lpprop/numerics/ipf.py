@@ -25,14 +25,14 @@ __all__ = ["IPFResult", "fit_marginals", "ipf"]
 
 
 class IPFResult(NamedTuple):
-    """What `ipf` found.
+    """The result of `ipf`.
 
     Attributes:
-        value: the matrix scaled.
+        value: the scaled matrix.
         row_error: largest deviation of a row's sum from 1.
-        column_error: the same of a column's.
-        residual: the larger of both.
-        iterations: scalings of the columns and then the rows.
+        column_error: largest deviation of a column's sum from 1.
+        residual: the larger of the two errors.
+        iterations: how often the columns and then the rows were scaled.
         converged: whether the residual is within the tolerance.
     """
 
@@ -49,13 +49,13 @@ def ipf(matrix: Float[Tensor, "N N"], *, iterations: int = 15, tol: float = 0.0)
 
         T_ij <- T_ij / sum_u T_uj,   then   T_ij <- T_ij / sum_v T_iv,   `iterations` times
 
-    The rows of the result sum to 1, the columns as far as the iterations go. It stops earlier
-    where they do so to within `tol`, or to rounding. Zeros stay zeros. A matrix whose zeros leave
-    no doubly stochastic matrix, such as two rows whose only entry is in the same column, is
-    scaled as often as it was asked for and has not converged.
+    The rows of the result sum to 1, and its columns approach 1. The iterations stop early once the
+    columns are within `tol`, or within rounding. Zeros stay zeros. Some patterns of zeros allow no
+    doubly stochastic matrix, such as two rows whose only entry is in the same column: then all
+    iterations are done, and the result has not converged.
 
     Args:
-        matrix: (N, N) non-negative, no row or column of zeros; float32 or float64.
+        matrix: (N, N) non-negative, without a row or column of zeros; float32 or float64.
         iterations: budget, >= 1.
         tol: residual at which to stop, >= 0.
 
@@ -63,8 +63,8 @@ def ipf(matrix: Float[Tensor, "N N"], *, iterations: int = 15, tol: float = 0.0)
         An `IPFResult`. Differentiable.
 
     Raises:
-        InputError: a matrix that is not square, of half precision, not finite, negative somewhere,
-            or has a row or column of zeros; or an option out of range.
+        InputError: a matrix that is not square, is in half precision, is not finite, has negative
+            values or a row or column of zeros; or an option out of range.
 
     >>> result = ipf(torch.tensor([[0.9, 0.1], [0.6, 0.4]]))
     >>> result.value, result.converged
@@ -81,10 +81,10 @@ def ipf(matrix: Float[Tensor, "N N"], *, iterations: int = 15, tol: float = 0.0)
 
 
 def fit_marginals(matrix: Float[Tensor, "N N"], *, iterations: int, tol: float = 0.0) -> IPFResult:
-    """Iterate as `ipf` says, on a matrix that is checked."""
+    """Run `ipf` on a matrix that is already checked."""
     limit = max(tol, _ROUNDINGS * torch.finfo(matrix.dtype).eps)
 
-    # Scaled by a factor a row and a factor a column, which reads the matrix and writes none.
+    # One factor per row and one per column are updated, so that no matrix is written.
     row = torch.ones_like(matrix[0])
     sums = row @ matrix
     for count in range(1, iterations + 1):  # noqa: B007

@@ -29,8 +29,8 @@ SOLVER_CHECKS: dict[str, Check] = {
 }
 
 
-# Conjugate gradients hold about six vectors a class; classes are solved in groups that keep them
-# under this many bytes together.
+# Conjugate gradients hold about six vectors per class; classes are solved in groups whose vectors
+# stay below this size.
 _SOLVER_BYTES = 512 * 2**20
 
 
@@ -39,7 +39,7 @@ def propagation_system(
 ) -> Callable[[Tensor], Tensor]:
     """Return x -> (I - alpha D^-1/2 S D^-1/2) x.
 
-    D are the row sums of S; a node without edges counts 1.
+    D holds the row sums of S, or 1 for a node without edges.
     """
     if isinstance(graph, PropagatingGraph):
         return lambda x: torch.sub(x, graph.normalised_product(x), alpha=alpha)
@@ -51,7 +51,7 @@ def propagation_system(
 def propagate(
     scores: Float[Tensor, "C N"], graph: Graph, *, alpha: float, max_iter: int, tol: float
 ) -> Float[Tensor, "C N"]:
-    """Solve (I - alpha S') Y' = Y, classes in groups that keep the solver's memory bounded."""
+    """Solve (I - alpha S') Y' = Y for groups of classes, which bounds the solver's memory."""
     gradient = scores.requires_grad and torch.is_grad_enabled()
     gradient = gradient or forward_ad.unpack_dual(scores).tangent is not None
     if isinstance(graph, PropagatingGraph) and not gradient:

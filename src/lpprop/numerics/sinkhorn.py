@@ -1,4 +1,4 @@
-"""Sinkhorn's iteration for many distributions at one cost."""
+"""Sinkhorn's iteration for many distributions with one cost."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ __all__ = ["SinkhornResult", "scale_kernel", "sinkhorn"]
 
 
 class SinkhornResult(NamedTuple):
-    """What `sinkhorn` found, one entry a distribution in all but the kernel.
+    """The result of `sinkhorn`; all fields but the kernel have one entry per distribution.
 
     Attributes:
         value: the potentials (alpha, beta) of the plan
-            pi_ij = f_i exp(alpha_i + beta_j - C_ij / epsilon), which itself is never formed. Where
+            pi_ij = f_i exp(alpha_i + beta_j - C_ij / epsilon), which is never formed. Where
             f_i = 0, alpha_i may be a lower bound.
-        residual: how far the rows of the plan are from f, in total variation: the sum over i of
-            |sum_j pi_ij - f_i|. Its columns hold to rounding.
+        residual: how far the row sums of the plan are from f: the sum over i of
+            |sum_j pi_ij - f_i|. The column sums are exact to rounding.
         iterations: updates of both potentials.
         converged: whether the residual is within the tolerance.
         kernel: the Gibbs kernel, for sums over the plan.
@@ -56,29 +56,29 @@ def sinkhorn(
     iterations: int = 50,
     tol: float = 0.0,
 ) -> SinkhornResult:
-    """Transport many distributions to the uniform one at the same cost, by Sinkhorn's iteration.
+    """Transport many distributions to the uniform one with one cost, by Sinkhorn's iteration.
 
     With K = exp(-C / epsilon), u = 1/N and nu = 1 at first, `iterations` times (Eq. 8)
 
         mu = f / (K nu),   nu = u / (K^T mu),   pi = diag(mu) K diag(nu)
 
-    Each distribution stops by itself, and earlier, where its plan has its marginals to within
-    `tol`, or to rounding, after which nothing changes any more. The scalings are kept as
-    mu = f exp(alpha) and nu = exp(beta), which hold for any epsilon.
+    Each distribution stops early by itself, once the marginals of its plan are right to within
+    `tol`, or to rounding, after which nothing changes. The scalings are kept as mu = f exp(alpha)
+    and nu = exp(beta), which works for any epsilon.
 
     Args:
-        cost: (N, N), from i to j; float32 or float64.
+        cost: (N, N) cost from i to j; float32 or float64.
         distribution: (C, N) rows f that sum to 1.
         epsilon: regularisation, > 0, in the units of the cost.
         iterations: budget of updates, >= 1.
         tol: residual at which to stop, >= 0.
 
     Returns:
-        A `SinkhornResult`. Differentiable in both, also where f is 0.
+        A `SinkhornResult`. Differentiable in both arguments, also where f is 0.
 
     Raises:
         InputError: shapes that do not match, half precision, values that are not finite, rows that
-            are no distributions, or an option out of range.
+            are not distributions, or an option out of range.
 
     >>> cost = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
     >>> result = sinkhorn(cost, torch.tensor([[0.8, 0.2]]))
@@ -105,12 +105,12 @@ def sinkhorn(
 def scale_kernel(
     kernel: GibbsKernel, distribution: Float[Tensor, "C N"], *, iterations: int, tol: float = 0.0
 ) -> SinkhornResult:
-    """Iterate as `sinkhorn` says, on a kernel that is made and inputs that are checked."""
+    """Run `sinkhorn` on a kernel and on inputs that are already checked."""
     f = distribution.to(kernel.dtype)
     limit = max(tol, _ROUNDINGS * torch.finfo(distribution.dtype).eps)
-    # With the factor u apart, nu = u exp(beta), both potentials are near 0 where the plan is flat.
+    # Here nu = u exp(beta): without the factor u, both potentials are near 0 for a flat plan.
     uniform = torch.full_like(f, 1 / f.shape[1])
-    # The same sums for all at first.
+    # All distributions start from the same sums.
     level = kernel.log_product(uniform[:1], torch.zeros_like(f[:1]), transposed=True)
     following = -level.expand_as(f)
 
@@ -119,11 +119,11 @@ def scale_kernel(
     for count in range(1, iterations + 1):
         alpha = following
         beta = -kernel.log_product(f, alpha, transposed=False)
-        # Where f is 0, alpha counts for the slope alone.
+        # Where f = 0, alpha affects only the gradient.
         wanted = None if f.requires_grad else f > 0
         following = -kernel.log_product(uniform, beta, transposed=True, wanted=wanted)
-        # The rows of the plan sum to mu (K nu) = f exp(alpha - following). All together they sum
-        # to 1, as its columns do: a factor that they share is but rounding of the products.
+        # The rows of the plan sum to mu (K nu) = f exp(alpha - following). Together they sum to 1,
+        # as the columns do, so that a factor common to all rows is rounding of the products.
         mass = f.detach()
         excess = torch.where(mass > 0, mass * torch.expm1(alpha - following).detach(), 0.0)
         residual = (excess - mass * excess.sum(1, keepdim=True)).abs().sum(1)
