@@ -105,13 +105,13 @@ def test_classes_go_one_after_the_other(monkeypatch):
     """At most one plane for each neighbour and a few more, whatever the number of classes."""
     module = importlib.import_module("lpprop.refiners._pamr")
     seen = []
-    moved = module._neighbours
+    moved = module._shift_to_neighbours
 
     def spy(x, dilations):
         seen.append(len(x))
         return moved(x, dilations)
 
-    monkeypatch.setattr(module, "_neighbours", spy)
+    monkeypatch.setattr(module, "_shift_to_neighbours", spy)
     pamr(torch.rand(1, 7, 8, 9), torch.rand(1, 3, 8, 9), iterations=2)
     assert set(seen) == {1}
     assert len(seen) == 3 + 7 * 2
@@ -128,9 +128,9 @@ def test_the_preset_is_bilinear_then_pamr():
     ("options", "message"),
     [
         ({"iterations": -1}, "iterations: got -1, expected an integer >= 0"),
-        ({"dilations": ()}, "dilations: got (), expected one integer or more. Pass dilations=(8,"),
-        ({"dilations": 8}, "dilations: got 8, expected one integer or more"),
-        ({"dilations": "8"}, "dilations: got '8', expected one integer or more"),
+        ({"dilations": ()}, "dilations: got (), expected at least one integer. Pass dilations=(8,"),
+        ({"dilations": 8}, "dilations: got 8, expected at least one integer"),
+        ({"dilations": "8"}, "dilations: got '8', expected at least one integer"),
         ({"dilations": (8, 0)}, "dilations[1]: got 0, expected an integer >= 1"),
     ],
 )

@@ -1,7 +1,7 @@
-"""Every refiner: one algorithm per file, its function and its module.
+"""All refiners: one algorithm per file, as a function and as a module.
 
-A file is underscored, so that no module hides behind the function of its name; what it offers is
-imported from here.
+The names of the files begin with an underscore, so that no function hides the file of its name;
+import from here.
 """
 
 from lpprop.refiners._bilinear import BilinearUpsample, bilinear_upsample

@@ -26,10 +26,10 @@ __all__ = ["BilinearUpsample", "bilinear_upsample"]
 def bilinear_upsample(
     x: Float[Tensor, "B C h w"], size: tuple[int, int]
 ) -> Float[Tensor, "B C H W"]:
-    """Resample scores bilinearly, grids aligned at their outer edges (align_corners=False).
+    """Resample scores bilinearly, with grids aligned at their outer edges (align_corners=False).
 
     Args:
-        x: scores (B, C, h, w), any floating-point dtype.
+        x: scores (B, C, h, w) in any floating-point dtype.
         size: (H, W) of the result.
 
     Returns:
@@ -45,15 +45,15 @@ def bilinear_upsample(
     check_tensors(x=(x, "B C h w"))
     size = check_size("size", size)
     upsampled = F.interpolate(x.to(compute_dtype(x)), size, mode="bilinear").to(x.dtype)
-    mark_passed(upsampled)  # means of finite values
+    mark_passed(upsampled)  # since means of finite values are finite
     return upsampled
 
 
 class BilinearUpsample(Refiner, function=bilinear_upsample, takes=("image", "windows")):
-    """`bilinear_upsample` to the image's size; sliding windows are merged on the way.
+    """`bilinear_upsample` to the image's size as a module; it also merges sliding windows.
 
-    With `windows`, each window goes to its pixels and overlaps are averaged. Without them and
-    without an image there are no pixels to go to, and the scores stay on their grid.
+    With `windows`, each window is upsampled to its pixels, and overlaps are averaged. Without
+    windows and without an image the size is unknown, and the scores stay on their grid.
 
     >>> import torch
     >>> BilinearUpsample()(torch.rand(1, 5, 4, 4), image=torch.rand(1, 3, 64, 64)).shape

@@ -1,11 +1,11 @@
-"""Class distributions over the patches, and their pointwise divergence from uniform (DSLO).
+"""Class distributions over the patches (DSLO).
 
 Li, Lu, Zhang, Wang, Xie, Qu: Direct Segmentation without Logits Optimization for Training-Free
 Open-Vocabulary Semantic Segmentation, 2026 (arXiv:2604.07723).
 
-How far the distribution of a class over the patches is from the degenerate, uniform one, patch by
-patch, is itself the score of the class. Three measures of it: the KL divergence here, the optimal
-path in `optimal_path.py`, the maximum velocity in `max_velocity.py`.
+The score of a class is how far its distribution over the patches is, patch by patch, from the
+degenerate, uniform one. There are three measures of it: the KL divergence in `_kl.py`, the optimal
+path in `_optimal_path.py` and the maximum velocity in `_max_velocity.py`.
 """
 
 from __future__ import annotations
@@ -59,13 +59,13 @@ def class_distribution(
         logits: (B, C, h, w) scores, larger = likelier; any real numbers.
         nms: threshold of the confidence, in [0, 1]; 0 keeps every patch.
         threshold: "relative" to the largest confidence of the class as above, or "absolute":
-            q^c >= nms, where a class without such a patch keeps its best one.
+            q^c >= nms, and a class without such a patch keeps its best one.
         confidence: "softmax" of z over the classes, or "minmax": the logits of the class, scaled
             to [0, 1] over the patches, which does not depend on the other classes.
-        logit_scale: factor of the logits, in [1e-9, 1e9], where the scores are cosines: CLIP's own
-            is 100.
-        early_rejection: whether a class that is the likeliest at no patch gets a row of zeros,
-            which every map scores 0 and which costs them nothing.
+        logit_scale: factor of the logits, in [1e-9, 1e9]. If they are cosines, take the model's
+            own, which is 100 for CLIP.
+        early_rejection: whether a class that is the likeliest at no patch gets a row of zeros;
+            every map scores it 0, at no cost.
 
     Returns:
         Distributions (B, C, N), N = h w patches in row-major order, in the dtype of `logits`. Each
@@ -82,17 +82,17 @@ def class_distribution(
     """
     check_tensors(logits=(logits, "B C h w"))
 
-    # Less each class's largest score, which no softmax over patches sees, the scaled ones of any
-    # size stay finite.
+    # Minus each class's largest score, which no softmax over patches depends on, so that scores of
+    # any size stay finite when they are scaled.
     plain = logits.flatten(2).to(compute_dtype(logits))
     z = logit_scale * (plain - plain.detach().amax(2, keepdim=True))
     with torch.no_grad():
         if confidence == "softmax":
             q = (logit_scale * (plain - plain.amax(1, keepdim=True))).softmax(1)
         else:
-            half = plain / 2  # whose differences stay finite
+            half = plain / 2  # since differences of halves cannot overflow
             low, high = half.amin(2, keepdim=True), half.amax(2, keepdim=True)
-            # A class that scores alike everywhere is as confident everywhere.
+            # A class with the same score everywhere is equally confident everywhere.
             q = torch.where(high > low, (half - low) / (high - low), 1.0)
         best = q.amax(2, keepdim=True)
         kept = q >= (nms * best if threshold == "relative" else best.clamp(max=nms))

@@ -1,7 +1,7 @@
 """DenseCRF: mean-field inference in a fully connected conditional random field.
 
 Krähenbühl, Koltun: Efficient Inference in Fully Connected CRFs with Gaussian Edge Potentials,
-NeurIPS 2011; by the authors' C++ in the package pydensecrf2.
+NeurIPS 2011. The authors' C++ in the package pydensecrf2 does the work.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from lpprop._core.scans import values_are_checked
 
 __all__ = ["DenseCRF", "dense_crf"]
 
-# The least probability, as in every use of the package: the energy is its logarithm.
+# Lower clamp for probabilities before the log.
 _LOWEST = 1e-5
-# The mean log-odds of the two best classes that scale="auto" brings about: on street images with
-# less, the kernels swallow whole classes; with more, borders stay where they were.
+# Mean log-odds of the two best classes after scale="auto". On street images the kernels erase whole
+# classes if it is lower, and do not move borders if it is higher.
 _LOG_ODDS = 12.0
 
 
@@ -80,35 +80,35 @@ def dense_crf(
         k2(i, j) = exp(-|p_i - p_j|^2 / (2 theta_gamma^2))
         Q_i <- softmax(log P_i + sum_m w_m sum_j k'm(i, j) Q_j),   Q = P at the start
 
-    p are places in pixels, I colours from 0 to 255, and k' = D^-1/2 k D^-1/2 with D the row sums of
-    k. Sums over all pixels go through a permutohedral lattice, which makes them fast and
-    approximate: after five steps 93 to 99.8 % of the labels of a small drawn scene were the exact
-    ones, and fewer may be where colours are noise.
+    p is the position in pixels, I the colour from 0 to 255, and k' = D^-1/2 k D^-1/2 with D the row
+    sums of k. A permutohedral lattice computes the sums over all pixels, fast but approximately:
+    after five steps 93 to 99.8 % of the labels of a small drawn scene agreed with exact sums, and
+    noisy colours may lower that.
 
-    The model weighs probabilities against `w1` and `w2`, so that it matters how certain they are.
-    Scores of any range get the same certainty by "auto", which scales those of an image until the
-    log-odds of the two likeliest classes, meaned over its pixels, are 12.
+    The model weighs probabilities against `w1` and `w2`, so their confidence matters. "auto" gives
+    scores of any range the same confidence: it scales the scores of an image until the log-odds of
+    the two likeliest classes average 12 over its pixels.
 
     Args:
         x: (B, C, H, W) scores at the image's size.
         image: (B, 3, H, W) RGB in [0, 1].
-        scale: what the scores are multiplied by before their softmax, > 0, such as the logit scale
-            100 of CLIP's cosines; "auto"; or None where they are probabilities already.
+        scale: factor of the scores before their softmax, > 0, such as the logit scale 100 of CLIP's
+            cosines; "auto"; or None if the scores are probabilities already.
         iterations: mean-field steps, >= 0.
         w1: weight of the appearance kernel, >= 0.
-        theta_alpha: its reach in pixels, > 0.
-        theta_beta: its reach in colour, of 255 levels, > 0.
+        theta_alpha: its standard deviation in pixels, > 0.
+        theta_beta: its standard deviation in colour, in levels from 0 to 255, > 0.
         w2: weight of the smoothness kernel, >= 0.
-        theta_gamma: its reach in pixels, > 0.
+        theta_gamma: its standard deviation in pixels, > 0.
 
     Returns:
-        Probabilities (B, C, H, W) in the dtype of `x`; computed in float32 on one CPU core,
-        wherever `x` is. Not differentiable.
+        Probabilities (B, C, H, W) in the dtype of `x`. They are computed in float32 on one CPU
+        core, whatever the device of `x`, and are not differentiable.
 
     Raises:
         InputError: shapes that do not match, values that are not finite, an image outside [0, 1],
             an option out of range, inputs that require a gradient, or, with scale=None, scores
-            that are no probabilities.
+            that are not probabilities.
         ImportError: the extra `crf` is not installed.
 
     >>> image = torch.zeros(1, 3, 4, 6)
@@ -127,27 +127,27 @@ def dense_crf(
     height, width = x.shape[-2:]
     reaches = {"theta_alpha": theta_alpha, "theta_beta": theta_beta, "theta_gamma": theta_gamma}
     _check_reach((height, width), reaches)
-    package = _package()
+    package = _import_package()
     kernels = [(w1, theta_alpha, theta_beta), (w2, theta_gamma, math.inf)]
 
     scores = torch.empty_like(x, memory_format=torch.contiguous_format)
     for item, guide, out in zip(x, image, scores, strict=True):
-        unary = -_log_probabilities(item.detach().cpu().float(), scale)
+        unary = -_take_log_probabilities(item.detach().cpu().float(), scale)
         model = package.DenseCRF(height * width, len(item))
         model.setUnaryEnergy(unary.flatten(1).contiguous().numpy())
         colours = 255 * guide.detach().cpu().float().numpy()
         for weight, place, colour in kernels:
             if weight > 0:
-                model.addPairwiseEnergy(_features(colours, place, colour), compat=weight)
+                model.addPairwiseEnergy(_make_features(colours, place, colour), compat=weight)
         inferred = np.array(model.inference(iterations)).reshape(item.shape)
         out.copy_(torch.from_numpy(inferred))
     return scores
 
 
-def _features(
+def _make_features(
     colours: Float[np.ndarray[Any, Any], "3 H W"], place: float, colour: float
 ) -> Float[np.ndarray[Any, Any], "F N"]:
-    """Make the features whose Gaussian at variance 1 is the kernel: colours in it or not."""
+    """Make the features whose unit Gaussian is the kernel; without colours if `colour` is inf."""
     _, height, width = colours.shape
     rows, columns = np.mgrid[:height, :width]
     planes = [columns / place, rows / place]
@@ -156,7 +156,7 @@ def _features(
     return np.ascontiguousarray(np.stack(planes).reshape(len(planes), -1), np.float32)
 
 
-def _log_probabilities(
+def _take_log_probabilities(
     x: Float[Tensor, "C H W"], scale: float | str | None
 ) -> Float[Tensor, "C H W"]:
     if scale is None:
@@ -184,7 +184,7 @@ def _check_probabilities(x: Tensor) -> None:
     if not values_are_checked():
         return
     total = x.detach().sum(1, dtype=torch.promote_types(x.dtype, torch.float32))
-    slack = 1e-3 if x.dtype.itemsize > 2 else 2e-2  # what rounding each entry can add up to
+    slack = 1e-3 if x.dtype.itemsize > 2 else 2e-2  # the entries' rounding adds up
     low, off = float(x.detach().min()), float((total - 1).abs().max())
     if low < -slack or off > slack:
         raise InputError.of(
@@ -196,8 +196,8 @@ def _check_probabilities(x: Tensor) -> None:
 
 
 def _check_reach(size: tuple[int, int], reaches: dict[str, float]) -> None:
-    """Refuse kernels so narrow that the lattice's coordinates leave their 16 bits."""
-    # Each is at most sqrt(2/3) (d + 1) times the sum of the d features.
+    """Refuse kernels so narrow that the lattice's coordinates overflow their 16 bits."""
+    # A coordinate is at most sqrt(2/3) (d + 1) times the sum of the d features.
     gaussian, bilateral = (math.sqrt(2 / 3) * (d + 1) for d in (2, 5))
     steps = {
         "theta_gamma": gaussian * sum(size) / reaches["theta_gamma"],
@@ -214,7 +214,7 @@ def _check_reach(size: tuple[int, int], reaches: dict[str, float]) -> None:
             )
 
 
-def _package() -> Any:
+def _import_package() -> Any:
     try:
         from pydensecrf import densecrf
     except ImportError as error:
@@ -234,6 +234,6 @@ class DenseCRF(Refiner, function=dense_crf, needs=("image",)):
     """
 
     def __init__(self, **config: Any) -> None:
-        """Look for the package, before anything is computed."""
+        """Import the package now, so that a missing one is known before any work."""
         super().__init__(**config)
-        _package()
+        _import_package()

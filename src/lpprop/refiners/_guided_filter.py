@@ -25,7 +25,7 @@ from lpprop._core.refiner import Refiner
 
 __all__ = ["GuidedFilter", "guided_filter"]
 
-# Of the classes that are filtered at once, each with eight planes: near what a CPU's cache holds.
+# Size of the classes that are filtered at once, with eight planes each: about a CPU's cache.
 _CHUNK_BYTES = 2**24
 
 
@@ -43,22 +43,21 @@ def guided_filter(
 ) -> Float[Tensor, "B C H W"]:
     """Filter scores at pixels by the image's colours (guided filter).
 
-    In each square window w_k the scores are fitted by a linear function of the colour; a pixel
-    takes the mean of what all windows that contain it say:
+    In each square window w_k a linear function of the colour is fitted to the scores. A pixel takes
+    the mean of the functions of all windows that contain it:
 
         a_k = (Sigma_k + eps U)^-1 (mean_k(I x) - mu_k mean_k(x)),   b_k = mean_k(x) - a_k . mu_k
         out_i = mean over k in w_i of a_k . I_i + b_k
 
     with mu_k and Sigma_k the mean and the covariance of the colours in w_k, and U the identity.
-    Windows are cut off at the image's border. The mean over a window takes the same time whatever
-    its size.
+    Windows are cropped at the image's border. The time does not depend on the size of the windows.
 
     Args:
         x: (B, C, H, W) scores at the image's size.
         image: (B, 3, H, W) RGB in [0, 1].
-        radius: of the windows in pixels, >= 0; a side is 2 radius + 1.
-        eps: how much the fit is held flat, from 1e-9: edges of a variance far below it are
-            smoothed over, those far above are kept.
+        radius: radius of the windows in pixels, >= 0; a side is 2 radius + 1.
+        eps: regularisation of the local linear fit, from 1e-9. Edges of a colour variance far below
+            it are smoothed, and edges far above it are kept.
 
     Returns:
         Scores (B, C, H, W) in the dtype of `x`, computed in float64. Differentiable in `x` and in
@@ -76,13 +75,13 @@ def guided_filter(
     """
     check_tensors(x=(x, "B C H W"), image=(image, "B 3 H W"))
 
-    # Sums over an image less those over a part of it: float32 would lose what a small eps needs.
+    # In float64, since windows are differences of running sums, of which a small eps needs digits.
     items = zip(x.double(), image.double(), strict=True)
-    scores = torch.stack([_filtered(item, guide, radius, eps) for item, guide in items])
+    scores = torch.stack([_filter(item, guide, radius, eps) for item, guide in items])
     return cast_back(scores, x, "x")
 
 
-def _filtered(
+def _filter(
     x: Float[Tensor, "C H W"], image: Float[Tensor, "3 H W"], radius: int, eps: float
 ) -> Float[Tensor, "C H W"]:
     mean = partial(_box_mean, radius=radius)
@@ -107,7 +106,7 @@ def _box_mean(x: Float[Tensor, "... H W"], radius: int) -> Float[Tensor, "... H 
     for axis in (-2, -1):
         side = x.shape[axis]
         reach = min(radius, side)
-        # With zeros on both sides, each window's sum is the difference of two running sums.
+        # Zeros on both sides make each window's sum the difference of two running sums.
         edges = [0, 0] * (-1 - axis) + [reach + 1, reach]
         sums = F.pad(x, edges).cumsum(axis)
         total = sums.narrow(axis, 2 * reach + 1, side) - sums.narrow(axis, 0, side)

@@ -1,7 +1,7 @@
 """Joint bilateral upsampling: from patches to pixels along the edges of the image.
 
-Kopf, Cohen, Lischinski, Uyttendaele: Joint Bilateral Upsampling, SIGGRAPH 2007; with the constants
-of DSLO (arXiv:2604.07723, Eq. 23).
+Kopf, Cohen, Lischinski, Uyttendaele: Joint Bilateral Upsampling, SIGGRAPH 2007. The constants are
+those of DSLO (arXiv:2604.07723, Eq. 23).
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ def joint_bilateral_upsample(
 ) -> Float[Tensor, "B C y x"]:
     """Upsample scores so that their borders follow those of the image.
 
-    Each pixel p takes the mean of the scores at the grid points q around it, of those the more
-    that are near and of a like colour:
+    Each pixel p takes a mean of the scores at the grid points q around it, in which points that are
+    near and of a similar colour weigh more:
 
         out(p) = sum_q x(q) f(p, q) g(p, q) / sum_q f(p, q) g(p, q)
         f = exp(-|p' - q|^2 / sigma_space^2),   g = exp(-|I(p) - I(q)|^2 / sigma_range^2)
@@ -71,15 +71,15 @@ def joint_bilateral_upsample(
         image: (B, 3, H, W) RGB in [0, 1].
         sigma_space: reach over the grid, in cells, from 1e-9.
         sigma_range: reach over colours, in the image's unit, from 1e-9.
-        radius: of the square of grid points, in cells, >= 0.
-        size: (H', W') of the result, the image's if None; another one samples the image
+        radius: radius of the square of grid points, in cells, >= 0.
+        size: (H', W') of the result, the image's if None. For another size the image is sampled
             bilinearly at the centres of the result's pixels.
         backend: "torch", "llvm" (compiled code for a CPU), "triton" (a GPU), or "auto", the
-            fastest that is installed and worth while; all agree to rounding.
+            fastest that is installed and pays off; all agree to rounding.
 
     Returns:
         Scores (B, C, H, W), or of `size`, in the dtype of `x`; computed in that dtype, float32 at
-        least. Differentiable in `x`, and in `image` by backend "torch", which "auto" then takes.
+        least. Differentiable in `x`, and in `image` with backend "torch", which "auto" then takes.
 
     Raises:
         InputError: shapes that do not match, values that are not finite, an image outside [0, 1],
@@ -99,27 +99,27 @@ def joint_bilateral_upsample(
 
     dtype, grid = compute_dtype(x), (x.shape[-2], x.shape[-1])
     guide = image.to(dtype)
-    # The colours of grid points and pixels, as fractions of sigma_range.
+    # Divided once per colour, and not once per pair of a pixel and a point.
     points = F.interpolate(guide, grid, mode="bilinear") / sigma_range
     if guide.shape[-2:] != size:
         guide = F.interpolate(guide, size, mode="bilinear")
     pixels = guide / sigma_range
     rows, columns = (
-        _axis(pixel, point, radius, sigma_space, pixels)
+        _find_points(pixel, point, radius, sigma_space, pixels)
         for pixel, point in zip(size, grid, strict=True)
     )
-    # An item at a time: memory does not grow with the batch.
+    # One item at a time, so that memory does not grow with the batch.
     items = zip(x.to(dtype), points, pixels, strict=True)
     upsample = kernels.upsample if kernels is portable else partial(_Upsample.apply, kernels)
     scores = [upsample(*item, rows, columns) for item in items]
     return cast_back(torch.stack(scores), x, "x")
 
 
-def _axis(
+def _find_points(
     pixels: int, points: int, radius: int, sigma: float, like: Tensor
 ) -> tuple[Int[Tensor, " pixels"], Float[Tensor, "pixels k"]]:
-    """Find the grid point at each pixel's centre, and -(p' - q)^2 / sigma^2 of those around it."""
-    # (p + 0.5) points / pixels - 0.5 as one fraction, which is exact where the rounding ties.
+    """Find the grid point nearest to each pixel, and -(p' - q)^2 / sigma^2 for those around it."""
+    # (p + 0.5) points / pixels - 0.5 as one fraction, so that ties in the rounding are exact.
     place = ((2 * torch.arange(pixels) + 1) * points - pixels).double() / (2 * pixels)
     centre = place.round().long().clamp(0, points - 1)
     reach = min(radius, points - 1)
@@ -130,7 +130,7 @@ def _axis(
 
 
 class _Upsample(torch.autograd.Function):
-    """Another backend's upsampling; the gradient is that of PyTorch's."""
+    """Upsampling by another backend, with the gradient of PyTorch's."""
 
     @staticmethod
     def forward(ctx: Any, kernels: Kernels, x: Tensor, *rest: Any) -> Tensor:

@@ -49,7 +49,7 @@ def max_velocity(
     criterion: str = "arrival",
     max_steps: int = 1000,
 ) -> Float[Tensor, "B C N"]:
-    """Velocity at which a class's distribution travels to each patch towards the uniform one.
+    """Compute how fast a class's distribution reaches each patch on its way to the uniform one.
 
     T is the attention made doubly stochastic (Eq. 11), and p(l) = p(l-1) T (Eq. 10).
 
@@ -63,14 +63,14 @@ def max_velocity(
 
         velocity_i = 1 / min{l >= 1 : |p_i(l) - p_i(l-1)| <= tau}
 
-    It is there for study. As f sums to 1, nearly every patch meets it at l = 1 unless tau is far
+    It is for study only. Since f sums to 1, nearly every patch meets it at l = 1 unless tau is far
     below 1/N, and the argmax over the classes is a tie.
 
     Args:
         distribution: (B, C, N) non-negative; rows of zeros stand for rejected classes, whose
             velocity is 0. "arrival" does not depend on the scale of a row.
-        attention: (B, N, N) non-negative, row i what patch i attends to; every row and column
-            with a positive entry. Zeros elsewhere stay zeros in T.
+        attention: (B, N, N) non-negative; row i says what patch i attends to. Every row and column
+            needs a positive entry. Zeros stay zeros in T.
         tau: threshold, in [0, 1).
         ipf_iterations: scalings of columns and rows, >= 1.
         criterion: "arrival" or "step".
@@ -78,8 +78,9 @@ def max_velocity(
 
     Returns:
         Velocities (B, C, N) in the dtype of `distribution`, in [0, 1]; computed in that dtype,
-        float32 at least. With "arrival" differentiable in both, through the time of arrival; the
-        gradient of what arrives at the start, or never, is 0. "step" has none.
+        float32 at least. "arrival" is differentiable in both arguments, through the time of
+        arrival; the gradient is 0 for patches that arrive at the start or never. "step" has no
+        gradient.
 
     Raises:
         InputError: shapes that do not match, values that are negative or not finite, attention
@@ -103,19 +104,19 @@ def max_velocity(
         present = f.detach().amax(-1) > 0
         p = f[present]
         p = p / p.amax(-1, keepdim=True) if criterion == "arrival" else p
-        travelled = _travelled(p, T, tau, criterion, max_steps)
+        speeds = _walk(p, T, tau, criterion, max_steps)
         if criterion == "step":
-            return torch.zeros_like(f).masked_scatter(present[:, None], travelled)
-        # Zeros that hang on both inputs, so that a gradient finds its way where nothing travels.
-        return (0 * f + 0 * T[0, 0]).masked_scatter(present[:, None], travelled)
+            return torch.zeros_like(f).masked_scatter(present[:, None], speeds)
+        # Zeros that depend on both inputs, so autograd works even when every class is rejected.
+        return (0 * f + 0 * T[0, 0]).masked_scatter(present[:, None], speeds)
 
-    # A chain at a time: items finish at different steps, and a batch equals a loop.
+    # One item at a time: items finish at different steps, and a batch equals a loop.
     pairs = zip(distribution.to(dtype), attention, strict=True)
     velocities = torch.stack([velocity(*pair) for pair in pairs])
     return cast_back(velocities, distribution, "distribution")
 
 
-def _travelled(
+def _walk(
     p: Float[Tensor, "C N"], T: Float[Tensor, "N N"], tau: float, criterion: str, max_steps: int
 ) -> Float[Tensor, "C N"]:
     """Walk all classes at once, each until all of its patches have arrived."""
@@ -140,7 +141,7 @@ def _travelled(
             reached = torch.full_like(p, 1 / step)
         now = torch.where(arrives, reached, velocity[walking])
         velocity = velocity.index_copy(0, walking, now)
-        if torch.equal(following, p):  # it stands still and will stay so
+        if torch.equal(following, p):  # a fixed point
             break
         p = following
     return torch.where(velocity == 0, 1 / (1 + max_steps), velocity)

@@ -52,7 +52,7 @@ def optimal_path(
     norm: str = "none",
     complement: bool = False,
 ) -> Float[Tensor, "B C N"]:
-    """Cost, at each patch, of the optimal path from a class's distribution to the uniform one.
+    """Compute the cost per patch of the optimal path from a class's distribution to the uniform.
 
     With K = exp(-C / epsilon), u = 1/N and nu = 1 at first, `iterations` times (Eq. 8)
 
@@ -66,28 +66,28 @@ def optimal_path(
         distribution: (B, C, N), each row a distribution f over the patches, or zeros for a
             rejected class, whose path is 0.
         cost: (B, N, N) cost C from patch i to patch j; the paper takes the attention itself.
-        epsilon: regularisation, in [1e-9, 1e9], in the units of the cost. Where exp(-C / epsilon)
-            would leave the range of float32, float64 and then logarithms take over.
-        iterations: budget of updates; fewer are done where they would change nothing any more.
-        norm: what the path is divided by: "none"; "image", the largest value of the item;
-            "class", the largest of each class; "sum", the sum of each class. "none" and "image"
-            keep the order of the classes.
+        epsilon: regularisation, in [1e-9, 1e9], in the units of the cost. If exp(-C / epsilon)
+            leaves the range of float32, float64 is used, and beyond its range logarithms.
+        iterations: budget of updates, which stop early once they change nothing.
+        norm: divisor of the path: "none"; "image", the largest value of the item; "class", the
+            largest of each class; "sum", the sum of each class. "none" and "image" keep the order
+            of the classes.
         complement: whether the cost is 1 - `cost` instead, so that high attention is a short way,
-            as transport has it. The path then is measured from its far end, u - sum_i pi_ij C_ij,
-            which is what arrives at j from patches of high attention: larger stays likelier.
+            as usual in transport. The path is then u - sum_i pi_ij C_ij, the mass that arrives at j
+            from patches of high attention: larger stays likelier.
 
     Returns:
         Paths (B, C, N) in the dtype of `distribution`; computed in that dtype, float32 at least.
-        Differentiable in both arguments; where f is 0 its slope grows like exp(C / epsilon), and is
-        held within the dtype's range.
+        Differentiable in both arguments. Where f is 0, the gradient grows like exp(C / epsilon),
+        and is clamped to the dtype's range.
 
     Raises:
-        InputError: shapes that do not match, values that are not finite, rows that are no
+        InputError: shapes that do not match, values that are not finite, rows that are not
             distributions, an option out of range, paths too small for the dtype, or too little
             memory.
 
     >>> attention = torch.tensor([[[0.6, 0.4, 0.0], [0.4, 0.6, 0.0], [0.0, 0.0, 1.0]]])
-    >>> optimal_path(torch.tensor([[[1.0, 0.0, 0.0]]]), attention)    # the second patch is alike
+    >>> optimal_path(torch.tensor([[[1.0, 0.0, 0.0]]]), attention)    # the second is similar
     tensor([[[0.2000, 0.1333, 0.0000]]])
     """
     check_axes(distribution=(distribution, "B C N"), cost=(cost, "B N N"))
@@ -102,26 +102,26 @@ def optimal_path(
         cost = cost.to(f.dtype)
         if complement:
             cost, bounds = 1 - cost, (1 - bounds[1], 1 - bounds[0])
-        # Zeros that hang on both inputs, so that a gradient finds its way where all are rejected.
+        # Zeros that depend on both inputs, so autograd works even when every class is rejected.
         rejected = 0 * f + 0 * cost[0, 0]
         if not bool(present.any()):
             return rejected
         kernel = GibbsKernel(cost, bounds, epsilon)
         alpha, beta = scale_kernel(kernel, f[present], iterations=iterations).value
-        # The columns of the plan sum to u: what the path costs there is u times a mean of C.
+        # The columns of the plan sum to u, so that the cost of the path is u times a mean of C.
         total = -beta - math.log(patches)
         mean = kernel.mean_cost(f[present].to(alpha.dtype), alpha, total)
         mean = ((1 - mean if complement else mean) / patches).to(f.dtype)
         return rejected.masked_scatter(present[:, None], mean)
 
     if f.requires_grad:
-        f.register_hook(partial(_within, bound=_gradient_bound(distribution.dtype)))
-    # A kernel at a time: memory does not grow with the batch, and a batch equals a loop.
+        f.register_hook(partial(_clamp_gradient, bound=_choose_bound(distribution.dtype)))
+    # One item at a time: memory does not grow with the batch, and a batch equals a loop.
     paths = torch.stack([path(*item) for item in zip(f, cost, bounds, strict=True)])
-    return _representable(_normalised(paths, norm), distribution)
+    return _cast_paths(_normalise(paths, norm), distribution)
 
 
-def _normalised(paths: Float[Tensor, "B C N"], norm: str) -> Float[Tensor, "B C N"]:
+def _normalise(paths: Float[Tensor, "B C N"], norm: str) -> Float[Tensor, "B C N"]:
     if norm == "none":
         return paths
     if norm == "image":
@@ -133,18 +133,18 @@ def _normalised(paths: Float[Tensor, "B C N"], norm: str) -> Float[Tensor, "B C 
     return paths / torch.where(size != 0, size, 1.0)
 
 
-def _gradient_bound(dtype: torch.dtype) -> float:
-    """Return what a gradient may grow to in a dtype, with room for what it is multiplied by."""
+def _choose_bound(dtype: torch.dtype) -> float:
+    """Return a bound of gradients in a dtype that leaves room for the factors of the chain rule."""
     return float(min(torch.finfo(torch.float32).max ** 0.5, torch.finfo(dtype).max / 2))
 
 
-def _within(gradient: Tensor | None, bound: float) -> Tensor | None:
-    """Hold the slope at f_i = 0 within the dtype: it grows like exp(C / epsilon)."""
+def _clamp_gradient(gradient: Tensor | None, bound: float) -> Tensor | None:
+    """Clamp the gradient to the dtype's range: at f_i = 0 it grows like exp(C / epsilon)."""
     return None if gradient is None else gradient.clamp(-bound, bound)
 
 
-def _representable(paths: Float[Tensor, "B C N"], like: Tensor) -> Float[Tensor, "B C N"]:
-    """Cast to the input's dtype; refuse what would vanish in it, since paths are near 1/N^2."""
+def _cast_paths(paths: Float[Tensor, "B C N"], like: Tensor) -> Float[Tensor, "B C N"]:
+    """Cast to the input's dtype; refuse paths, near 1/N^2, that would all vanish in it."""
     largest = float(paths.detach().abs().max())
     if 0 < largest < torch.finfo(like.dtype).tiny:
         raise InputError.of(
@@ -157,7 +157,7 @@ def _representable(paths: Float[Tensor, "B C N"], like: Tensor) -> Float[Tensor,
 
 
 class OptimalPath(Refiner, function=optimal_path, needs=("attention",), on_patches=True):
-    """`optimal_path` at the attention as cost, as a module; it takes that function's options.
+    """`optimal_path` with the attention as cost, as a module; it takes that function's options.
 
     >>> step = OptimalPath(epsilon=0.05)
     >>> attention = torch.rand(1, 16, 16).softmax(-1)

@@ -1,4 +1,4 @@
-"""PAMR: each pixel takes the mean of neighbours of a like colour, again and again.
+"""PAMR: each pixel repeatedly takes the mean of neighbours of a similar colour.
 
 Araslanov, Roth: Single-Stage Semantic Segmentation from Image Labels, CVPR 2020, Section 3.3.
 """
@@ -26,14 +26,14 @@ from lpprop._core.refiner import Refiner
 
 __all__ = ["PAMR", "pamr"]
 
-# Of the classes that are refined at once on a GPU; on a CPU one at a time stays in the cache.
+# Size of the classes that are refined at once on a GPU; on a CPU one class stays in the cache.
 _CHUNK_BYTES = 2**26
 
 
 def _check_dilations(name: str, value: object) -> None:
     if not isinstance(value, Sequence) or isinstance(value, str) or len(value) == 0:
         raise InputError.of(
-            name, got=repr(value), expected="one integer or more", fix=f"Pass {name}=(8, 16)."
+            name, got=repr(value), expected="at least one integer", fix=f"Pass {name}=(8, 16)."
         )
     for i, dilation in enumerate(value):
         check_integer(f"{name}[{i}]", dilation)
@@ -51,25 +51,25 @@ def pamr(
     iterations: int = 5,
     dilations: Sequence[int] = (8, 16),
 ) -> Float[Tensor, "B C H W"]:
-    """Refine scores at pixels by those of neighbours that look alike (PAMR).
+    """Refine scores at pixels by those of neighbours of a similar colour (PAMR).
 
-    With N(i) the 8 neighbours of pixel i in a 3x3 square at each dilation, and sigma the standard
-    deviation of a channel over these squares, i itself among them,
+    With N(i) the 8 neighbours of pixel i in a 3x3 square per dilation, and sigma the standard
+    deviation of a channel over these squares, i itself included,
 
         k_ij = -mean over the channels of |I_i - I_j| / (0.1 sigma_i + 1e-8)
         a_ij = exp k_ij / sum_l exp k_il,   x_i <- sum_j a_ij x_j,   `iterations` times
 
-    The scale 0.1 sigma, with n - 1 in the deviation, and pixels outside the image that repeat its
-    border are those of the authors' release, which the literature compares with.
+    The scale is 0.1 sigma, with n - 1 in the deviation, and pixels outside the image repeat its
+    border, as in the authors' release, with which the literature compares.
 
-    One neighbour is added after the other, so that memory grows with pixels x (8 a dilation), not
-    with that x classes.
+    Neighbours are added one by one, so that memory grows with pixels x neighbours, and not with
+    pixels x neighbours x classes.
 
     Args:
         x: (B, C, H, W) scores at the image's size.
         image: (B, 3, H, W) RGB in [0, 1].
-        iterations: how often, >= 0; 0 returns the scores.
-        dilations: distance of the neighbours in pixels, one or more, each >= 1.
+        iterations: number of iterations, >= 0; 0 returns the scores.
+        dilations: distances of the neighbours in pixels, at least one, each >= 1.
 
     Returns:
         Scores (B, C, H, W) in the dtype of `x`; computed in that dtype, float32 at least.
@@ -89,50 +89,52 @@ def pamr(
 
     dtype = compute_dtype(x)
     scores = torch.stack([
-        _refined(item, guide, iterations, dilations)
+        _refine(item, guide, iterations, dilations)
         for item, guide in zip(x.to(dtype), image.to(dtype), strict=True)
     ])  # fmt: skip
     return cast_back(scores, x, "x")
 
 
-def _refined(
+def _refine(
     x: Float[Tensor, "C H W"],
     image: Float[Tensor, "3 H W"],
     iterations: int,
     dilations: Sequence[int],
 ) -> Float[Tensor, "C H W"]:
-    weights = _weights(image, dilations)
+    weights = _compute_weights(image, dilations)
     chunk = 1 if x.device.type == "cpu" else max(1, _CHUNK_BYTES // x[0].nbytes)
     refined = []
     for part in x.split(chunk):
         for _ in range(iterations):
             total = torch.zeros_like(part)
-            for weight, near in zip(weights, _neighbours(part, dilations), strict=True):
+            for weight, near in zip(weights, _shift_to_neighbours(part, dilations), strict=True):
                 total = total.addcmul_(weight, near)
             part = total
         refined.append(part)
     return torch.cat(refined)
 
 
-def _weights(image: Float[Tensor, "3 H W"], dilations: Sequence[int]) -> Float[Tensor, "n H W"]:
-    """Make the weights a_ij, of 8 neighbours a dilation; they sum to 1 at each pixel."""
+def _compute_weights(
+    image: Float[Tensor, "3 H W"], dilations: Sequence[int]
+) -> Float[Tensor, "n H W"]:
+    """Compute the weights a_ij of 8 neighbours per dilation; they sum to 1 at each pixel."""
     exponent: Tensor | float = 0.0
     for channel in image:
-        near = torch.stack(list(_neighbours(channel[None], dilations)))[:, 0]
+        near = torch.stack(list(_shift_to_neighbours(channel[None], dilations)))[:, 0]
         distance = near - channel
-        # The deviation from the pixel's own value: it stands once in each square, at distance 0.
+        # Each square contains the pixel itself too, at distance 0.
         count = len(distance) + len(dilations)
         mean = distance.sum(0) / count
         squares = (distance - mean).square().sum(0) + len(dilations) * mean.square()
-        # Far below what the 1e-8 lets through, and the root of 0 has no derivative.
+        # The root has no derivative at 0; the clamp is far below what 1e-8 lets through.
         sigma = (squares / (count - 1)).clamp_min(1e-24).sqrt()
         exponent = exponent - distance.abs() / (0.1 * sigma + 1e-8) / len(image)
     assert isinstance(exponent, Tensor)
     return exponent.softmax(0)
 
 
-def _neighbours(x: Float[Tensor, "C H W"], dilations: Sequence[int]) -> Iterator[Tensor]:
-    """Move the planes to each neighbour of a pixel, the nearer squares first."""
+def _shift_to_neighbours(x: Float[Tensor, "C H W"], dilations: Sequence[int]) -> Iterator[Tensor]:
+    """Yield the planes shifted to each neighbour of a pixel, square by square."""
     height, width = x.shape[-2:]
     for d in dilations:
         padded = F.pad(x[None], [d] * 4, mode="replicate")[0]

@@ -1,11 +1,11 @@
-"""LPOSS and LPOSS+: label propagation over patches and over pixels.
+"""LPOSS: label propagation over the patches of an image.
 
 Stojnic, Kalantidis, Matas, Tolias: LPOSS: Label Propagation Over Patches and Pixels for
 Open-vocabulary Semantic Segmentation, CVPR 2025.
 
-Both minimise, for each class, the sum of the distance to the initial scores and of the differences
-along the edges of a graph, whose solution is (I - alpha S) Y' = Y up to the factor (1 - alpha),
-left out as in the authors' code.
+For each class, LPOSS and LPOSS+ (`_pixel_propagation.py`) minimise the distance to the initial
+scores plus the differences along the edges of a graph. The minimum solves (I - alpha S) Y' = Y up
+to the factor (1 - alpha), which is left out as in the authors' code.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def propagate_patches(
     Args:
         logits: (B, C, h, w) scores, larger = likelier; any real numbers.
         feats: (B, D, h, w) affinity features; need not be normalised.
-        k: neighbours a patch, itself counted; more than there are patches means all.
+        k: neighbours per patch, including itself; more than there are patches means all.
         gamma: exponent of the similarity, > 0.
         sigma: decay with distance, >= 0, per pixel (to the power q).
         alpha: strength of propagation, in [0, 1); 0 returns the logits.
@@ -131,7 +131,7 @@ def propagate_patches(
     def propagate_graph(scores: Tensor, nodes: Tensor) -> Tensor:
         neighbours, similarity = nearest_neighbours(nodes, k, dtype)
         if appearance == "power":
-            # Clamped above 0, where a power below 1 has an infinite slope.
+            # Clamped above 0, where a power below 1 has an infinite derivative.
             power = similarity.clamp(min=torch.finfo(dtype).tiny) ** gamma
             weights = torch.where(similarity > 0, power, 0.0)
         else:
@@ -142,7 +142,7 @@ def propagate_patches(
         graph = symmetric_graph(neighbours, weights, storage)
         return propagate(scores, graph, alpha=alpha, max_iter=max_iter, tol=tol)
 
-    # A graph at a time: memory does not grow with the batch, and a batch equals a loop to the bit.
+    # One graph at a time: memory does not grow with the batch, and a batch equals a loop in bits.
     scores = torch.stack([propagate_graph(*item) for item in zip(scores, nodes, strict=True)])
     if windows is not None:
         scores = scores[0].unflatten(1, (sizes["B"], -1)).transpose(0, 1)
@@ -162,7 +162,7 @@ class PatchPropagation(Refiner, function=propagate_patches, needs=("feats",), ta
     def fitted(self, grid: tuple[int, int], pixels: tuple[int, int]) -> PatchPropagation:
         """Return this step with the patch size at which the grid spans the pixels.
 
-        Left alone when grid x patch_size is within a patch of the pixels' size already.
+        It is the step itself if grid x patch_size is within a patch of the pixels' size already.
         """
         size = fit_patch_size(self.patch_size, grid, pixels)
         return self if size == self.patch_size else type(self)(**self.config | {"patch_size": size})

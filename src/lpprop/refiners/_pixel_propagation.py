@@ -64,7 +64,7 @@ def propagate_pixels(
         w_ij = exp(-|f_i - f_j| / tau) for |dy| <= r//2, |dx| <= r//2, i != j, else 0
         S' = D^-1/2 w D^-1/2;  solve (I - alpha S') Y' = Y for each class
 
-    The graph is a stencil: no edge is listed, and memory grows with pixels x (r^2 + classes).
+    The graph is a stencil without a list of edges: memory grows with pixels x (r^2 + classes).
 
     Args:
         logits: (B, C, H, W) scores at the image's size.
@@ -80,15 +80,15 @@ def propagate_pixels(
         sigma: decay with distance, >= 0; above 0 the weight is multiplied by exp(-sigma d^q).
         distance_power: exponent q of the distance d in pixels, > 0.
         backend: "torch", "llvm" (compiled code for a CPU), "triton" (a GPU), or "auto", the
-            fastest that is installed and worth while; all agree to rounding.
-        prune: whether to leave out classes that cannot win at any pixel, which saves their time.
-            They get a score below all others, and no gradient. The argmax is exact for the
-            converged solution, and nearly so after 10 steps, which differ from class to class.
+            fastest that is installed and pays off; all agree to rounding.
+        prune: whether to leave out classes that cannot win at any pixel, to save their time. They
+            get a score below all others, and no gradient. The argmax is exact for the converged
+            solution, and nearly so after 10 steps, since the steps differ from class to class.
 
     Returns:
         Refined scores (B, C, H, W), in the dtype of `logits`; computed in that dtype, float32 at
-        least. Differentiable in `logits`; in `image` and `pixel_feats`, once, by backend "torch",
-        which "auto" then takes.
+        least. Differentiable in `logits`; in `image` and `pixel_feats`, once only, with backend
+        "torch", which "auto" then takes.
 
     Raises:
         InputError: shapes that do not match, values that are not finite, an image outside [0, 1],
@@ -122,7 +122,7 @@ def propagate_pixels(
         return _solve_winners(scores, solve) if prune else solve(scores)
 
     guide = guide.to(dtype)
-    check_finite(name, guide)  # float64 can leave the range of float32
+    check_finite(name, guide)  # float64 values may overflow in float32
     items = [propagate_item(*pair) for pair in zip(logits.to(dtype), guide, strict=True)]
     scores = torch.stack(items) if len(items) > 1 else items[0][None]
     return cast_back(scores.reshape(logits.shape), logits)
@@ -131,10 +131,10 @@ def propagate_pixels(
 def _solve_winners(
     scores: Float[Tensor, "C N"], solve: Callable[[Tensor], Tensor]
 ) -> Float[Tensor, "C N"]:
-    """Solve for the classes that can win; give the others a score below all of those."""
+    """Solve for the classes that can win; give the others a score below all of their scores."""
     wins = possible_winners(scores.detach())
     solved = solve(scores[wins])
-    # Below them at every pixel, also when it is rounded to half precision.
+    # Below them at every pixel, even after rounding to half precision.
     low, high = (float(bound) for bound in torch.aminmax(solved.detach()))
     below = low - 0.1 * (high - low) - max(abs(low), abs(high)) / 64
     rest = torch.full_like(scores, below)
@@ -145,8 +145,8 @@ def possible_winners(scores: Float[Tensor, "C N"]) -> Bool[Tensor, " C"]:
     """Mark the classes that may win the argmax somewhere after any linear, non-negative operator.
 
     A class that is nowhere above the mean of a set of classes stays at or below that mean, and so
-    below some class of the set. It is left out, which raises the mean of the others, until each
-    of them is above their mean somewhere.
+    never beats every class of the set. Such classes are left out, which raises the mean of the
+    others, until each of them is above their mean somewhere.
 
     >>> scores = torch.tensor([[0.7, 0.3], [0.2, 0.6], [0.1, 0.1]])
     >>> possible_winners(scores)
@@ -155,7 +155,7 @@ def possible_winners(scores: Float[Tensor, "C N"]) -> Bool[Tensor, " C"]:
     kept = torch.arange(len(scores), device=scores.device)
     while True:
         above = (scores[kept] > scores[kept].mean(0)).any(1)
-        if not bool(above.any()):  # all that are left are equal: the first wins
+        if not bool(above.any()):  # the classes that are left are equal: the first wins
             above[0] = True
         if bool(above.all()):
             break
