@@ -539,7 +539,7 @@ def test_windows_that_a_step_does_not_take_are_refused_before_any_step(steps, na
         lpprop.InputError,
         match=rf"^windows: got sliding windows, expected None, since {name} works on one image\. "
         r"Refine whole images with this method\. In a chain of your own, put BilinearUpsample\(\) "
-        r"before a step on pixels, or give yours a keyword windows=\.$",
+        r"before a step on pixels, or give your step a keyword windows=\.$",
     ):
         lpprop.Chain(count, *steps)(logits, feats=feats, image=image, windows=windows)
     assert count.calls == 0

@@ -1,1 +1,1 @@
-"""Refiners put together: chains, fusion, presets, and what `lpprop.refine` does."""
+"""Refiners put together: chains, fusion, presets, and `lpprop.refine`."""

@@ -1,4 +1,4 @@
-"""Composition: refiners one after the other are a refiner."""
+"""Composition: refiners in sequence are a refiner."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ class Chain(Composite):
 
     A step is any callable whose first argument is the scores and whose keywords name the inputs
     that it takes: a refiner of this package, another chain, a torch module, or a function of your
-    own. It may name inputs that lpprop has never heard of: those are handed to it as they come, and
-    where the keyword has no default, the step cannot do without. An input that lpprop knows may be
-    None; a step that cannot do without one says so by an attribute, `needs = ("attention",)`.
+    own. It may name inputs that lpprop does not know: they are passed on unchanged, and required if
+    the keyword has no default. An input that lpprop knows may be None; a step that requires one
+    says so by an attribute, `needs = ("attention",)`.
 
     A step that turns the scores of n windows into those of one image says `merges_windows = True`.
-    A step may return (B, C, N), patches in row-major order; its scores are put back on their grid.
+    A step may return (B, C, N), patches in row-major order; the chain puts them back on their grid.
 
-    On entry the logits are resized bilinearly to the grid of the feats or of the attention where a
-    step needs those. Attention that is not given is built from the feats; attention with heads is
-    averaged over them. Distances between patches are taken at the steps' patch_size as it stands;
-    `lpprop.refine` fits it to the image first.
+    On entry the logits are resized bilinearly to the grid of the feats or of the attention, if a
+    step needs those. Missing attention is built from the feats; attention with heads is averaged
+    over them. Distances between patches use the steps' patch_size unchanged; `lpprop.refine` fits
+    it to the image first.
 
     Args:
         steps: one or more callables.
-        temperature: of the attention that is built from the feats, > 0; that of
-            `lpprop.attention_from_features` if None. A call that gives attention is then refused.
+        temperature: temperature of the attention that is built from the feats, > 0; that of
+            `lpprop.attention_from_features` if None. If it is set, a call must not give attention.
 
     Raises:
-        InputError: no step, a step that cannot be called, or, in a call, an input that a step
-            needs and that is not there, or that no step takes, or grids that do not fit.
+        InputError: no step, or a step that cannot be called; in a call, an input that is missing
+            or that no step takes, or grids that do not fit.
 
     >>> import torch, lpprop
     >>> def sharpen(logits):
@@ -82,7 +82,7 @@ class Chain(Composite):
             options = {} if self.temperature is None else {"temperature": self.temperature}
             built = inputs | {"attention": attention_from_features(inputs["feats"], **options)}
         for step in self.steps:
-            # An inner chain builds its own, at its own temperature.
+            # An inner chain builds its own attention, at its own temperature.
             logits = self.run(step, logits, inputs if isinstance(step, Chain) else built)
             if getattr(step, "merges_windows", False):  # one image from here on
                 inputs["windows"] = built["windows"] = None
@@ -90,21 +90,21 @@ class Chain(Composite):
 
     @property
     def takes(self) -> Takes:
-        """The inputs that some step takes; attention may come as the feats to build it from."""
+        """The inputs that some step takes, and the feats if they can stand in for attention."""
         takes = super().takes
         return replace(takes, names=takes.names | {"feats"}) if "attention" in takes else takes
 
     @property
     def _attends(self) -> bool:
-        """Whether a step of this chain itself, not of an inner one, needs attention."""
+        """Whether a step of this chain needs attention; steps of inner chains do not count."""
         return any("attention" in needs_of(x) for x in self.steps if not isinstance(x, Chain))
 
     def extra_repr(self) -> str:
-        """Show the temperature where it plays a part."""
+        """Show the temperature if it has an effect."""
         return f"temperature={self.temperature!r}" if self._attends else ""
 
     def check(self, logits: Tensor, **inputs: Any) -> tuple[int, int]:
-        """Refuse inputs that would fail or be ignored half way, before any step runs.
+        """Refuse inputs that would fail or be ignored later, before any step runs.
 
         Returns:
             The grid (h, w) on which the steps work.
@@ -119,7 +119,7 @@ class Chain(Composite):
             raise InputError.of(
                 "temperature",
                 got=f"{self.temperature:g} beside attention",
-                expected="one of them, since it is that of attention built from feats",
+                expected="one of them, since it applies only to attention built from feats",
                 fix="To sharpen attention, pass lpprop.sharpen_attention(attention, temperature).",
             )
         if inputs.get("windows") is not None:
@@ -159,7 +159,8 @@ class Chain(Composite):
                     got="sliding windows",
                     expected=f"None, since {step_name(step)} works on one image",
                     fix="Refine whole images with this method. In a chain of your own, put "
-                    "BilinearUpsample() before a step on pixels, or give yours a keyword windows=.",
+                    "BilinearUpsample() before a step on pixels, or give your step a keyword "
+                    "windows=.",
                 )
             if getattr(step, "merges_windows", False):
                 return
@@ -176,10 +177,10 @@ def _check_source(feats: object) -> None:
 
 
 def _check_memory(source: str, made_of: Tensor, patches: int) -> None:
-    """Estimate what attention takes before any step runs.
+    """Estimate the memory that attention takes, before any step runs.
 
-    Where it is built from feats, or averaged over heads (four axes either way), it is made for the
-    whole batch, while what it is made of is still there.
+    If attention is built from feats or averaged over heads (four axes either way), the whole batch
+    of it exists while its source is still alive.
     """
     made = 3 * len(made_of) * compute_dtype(made_of).itemsize if made_of.ndim == 4 else 0
     check_memory(source, patches, (STEP_BYTES + made) * patches**2, made_of.device)

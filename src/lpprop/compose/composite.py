@@ -1,4 +1,4 @@
-"""The base of refiners that are made of steps: how they hold, call and walk them."""
+"""Base class of refiners composed of steps."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Takes:
     """The inputs that a step takes, by name.
 
     Attributes:
-        names: those that it names.
-        required: those of them that it must be handed, None where they are not given.
-        all: whether it takes any other as well, by `**inputs`.
+        names: inputs that it names.
+        required: those without a default, which are passed as None if they are not given.
+        all: whether it also takes any other input, by `**inputs`.
     """
 
     names: frozenset[str] = frozenset()
@@ -36,20 +36,20 @@ class Takes:
     all: bool = False
 
     def __contains__(self, name: object) -> bool:
-        """Tell whether it takes an input of this name."""
+        """Tell whether the step takes an input of this name."""
         return self.all or name in self.names
 
     def pick(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what to call the step with; what is not given is left to its own default."""
+        """Return the keywords to call the step with; its defaults stand for inputs not given."""
         given = {name: x for name, x in inputs.items() if x is not None and name in self}
         return dict.fromkeys(self.required) | given
 
 
 class Composite(nn.Module):
-    """A refiner made of steps: it knows their inputs, and fits each of them to the image.
+    """A refiner made of steps: it knows their inputs, and fits each step to the image.
 
     Attributes:
-        fewest: how many steps there must be.
+        fewest: the smallest number of steps.
     """
 
     fewest = 1
@@ -69,7 +69,7 @@ class Composite(nn.Module):
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """The inputs that some step cannot do without."""
+        """The inputs that some step requires."""
         return tuple(dict.fromkeys(name for step in self.steps for name in needs_of(step)))
 
     @property
@@ -81,27 +81,27 @@ class Composite(nn.Module):
 
     @property
     def merges_windows(self) -> bool:
-        """Whether the scores of n windows come back as those of one image."""
+        """Whether some step turns the scores of n windows into those of one image."""
         return any(getattr(step, "merges_windows", False) for step in self.steps)
 
     def fitted(self: _Own, grid: tuple[int, int], pixels: tuple[int, int]) -> _Own:
-        """Return this for a feature grid that spans so many pixels: usually itself."""
+        """Return this with its steps adapted to a feature grid that spans the pixels."""
         return self.with_steps(
             step.fitted(grid, pixels) if isinstance(step, (Refiner, Composite)) else step
             for step in self.steps
         )
 
     def with_steps(self: _Own, steps: Iterable[nn.Module]) -> _Own:
-        """Return this with other steps in place of its own, or itself where they are the same."""
+        """Return a copy with other steps, or itself if the steps are the same."""
         steps = list(steps)
         if all(new is old for new, old in zip(steps, self.steps, strict=True)):
             return self
-        changed = copy.copy(self)  # attributes of a subclass stay
+        changed = copy.copy(self)  # which keeps the attributes of a subclass
         changed._modules = {**self._modules, "steps": nn.ModuleList(steps)}
         return changed
 
     def check_known(self, inputs: Mapping[str, Any]) -> None:
-        """Refuse an input that no step takes; the common ones may be there for other methods."""
+        """Refuse an input that no step takes, except for common ones, meant for other methods."""
         for name, value in inputs.items():
             # Windows are checked step by step, until they are merged.
             known = name in (*COMMON, "windows") or name in self.takes
@@ -111,7 +111,7 @@ class Composite(nn.Module):
 
     @staticmethod
     def run(step: nn.Module, logits: Tensor, inputs: Mapping[str, Any]) -> Tensor:
-        """Give a step what it takes, and bring what it returns to a grid."""
+        """Call a step with the inputs that it takes, and put its scores on their grid."""
         scores: Tensor = step(logits, **takes_of(step).pick(inputs))
         height, width = logits.shape[-2:]
         if isinstance(scores, Tensor) and scores.ndim == 3 and scores.shape[2] == height * width:
@@ -123,7 +123,7 @@ class Composite(nn.Module):
 
 
 def takes_of(step: nn.Module) -> Takes:
-    """Return the inputs that a step takes: those that it says, or that its signature names."""
+    """Return the inputs that a step takes: those that it declares, or that its signature names."""
     if isinstance(step, Composite):
         return step.takes
     if isinstance(step, Refiner):
@@ -140,7 +140,7 @@ def takes_of(step: nn.Module) -> Takes:
 
 
 def needs_of(step: nn.Module) -> tuple[str, ...]:
-    """Return the inputs that a step cannot do without, by its `needs` and its signature.
+    """Return the inputs that a step requires by its `needs` and by its signature.
 
     An input that lpprop knows may be None, unless the step declares that it needs it.
     """
@@ -152,7 +152,7 @@ def needs_of(step: nn.Module) -> tuple[str, ...]:
 
 
 def steps_of(composite: Composite) -> Iterator[nn.Module]:
-    """Walk the steps, those of inner ones included."""
+    """Yield the steps, and those of inner composites in their place."""
     for step in composite.steps:
         if isinstance(step, Composite):
             yield from steps_of(step)
@@ -161,13 +161,13 @@ def steps_of(composite: Composite) -> Iterator[nn.Module]:
 
 
 def step_name(step: nn.Module) -> str:
-    """Return what to call a step in an error."""
+    """Return the name of a step, for errors."""
     function = step.function if isinstance(step, _FunctionStep) else type(step)
     return getattr(function, "__name__", repr(function))
 
 
 def missing_input(method: object, given: Iterable[str]) -> str:
-    """Return the first input that a method needs and is not given, or ""; feats give attention."""
+    """Return the first needed input that is not given, or ""; feats can stand in for attention."""
     given = set(given)
     if "feats" in given:
         given.add("attention")
@@ -227,5 +227,5 @@ def _check_scores(step: nn.Module, scores: object, batch: int) -> None:
             f"{step_name(step)} returned scores",
             got=f"{sizes['B']} items",
             expected=f"{batch}",
-            fix="A step returns one item for each that it is given.",
+            fix="A step returns one item per item that it gets.",
         )

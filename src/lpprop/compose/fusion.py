@@ -19,14 +19,14 @@ __all__ = ["Fusion"]
 class Fusion(Composite):
     """Give the same scores to several steps, and add what they return.
 
-    Each map is divided by its largest value in the image first, so that none drowns the others. In
-    half precision give `OptimalPath` its norm="image", since paths near 1/N^2 vanish there.
+    Each map is divided by its largest value in the image first, so that none outweighs the others.
+    In half precision take `OptimalPath(norm="image")`, since paths near 1/N^2 vanish there.
 
     Args:
         steps: two or more steps as `Chain` takes them; all return scores of one size.
 
     Raises:
-        InputError: fewer than two steps, one that cannot be called, or scores of several sizes.
+        InputError: fewer than two steps, a step that cannot be called, or scores of several sizes.
 
     >>> import lpprop
     >>> maps = Fusion(lpprop.OptimalPath(), lpprop.MaxVelocity())
@@ -39,7 +39,7 @@ class Fusion(Composite):
 
     @uncompiled
     def forward(self, logits: Float[Tensor, "B C h w"], **inputs: Any) -> Float[Tensor, "_ C H W"]:
-        """Add the maps; each step is given what it takes."""
+        """Add the maps; each step gets the inputs that it takes."""
         self.check_known(inputs)
         check_tensors(logits=(logits, "B C h w"))
         maps = [self.run(step, logits, inputs) for step in self.steps]

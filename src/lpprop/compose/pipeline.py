@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     ArrayLike = Tensor | np.ndarray[Any, Any]
 
-# The inputs that `refine` names itself.
+# The inputs that are parameters of `refine`.
 _NAMED = (*COMMON, "windows")
 
 __all__ = ["Prepared", "Request", "as_chain", "refine"]
@@ -51,33 +51,33 @@ def refine(
         scores = lpprop.refine(logits, feats, image)
         labels = scores.argmax(1)
 
-    Arrays may be torch or NumPy; a single item may come without its batch axis. Logits on another
-    grid than the feats are resized to it bilinearly.
+    Arrays may be torch or NumPy; a single item may lack its batch axis. Logits on another grid than
+    the feats are resized to it bilinearly.
 
-    Distances between patches are in pixels of `image` (of the window, where there are windows).
-    Where feats grid x patch_size misses that size by a patch or more, the distances are scaled by
-    their ratio, with a warning; where height and width call for different ratios, the call is
-    refused. If the backbone saw a smaller image than the one given, pass that smaller one as
-    `image` and the large size as `size=`, so that sigma keeps its meaning.
+    Distances between patches are in pixels of `image`, or of the window if there are windows. If
+    feats grid x patch_size misses that size by a patch or more, the distances are scaled by their
+    ratio, with a warning; if height and width need different ratios, the call is refused. If the
+    backbone saw a smaller image than the one to label, pass the smaller one as `image` and the
+    large size as `size=`, so that sigma keeps its meaning.
 
     Args:
         logits: (B, C, h, w) or (C, h, w) scores, larger = likelier; with windows (n, C, h, w).
         feats: (B, D, h', w') or (D, h', w') affinity features, for the methods that need them.
-        image: (B, 3, H, W), (B, H, W, 3), or one without B, float in [0, 1] or uint8; or a PIL
+        image: (B, 3, H, W), (B, H, W, 3), or either without B, float in [0, 1] or uint8; or a PIL
             image. With windows it is the one image that they cut.
-        attention: (B, N, N) or (B, heads, N, N) attention maps, row i what patch i attends to, for
-            the methods that need them; built from the feats if None. The N patches are those of
-            the logits' grid, or of a finer or coarser grid of the same shape.
+        attention: (B, N, N) or (B, heads, N, N) attention maps, for the methods that need them; row
+            i says what patch i attends to. They are built from the feats if None. The N patches are
+            those of the logits' grid, or of a finer or coarser grid of the same aspect ratio.
         method: a preset of `lpprop.presets`, or its name:
             {methods};
             a module of this package; or any callable whose first argument is the scores and whose
             keywords name the inputs that it takes.
-        windows: the `SlidingWindows` whose n crops the B = n items of logits and feats belong to.
+        windows: the `SlidingWindows` that cut the image; item i of logits and feats is crop i's.
             A list of them, with lists of logits and feats, averages the refined scores of several
             window sizes.
         size: (H, W) of the result; the image's size if None.
-        others: further inputs that the method takes, by name: {inputs}; what a step of your own
-            names beside them, such as `depth=`, is handed to it as it comes. With a preset also its
+        others: further inputs that the method takes, by name: {inputs}. An input that only a step
+            of your own names, such as `depth=`, is passed to it unchanged. With a preset also its
             options, such as `k=200` or `feats_from="dinov2"`.
 
     Returns:
@@ -85,7 +85,7 @@ def refine(
 
     Raises:
         InputError: input that cannot be used, before any work: shapes that do not match, values
-            that are not finite, an image outside [0, 1], a missing input, one that nobody takes,
+            that are not finite, an image outside [0, 1], a missing input, one that no step takes,
             an unknown method or option.
 
     >>> import torch
@@ -111,9 +111,9 @@ def refine(
             "prune",
             got="True, with a list of windows",
             expected="one setting of windows",
-            fix="Leave it out: a class that one setting leaves out would lose in the average.",
+            fix="Remove prune: a class that one setting leaves out would lose in the average.",
         )
-    # All are checked before the first is run.
+    # All settings are checked before the first one runs.
     runs = [
         Request.of(scores, {"feats": own, "windows": setting, **given}, size=size).prepare(chain)
         for scores, own, setting in settings
@@ -131,11 +131,11 @@ refine.__doc__ = str(refine.__doc__).format(
 
 @dataclass(frozen=True)
 class Request:
-    """What a call is given, converted, and checked once against everything else.
+    """The scores and inputs of a call, converted and checked once against each other.
 
     Attributes:
         logits: (B, C, h, w) scores.
-        inputs: those that are given, by name.
+        inputs: inputs that are given, by name.
         size: (H, W) of the result.
     """
 
@@ -147,7 +147,7 @@ class Request:
     def of(
         cls, logits: object, inputs: Mapping[str, object], *, size: tuple[int, int] | None = None
     ) -> Request:
-        """Convert what users have in hand, and check all of it.
+        """Convert what users pass, and check all of it.
 
         Raises:
             InputError: input that cannot be used.
@@ -174,7 +174,7 @@ class Request:
         return cls(scores, converted, size)
 
     def only(self, names: Container[str]) -> Request:
-        """Leave out what a method does not take, so that it can be set beside others that do."""
+        """Leave out inputs that a method does not take, so that it can be compared with others."""
         inputs = {name: x for name, x in self.inputs.items() if name in _NAMED or name in names}
         return replace(self, inputs=inputs)
 
@@ -182,7 +182,7 @@ class Request:
         """Check a chain against the inputs, and fit it to the image.
 
         Raises:
-            InputError: an input that the chain needs and lacks, or does not take.
+            InputError: an input that the chain needs is missing, or it does not take one.
         """
         chain.check(self.logits, **self.inputs)
         return Prepared(_fit(chain, self.inputs), self)
@@ -190,11 +190,11 @@ class Request:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A call that is checked and fitted to its image: all that is left is to run it.
+    """A call that is checked and fitted to its image, ready to run.
 
     Attributes:
         chain: the method.
-        request: what it is given.
+        request: its scores and inputs.
     """
 
     chain: Chain
@@ -214,11 +214,11 @@ def as_chain(method: str | Callable[..., Tensor], **options: Any) -> Chain:
 
     Args:
         method: as `lpprop.refine` takes it.
-        options: of the preset, where the method is one.
+        options: options of the preset, if the method is one.
 
     Raises:
         InputError: an unknown name or option, options beside a method that is configured already,
-            or what is no method.
+            or an object that is no method.
     """
     if isinstance(method, (str, presets.Preset)):
         return presets.find(method)(**options)
@@ -242,7 +242,7 @@ def as_chain(method: str | Callable[..., Tensor], **options: Any) -> Chain:
 def _split(
     others: Mapping[str, Any], method: str | Callable[..., Tensor]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Tell inputs from options: what the table or the method knows is an input."""
+    """Separate inputs from options: an input is in the table, or the method takes it."""
     if isinstance(method, (str, presets.Preset)):
         takes = presets.find(method).takes
         inputs = {name: x for name, x in others.items() if name in INPUTS or name in takes}
@@ -269,7 +269,7 @@ def _check_windows(sizes: Mapping[str, int], windows: SlidingWindows) -> None:
 
 
 def _fit(chain: Chain, inputs: Mapping[str, Any]) -> Chain:
-    """Fit patch sizes to the image, and say so where that changes them."""
+    """Fit patch sizes to the image, and warn if that changes them."""
     if "feats" not in inputs or not ("image" in inputs or "windows" in inputs):
         return chain
     grid = tuple(inputs["feats"].shape[-2:])
@@ -277,7 +277,7 @@ def _fit(chain: Chain, inputs: Mapping[str, Any]) -> Chain:
         inputs["windows"].crop_size if "windows" in inputs else tuple(inputs["image"].shape[-2:])
     )
     fitted = chain.fitted(grid, pixels)
-    for before, after in zip(_patch_sizes(chain), _patch_sizes(fitted), strict=True):
+    for before, after in zip(_list_patch_sizes(chain), _list_patch_sizes(fitted), strict=True):
         if before != after:
             warn(
                 f"the feats' grid of {grid[0]} x {grid[1]} patches of {before:g} pixels does not "
@@ -288,7 +288,7 @@ def _fit(chain: Chain, inputs: Mapping[str, Any]) -> Chain:
     return fitted
 
 
-def _patch_sizes(chain: Chain) -> list[float]:
+def _list_patch_sizes(chain: Chain) -> list[float]:
     return [step.patch_size for step in steps_of(chain) if isinstance(step, PatchPropagation)]
 
 
@@ -309,7 +309,7 @@ def _pair_settings(logits: Any, feats: Any, windows: Any) -> list[tuple[Any, ...
             raise InputError.of(
                 name,
                 got=f"a list of {len(value)}" if listed else type(value).__name__,
-                expected=f"a list of {len(settings)}, one for each of windows",
+                expected=f"a list of {len(settings)}, one per entry of windows",
                 fix="Pass lists of equal length: logits=[small, large], feats=[...].",
             )
     return list(zip(logits, feats, settings, strict=True))

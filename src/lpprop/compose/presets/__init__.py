@@ -3,8 +3,8 @@
     chain = lpprop.presets.lposs_plus(feats_from="dinov2")
     scores = chain(logits, feats=feats, image=image)
 
-`lpprop.refine(..., method="lposs+")` finds them by name, and fits patch_size to the image, which a
-chain called directly takes as it stands. A preset shows its paper and options by `help`.
+`lpprop.refine(..., method="lposs+")` finds them by name, and fits patch_size to the image; a chain
+that is called directly uses it unchanged. `help` shows a preset's paper and options.
 
 >>> lposs_plus(r=9, max_iter=20).steps[2]
 PixelPropagation(tau=0.01, r=9, alpha=0.95, max_iter=20, tol=1e-06, sigma=0.0, ...)

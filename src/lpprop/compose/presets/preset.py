@@ -17,7 +17,7 @@ from lpprop.compose.chain import Chain
 
 __all__ = ["Preset"]
 
-# Options that mean the same in every step that has them: one value is for all.
+# Options that mean the same in every step that has them, so that one value holds for all.
 _SHARED = ("alpha", "max_iter", "tol")
 
 Step = type[Refiner] | partial[Any]
@@ -25,25 +25,25 @@ Step = type[Refiner] | partial[Any]
 
 @dataclass(frozen=True, eq=False)
 class Preset:
-    """One row of the table: call it with options, and it returns a `Chain`.
+    """One row of the table; called with options, it returns a `Chain`.
 
         chain = lpprop.presets.max_velocity(tau=0.5)
 
-    Its options are those of its steps. Where two steps have an option of one name, the later one's
-    is called after its step (`pixel_sigma`), but for what the solvers share.
+    Its options are those of its steps. If two steps have an option of the same name, that of the
+    later step gets a prefix (`pixel_sigma`), except for the options that the solvers share.
 
     Attributes:
-        name: what `method=` calls it.
+        name: its name in `method=`.
         steps: the refiners, or `functools.partial` of them with settings that differ from their
             defaults.
-        paper: where it is from.
+        paper: its source.
         note: what it does, in a line.
         details: published figures, deviations, advice.
-        arrange: puts the steps together, where that is more than one after the other.
-        feats_from: by the model that made the feats, settings of the first step; the first of them
-            is the default of the option `feats_from`.
-        package: an optional package that it cannot do without, and the extra that brings it.
-        compared: whether `lpprop.compare` runs it where no method is named.
+        arrange: builds the chain from the steps, if they do not simply run in sequence.
+        feats_from: settings of the first step, by the model that made the feats; the first model is
+            the default of the option `feats_from`.
+        package: an optional package that it requires, and the extra that installs it.
+        compared: whether `lpprop.compare` runs it if no method is named.
 
     Raises:
         InputError: in a call: an option that it does not have, or that is out of range.
@@ -68,7 +68,7 @@ class Preset:
     compared: bool = False
 
     def __post_init__(self) -> None:
-        """Give it what functions have: a name, a text and a signature."""
+        """Set the name, docstring and signature that functions have."""
         keywords = [
             inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
             for name, default in self.options.items()
@@ -84,7 +84,7 @@ class Preset:
             object.__setattr__(self, name, value)
 
     def __repr__(self) -> str:
-        """Show where it is."""
+        """Show where to find it."""
         return f"lpprop.presets.{self.python_name}"
 
     def __call__(self, **options: Any) -> Chain:
@@ -123,7 +123,7 @@ class Preset:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """The inputs that it cannot do without; attention may be built from feats."""
+        """The inputs that it requires; attention may be built from feats."""
         return tuple(dict.fromkeys(name for step in self.steps for name in _refiner(step).needs))
 
     @property
@@ -133,11 +133,11 @@ class Preset:
 
     @property
     def is_installed(self) -> bool:
-        """Whether the package that it cannot do without is there."""
+        """Whether the package that it requires is installed."""
         return self.package is None or importlib.util.find_spec(self.package[0]) is not None
 
     def names(self) -> list[tuple[type[Refiner], dict[str, str]]]:
-        """Return the class of each step, and for its keywords the names that they have here."""
+        """Return the class of each step, and the preset's names of its keywords."""
         taken: set[str] = set()
         names: list[tuple[type[Refiner], dict[str, str]]] = []
         for step in self.steps:

@@ -71,13 +71,13 @@ _ROWS = (
         paper=_LPOSS,
         note="label propagation over patches, then bilinear to pixels",
         details="""
-            41.3 mIoU over 8 datasets from MaskCLIP's 27.0, with sliding windows of 224 every 112
-            pixels of an image whose shorter side is 448, logits by MaskCLIP ViT-B/16 and feats by
-            DINO ViT-B/16. `feats_from` names the model that made the feats, whose k, gamma and
-            patch size are the paper's.
+            41.3 mIoU over 8 datasets, up from MaskCLIP's 27.0, with sliding windows of 224 pixels
+            at a stride of 112 over images whose shorter side is 448, logits by MaskCLIP ViT-B/16
+            and feats by DINO ViT-B/16. `feats_from` names the model that made the feats, and sets
+            the paper's k, gamma and patch size for it.
 
             Deviations: logits on another grid than the feats are resized bilinearly to it; the
-            authors resize the vision-language model's features instead, before they are compared
+            authors resize the vision-language model's features instead, before they compare them
             with the text.
             """,
         feats_from=FEATS_FROM,
@@ -121,9 +121,9 @@ _ROWS = (
         paper=_DSLO + ", ablation",
         note="the KL divergence of a class from the uniform distribution alone",
         details="""
-            Table 2, row IV: 19.6 mIoU over 4 datasets where the raw logits have 8.9 and the optimal
-            path 40.0. Where no class has kept a patch all score 0, and the argmax is a tie; `nms=0`
-            avoids that.
+            Table 2, row IV: 19.6 mIoU over 4 datasets; the raw logits have 8.9 and the optimal path
+            40.0. At a patch that no class has kept, all classes score 0 and tie; `nms=0` avoids
+            that.
             """,
     ),
     Preset(
@@ -133,7 +133,7 @@ _ROWS = (
         note="optimal path and maximum velocity added",
         details="""
             Table 2, row VII: 38.4 mIoU over 4 datasets, below each of the two alone (40.0 and
-            40.8). It is there for study.
+            40.8). It is for study only.
             """,
         arrange=_fuse,
     ),
@@ -143,7 +143,7 @@ _ROWS = (
         paper="He, Sun, Tang, TPAMI 2013",
         note="bilinear to pixels, then the guided filter",
         details="""
-            Its radius and eps are of this package: the paper, which has other tasks, takes others
+            Its radius and eps are this package's own: the paper has other tasks, with other values
             for each.
             """,
     ),
@@ -154,8 +154,8 @@ _ROWS = (
         note="bilinear to pixels, then PAMR",
         details="""
             On top of LPOSS, with 5 iterations and dilations 8 and 16, it has 41.8 mIoU over 8
-            datasets, where LPOSS has 41.3 and LPOSS+ 42.1 (Stojnic et al., CVPR 2025, supplement);
-            that is `Chain(lpprop.presets.lposs(), lpprop.PAMR())`.
+            datasets, while LPOSS has 41.3 and LPOSS+ 42.1 (Stojnic et al., CVPR 2025, supplement).
+            `Chain(lpprop.presets.lposs(), lpprop.PAMR())` is that method.
             """,
         compared=True,
     ),
@@ -165,16 +165,16 @@ _ROWS = (
         paper="Krähenbühl and Koltun, NeurIPS 2011",
         note="bilinear to pixels, then DenseCRF",
         details="""
-            Its scores are probabilities; pass scale=None where the logits are such. On top of LPOSS
-            it improved nothing (Stojnic et al., CVPR 2025, supplement, which gives neither figures
-            nor settings).
+            Its scores are probabilities; pass scale=None if the logits are probabilities. On top of
+            LPOSS it did not improve the results (Stojnic et al., CVPR 2025, supplement, which gives
+            neither figures nor settings).
             """,
         package=("pydensecrf", "crf"),
         compared=True,
     ),
 )
 
-#: What `method=` names, by name.
+#: The presets by the names that `method=` takes.
 METHODS: dict[str, Preset] = {row.name: row for row in _ROWS}
 
 
@@ -190,7 +190,7 @@ def by_name(method: str, **options: Any) -> Chain:
 
     Raises:
         InputError: an unknown method or option, with the closest known one.
-        ImportError: a package that the preset cannot do without is not installed.
+        ImportError: a package that the preset requires is not installed.
 
     >>> by_name("lposs+", k=100).needs
     ('feats', 'image')
@@ -202,7 +202,7 @@ def find(method: str | Preset) -> Preset:
     """Find the preset of a name.
 
     Args:
-        method: as `by_name` takes it; a preset is returned as it is.
+        method: as `by_name` takes it; a preset is returned unchanged.
 
     Returns:
         The row of the table.
@@ -227,7 +227,7 @@ def find(method: str | Preset) -> Preset:
 
 
 def markdown_table() -> str:
-    """Return the table of the methods, as the README has it.
+    """Return the README's table of methods.
 
     >>> print(markdown_table().splitlines()[0])
     | `method=` | what it does | needs | paper |
