@@ -28,7 +28,7 @@ class Measured(NamedTuple):
     Attributes:
         result: what the call returned.
         seconds: the median of its repeats.
-        memory: bytes that it adds at its peak, its result included; None where that cannot be
+        memory: bytes that it adds at its peak, its result included; None if that cannot be
             measured.
     """
 

@@ -137,8 +137,8 @@ def aggregate_attention(
             scaled to sum to 1. The paper uses the first two up blocks of Stable Diffusion 2 at 0.5
             each.
         size: grid (h, w) of the result; that of the finest map if None.
-        grids: grid (h, w) of each map. If None, a map of M patches is on the grid of M patches that
-            has the aspect ratio of `size`, or on a square grid if `size` is None too.
+        grids: grid (h, w) of each map. If None, the grid of its M patches with the aspect ratio of
+            `size`, or the square one if `size` is None too.
 
     Returns:
         (B, N, N) with N = h w and rows that sum to 1, in the dtype of the first map.

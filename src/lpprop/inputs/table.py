@@ -89,7 +89,7 @@ INPUTS: dict[str, Input] = {
         ),
         Input(
             "windows",
-            "the SlidingWindows that cut the image; item i of logits and feats is of crop i",
+            "the SlidingWindows that cut the image; item i of logits and feats is crop i's",
             None,
             _as_windows,
         ),

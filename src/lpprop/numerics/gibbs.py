@@ -57,7 +57,7 @@ class GibbsKernel:
                 "epsilon",
                 got=f"{epsilon:g} for costs from {low:.4g} to {high:.4g}",
                 expected=f"at least 1/{_FINEST:g} of the largest cost",
-                fix="Raise epsilon, or scale the cost down; exponents beyond are rounding errors.",
+                fix="Raise epsilon, or scale the cost down: larger exponents are mere rounding.",
             )
         spread = (high - low) / epsilon
         self.dtype = torch.float64 if spread > _REACH[torch.float32] else cost.dtype

@@ -78,7 +78,7 @@ def nearest_neighbours(
 
     Returns:
         Their indices in no order, and their similarities. Ties at the k-th place are broken
-        arbitrarily, but always alike. A zero feature has similarity 0 to every node.
+        arbitrarily but reproducibly. A zero feature has similarity 0 to every node.
     """
     unit = unit_features(feats.contiguous(), dtype)
     n, k = len(unit), min(k, len(unit))

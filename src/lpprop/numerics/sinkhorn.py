@@ -83,7 +83,7 @@ def sinkhorn(
     >>> cost = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
     >>> result = sinkhorn(cost, torch.tensor([[0.8, 0.2]]))
     >>> alpha, beta = result.value
-    >>> 0.8 * (alpha[0, 0] + beta[0] - cost[0] / 0.1).exp()     # what leaves the first patch
+    >>> 0.8 * (alpha[0, 0] + beta[0] - cost[0] / 0.1).exp()     # mass from the first patch
     tensor([0.5000, 0.3000])
     """
     check_axes(distribution=(distribution, "C N"), cost=(cost, "N N"))

@@ -3,9 +3,9 @@
 Li, Lu, Zhang, Wang, Xie, Qu: Direct Segmentation without Logits Optimization for Training-Free
 Open-Vocabulary Semantic Segmentation, 2026 (arXiv:2604.07723).
 
-The score of a class is how far its distribution over the patches is, patch by patch, from the
-degenerate, uniform one. There are three measures of it: the KL divergence in `_kl.py`, the optimal
-path in `_optimal_path.py` and the maximum velocity in `_max_velocity.py`.
+The score of a class at a patch is how far the class's distribution over the patches is there from
+the degenerate, uniform one. There are three measures of it: the KL divergence in `_kl.py`, the
+optimal path in `_optimal_path.py` and the maximum velocity in `_max_velocity.py`.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def class_distribution(
 
     Returns:
         Distributions (B, C, N), N = h w patches in row-major order, in the dtype of `logits`. Each
-        row sums to 1, or to 0 where the class is rejected. Differentiable (the choice of patches
+        row sums to 1, or to 0 if the class is rejected. Differentiable (the choice of patches
         is held fixed).
 
     Raises:

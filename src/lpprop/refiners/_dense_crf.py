@@ -121,7 +121,7 @@ def dense_crf(
     """
     check_tensors(x=(x, "B C H W"), image=(image, "B 3 H W"))
     for name, tensor in (("x", x), ("image", image)):
-        _check_fixed(name, tensor)
+        _check_no_gradient(name, tensor)
     if scale is None:
         _check_probabilities(x)
     height, width = x.shape[-2:]
@@ -170,7 +170,7 @@ def _take_log_probabilities(
     return (x.double() * float(scale)).log_softmax(0).float()
 
 
-def _check_fixed(name: str, tensor: Tensor) -> None:
+def _check_no_gradient(name: str, tensor: Tensor) -> None:
     if tensor.requires_grad and torch.is_grad_enabled():
         raise InputError.of(
             name,

@@ -68,7 +68,7 @@ def propagate_pixels(
 
     Args:
         logits: (B, C, H, W) scores at the image's size.
-        image: (B, 3, H, W) RGB in [0, 1]; may be None where `pixel_feats` is given.
+        image: (B, 3, H, W) RGB in [0, 1]; may be None if `pixel_feats` is given.
         tau: feature distance at which a weight falls to 1/e, > 0.
         r: side of the square neighbourhood in pixels; 13 gives 168 neighbours, 1 gives none, and
             an even side acts as the next odd one.
@@ -176,7 +176,7 @@ class PixelPropagation(
     """
 
     def forward(self, logits: Tensor, **inputs: Any) -> Tensor:
-        """Propagate over pixels; the image may be missing where `pixel_feats` are given."""
+        """Propagate over pixels; the image may be missing if `pixel_feats` are given."""
         if inputs.get("pixel_feats") is not None and inputs.get("image") is None:
             return self._call(logits, inputs)
         return super().forward(logits, **inputs)
