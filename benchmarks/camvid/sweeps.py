@@ -42,8 +42,8 @@ class Every:
         return f"{self.dataset.name}, 1 image in {self.step}"
 
     @property
-    def classes(self) -> Sequence[str]:
-        return self.dataset.classes
+    def class_names(self) -> Sequence[str]:
+        return self.dataset.class_names
 
     def __len__(self) -> int:
         return len(self.numbers)

@@ -102,7 +102,7 @@ def _eval(arguments: argparse.Namespace) -> int:
     # Imported here, since the other commands need none of it.
     from lpprop._core.checks import check_integer
     from lpprop.evaluation import EvaluationError, evaluate
-    from lpprop.evaluation.recipe_predictors import check_continues, recipe_predictors
+    from lpprop.evaluation.recipe_predictors import check_resumable, recipe_predictors
 
     for name in ("limit", "processes", "side"):
         if (number := getattr(arguments, name)) is not None:
@@ -112,7 +112,7 @@ def _eval(arguments: argparse.Namespace) -> int:
     dataset = _dataset(arguments)
     out = arguments.out or Path("runs") / dataset.name
     check_folder(out)
-    check_continues(out, dataset, recipes)
+    check_resumable(out, dataset, recipes)
     predictors = recipe_predictors(
         recipes, dataset.prompts, download=not arguments.no_download, device=device
     )

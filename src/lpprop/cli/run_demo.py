@@ -74,7 +74,7 @@ def run_demo(
             fix='Name ImageNet classes, such as "cat; tiger cat" "sofa".',
         )
     classes = DEMO_CLASSES if classes is None else classes
-    labels = class_groups(classes).labels
+    labels = class_groups(classes).class_names
     device = torch.device(device)
     if len(labels) < 2:
         raise InputError.of(
