@@ -110,11 +110,11 @@ def _checked_chain(arguments: argparse.Namespace) -> Chain:
     missing = missing_input(chain, [*given, "image"])
     if missing:
         raise InputError.of(
-            option_name(missing),
+            option_name(missing.partition(" ")[0]),
             got="nothing",
             expected="a file or a folder",
             fix=f"The method {arguments.method} needs it"
-            + (", or --feats to build it from." if missing == "attention" else "."),
+            + (", or --feats to build it from." if "attention" in missing else "."),
         )
     return chain
 

@@ -104,7 +104,7 @@ def _segment(arguments: argparse.Namespace) -> int:
         parse_classes(arguments.classes)
         check_folder(arguments.out)
         segmenter = recipe.build(download=not arguments.no_download, device=device)
-        segmenter.backbone.labels(arguments.classes)  # may refuse them, before any image
+        segmenter.backbone.class_names(arguments.classes)  # may refuse them, before any image
         make_folder(arguments.out)
 
     def work(number: int) -> None:
@@ -127,7 +127,7 @@ def _segment_image(image: Path, segmenter: Segmenter, classes: list[str], folder
 
     picture = load_image(image, "IMAGE")
     segmentation = segmenter(picture, classes)
-    labels, scores, names = segmentation.labels[0], segmentation.scores[0], segmentation.names
+    labels, scores, names = segmentation.labels[0], segmentation.scores[0], segmentation.class_names
     labels_file, overlay_file, scores_file = results(image, folder)
     save_labels(labels_file, labels, classes=len(names))
     drawn = drawing.overlay(picture, labels, len(names))
