@@ -1,11 +1,11 @@
-# make demo | test | lint | bench | gpu | notebooks | clean: each works alone on a fresh clone and is quick afterwards.
+# make demo | test | lint | derived | bench | gpu | notebooks | clean: each works alone on a fresh clone.
 
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo test lint bench gpu notebooks torch-sparse clean
+.PHONY: demo test lint derived bench gpu notebooks torch-sparse clean
 
 demo: $(READY)
 	$(BIN)/lpprop demo --out out
@@ -17,6 +17,10 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Stubs, the list of the public API, the README's table: after a change of what they come from.
+derived: $(READY)
+	$(BIN)/python tests/derived.py
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.speed

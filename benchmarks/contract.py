@@ -2,9 +2,9 @@
 
 A `Work` is one task on fixed inputs with its competitors, the first of which is lpprop. `measure`
 runs every competitor once, which warms it up, and refuses to go on unless those that claim the same
-result agree. Then it times them in rounds, each competitor once a round and in alternating order,
-so that noise from outside hits all of them. A ratio is taken inside each round, so it has a spread
-of its own. CUDA work is synchronised before the clock is read.
+result agree. Then it times them in rounds, each competitor once per round and in alternating order,
+so that noise from outside hits all of them. A ratio is taken within each round, so it has a spread
+of its own. The device is synchronised before the clock is read.
 
 Peak memory comes from a fresh process for each competitor (`memory`).
 
@@ -20,7 +20,7 @@ import platform
 import statistics
 import sys
 from collections.abc import Callable, Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -52,8 +52,8 @@ def measure(
     """Measure one work. With `tiny`, the same work at small sizes, also its peak memory.
 
     `build` and `tiny` must be picklable then: a module's function, or a `functools.partial` of one.
-    No repeats: the call that would warm a competitor up is the one that counts, for work that takes
-    a minute.
+    With no repeats the first call, which otherwise warms a competitor up, is the one that counts:
+    for work that takes a minute.
     """
     work = build()
     ours = work.competitors[0].name
@@ -121,12 +121,12 @@ def summary(values: Sequence[float]) -> dict[str, Any]:
 def document(
     benchmark: str, works: Sequence[dict[str, Any]], *, quick: bool, packages: str
 ) -> dict:
-    """The whole result, validated; `packages` names the distributions whose versions matter."""
+    """Return the whole result, validated; `packages` names those whose versions matter."""
     result = {
         "schema_version": 1,
         "benchmark": benchmark,
         "quick": quick,
-        "date": datetime.now(timezone.utc).date().isoformat(),
+        "date": datetime.now(UTC).date().isoformat(),
         "machine": machine(),
         "versions": {"python": platform.python_version()}
         | {p: version_of(p) for p in packages.split()},
@@ -209,7 +209,7 @@ def _agreement(work: Work, name: str, result: np.ndarray, expected: np.ndarray) 
 
 
 def _own_seconds() -> float:
-    """CPU seconds of this process and of those that it started and that have ended."""
+    """CPU seconds of this process and of its children that have ended."""
     return sum(os.times()[:4])
 
 

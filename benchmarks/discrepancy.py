@@ -3,9 +3,9 @@
 Optimal path and maximum velocity of 21 and 150 classes on 1,024 and 4,096 patches, against loops
 over the classes. All sides take the same float32 tensors.
 
-The optimal path is timed at the paper's setting, where a few updates reach rounding, and at
-a cost on which all 50 are needed. At the first, lpprop gains by stopping early as well as by taking
-the classes together: the loop that stops by the same rule tells the two apart.
+The optimal path is timed at the paper's setting, where a few updates reach rounding, and on a cost
+that needs all 50. At the first, lpprop gains by stopping early as well as by taking the classes
+together; a loop that stops by the same rule tells the two gains apart.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import lpprop
+from lpprop.numerics.sinkhorn import sinkhorn
 
 from . import torch_loops
 from .contract import RESULTS, document, measure, save
@@ -49,15 +50,13 @@ def transport(device: str, cost_name: str, **sizes: int) -> tuple[Tensor, Tensor
 
 def optimal_path(device: str, cost_name: str, side: int, C: int, **sizes: int) -> Work:
     f, cost, epsilon = transport(device, cost_name, side=side, C=C, **sizes)
-    updates = int(
-        lpprop.numerics.sinkhorn.sinkhorn(cost[0], f[0], epsilon=epsilon).iterations.max()
-    )
+    updates = int(sinkhorn(cost[0], f[0], epsilon=epsilon).iterations.max())
     loop = partial(torch_loops.optimal_path, f[0], cost[0], epsilon=epsilon)
     return Work(
         name=f"optimal path, cost {cost_name}, epsilon {epsilon}",
         sizes={"N": side**2, "C": C, "iterations": updates},
-        # A sum of 4,096 float32 is off by about √N roundings, 4e-6. The loop that stops may lack as
-        # much on a slow cost, where rows within 8 roundings are not yet the fixed point.
+        # A sum of 4,096 float32 is off by about √N roundings, 4e-6. On a slow cost the loop that
+        # stops may be off by as much again: rows within 8 roundings are not yet the fixed point.
         tolerance=2e-5,
         competitors=[
             Competitor(
@@ -88,8 +87,8 @@ def max_velocity(device: str, side: int, C: int, **sizes: int) -> Work:
     return Work(
         name="maximum velocity",
         sizes={"N": side**2, "C": C, "steps": math.ceil(1 / slowest - 1)},
-        # After its steps p is off by up to 1.4e-5. The arrival divides that by the rise of p in the
-        # step, which makes at most 20 times as much of the velocity: both measured in float64.
+        # After its steps p is off by up to 1.4e-5. The arrival divides this error by the rise of p
+        # in the step, so the velocity's is up to 20 times as large: both measured in float64.
         tolerance=3e-4,
         competitors=[
             Competitor(
@@ -112,7 +111,7 @@ def main(arguments: list[str] | None = None) -> None:
         "--repeats",
         type=int,
         default=5,
-        help="rounds; works on 4,096 patches take a third, with 150 classes one",
+        help="rounds; a third of them on 4,096 patches, and one with 150 classes",
     )
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument(
@@ -124,7 +123,7 @@ def main(arguments: list[str] | None = None) -> None:
     many, few = args.repeats, -(-args.repeats // 3)
     small = [({"side": 32, "C": C}, many) for C in (21, 150)]
     large = {"side": 64, "C": 21}
-    # Loops over 150 classes on 4,096 patches take up to a minute a call: one call each.
+    # A loop over 150 classes on 4,096 patches takes up to a minute: it is called once.
     largest = {"side": 64, "C": 150}
     attention, distance = (partial(optimal_path, args.device, cost) for cost in COSTS)
     works = []

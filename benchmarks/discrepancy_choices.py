@@ -1,8 +1,8 @@
 """The choices that DSLO leaves open, by mIoU: `python -m benchmarks.discrepancy_choices FOLDER`.
 
-FOLDER holds `images/` and, of the same names, `labels/`: street images with CamVid's eleven classes
-as grey values and larger values where nothing is labelled. It prints the tables of
-docs/discrepancy.md.
+FOLDER holds `images/` and, under the same names, `labels/`: street images with CamVid's eleven
+classes as grey values, and larger values for pixels without a label. The script prints the tables
+of docs/discrepancy.md.
 
 Three starts on 16-pixel patches, with features of EfficientNet-Lite0:
 
@@ -31,10 +31,10 @@ CLASSES = 11
 
 
 class Scenes(NamedTuple):
-    """All images with what is known of them."""
+    """All images, with their labels and features."""
 
     images: Tensor  # (n, 3, H, W) in [0, 1]
-    labels: Tensor  # (n, H, W), CLASSES and more where not labelled
+    labels: Tensor  # (n, H, W), CLASSES or more for pixels without a label
     feats: Tensor  # (n, D, h, w)
     shares: Tensor  # (n, CLASSES, h, w): how much of each patch has each label
 
@@ -82,7 +82,7 @@ def mean_iou(predicted: Tensor, labels: Tensor) -> float:
 
 
 class Study:
-    """Scores methods on all starts."""
+    """The mIoU of methods on all starts."""
 
     def __init__(self, scenes: Scenes) -> None:
         self.scenes = scenes
@@ -178,7 +178,7 @@ def main() -> None:
     )
 
     def signed(complement: bool, *then: Callable[..., Tensor]) -> lpprop.Chain:
-        # All classes: the zeros of rejected ones would win against negative scores.
+        # Without early rejection: a rejected class's zeros would win against negative scores.
         path = lpprop.OptimalPath(norm="image", complement=complement)
         return lpprop.Chain(lpprop.ClassDistribution(), path, *then, upsample)
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 class Scene(NamedTuple):
-    """An image with its windows; `patch_*` hold one entry a window."""
+    """An image with its windows; `patch_*` hold an entry per window."""
 
     image: Tensor  # (1, 3, H, W) in [0, 1]
     boxes: Tensor  # (n, 4) y1, y2, x1, x2
@@ -29,8 +29,8 @@ def scene(
 ) -> Scene:
     """Twelve regions with sharp borders; every patch sees the region beneath its centre.
 
-    The features are a common direction, a direction a region, slow drift and noise, weighted so
-    that cosine similarities resemble those of DINO: about 0.7 inside a region, 0.2 across.
+    The features are a common direction, one direction per region, slow drift and noise, weighted so
+    that cosine similarities resemble those of DINO: about 0.7 within a region, 0.2 across.
     """
     g = torch.Generator().manual_seed(seed)
     size, regions = (H, W), 12
@@ -75,6 +75,6 @@ def scene(
 
 
 def pixels(H: int, W: int, C: int) -> Scene:
-    """A scene for what needs no patches."""
+    """A scene for work that needs no patches."""
     side = min(H, W)
     return scene(H=H, W=W, window=side, stride=side, patch_size=side, D=1, C=C)

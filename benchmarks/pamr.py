@@ -1,7 +1,7 @@
-"""PAMR as one writes it with unfold or a convolution: the neighbours of every pixel together.
+"""PAMR as it is usually written, with unfold or a convolution: all neighbours of a pixel together.
 
-The equations are those of `lpprop.pamr`, which adds one neighbour after the other instead, a class
-at a time, and so stays in a CPU's cache.
+The equations are those of `lpprop.pamr`, which adds one neighbour after the other instead, one
+class at a time, and so stays in a CPU's cache.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,7 +21,7 @@ def pamr_gathered(
 ) -> Tensor:
     """(C, H, W) scores, (3, H, W) image -> (C, H, W), in the dtype of both.
 
-    Classes go in chunks whose gathered neighbours stay below `chunk_bytes`.
+    Classes are refined in chunks whose gathered neighbours stay below `chunk_bytes`.
     """
     weights = pamr_weights(image, dilations)
     chunk = max(1, chunk_bytes // (len(weights) * scores[0].nbytes))
@@ -34,7 +34,7 @@ def pamr_gathered(
 
 
 def pamr_weights(image: Tensor, dilations: Sequence[int] = (8, 16)) -> Tensor:
-    """The weights a_ij, (8 a dilation, H, W); they sum to 1 at each pixel."""
+    """The weights a_ij, (8 per dilation, H, W); they sum to 1 at each pixel."""
     near = torch.stack(list(_neighbours(image, dilations)))
     centre = image.expand(len(dilations), *image.shape)
     sigma = torch.cat([near, centre]).std(0)
@@ -43,7 +43,7 @@ def pamr_weights(image: Tensor, dilations: Sequence[int] = (8, 16)) -> Tensor:
 
 
 def _neighbours(x: Tensor, dilations: Sequence[int]) -> Iterator[Tensor]:
-    """The planes (C, H, W) moved to each neighbour of a pixel, the nearer squares first."""
+    """Shift the planes (C, H, W) to each neighbour of a pixel, the nearest squares first."""
     height, width = x.shape[-2:]
     for d in dilations:
         padded = F.pad(x[None], [d] * 4, mode="replicate")[0]

@@ -3,9 +3,9 @@
     python -m benchmarks.papers --dataset voc21 --root VOC2012 --recipe clip-dino \\
         --method lposs lposs+ --out runs/voc21
 
-Prints the measured mIoU beside the published one, where the papers have that recipe, method and
-data set. The folders are those of the official downloads; a run that was ended is continued by the
-same command. Recipes of more images, classes or options: lpprop eval.
+It prints the measured mIoU beside the published one, if the papers have that recipe, method and
+data set. The folders are those of the official downloads; the same command continues a run that was
+interrupted. For other images, classes or options there is lpprop eval.
 """
 
 import argparse
@@ -25,14 +25,14 @@ from lpprop.models.recipes import RECIPES
 
 
 class Figure(NamedTuple):
-    """A published mIoU in percent, and where it stands."""
+    """A published mIoU in percent, and the table that it stands in."""
 
     miou: float
     source: str
 
 
 class Row(NamedTuple):
-    """A row of a paper's table: mIoU by data set, and the average that is printed beside them."""
+    """A row of a paper's table: mIoU by data set, and the average that the paper prints."""
 
     source: str
     average: float
@@ -53,8 +53,8 @@ _TABLE_6 = "LPOSS, CVPR 2025, supplement, Table 6"
 # VOC21, Context60, COCO-Obj, VOC20, Context59, COCO-Stuff, Cityscapes, ADE20K.
 _DSLO = "voc21 context60 coco-object voc20 context59 coco-stuff cityscapes ade20k"
 _TABLE_1 = "arXiv:2604.07723, Table 1"
-# Row VII, the fusion of rows V and VI, which are Table 1's for ViT-B/16. Rows I to IV are on logits
-# of CLIP as it is, those of the recipe on keys with keys: they have no counterpart here.
+# Row VII, the fusion of rows V and VI, which are Table 1's for ViT-B/16. Rows I to IV have no
+# counterpart here: they take logits of plain CLIP, the recipe those of key-key attention.
 _FUSED = "voc21 coco-stuff cityscapes ade20k"
 _TABLE_2 = "arXiv:2604.07723, Table 2"
 
@@ -103,7 +103,7 @@ PUBLISHED: dict[tuple[str, str], Row] = {
 
 
 def published(recipe: str, method: str, dataset: str) -> Figure | None:
-    """Return the papers' figure, or None where they have none."""
+    """Return the papers' figure, or None if they have none."""
     row = PUBLISHED.get((recipe, method))
     if row is None or dataset not in row.miou:
         return None
@@ -111,7 +111,7 @@ def published(recipe: str, method: str, dataset: str) -> Figure | None:
 
 
 def table(report: Report, recipe: str, dataset: str) -> str:
-    """Return a line a method: mIoU in percent as measured, as published, and by which table."""
+    """Return a line per method: mIoU in percent as measured, as published, and in which table."""
     lines = [f"{'method':<16}{'measured':>9}{'published':>11}  where"]
     for row in report.rows():
         figure = published(recipe, row.predictor, dataset)
@@ -131,8 +131,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--recipe", choices=list(RECIPES), default="clip-dino")
     parser.add_argument("--method", nargs="+", help="in place of the recipe's")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--limit", type=int, help="the first images alone")
-    parser.add_argument("--out", type=Path, help="folder of the run, to continue it")
+    parser.add_argument("--limit", type=int, help="how many images, from the first")
+    parser.add_argument("--out", type=Path, help="folder of the run, to continue it later")
     args = parser.parse_args(arguments)
 
     recipe = RECIPES[args.recipe]

@@ -1,4 +1,4 @@
-"""The patch step against SciPy with faiss and against the product of its features; both steps."""
+"""The patch step, against SciPy with faiss and the product of its features; both steps together."""
 
 from functools import partial
 
@@ -21,7 +21,7 @@ def patch_step(device: str, k: int, **sizes: int) -> Work:
     return Work(
         name="patch step",
         sizes=sizes | {"k": k, "windows": len(boxes), "patches": len(rows)},
-        # One neighbour of a million is a tie in float32: it falls either way, worth 3e-4.
+        # One neighbour in a million is a tie in float32; which one wins makes 3e-4.
         tolerance=1e-3,
         competitors=[
             Competitor(
@@ -54,7 +54,7 @@ def both_steps(device: str, k: int, r: int, **sizes: int) -> Work:
     logits, feats, image = (
         x.to(device) for x in (inputs.patch_logits, inputs.patch_feats, inputs.image)
     )
-    # One view of the whole image, made as windows of patches that overlap.
+    # One view of the whole image: a scene of patches whose windows are merged.
     grid = h, w = [s // patch_size for s in size]
     side = min(grid)
     view = scene(H=h, W=w, window=side, stride=side, patch_size=1, D=sizes["D"], C=sizes["C"])

@@ -1,6 +1,6 @@
-"""Other methods for the pixel step's task: DenseCRF and PAMR, whose results are others.
+"""Other methods for the pixel step's task, with results of their own: DenseCRF and PAMR.
 
-DenseCRF is left out where pydensecrf2 is not installed.
+DenseCRF is left out if pydensecrf2 is not installed.
 """
 
 from functools import partial
@@ -18,7 +18,7 @@ ITERATIONS = 5
 
 
 def pixel_peers(device: str, probabilities: Tensor, image: Tensor) -> list[Competitor]:
-    """(C, H, W) probabilities, (3, H, W) image, both on the CPU."""
+    """Competitors for (C, H, W) probabilities and a (3, H, W) image, both on the CPU."""
     peers = []
     if DENSECRF:
         note = f"pydensecrf2, {ITERATIONS} iterations, sxy 3 compat 3, sxy 80 srgb 13 compat 10, "
@@ -40,6 +40,6 @@ def pamr(scores: Tensor, image: Tensor, **options: int) -> Tensor:
 
 
 def dense_crf(probabilities: Tensor, image: Tensor) -> Tensor:
-    """(C, H, W) -> (C, H, W), at the settings of pydensecrf's example, which are the defaults."""
+    """(C, H, W) -> (C, H, W), at the defaults, which are the settings of pydensecrf's example."""
     options = {"scale": None, "iterations": ITERATIONS}
     return lpprop.dense_crf(probabilities[None], image[None], **options)[0]

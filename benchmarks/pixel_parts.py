@@ -1,8 +1,8 @@
-"""Where the time of the pixel step goes, part by part, and the least that the parts could take.
+"""Where the time of the pixel step goes, part by part, and the least that each part could take.
 
 The parts are those of the compiled backend on a CPU, for one group of classes. The floors are
 timed, not computed: as many multiply-adds from registers, and as many bytes read and written in
-memory. Where a cache holds a whole vector, an update may take less.
+memory. If a cache holds a whole vector, an update may take less.
 """
 
 from collections.abc import Iterator
@@ -15,17 +15,18 @@ import torch
 import lpprop
 from lpprop.inputs.colour import lab_features
 from lpprop.kernels import llvm
-from lpprop.kernels.llvm.code import LANES, Array, Code, Index, Kernel, compiled
+from lpprop.kernels.llvm.builder import LANES, Array, Code, Index
+from lpprop.kernels.llvm.jit import Kernel, compile_kernel
 from lpprop.kernels.llvm.parallel import workers
-from lpprop.kernels.llvm.stencil import _Work
+from lpprop.kernels.llvm.stencil import ClassGroup
 from lpprop.numerics.graphs import stencil_graph
 
 from .inputs import pixels
 from .work import Competitor, Work
 
 STEPS = 10
-PIECE = 128 * 2**20  # bytes that a thread goes through, more than a cache holds
-IN_FLIGHT = 12  # sums at once: more than the multiply-adds that a core works on at a time
+PIECE = 128 * 2**20  # bytes per thread, more than a cache holds
+IN_FLIGHT = 12  # sums at once, more than the multiply-adds that a core has in flight
 
 
 def pixel_parts(r: int, **sizes: int) -> Work:
@@ -33,10 +34,10 @@ def pixel_parts(r: int, **sizes: int) -> Work:
     H, W, C = (sizes[name] for name in "HWC")
     labels = inputs.pixel_logits[0].flatten(1)
     parts = Parts(inputs.image[0], labels, r)
-    assert parts.kept.weights is not None  # what is not stored would be made by the products
+    assert parts.kept.weights is not None  # weights that are not stored are made by the products
     weights, vector = parts.kept.weights.array, parts.warm.r.nbytes
 
-    # What must be moved at least: arrays larger than the cache, once each time they are used.
+    # The least to be moved: arrays larger than the cache, once for each use.
     of_products = STEPS * (weights.nbytes + 2 * vector)  # q read, the product written
     of_updates = (STEPS + 1) * 3 * vector + STEPS * 5 * vector
     of_packing = 2 * labels.nbytes + 3 * vector
@@ -76,15 +77,15 @@ def pixel_parts(r: int, **sizes: int) -> Work:
 
 
 class Parts:
-    """The parts of one solve, each of which can be called again and again."""
+    """The parts of one solve, each of which can be called repeatedly."""
 
     def __init__(self, image: torch.Tensor, labels: torch.Tensor, r: int) -> None:
         self.image, self.labels, self.r = image, labels.numpy(), r
         self.one = np.ones(len(labels), self.labels.dtype)
         self.kept = self.graph()
-        self.warm = self.work()
-        with self.threads(self.warm) as work:
-            work.start(self.labels, self.one)
+        self.warm = self.group()
+        with self.threads(self.warm) as group:
+            group.pack(self.labels, self.one)
 
     def graph(self) -> llvm.Stencil:
         graph = stencil_graph(
@@ -98,35 +99,35 @@ class Parts:
         assert isinstance(graph, llvm.Stencil)
         return graph
 
-    def work(self) -> _Work:
+    def group(self) -> ClassGroup:
         scale = np.where(self.kept.degree > 0, self.kept.degree, 1) ** -0.5
-        return _Work(self.kept, len(self.labels), scale, each=None)
+        return ClassGroup(self.kept, len(self.labels), scale, for_each=None)
 
     @contextmanager
-    def threads(self, work: _Work) -> Iterator[_Work]:
-        """Give it as many threads as a solve has."""
-        with workers(self.labels.size * self.kept.decay.size) as work.each:
-            yield work
+    def threads(self, group: ClassGroup) -> Iterator[ClassGroup]:
+        """Give the group as many threads as a solve has."""
+        with workers(self.labels.size * self.kept.decay.size) as group.for_each:
+            yield group
 
     def products(self) -> None:
-        with self.threads(self.warm) as work:
+        with self.threads(self.warm) as group:
             for _ in range(STEPS):
-                work.multiply(1.0, 0.95)
+                group.multiply(1.0, 0.95)
 
     def updates(self) -> None:
-        # Steps of 0, whose cost is that of all others, leave everything as it is.
+        # Steps of 0 cost as much as others, and leave everything as it is.
         nothing = np.zeros(self.warm.lanes)
-        with self.threads(self.warm) as work:
-            work.update(nothing)
+        with self.threads(self.warm) as group:
+            group.lower_residual(nothing)
             for _ in range(STEPS):
-                work.update(nothing)
-                work.turn(nothing, nothing)
+                group.lower_residual(nothing)
+                group.advance(nothing, nothing)
 
     def packing(self) -> None:
         value = np.empty_like(self.labels)
-        with self.threads(self.work()) as work:
-            work.start(self.labels, self.one)
-            work.finish(work.x, value, self.one)
+        with self.threads(self.group()) as group:
+            group.pack(self.labels, self.one)
+            group.unpack(group.x, value, self.one)
 
 
 def moved(size: int) -> str:
@@ -134,7 +135,7 @@ def moved(size: int) -> str:
 
 
 def move(size: int) -> None:
-    """Read and write pieces in memory until it is `size` bytes, in all threads."""
+    """Read and write `size` bytes of memory in total, in all threads."""
     pieces = buffers()
     share = size // 2 // pieces.itemsize // len(pieces)
 
@@ -142,18 +143,18 @@ def move(size: int) -> None:
         for count in (*[len(piece)] * (share // len(piece)), share % len(piece)):
             np.multiply(piece[:count], 1, out=piece[:count])
 
-    with workers(np.inf) as each:
-        each(pass_over, [(piece,) for piece in pieces])
+    with workers(np.inf) as for_each:
+        for_each(pass_over, [(piece,) for piece in pieces])
 
 
 def multiply_adds(count: int) -> np.ndarray:
-    """Do at least as many multiply-adds, in all threads; return their sums."""
+    """Do at least `count` multiply-adds, in all threads; return their sums."""
     kernel = in_registers()
     sums = np.zeros((torch.get_num_threads(), LANES * IN_FLIGHT), np.float32)
     rounds = -(-count // sums.size)
 
-    with workers(np.inf) as each:
-        each(lambda own: kernel(own, rounds), [(own,) for own in sums])
+    with workers(np.inf) as for_each:
+        for_each(lambda own: kernel(own, rounds), [(own,) for own in sums])
     return sums
 
 
@@ -174,4 +175,4 @@ def in_registers() -> Kernel:
         for place, total in zip(places, totals, strict=True):
             sums.store(place, total.get())
 
-    return compiled(multiply_add, np.dtype(np.float32))
+    return compile_kernel(multiply_add, np.dtype(np.float32))

@@ -18,12 +18,11 @@ from .inputs import pixels
 from .peers import pixel_peers
 from .work import Competitor, Work, aim
 
-# A peak below 1.5 GB beyond inputs and output; the time that a pixel and class of a large image
-# may take, relative to those of a small one.
-# Where weights are made anew for each product, it takes about twice as long.
+# The largest peak beyond inputs and output, 1.5 GB, in MiB; and the most time per pixel and class
+# of a large image, relative to a small one: its weights may have to be made anew for each product.
 MOST_MEMORY, MOST_GROWTH = 1.5e9 / 2**20, 2
 
-# The first is lpprop in the tables; it is what backend="auto" takes.
+# backend="auto" takes the first, which is "lpprop" in the tables.
 BACKENDS = {"cpu": ("llvm", "torch"), "cuda": ("triton", "torch")}
 
 
@@ -99,7 +98,7 @@ def large_image(device: str, r: int, base: Mapping[str, int], **sizes: int) -> W
     )
 
 
-# A process that does one thing with lpprop and ends, as a script for one image does.
+# A process that makes one call of lpprop, as a script for one image does.
 FIRST_CALL = """
 import io
 import sys

@@ -4,20 +4,22 @@ import torch
 from torch import Tensor
 
 import lpprop
+from lpprop.numerics.ipf import ipf
+from lpprop.numerics.sinkhorn import sinkhorn
 
 from .discrepancy import patches, transport
 from .work import Competitor, Work, aim
 
-# The time that a method may take, relative to that of its products.
+# How long a method may take, relative to its products.
 MOST_OVER_PRODUCTS = 1.5
 
 
 def optimal_path(device: str, cost_name: str, side: int, C: int, **sizes: int) -> Work:
     f, cost, epsilon = transport(device, cost_name, side=side, C=C, **sizes)
-    sums = f[0].sum(-1, keepdim=True)  # rows that are scaled once more may stop an update later
-    counts = lpprop.numerics.sinkhorn.sinkhorn(cost[0], f[0] / sums, epsilon=epsilon).iterations
+    sums = f[0].sum(-1, keepdim=True)  # optimal_path scales f so, and may stop an update later
+    counts = sinkhorn(cost[0], f[0] / sums, epsilon=epsilon).iterations
     updates = int(counts.max())
-    # Classes stop by themselves: an update takes the rows of those that still go.
+    # Each class stops by itself: an update takes the rows of the classes that still run.
     rows = [int((counts >= step).sum()) for step in range(1, updates + 1)]
     K = torch.exp(-cost[0] / epsilon)
     weighted = K * cost[0]
@@ -68,8 +70,8 @@ def max_velocity(device: str, side: int, C: int, **sizes: int) -> Work:
     inputs, f = patches(side, C, **sizes)
     f = f.to(device)
     attention = lpprop.attention_from_features(inputs.patch_feats.to(device))
-    sweeps = lpprop.numerics.ipf.ipf(attention[0]).iterations
-    # A class walks until its last patch has arrived, 1 / velocity - 1 steps up to the next integer.
+    sweeps = ipf(attention[0]).iterations
+    # A class walks until its last patch has arrived: 1 / velocity - 1 steps, rounded up.
     slowest = lpprop.max_velocity(f, attention)[0].amin(-1).double()
     steps = (1 / slowest - 1).ceil().int()
     rows = [int((steps >= step).sum()) for step in range(1, int(steps.max()) + 1)]
@@ -85,7 +87,7 @@ def max_velocity(device: str, side: int, C: int, **sizes: int) -> Work:
     return Work(
         name="maximum velocity and its products",
         sizes={"N": side**2, "C": C, "sweeps": sweeps, "steps": len(rows), "rows": sum(rows)},
-        # Not used: the result is compared with the loop's in the benchmark of discrepancy.
+        # Not used: benchmarks.discrepancy compares the result with that of a loop.
         tolerance=3e-4,
         competitors=[
             Competitor(

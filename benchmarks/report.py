@@ -60,7 +60,7 @@ def row(competitor: dict[str, Any]) -> list[str]:
 
 
 def aims(competitor: dict[str, Any]) -> str:
-    """What is aimed at, in time and in memory, and whether it was reached."""
+    """State the aims in time and in memory, and whether they were reached."""
     said, verdict = [], {True: "met", False: "missed"}
     target, limit = competitor["target"], competitor.get("limit")
     if target is not None:

@@ -1,6 +1,6 @@
 """Label propagation in SciPy and faiss, written from the equations: the yardstick of the benchmark.
 
-float32 throughout, int32 indices, faiss's exact search, one `scipy.sparse.linalg.cg` a class.
+float32 throughout, int32 indices, faiss's exact search, one `scipy.sparse.linalg.cg` per class.
 Every step is the fastest that we found in these libraries (see docs/benchmarks.md).
 """
 
@@ -105,7 +105,7 @@ def propagate_pixels(
 
 
 def _half_edges(f: Array, tau: np.float32, r: int) -> Iterator[tuple[Slices, Slices, Array]]:
-    """Every pair of neighbours once: the places of both ends and exp(-|f_i - f_j| / tau)."""
+    """Yield each pair of neighbours once: the places of both ends, and exp(-|f_i - f_j| / tau)."""
     _, H, W = f.shape
     for dy in range(min(r // 2 + 1, H)):
         for dx in range(-(r // 2), r // 2 + 1):
@@ -118,7 +118,7 @@ def _half_edges(f: Array, tau: np.float32, r: int) -> Iterator[tuple[Slices, Sli
 
 
 def _propagate(S, labels: Array, alpha: float, max_iter: int, tol: float) -> Array:
-    """Solve (I - alpha D^-1/2 S D^-1/2) y = labels, a class at a time, from zero."""
+    """Solve (I - alpha D^-1/2 S D^-1/2) y = labels, one class at a time, from zero."""
     degree = S @ np.ones(S.shape[0], np.float32)
     scale = np.sqrt(np.float32(alpha) / np.where(degree == 0, np.float32(1), degree))
     system = LinearOperator(

@@ -1,12 +1,12 @@
-"""How fast every step is, each against a yardstick: `python -m benchmarks.speed`.
+"""How fast every step is, against a yardstick each: `python -m benchmarks.speed`.
 
-The pixel step against SciPy, DenseCRF and PAMR, its first call, its parts and large images; the
-patch step and the two discrepancy methods against the bare matrix products that they consist of;
-both steps together; the upsampling against kornia. All sides take the same float32 arrays, and all
-that belongs to a method (colours, graph, weights, solve) is timed.
+It times the pixel step against SciPy, DenseCRF and PAMR, its first call, its parts and large
+images; the patch step and the two discrepancy methods against the bare matrix products that they
+consist of; both steps together; the upsampling against kornia. All sides take the same float32
+arrays, and all that belongs to a method (colours, graph, weights, solve) is timed.
 
-DenseCRF is left out where it is not installed, and the result says so in `versions`. Aims are for
-a CPU.
+DenseCRF is left out if it is not installed, and `versions` of the result says so. Aims are for a
+CPU.
 """
 
 import argparse
@@ -37,7 +37,7 @@ TINY_WINDOWS = TINY_IMAGE | {"window": 32, "stride": 16, "patch_size": 8, "D": 1
 
 @dataclass(frozen=True)
 class Plan:
-    """A work at its full sizes and at tiny ones; `memory` says whether to measure its peak."""
+    """A work at its full sizes and at tiny ones; `memory`: whether to measure its peak."""
 
     step: partial[Work]
     full: Sequence[Mapping[str, Any]]
@@ -53,7 +53,7 @@ class Plan:
                 partial(self.step, **sizes),
                 repeats=self.repeats,
                 device=device,
-                # As many classes: what is compiled depends on them.
+                # As many classes, since the compiled code depends on them.
                 tiny=partial(self.step, **self.tiny | {"C": sizes["C"]}) if self.memory else None,
             )
             for sizes in self.full
@@ -93,7 +93,7 @@ def main(arguments: list[str] | None = None) -> None:
         "--repeats",
         type=int,
         default=5,
-        help="rounds; the patch step takes twice, what takes seconds half as many",
+        help="rounds; twice as many for the patch step, half as many for what takes seconds",
     )
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument(

@@ -1,8 +1,8 @@
 """The DSLO refiners in plain torch, written from the equations: the yardstick of the benchmark.
 
-As one writes them with the paper at hand: a Python loop over the classes around matrix-vector
-products, and upsampling by a loop over the neighbours. In the dtype of the inputs,
-without checks, and with nothing that keeps an exponent in range.
+They are written as the paper suggests: a Python loop over the classes around matrix-vector
+products, and upsampling by a loop over the neighbours. They compute in the dtype of the inputs,
+check nothing, and keep no exponent in range.
 """
 
 import torch
@@ -13,9 +13,9 @@ from torch import Tensor
 def optimal_path(
     f: Tensor, cost: Tensor, *, epsilon: float = 0.1, iterations: int = 50, roundings: int = 0
 ) -> Tensor:
-    """Sinkhorn's iteration a class at a time: f (C, N), cost (N, N) -> (C, N).
+    """Sinkhorn's iteration, one class at a time: f (C, N), cost (N, N) -> (C, N).
 
-    With `roundings` a class stops where the rows of its plan sum to f within so many roundings.
+    With `roundings` a class stops once the rows of its plan sum to f within so many roundings.
     """
     K = torch.exp(-cost / epsilon)
     weighted = K * cost
@@ -42,7 +42,7 @@ def max_velocity(
     ipf_iterations: int = 15,
     max_steps: int = 1000,
 ) -> Tensor:
-    """The walk a class at a time, until its last patch arrives: (C, N), (N, N) -> (C, N)."""
+    """The walk, one class at a time until its last patch arrives: (C, N), (N, N) -> (C, N)."""
     T = attention
     for _ in range(ipf_iterations):
         T = T / T.sum(0)
@@ -72,7 +72,7 @@ def upsample_by_offsets(
     sigma_range: float = 0.1**0.5,
     radius: int = 3,
 ) -> Tensor:
-    """The same by an outer loop over the offsets of the window, which holds one image at a time."""
+    """Joint bilateral upsampling by a loop over the offsets of the window: one image in memory."""
     (h, w), (H, W) = x.shape[-2:], image.shape[-2:]
     points = F.interpolate(image, (h, w), mode="bilinear")
     (py, cy), (px, cx) = _places(H, h, x), _places(W, w, x)

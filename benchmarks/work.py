@@ -9,10 +9,11 @@ from typing import Any
 class Competitor:
     """One way to do the work; `run` takes nothing and returns the result.
 
-    `target` is the aim for its time over lpprop's; 2.5 reads "lpprop is to be 2.5 times faster".
-    `limit` is the aim for its peak memory beyond inputs and output, in MiB. One that does other
-    work, such as a bare matrix product for a floor, is not `comparable`; its time counts `times`
-    times, where it does that part of the work. `device` is where it runs, if not on the work's.
+    `target` is the aim for the ratio of its time to lpprop's: 2.5 asks lpprop to be 2.5 times
+    faster. `limit` is the aim for its peak memory beyond inputs and output, in MiB. A competitor
+    that does other work, such as a bare matrix product as a floor, is not `comparable`. If it does
+    a part of the work only, its time counts `times` times.
+    `device` is where it runs, if not on the work's device.
     """
 
     name: str
@@ -26,7 +27,7 @@ class Competitor:
 
 
 def aim(device: str, ratio: float) -> float | None:
-    """The target of a competitor: aims are for a CPU."""
+    """Return a target on a CPU, and none on other devices: the aims were set for a CPU."""
     return ratio if device == "cpu" else None
 
 

@@ -35,7 +35,7 @@ def pytest_configure(config):
     """Look for doctests in no file whose import needs a package that is not there."""
     config.addinivalue_line("markers", "gpu: runs on a CUDA device where there is one")
     needs = {
-        "kernels/triton.py": "triton",
+        "kernels/triton": "triton",
         "kernels/llvm": "llvmlite",
         "backbones/clip.py": "transformers",
         "backbones/vision_transformer.py": "transformers",

@@ -31,7 +31,7 @@ import torch
 
 compilers = importlib.util.find_spec("llvmlite") is not None
 if compilers:
-    from lpprop.kernels.llvm.stencil import stencil
+    from lpprop.kernels.llvm import stencil
 pixels = lpprop.propagate_pixels
 
 from lpprop.numerics.cg import cg
@@ -52,7 +52,7 @@ if compilers:  # one size of group and of features: under the hook, each takes a
     wanting = full.clone().requires_grad_()
     assert compiled(full, image=image).shape == compiled(wanting, image=image).shape == full.shape
     compiled(wanting, image=image).sum().backward()
-    stencil.__globals__["_STORED_BYTES"] = 0
+    stencil._STORED_BYTES = 0
     assert compiled(full, image=image).shape == full.shape
 assert lpprop.lab_features(image).shape == image.shape
 assert lpprop.pamr(full, image, dilations=(1,)).shape == full.shape

@@ -8,251 +8,67 @@ import sys
 import pytest
 import torch
 
+import derived
 import lpprop
+from lpprop._core.refiner import Refiner
+from lpprop.compose.composite import Composite
 
-NAMES = [
-    "PAMR",
-    "BilinearUpsample",
-    "Chain",
-    "ClassDistribution",
-    "Comparison",
-    "DenseCRF",
-    "Fusion",
-    "GuidedFilter",
-    "InputError",
-    "JointBilateralUpsample",
-    "KLDiscrepancy",
-    "MaxVelocity",
-    "OptimalPath",
-    "PatchPropagation",
-    "PixelPropagation",
-    "SlidingWindows",
-    "__version__",
-    "aggregate_attention",
-    "attention_from_features",
-    "bilinear_upsample",
-    "class_distribution",
-    "compare",
-    "dense_crf",
-    "guided_filter",
-    "joint_bilateral_upsample",
-    "kl_discrepancy",
-    "lab_features",
-    "max_velocity",
-    "merge_classes",
-    "optimal_path",
-    "pamr",
-    "presets",
-    "propagate_patches",
-    "propagate_pixels",
-    "refine",
-    "sharpen_attention",
-    "value_checks",
-]
-MODULES = [
-    "PAMR",
-    "BilinearUpsample",
-    "ClassDistribution",
-    "DenseCRF",
-    "Fusion",
-    "GuidedFilter",
-    "JointBilateralUpsample",
-    "KLDiscrepancy",
-    "MaxVelocity",
-    "OptimalPath",
-    "PatchPropagation",
-    "PixelPropagation",
-]
-METHODS = {
-    "lposs": "lposs",
-    "lposs+": "lposs_plus",
-    "optimal_path": "optimal_path",
-    "max_velocity": "max_velocity",
-    "kl": "kl",
-    "fusion": "fusion",
-    "bilinear": "bilinear",
-    "joint_bilateral": "joint_bilateral",
-    "guided_filter": "guided_filter",
-    "pamr": "pamr",
-    "dense_crf": "dense_crf",
-}
-
-REQUIRED = inspect.Parameter.empty
-KEYWORD = inspect.Parameter.KEYWORD_ONLY
-
-# Positional parameters, then keywords with their defaults. A default is part of a method.
-SIGNATURES = {
-    "refine": (
-        {"logits": REQUIRED, "feats": None, "image": None},
-        {
-            "attention": None,
-            "method": "lposs+",
-            "windows": None,
-            "size": None,
-            "pixel_feats": None,
-        },
-    ),
-    "propagate_patches": (
-        {"logits": REQUIRED, "feats": REQUIRED},
-        {
-            "k": 400,
-            "gamma": 3.0,
-            "sigma": 0.01,
-            "alpha": 0.95,
-            "patch_size": 16,
-            "distance_power": 1.0,
-            "windows": None,
-            "max_iter": 10,
-            "tol": 1e-6,
-            "appearance": "power",
-            "sigma_a": 1 / 3,
-            "spatial": "rbf",
-            "backend": "auto",
-        },
-    ),
-    "propagate_pixels": (
-        {"logits": REQUIRED, "image": REQUIRED},
-        {
-            "tau": 0.01,
-            "r": 13,
-            "alpha": 0.95,
-            "max_iter": 10,
-            "tol": 1e-6,
-            "pixel_feats": None,
-            "sigma": 0.0,
-            "distance_power": 1.0,
-            "backend": "auto",
-            "prune": False,
-        },
-    ),
-    "class_distribution": (
-        {"logits": REQUIRED},
-        {
-            "nms": 0.9,
-            "threshold": "relative",
-            "confidence": "softmax",
-            "logit_scale": 1.0,
-            "early_rejection": False,
-        },
-    ),
-    "kl_discrepancy": ({"distribution": REQUIRED}, {}),
-    "optimal_path": (
-        {"distribution": REQUIRED, "cost": REQUIRED},
-        {"epsilon": 0.1, "iterations": 50, "norm": "none", "complement": False},
-    ),
-    "max_velocity": (
-        {"distribution": REQUIRED, "attention": REQUIRED},
-        {"tau": 0.3, "ipf_iterations": 15, "criterion": "arrival", "max_steps": 1000},
-    ),
-    "joint_bilateral_upsample": (
-        {"x": REQUIRED, "image": REQUIRED},
-        {
-            "sigma_space": 1.0,
-            "sigma_range": 0.1**0.5,
-            "radius": 3,
-            "size": None,
-            "backend": "auto",
-        },
-    ),
-    "pamr": ({"x": REQUIRED, "image": REQUIRED}, {"iterations": 5, "dilations": (8, 16)}),
-    "guided_filter": ({"x": REQUIRED, "image": REQUIRED}, {"radius": 8, "eps": 1e-4}),
-    "dense_crf": (
-        {"x": REQUIRED, "image": REQUIRED},
-        {
-            "scale": "auto",
-            "iterations": 5,
-            "w1": 10.0,
-            "theta_alpha": 80.0,
-            "theta_beta": 13.0,
-            "w2": 3.0,
-            "theta_gamma": 3.0,
-        },
-    ),
-    "attention_from_features": ({"feats": REQUIRED, "temperature": 0.1}, {}),
-    "sharpen_attention": ({"attention": REQUIRED, "temperature": 0.65}, {}),
-    "aggregate_attention": ({"maps": REQUIRED, "weights": None, "size": None}, {"grids": None}),
-    "Chain": ({}, {"temperature": None}),
-    "Fusion": ({}, {}),
-    "bilinear_upsample": ({"x": REQUIRED, "size": REQUIRED}, {}),
-    "lab_features": ({"image": REQUIRED}, {}),
-    "merge_classes": ({"scores": REQUIRED, "groups": REQUIRED}, {}),
-    "SlidingWindows": ({"image_size": REQUIRED, "window": 224, "stride": 112}, {}),
-    "presets.lposs": ({}, {"backbone": "vit-b/16"}),
-    "presets.lposs_plus": (
-        {},
-        {"backbone": "vit-b/16", "tau": 0.01, "r": 13, "prune": False, "pixel_backend": "auto"},
-    ),
-    "presets.optimal_path": ({}, {"temperature": None}),
-    "presets.max_velocity": ({}, {"temperature": None}),
-    "presets.kl": ({}, {}),
-    "presets.fusion": ({}, {"temperature": None}),
-    "presets.bilinear": ({}, {}),
-    "presets.joint_bilateral": ({}, {}),
-    "presets.guided_filter": ({}, {}),
-    "presets.pamr": ({}, {}),
-    "presets.dense_crf": ({}, {}),
-    "presets.by_name": ({"method": REQUIRED}, {}),
-    "numerics.cg.cg": ({"matvec": REQUIRED, "b": REQUIRED}, {"tol": 1e-6, "max_iter": 10}),
-    "numerics.sinkhorn.sinkhorn": (
-        {"cost": REQUIRED, "distribution": REQUIRED},
-        {"epsilon": 0.1, "iterations": 50, "tol": 0.0},
-    ),
-    "numerics.ipf.ipf": ({"matrix": REQUIRED}, {"iterations": 15, "tol": 0.0}),
-}
+METHODS = lpprop.presets.METHODS
+PUBLIC = dict(derived.public())
+FUNCTIONS = [name for name, found in PUBLIC.items() if inspect.isfunction(found)]
 
 
-def public(path):
-    found = lpprop
-    for name in path.split("."):
-        found = getattr(found, name)
-    return found
+@pytest.mark.parametrize("path", derived.DERIVED, ids=lambda path: path.name)
+def test_what_is_derived_from_the_code_is_that_of_this_code(path):
+    assert path.read_text(encoding="utf-8") == derived.DERIVED[path](), "run make derived"
 
 
-def test_the_public_names():
-    assert lpprop.__all__ == NAMES
-    assert all(hasattr(lpprop, name) for name in NAMES)
-
-
-@pytest.mark.parametrize("path", SIGNATURES)
-def test_the_signatures(path):
-    positional, keywords = SIGNATURES[path]
-    parameters = inspect.signature(public(path)).parameters.values()
-    found = [p for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
-    assert {p.name: p.default for p in found if p.kind is not KEYWORD} == positional
-    assert {p.name: p.default for p in found if p.kind is KEYWORD} == keywords
-
-
-@pytest.mark.parametrize("name", MODULES)
-def test_a_module_is_called_like_every_method(name):
-    module = public(name)
-    parameters = inspect.signature(module.forward).parameters
-    assert list(parameters)[:5] == ["self", "logits", "feats", "image", "attention"]
-    assert all(p.default is None for p in list(parameters.values())[2:])
-    assert issubclass(module, torch.nn.Module)
+def test_every_module_of_the_face_is_called_like_every_other():
+    modules = [found for found in PUBLIC.values() if inspect.isclass(found)]
+    modules = [found for found in modules if issubclass(found, torch.nn.Module)]
+    assert len(modules) == len(lpprop.refiners.__all__) // 2 + 2  # Chain and Fusion
+    for module in modules:
+        assert issubclass(module, (Refiner, Composite))
+        assert list(inspect.signature(module.forward).parameters) == ["self", "logits", "inputs"]
 
 
 def test_errors_are_value_errors():
     assert issubclass(lpprop.InputError, ValueError)
 
 
-def test_the_methods():
-    found = {name: preset.__name__ for name, preset in lpprop.presets.METHODS.items()}
-    assert found == METHODS
-    assert set(METHODS.values()) < set(lpprop.presets.__all__)
+@pytest.mark.parametrize("name", METHODS)
+def test_every_preset_is_a_row_with_what_help_and_docs_say_of_it(name):
+    preset = METHODS[name]
+    assert preset.name == name
+    assert getattr(lpprop.presets, preset.python_name) is preset
+    assert preset.note[0].islower()
+    assert "." not in preset.note
+    assert preset.paper
+    assert all(text in preset.__doc__ for text in (preset.paper, *preset.needs))
+    assert list(inspect.signature(preset).parameters) == list(preset.options)
+    if preset.is_installed:
+        chain = preset()
+        assert chain.needs == preset.needs
+        for option, default in preset.options.items():
+            assert repr(preset(**{option: default})) == repr(chain)
+
+
+def test_refine_lists_every_method_and_input():
+    documentation = inspect.getdoc(lpprop.refine)
+    assert all(f'"{name}"' in documentation for name in METHODS)
+    assert "`pixel_feats`" in documentation
 
 
 @pytest.mark.parametrize("solver", ["cg", "sinkhorn", "ipf"])
 def test_what_solvers_return(solver):
     """A value, and how it was reached, by these names in all of them."""
-    result = inspect.signature(
-        public(f"numerics.{solver}.{solver}"), eval_str=True
-    ).return_annotation
-    fields = result._fields
+    function = PUBLIC[f"numerics.{solver}.{solver}"]
+    fields = inspect.signature(function, eval_str=True).return_annotation._fields
     assert fields[0] == "value"
     assert {"residual", "iterations", "converged"} <= set(fields)
 
 
-def test_the_backbones():
+def test_the_settings_by_what_made_the_feats():
     assert lpprop.presets.FEATS_FROM == {
         "vit-b/16": {"k": 400, "gamma": 3.0, "patch_size": 16},
         "vit-b/8": {"k": 800, "gamma": 3.0, "patch_size": 8},
@@ -263,38 +79,31 @@ def test_the_backbones():
 @pytest.mark.parametrize(
     "path",
     [
-        *(name for name in NAMES if name not in ("__version__", "presets")),
-        *(f"presets.{name}" for name in METHODS.values()),
-        "presets.by_name",
-        "numerics.cg.cg",
-        "numerics.sinkhorn.sinkhorn",
-        "numerics.ipf.ipf",
+        name
+        for name in PUBLIC
+        if name not in map("presets.{}".format, [preset.python_name for preset in METHODS.values()])
     ],
 )
 def test_everything_public_is_documented_with_an_example(path):
-    documentation = inspect.getdoc(public(path))
+    documentation = inspect.getdoc(PUBLIC[path])
     assert documentation
     assert ">>>" in documentation
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        *(n for n in NAMES if n.islower() and n[0] != "_"),
-        "numerics.sinkhorn.sinkhorn",
-        "numerics.ipf.ipf",
-    ],
-)
+def test_every_preset_has_an_example():
+    documentation = inspect.getdoc(lpprop.presets)
+    assert all(preset.python_name in documentation for preset in METHODS.values())
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
 def test_every_parameter_is_documented(name):
-    found = public(name)
-    if inspect.ismodule(found):
-        assert inspect.getdoc(found)
-        return
-    documentation = inspect.getdoc(found)
-    for parameter in inspect.signature(found).parameters:
-        assert f"\n    {parameter}: " in documentation
-    for section in ("Args:", "Returns:", "Raises:"):
-        assert f"\n{section}\n" in documentation
+    documentation = inspect.getdoc(PUBLIC[name])
+    parameters = list(inspect.signature(PUBLIC[name]).parameters)
+    assert all(f"\n    {parameter}: " in documentation for parameter in parameters)
+    sections = ["Args:"] * bool(parameters) + ["Returns:", "Raises:"]
+    if name in ("value_checks", "presets.markdown_table"):
+        return  # the one returns nothing, the other takes nothing
+    assert all(f"\n{section}\n" in documentation for section in sections)
 
 
 # --------------------------------------------------------------------------- import
@@ -345,7 +154,7 @@ def test_import_is_light():
     )
     assert not {name.partition(".")[0] for name in added} & set(LATER)
     own = [name for name in added if name.partition(".")[0] == "lpprop"]
-    assert len(own) < 64
+    assert len(own) < 72
     assert not [name for name in own if name.startswith(("lpprop.backbones", "lpprop.cli"))]
     foreign = [name for name in added if name.partition(".")[0] != "lpprop"]
     assert len(foreign) < 60, foreign

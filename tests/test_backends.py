@@ -1,10 +1,13 @@
 """Which backend a call uses, and that all of them say the same."""
 
 import importlib.util
+import inspect
 import itertools
 import logging
+import shutil
 import subprocess
 import sys
+import sysconfig
 from types import SimpleNamespace
 
 import pytest
@@ -13,6 +16,7 @@ import torch
 import lpprop
 from lpprop.kernels import dispatch as backends
 from lpprop.kernels import portable
+from lpprop.kernels.interface import Kernels
 
 needs_llvmlite = pytest.mark.skipif(
     importlib.util.find_spec("llvmlite") is None, reason="llvmlite is not installed"
@@ -61,40 +65,66 @@ def make(H, W, C=3, dtype=torch.float32, B=1):
 
 
 def choose(monkeypatch, backend, *, device="cpu", installed=("llvmlite", "triton"), work=1e12,
-           requires_grad=False, capability=(9, 0), hip=None):  # fmt: skip
-    """The module that a call on a device would import, whether or not the device is there."""
+           requires_grad=False, capability=(9, 0), hip=None, can_build=True):  # fmt: skip
+    """The backend that a call on a device would load, whether or not the device is there."""
     monkeypatch.setattr(backends, "_installed", lambda package: package in installed)
-    monkeypatch.setattr(backends, "importlib", SimpleNamespace(import_module=lambda name: name))
+    monkeypatch.setattr(backends, "_load", lambda name: name)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     monkeypatch.setattr(torch.version, "hip", hip)
+    monkeypatch.setattr(backends, "_can_build", lambda: can_build)
     scores = SimpleNamespace(device=torch.device(device))
     guide = torch.zeros(1, requires_grad=requires_grad)
-    return backends.kernels_for(backend, scores, ("image", guide), work).removeprefix(
-        "lpprop.kernels."
-    )
+    return backends.kernels_for(backend, scores, ("image", guide), work)
 
 
 CHOICES = {
     "large": ({}, "llvm"),
-    "small": ({"work": 1e6}, "portable"),
+    "small": ({"work": 1e6}, "torch"),
     "just-large": ({"work": backends._WORTH_COMPILING}, "llvm"),
-    "just-small": ({"work": backends._WORTH_COMPILING - 1}, "portable"),
-    "gradient": ({"requires_grad": True}, "portable"),
-    "no-llvmlite": ({"installed": ("triton",)}, "portable"),
+    "just-small": ({"work": backends._WORTH_COMPILING - 1}, "torch"),
+    "gradient": ({"requires_grad": True}, "torch"),
+    "no-llvmlite": ({"installed": ("triton",)}, "torch"),
     "cuda": ({"device": "cuda"}, "triton"),
     "cuda-small": ({"device": "cuda", "work": 1.0}, "triton"),
-    "cuda-old": ({"device": "cuda", "capability": (6, 1)}, "portable"),
-    "rocm": ({"device": "cuda", "hip": "6.2"}, "portable"),
-    "cuda-gradient": ({"device": "cuda", "requires_grad": True}, "portable"),
-    "cuda-no-triton": ({"device": "cuda", "installed": ("llvmlite",)}, "portable"),
-    "mps": ({"device": "mps"}, "portable"),
+    "cuda-old": ({"device": "cuda", "capability": (6, 1)}, "torch"),
+    "rocm": ({"device": "cuda", "hip": "6.2"}, "torch"),
+    "cuda-no-compiler": ({"device": "cuda", "can_build": False}, "torch"),
+    "cuda-gradient": ({"device": "cuda", "requires_grad": True}, "torch"),
+    "cuda-no-triton": ({"device": "cuda", "installed": ("llvmlite",)}, "torch"),
+    "mps": ({"device": "mps"}, "torch"),
 }
 
 
 @pytest.mark.parametrize(("case", "expected"), CHOICES.values(), ids=CHOICES)
 def test_auto(case, expected, monkeypatch, chosen):
     assert choose(monkeypatch, "auto", **case) == expected
-    assert chosen() == [{"portable": "torch"}.get(expected, expected)]
+    assert chosen() == [expected]
+
+
+TOOLS = {
+    "gcc": ({"gcc"}, "", True, None),
+    "clang": ({"clang"}, "", True, None),
+    "CC": (set(), "cc", True, None),
+    "no-compiler": ({"make"}, "", True, "a C compiler"),
+    "no-headers": ({"gcc"}, "", False, "Python's headers"),
+}
+
+
+@pytest.mark.parametrize(("programs", "cc", "headers", "missing"), TOOLS.values(), ids=TOOLS)
+def test_what_triton_builds_with(programs, cc, headers, missing, monkeypatch, tmp_path, caplog):
+    """What is missing is told once."""
+    monkeypatch.setattr(shutil, "which", lambda name: name if name in programs else None)
+    monkeypatch.setattr(sysconfig, "get_path", lambda name: str(tmp_path))
+    monkeypatch.setenv("CC", cc)
+    if headers:
+        (tmp_path / "Python.h").touch()
+    backends._can_build.cache_clear()
+    try:
+        assert [backends._can_build() for _ in range(2)] == [missing is None] * 2
+    finally:
+        backends._can_build.cache_clear()
+    told = [f"Triton needs {missing}: the slower backend 'torch' runs instead"] if missing else []
+    assert [record.getMessage() for record in caplog.records] == told
 
 
 def test_auto_without_gradients(monkeypatch):
@@ -108,7 +138,7 @@ def test_auto_without_gradients(monkeypatch):
 def test_what_is_named_is_taken(backend, device, work, monkeypatch, chosen):
     """Of any size, and without a word in the log."""
     assert choose(monkeypatch, backend, device=device, work=work) == backend
-    assert choose(monkeypatch, "torch", device=device, work=work) == "portable"
+    assert choose(monkeypatch, "torch", device=device, work=work) == "torch"
     assert chosen() == []
 
 
@@ -262,6 +292,23 @@ def test_compilers_are_imported_where_they_are_used():
     assert done.stdout.strip() == "lazy"
 
 
+PACKAGES = {"torch": "portable", "llvm": "llvm", "triton": "triton"}
+
+
+@pytest.mark.parametrize("backend", PACKAGES)
+def test_every_backend_offers_the_interface(backend):
+    """Functions of the names and arguments of `Kernels`, none of which hides a module."""
+    pytest.importorskip({"torch": "torch", "llvm": "llvmlite"}.get(backend, backend))
+    kernels = backends._load(backend)
+    assert kernels.__name__ == f"lpprop.kernels.{PACKAGES[backend]}"
+    assert isinstance(kernels, Kernels)
+    for name in ("build_stencil", "upsample", "build_gibbs_kernel"):
+        expected = list(inspect.signature(getattr(Kernels, name)).parameters)[1:]
+        assert list(inspect.signature(getattr(kernels, name)).parameters) == expected
+    for name in kernels.__all__:
+        assert importlib.util.find_spec(f"{kernels.__name__}.{name}") is None
+
+
 def test_every_backend_has_its_kernels():
-    assert set(backends._MODULES) == set(backends.BACKENDS) - {"auto"}
+    assert set(PACKAGES) == set(backends.BACKENDS) - {"auto"}
     assert backends.kernels_for("torch", torch.zeros(1), ("image", torch.zeros(1)), 0) is portable

@@ -12,7 +12,7 @@ from PIL import Image
 import lpprop
 from lpprop import cli
 from lpprop.cli import main
-from lpprop.cli.common import option
+from lpprop.cli.arguments import parse_option
 
 CLASSES, SIZE = 4, (48, 64)
 NAMES = ("labels.png", "overlay.png", "scores.npy")
@@ -114,7 +114,7 @@ def test_every_method(tmp_path, method):
     ],
 )
 def test_values_of_options(text, value):
-    assert option(text) == (text.partition("=")[0], value)
+    assert parse_option(text) == (text.partition("=")[0], value)
 
 
 @pytest.mark.parametrize("value", ["True", "False"])

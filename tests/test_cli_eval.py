@@ -66,7 +66,7 @@ def loaded(monkeypatch):
 
 
 def run(*arguments):
-    return main(["eval", "--backbone", "offline", *map(str, arguments)])
+    return main(["eval", "--recipe", "offline", *map(str, arguments)])
 
 
 def folders(root, names, size=(40, 56)):
@@ -174,7 +174,7 @@ def test_classes_that_the_backbone_does_not_know(tmp_path, capsys):
         ({"--method": ["bilinear", "lpos"]}, "Did you mean 'lposs'?"),
         ({"--option": ["kk=3"]}, "kk: got an option that no method has (bilinear, lposs)"),
         ({"--option": ["k=0"]}, "k: got 0"),
-        ({"--backbone": ["clip"]}, "--backbone: got 'clip', expected one of offline, clip-dino"),
+        ({"--recipe": ["clip"]}, "--recipe: got 'clip', expected one of offline, clip-dino"),
         ({"--limit": ["0"]}, "--limit: got 0, expected an integer >= 1"),
         ({"--processes": ["0"]}, "--processes: got 0"),
         ({"--side": ["0"]}, "--side: got 0"),
@@ -188,7 +188,7 @@ def test_mistakes_are_found_before_models_are_loaded(
     TREES["voc20"](tmp_path / "data")
     (tmp_path / "empty").mkdir()
     base = {"--dataset": ["voc20"], "--root": ["data"], "--method": ["bilinear", "lposs"]}
-    base |= {"--backbone": ["offline"], "--out": ["out"]} | change
+    base |= {"--recipe": ["offline"], "--out": ["out"]} | change
     flat = [part for name, values in base.items() if values for part in (name, *values)]
     assert main(["eval", *flat]) == 1
     assert message in capsys.readouterr().err
@@ -201,7 +201,7 @@ def test_mistakes_are_found_before_models_are_loaded(
     [
         (["--option", "k=4"], "lposs.recipe.options.k = 3, expected 4"),
         (["--side", 32], "lposs.recipe.shorter_side = 16, expected 32"),
-        (["--backbone", "clip-dino"], 'lposs.recipe.backbone.kind = "EfficientNetLite0"'),
+        (["--recipe", "clip-dino"], 'lposs.recipe.backbone.kind = "EfficientNetLite0"'),
         (["--images", "few"], "dataset.samples = 2, expected 1"),
         (["--classes", "other.txt"], 'dataset.classes = ["cat", "seat"], expected ["cat", "lamp"]'),
         (["--classes", "more.txt"], 'lposs.prompts = ["cat; lynx", "seat = sofa; rocking chair"]'),
@@ -261,7 +261,7 @@ def test_several_processes_and_a_process_that_was_killed(tmp_path):
     given = folders(tmp_path, [f"{i:02d}" for i in range(8)])
     options = [*given, "--side", 192, "--method", "bilinear", "lposs"]
     killed, whole = tmp_path / "killed", tmp_path / "whole"
-    command = [sys.executable, "-m", "lpprop", "eval", "--backbone", "offline", *map(str, options)]
+    command = [sys.executable, "-m", "lpprop", "eval", "--recipe", "offline", *map(str, options)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen([*command, "--out", str(killed)], env=environment)
     lines = killed / "lposs.jsonl"
@@ -284,7 +284,7 @@ def test_several_processes_and_a_process_that_was_killed(tmp_path):
 def test_weights_that_are_not_there_are_one_clear_line(tmp_path, capsys, monkeypatch):
     pytest.importorskip("transformers")
     monkeypatch.setenv("HF_HOME", str(tmp_path))
-    given = [*folders(tmp_path, "a"), "--backbone", "clip-dino", "--no-download"]
+    given = [*folders(tmp_path, "a"), "--recipe", "clip-dino", "--no-download"]
     assert run(*given, "--out", tmp_path / "out") == 1
     said = capsys.readouterr().err
     assert said.startswith("lpprop: error: checkpoint: got 'laion/")

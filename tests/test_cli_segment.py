@@ -64,7 +64,7 @@ def test_a_folder_goes_on_after_a_bad_image(tmp_path, picture, capsys):
     [
         (["--classes", "cat"], "--classes: got only 'cat', expected two or more"),
         (["--classes", "cat", "unicorn thing"], "classes[1]: got 'unicorn thing'"),
-        (["--backbone", "clip"], "--backbone: got 'clip', expected one of offline, clip-dino"),
+        (["--recipe", "clip"], "--recipe: got 'clip', expected one of offline, clip-dino"),
         (["--method", "lpos"], "Did you mean 'lposs'?"),
         (["--option", "kk=3"], "kk: got an option that"),
         (["--side", "0"], "shorter_side: got 0"),
@@ -86,7 +86,7 @@ def test_mistakes_are_found_before_any_image(
 
 
 def recipe(**given):
-    defaults = {"backbone": "clip-dino", "side": None, "method": None, "option": []}
+    defaults = {"recipe": "clip-dino", "side": None, "method": None, "option": []}
     return cli.segment._recipe(SimpleNamespace(**(defaults | given)))
 
 
@@ -103,7 +103,7 @@ def test_options_change_the_recipe():
 def test_weights_that_are_not_there_are_one_clear_line(tmp_path, picture, capsys, monkeypatch):
     pytest.importorskip("transformers")
     monkeypatch.setenv("HF_HOME", str(tmp_path))
-    options = ["--backbone", "clip-dino", "--no-download", "--out", tmp_path / "new"]
+    options = ["--recipe", "clip-dino", "--no-download", "--out", tmp_path / "new"]
     assert run(picture, "--classes", "cat", "sofa", *options) == 1
     said = capsys.readouterr().err
     assert said.startswith("lpprop: error: checkpoint: got 'laion/")
@@ -113,30 +113,30 @@ def test_weights_that_are_not_there_are_one_clear_line(tmp_path, picture, capsys
 
 def test_a_missing_extra_is_one_clear_line(tmp_path, picture, capsys, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "transformers", None)
-    assert run(picture, "--classes", "cat", "sofa", "--backbone", "clip-dino") == 1
+    assert run(picture, "--classes", "cat", "sofa", "--recipe", "clip-dino") == 1
     assert "pip install 'lpprop[models]'" in capsys.readouterr().err
 
 
 def test_cosines_keep_their_scale():
     """CLIP's cosines lie within a tenth of each other: without a scale their softmax is flat."""
-    changed = recipe(backbone="clip-sd2", method="optimal_path", option=[("epsilon", 0.2)])
+    changed = recipe(recipe="clip-sd2", method="optimal_path", option=[("epsilon", 0.2)])
     assert changed.options == {"logit_scale": 100.0, "epsilon": 0.2}
-    assert recipe(backbone="clip-dino", method="max_velocity").options == {"logit_scale": 100.0}
-    assert recipe(backbone="offline", method="kl").options == {}
+    assert recipe(recipe="clip-dino", method="max_velocity").options == {"logit_scale": 100.0}
+    assert recipe(recipe="offline", method="kl").options == {}
 
 
 def test_what_cannot_work_is_refused_before_the_models_are_loaded(
     tmp_path, picture, capsys, monkeypatch
 ):
     monkeypatch.setattr(recipes.Recipe, "build", lambda *_, **__: pytest.fail("models were loaded"))
-    options = ["--backbone", "clip-sd2", "--out", tmp_path / "new"]
+    options = ["--recipe", "clip-sd2", "--out", tmp_path / "new"]
     assert run(picture, "--classes", "cat", "Cat", *options) == 1
     assert "classes[1]: got 'Cat'" in capsys.readouterr().err
     assert run(picture, "--classes", "cat", "dog", "--method", "lposs", *options) == 1
     assert "method: got 'lposs', expected one that needs no feats" in capsys.readouterr().err
 
 
-def test_the_help_lists_every_backbone(capsys):
+def test_the_help_lists_every_recipe(capsys):
     with pytest.raises(SystemExit):
         run("--help")
     said = capsys.readouterr().out

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 
 import reference
 import reference_dslo
+from lpprop import propagate_pixels
 from lpprop.kernels import portable
 from lpprop.numerics.cg import cg
 from lpprop.numerics.propagation import propagation_system
@@ -32,6 +33,7 @@ DEVICE = "cuda" if torch.cuda.is_available() and not INTERPRETED else "cpu"
 RUNS = INTERPRETED or DEVICE == "cuda"
 if RUNS:
     from lpprop.kernels import triton as kernels
+    from lpprop.kernels.triton import cg as solver
 
 DTYPES = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["double", "single"])
 TAU = 0.01
@@ -58,7 +60,7 @@ def test_they_compile(tmp_path, monkeypatch):
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from lpprop.kernels import triton as kernels
+    from lpprop.kernels.triton import cg, product, stencil, upsampling
 
     constants = {
         "FEATURES": 3, "TILE": 128, "REACH": 1, "UNROLLED": True, "SYSTEM": True, "GROUP": 8,
@@ -77,16 +79,16 @@ def test_they_compile(tmp_path, monkeypatch):
         source = ASTSource(kernel, kinds, sizes)
         return triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options).asm["ptx"]
 
-    ptx = build(kernels._gather_neighbours)
+    ptx = build(product._gather_neighbours)
     # No thread waits for what another one has read: the only barriers are of the sums at the end.
     assert ptx.rindex("ld.global") < ptx.index("bar.sync")
-    build(kernels._gather_neighbours, "*fp64", SYSTEM=False, UNROLLED=False, GROUP=1, COLUMNS=1)
-    build(kernels._fill_stencil)
-    build(kernels._reduce)
-    build(kernels._reduce, STEP=False)
-    build(kernels._lower_residual)
-    build(kernels._advance)
-    assert "bar.sync" not in build(kernels._mix_points, "*fp64")
+    build(product._gather_neighbours, "*fp64", SYSTEM=False, UNROLLED=False, GROUP=1, COLUMNS=1)
+    build(stencil._fill_stencil)
+    build(cg._reduce)
+    build(cg._reduce, STEP=False)
+    build(cg._lower_residual)
+    build(cg._advance)
+    assert "bar.sync" not in build(upsampling._mix_points, "*fp64")
 
 
 # The kernels run in the subprocess, or here on a GPU; then there is no need of the subprocess.
@@ -119,7 +121,7 @@ def scores(C, N, dtype, seed=0):
 def both(f, r, tau=TAU):
     """One graph by the kernel and by the portable loop."""
     offsets, spatial = square(r, *f.shape[1:])
-    return tuple(k.stencil(f, offsets, spatial, tau) for k in (kernels, portable))
+    return tuple(k.build_stencil(f, offsets, spatial, tau) for k in (kernels, portable))
 
 
 def dense(f, r, tau=TAU):
@@ -168,7 +170,7 @@ class TestWeights:
     def test_of_a_constant_image(self):
         f = torch.full((3, 3, 4), 0.3, dtype=torch.float32, device=DEVICE)
         offsets, _ = square(3, 3, 4)
-        weights = kernels.stencil(f, offsets, (1.0,) * len(offsets), TAU).weights
+        weights = kernels.build_stencil(f, offsets, (1.0,) * len(offsets), TAU).weights
         inside = portable.stencil_weights(torch.zeros_like(f), offsets, (1.0,) * len(offsets), TAU)
         torch.testing.assert_close(weights, inside.round(), rtol=2e-13, atol=0)
 
@@ -230,6 +232,24 @@ class TestProduct:
         torch.testing.assert_close(twice, expected.product(x), rtol=0, atol=1e-14)
         assert torch.autograd.gradcheck(graph.product, x, fast_mode=True)
 
+    def test_gradients_of_the_normalised_product(self):
+        """Which the solver multiplies by where a gradient is wanted."""
+        graph, _ = both(features(3, 4, torch.float64), 3)
+        x = scores(2, 12, torch.float64).requires_grad_()
+        v = scores(2, 12, torch.float64, seed=1)
+        (slope,) = torch.autograd.grad(graph.normalised_product(x), x, v)
+        torch.testing.assert_close(slope, graph.normalised_product(v), rtol=0, atol=1e-14)
+
+    def test_gradient_of_propagated_scores(self):
+        image = features(3, 4, torch.float64)[None]
+        slopes = []
+        for backend in ("triton", "torch"):
+            logits = scores(2, 12, torch.float64).view(1, 2, 3, 4).requires_grad_()
+            options = {"pixel_feats": image, "r": 3, "max_iter": 3, "backend": backend}
+            propagate_pixels(logits, None, **options).square().sum().backward()
+            slopes.append(logits.grad)
+        torch.testing.assert_close(*slopes, rtol=1e-12, atol=1e-12 * float(slopes[1].abs().max()))
+
 
 def propagated(graph, labels, alpha=0.95, max_iter=10, tol=1e-6):
     return graph.propagate(labels, alpha=alpha, max_iter=max_iter, tol=tol)
@@ -269,8 +289,8 @@ class TestPropagation:
 
     def test_tiles_and_blocks(self, monkeypatch):
         """Several programs for the pixels in every kernel, and for the classes."""
-        monkeypatch.setattr(kernels, "_VECTOR", 32)
-        monkeypatch.setattr(kernels, "_PARTIALS", 2)
+        monkeypatch.setattr(solver, "_VECTOR", 32)
+        monkeypatch.setattr(solver, "_PARTIALS", 2)
         f, labels = features(2, 34, torch.float64), scores(9, 68, torch.float64)
         graph, plain = both(f, 3)
         compare(graph, plain, labels, max_iter=2)
@@ -322,7 +342,7 @@ class TestPropagation:
         labels = scores(2, 6, torch.float32)
         results = []
         for steps in (1, 100):
-            monkeypatch.setattr(kernels, "_LOOK", steps)
+            monkeypatch.setattr(solver, "_LOOK", steps)
             results.append(propagated(graph, labels, max_iter=8, tol=1e-2))
         assert int(results[0][2].max()) < 7
         for a, b in zip(*results, strict=True):

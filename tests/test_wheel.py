@@ -68,7 +68,7 @@ def test_the_metadata(wheel):
     with zipfile.ZipFile(wheel) as archive:
         metadata = archive.read(f"lpprop-{lpprop.__version__}.dist-info/METADATA").decode()
         entry_points = archive.read(f"lpprop-{lpprop.__version__}.dist-info/entry_points.txt")
-    assert "Requires-Python: >=3.10" in metadata
+    assert "Requires-Python: >=3.11" in metadata
     assert "License-Expression: MIT" in metadata
     required = [line for line in metadata.splitlines() if line.startswith("Requires-Dist: ")]
     core = {line.split()[1].split(">")[0] for line in required if "extra ==" not in line}

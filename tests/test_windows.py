@@ -117,3 +117,12 @@ def test_bilinear_upsample(grid, size):
     expected = np.stack([[reference.bilinear(c, size) for c in item] for item in x])
     got = lpprop.bilinear_upsample(torch.tensor(x), size)
     assert reference.class_error(got, expected) <= 1e-13
+
+
+def test_any_image_can_be_cut_whatever_its_channels_and_range():
+    windows = lpprop.SlidingWindows((6, 9), window=6, stride=3)
+    normalised = torch.linspace(-3, 3, 108).reshape(1, 2, 6, 9)
+    crops = windows.split(normalised)
+    assert torch.equal(crops[1], normalised[0, :, :, 3:])
+    with pytest.raises(lpprop.InputError, match="NaN or infinite"):
+        windows.split(normalised / 0)

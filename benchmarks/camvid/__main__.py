@@ -1,7 +1,7 @@
 """`python -m benchmarks.camvid --root FOLDER --out FOLDER`: the tables of docs/camvid_study.md.
 
-Killed, it continues where it was. Without --root it writes tables and figures anew from the
-committed results.
+The same command continues a run that was interrupted. Without --root it renews tables and figures
+from the committed results.
 """
 
 import argparse
@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, help="where a run keeps what it has done")
     parser.add_argument("--results", type=Path, default=FILE, help="default: %(default)s")
     parser.add_argument("--docs", type=Path, default=DOCS, help="default: %(default)s")
-    parser.add_argument("--tiny", action="store_true", help="one value an option: tests the code")
+    parser.add_argument("--tiny", action="store_true", help="one value per option: tests the code")
     args = parser.parse_args(arguments)
     if args.root is not None:
         if args.out is None:

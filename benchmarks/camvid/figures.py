@@ -25,7 +25,7 @@ def draw(found: Document, folder: Path) -> None:
 
 
 def pairs(found: Document) -> Figure:
-    """Each refiner with each upsampler: a row a refiner, a point an upsampler."""
+    """Each refiner with each upsampler: a row per refiner, a point per upsampler."""
     figure, axes = new_figure(9.6, 6.6, 2, 2, sharey=True, sharex="row")
     places = range(len(REFINERS))
     panels = [
@@ -75,7 +75,7 @@ def classes(found: Document) -> Figure:
 
 
 def noise(found: Document) -> Figure:
-    """From how many wrong patches on does a refiner help."""
+    """From which share of wrong patches on each refiner helps."""
     figure, (axis,) = new_figure(7.4, 4.2)
     shares = [100 * float(share) for share in found["shares"]]
     for number, name in enumerate(REFINERS):
@@ -87,7 +87,7 @@ def noise(found: Document) -> Figure:
 
 
 def sizes(found: Document) -> Figure:
-    """What patches of other sizes bear."""
+    """The best that patches of several sizes allow."""
     figure, axes = new_figure(8.6, 3.9, 1, 2)
     places = [int(size) for size in found["sizes"]]
     labels = {"miou": "mIoU", "boundary": "Boundary IoU, 0.005"}
@@ -103,7 +103,7 @@ def sizes(found: Document) -> Figure:
 
 
 def borders(found: Document) -> Figure:
-    """How many pixels near a border each upsampler gets right, more or less than bilinear does."""
+    """How many more pixels near a border each upsampler gets right than bilinear upsampling."""
     figure, axes = new_figure(9.6, 3.9, 1, 2, sharey=True)
     titles = {"oracle": "true labels of patches", "probe": "linear probe"}
     for axis, (start, title) in zip(axes, titles.items(), strict=True):
@@ -129,7 +129,7 @@ def borders(found: Document) -> Figure:
 
 
 def settings(found: Document) -> Figure:
-    """Each option of each method through the best point, on both starts."""
+    """Each option of each method along a line through the best point, on both starts."""
     chosen = [
         ("patch step", "k"), ("patch step", "gamma"), ("patch step", "alpha"),
         ("patch step, k 50, γ 7", "sigma"), ("pixel step", "tau"), ("pixel step", "alpha"),
@@ -156,7 +156,7 @@ def settings(found: Document) -> Figure:
 
 
 def through_best(rows: list[Document], option: str) -> list[tuple[Any, float]]:
-    """The points that differ from the best in one option alone: its value, and the mIoU in %."""
+    """The points that differ from the best in one option only: its value, and the mIoU in %."""
     best = max(rows, key=lambda row: row["miou"])["values"]
     fixed = {name: value for name, value in best.items() if name != option}
     return sorted(
@@ -167,7 +167,7 @@ def through_best(rows: list[Document], option: str) -> list[tuple[Any, float]]:
 
 
 def _numbers(values: list[float | None]) -> np.ndarray:
-    """Absent classes are NaN."""
+    """Make an array, with NaN for absent classes."""
     return np.array(values, dtype=float)
 
 

@@ -1,4 +1,4 @@
-"""Paired differences of two methods over frames of one drive, and how far chance may carry them."""
+"""Paired differences of two methods over frames of one drive, with bootstrap intervals."""
 
 from functools import cache
 from typing import NamedTuple
@@ -12,20 +12,20 @@ BLOCK = 6  # consecutive frames that are drawn together
 
 
 class Difference(NamedTuple):
-    """A gain in points: of the pooled metric, and where 95 % of its bootstrap lie."""
+    """A gain of the pooled metric in points, with its 95 % bootstrap interval."""
 
     gain: float
     low: float
     high: float
-    better: int  # images in which the image's own metric rises
+    better: int  # number of images whose own metric rises
 
 
 @cache
 def drawn_images(count: int, draws: int = DRAWS, block: int = BLOCK, seed: int = 0) -> np.ndarray:
-    """Draw images by a circular block bootstrap: (draws, count) of how often each is there.
+    """Draw images by a circular block bootstrap: (draws, count) of how often each is drawn.
 
-    Frames next to each other are alike, so that drawing them one by one would take them for more
-    evidence than they are (Politis and Romano, 1992).
+    Neighbouring frames are alike: drawn one by one, they would count as more evidence than they are
+    (Politis and Romano, 1992).
     """
     draw = np.random.default_rng(seed)
     block = min(block, count)

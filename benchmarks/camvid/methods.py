@@ -1,4 +1,4 @@
-"""What is compared: each way of refining patches, followed by each way from patches to pixels."""
+"""The methods compared: each way to refine patches, followed by each way from patches to pixels."""
 
 from collections.abc import Callable
 
@@ -55,7 +55,7 @@ REFINERS: dict[str, list[nn.Module]] = {
 def methods(
     refiners: list[str] | None = None, upsamplers: list[str] | None = None, *, logits: bool = False
 ) -> dict[str, Callable[..., Tensor]]:
-    """Name the chain of each pair; the scores of a start of `logits` become probabilities."""
+    """Return a chain per pair, by name; if the start gives `logits`, they become probabilities."""
     first: list[nn.Module] = [Softmax()] * logits
     return {
         pair(refiner, upsampler): Chain(*first, *REFINERS[refiner], *UPSAMPLERS[upsampler])

@@ -16,13 +16,13 @@ from lpprop.numerics.graphs import nearest_neighbours
 from .starts import CLASSES
 
 Labels = Callable[[str, str], np.ndarray]
-BAND = 8  # half a patch: as far from a true border as patches can be off
+BAND = 8  # half a patch: patches misplace a border by no more
 
 
 def repairs(
     labels: Labels, start: str, methods: Iterable[str], dataset: Samples
 ) -> dict[str, dict[str, float]]:
-    """Percent of the start's wrong pixels that a method mends, and of its right ones it breaks."""
+    """Percentage of the start's wrong pixels that a method mends, and of the right it breaks."""
     counts = {name: np.zeros(4) for name in methods}
     for sample in _samples(dataset):
         known = sample.gt < CLASSES
@@ -44,8 +44,8 @@ def repairs(
 def thickness(dataset: Samples) -> list[float]:
     """Width of each class in pixels: twice its area over the length of its outline.
 
-    A long strip has its width, a square half its side; steps between pixels are the outline, that
-    of the image not.
+    That is the width of a long strip, and half the side of a square. The outline is counted in
+    sides of pixels, without those at the image's border.
     """
     area, outline = np.zeros(CLASSES), np.zeros(CLASSES)
     for sample in _samples(dataset):
@@ -60,9 +60,9 @@ def thickness(dataset: Samples) -> list[float]:
 def purity(
     dataset: Samples, feats: Sequence[torch.Tensor], oracles: Sequence[torch.Tensor], **options: Any
 ) -> list[float]:
-    """Of the edges of a class's patches, by weight, the percentage that end in the class.
+    """Percentage, by weight, of the edges from each class's patches that end in the same class.
 
-    A patch belongs to its most frequent class; of a graph as `lpprop.propagate_patches` makes it.
+    A patch belongs to its most frequent class; the graph is that of `lpprop.propagate_patches`.
     """
     inside, total = np.zeros(CLASSES), np.zeros(CLASSES)
     for number in range(len(dataset)):
@@ -83,10 +83,10 @@ def votes(
     starts: Sequence[torch.Tensor],
     **options: Any,
 ) -> dict[str, float]:
-    """What the neighbours of wrong patches say, in percent of the weight of their edges.
+    """For which class the neighbours of wrong patches vote, in percent of their edges' weight.
 
-    A patch of a start (C, h, w) is labelled by its best class, and truly is of its most frequent
-    one. Neighbours of which nothing is known have no say.
+    A patch's label is the best class of the start (C, h, w), its true class the most frequent one
+    of the oracle. Neighbours without a true label have no vote.
     """
     true_class = own_label = total = wrong_patches = patches = 0.0
     for seen, oracle, start in zip(feats, oracles, starts, strict=True):
@@ -124,12 +124,12 @@ def patch_weights(
 def near_borders(
     labels: Labels, methods: Iterable[str], dataset: Samples, cuts: Sequence[float]
 ) -> dict[str, dict[str, float]]:
-    """Percent right within half a patch of a true border, by the border's shape and contrast.
+    """Percentage right within half a patch of a true border, by the border's shape and contrast.
 
-    By shape: the share of a pixel's own class in the square of `BAND` pixels around it. A straight
-    border leaves half of it or more; less than 45 % mean a corner, or something thin.
-    By contrast: the distance of the mean colours, Lab as the pixel step takes it, that the pixel's
-    class and all others have in that square, in bins between `cuts`.
+    Shape: the share of a pixel's own class in the square of `BAND` pixels around it. A straight
+    border leaves half of the square or more; less than 45 % means a corner or something thin.
+    Contrast: the distance between the mean colours of the pixel's class and of all others in that
+    square, in the pixel step's Lab, in bins between `cuts`.
     """
     right = {name: np.zeros(2 + len(cuts) + 1) for name in methods}
     total = np.zeros(2 + len(cuts) + 1)
@@ -157,7 +157,7 @@ def near_borders(
 
 
 def border(sample: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The own class's share around each pixel, its contrast, and which pixels are near a border."""
+    """Per pixel: the share of its class around it, the contrast, and whether a border is near."""
     gt = np.where(sample.gt < CLASSES, sample.gt, CLASSES)
     pixels = torch.from_numpy(np.array(sample.image)).permute(2, 0, 1)[None] / 255
     colour = lab_features(pixels)[0].permute(1, 2, 0).double().numpy()
@@ -170,7 +170,7 @@ def border(sample: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             own[here] = _box(here.astype(float))[here]
             own_sum[here] = _box(colour * here[..., None])[here]
     others = known - own
-    there = (gt < CLASSES) & (others > 0.5)  # whole pixels: half of one is rounding
+    there = (gt < CLASSES) & (others > 0.5)  # sums count whole pixels: half of one is rounding
     contrast = np.full(shape, np.nan)
     mine = own_sum[there] / own[there][:, None]
     theirs = (known_sum - own_sum)[there] / others[there][:, None]

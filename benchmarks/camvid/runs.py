@@ -1,4 +1,4 @@
-"""Evaluations that can be ended at any time, at two widths of the boundary from one labelling."""
+"""Evaluations that can be interrupted; one labelling serves two widths of the boundary."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,12 +13,12 @@ from lpprop.evaluation.predictors import RefinedStart, describe
 from lpprop.evaluation.task import Samples
 from lpprop.io.atomic import atomic_write
 
-#: Boundary IoU's usual width, and one of 3 pixels, where 16-pixel patches differ the more.
+#: Boundary IoU's usual width, and one of 3 pixels, which shows more of what 16-pixel patches lose.
 RATIOS = {"wide": 0.02, "narrow": 0.005}
 
 
 class Kept:
-    """A predictor whose labels are kept in a folder, and not made again."""
+    """A predictor that keeps its labels in a folder and makes none twice."""
 
     def __init__(self, predictor: RefinedStart, folder: Path) -> None:
         self.predictor, self.folder = predictor, folder
@@ -45,11 +45,11 @@ class Kept:
 
 
 class Run(NamedTuple):
-    """The report at each width of the boundary; its times are of the wide one."""
+    """A report per width of the boundary; only the wide one's times are those of the methods."""
 
     wide: Report
     narrow: Report
-    labels: Callable[[str, str], np.ndarray]  # of a predictor and an image
+    labels: Callable[[str, str], np.ndarray]  # by the names of a predictor and an image
 
 
 def run(
@@ -58,7 +58,7 @@ def run(
     methods: Mapping[str, Callable[..., Tensor]],
     out: Path,
 ) -> Run:
-    """Evaluate; a run that was ended is continued."""
+    """Evaluate, or continue an interrupted evaluation."""
     folders = {name: out / "labels" / name for name in methods}
     kept = {
         name: Kept(refined, folders[name]) for name, refined in refinements(start, methods).items()

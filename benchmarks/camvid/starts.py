@@ -27,38 +27,38 @@ Array = npt.NDArray[np.float64]
 
 
 def images(root: Path) -> Samples:
-    """The images, cut to whole cells of the backbone's last map, so that all grids span them."""
+    """Crop the images to whole cells of the backbone's last map, so that all grids span them."""
     return Cropped(load_dataset("camvid", root), 32)
 
 
 def oracle(patch_size: int = PATCH) -> OracleStart:
-    """True labels averaged over patches. No refiner of it needs more than the image."""
+    """True labels averaged over patches, without features: for methods that need none."""
     return OracleStart(CLASSES, patch_size=patch_size)
 
 
 def relabelled(seed: int = 0, share: float = SHARE) -> OracleStart:
-    """The same with a share of the patches relabelled at random, and features."""
+    """True labels of patches, a share of them relabelled at random, with features."""
     return OracleStart(CLASSES, share=share, seed=seed, backbone=EfficientNetLite0())
 
 
 class Fit(NamedTuple):
-    """A linear classifier, and how well the solver ended."""
+    """A linear classifier, and how far the solver was from a minimum."""
 
     weights: Array  # (D + 1, C), the last row the biases
     gradient: float  # its largest entry
 
 
 class ProbeStart:
-    """A linear classifier of the patches' features, each image seen by one that never saw it.
+    """Linear classifiers of patch features; each labels images that it was not trained on.
 
-    The images are frames of one drive in order, the next nearly a copy of the last. So a fold is a
-    run of consecutive frames, and the frames beside it, `gap` on each side, serve nobody.
+    The images are the frames of one drive in order, each nearly a copy of the one before. So a fold
+    is a run of consecutive frames, and no classifier of it sees the `gap` frames on each side.
 
     Args:
         dataset: in the order of time.
-        folds: how many classifiers; each is tested on as many images.
+        folds: number of classifiers; each is tested on its share of the images.
         gap: frames on each side of the tested ones that are left out of training.
-        penalty: of the squared weights, against the mean cross-entropy of a patch.
+        penalty: weight of the squared weights beside the mean cross-entropy per patch.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class ProbeStart:
 
 
 def with_bias(feats: Tensor) -> Tensor:
-    """Features of about unit deviation, and a constant, in float64."""
+    """Scale features to about unit deviation and append a constant, in float64."""
     scaled = feats.double() * len(feats) ** 0.5
     return F.pad(scaled, (0, 0, 0, 0, 0, 1), value=1.0)
 
@@ -130,8 +130,8 @@ def logistic_regression(x: Array, y: Array, penalty: float) -> Fit:
     """Multinomial logistic regression by L-BFGS from zero, in float64.
 
     Minimises the mean over patches of -sum_c y_c log softmax(x W)_c, plus penalty / 2 |W|^2 of all
-    weights but the biases, the last row. y are the shares of the classes in a patch; patches of
-    which nothing is known have zeros, and count for nothing.
+    weights but the biases, the last row. y holds the share of each class in each patch; patches
+    without a label have zeros, and are left out.
     """
     known = y.sum(1) > 0
     x, y = x[known], y[known]

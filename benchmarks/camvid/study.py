@@ -34,7 +34,7 @@ Document = dict[str, Any]
 
 
 def study(dataset: Samples, out: Path, *, tiny: bool = False) -> Document:
-    """Evaluate all; what is in `out` is not done again. `tiny` takes one value of each option."""
+    """Evaluate all that is not in `out` yet; `tiny` takes one value of each option."""
     probe = ProbeStart(dataset)
     part = Every(dataset, 4)
     wrong = relabelled()
@@ -82,7 +82,7 @@ def study(dataset: Samples, out: Path, *, tiny: bool = False) -> Document:
 
 
 def described(each: Run) -> dict[str, Document]:
-    """The metrics of each method, and its gain over the start brought to pixels bilinearly."""
+    """The metrics of each method, and its gain over the bilinearly upsampled start."""
     rows = {}
     for name in each.wide:
         wide, narrow = each.wide[name], each.narrow[name]
@@ -100,7 +100,7 @@ def described(each: Run) -> dict[str, Document]:
 
 
 def seconds(each: Run, unit: str) -> dict[str, float]:
-    """Median time an image of each upsampler, as a multiple of one of them."""
+    """Median time per image of each upsampler, as a multiple of one of them."""
     return {
         name: each.wide[pair("start", name)].seconds / each.wide[unit].seconds
         for name in UPSAMPLERS
@@ -108,7 +108,7 @@ def seconds(each: Run, unit: str) -> dict[str, float]:
 
 
 def by_seed(dataset: Samples, out: Path, first: Run) -> dict[str, list[float]]:
-    """The mIoU of each draw of the patches that are relabelled."""
+    """The mIoU per seed, which decides which patches are relabelled."""
     again = [
         run(dataset, relabelled(seed), methods(upsamplers=SEED_COLUMNS), out / f"relabelled {seed}")
         for seed in SEEDS[1:]
@@ -118,7 +118,7 @@ def by_seed(dataset: Samples, out: Path, first: Run) -> dict[str, list[float]]:
 
 
 def by_share(dataset: Samples, out: Path) -> dict[str, dict[str, Document]]:
-    """The share of relabelled patches from which on a refiner helps."""
+    """Metrics per share of relabelled patches: from which on does a refiner help?"""
     chains = methods(upsamplers=["bilinear"])
     return {
         str(share): _short(run(dataset, relabelled(share=share), chains, out / f"share {share}"))
@@ -127,7 +127,7 @@ def by_share(dataset: Samples, out: Path) -> dict[str, dict[str, Document]]:
 
 
 def by_penalty(dataset: Samples, out: Path) -> dict[str, float]:
-    """The probe itself under other penalties, and where frames beside the tested ones are seen."""
+    """The probe's own mIoU with other penalties, and trained without a gap to the tested frames."""
     chains = methods(["start"], ["bilinear"], logits=True)
     probes = {f"penalty {x:g}": ProbeStart(dataset, penalty=x) for x in PENALTIES}
     probes["no gap"] = ProbeStart(dataset, gap=0)
@@ -176,7 +176,7 @@ def why(dataset: Samples, probe: ProbeStart, runs: Mapping[str, Run]) -> Documen
 
 
 def on_part(each: Run, numbers: Iterable[int]) -> Document:
-    """The start alone, on the images of the sweeps."""
+    """The metrics of the start alone, on the images of the sweeps."""
     weights = np.isin(np.arange(len(each.wide[BASE].images)), list(numbers))[None].astype(int)
     return {
         "miou": float(intervals.pooled_miou(each.wide[BASE], weights)[0]),

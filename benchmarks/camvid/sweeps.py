@@ -53,12 +53,12 @@ class Every:
 
     @property
     def numbers(self) -> range:
-        """Which images of the whole."""
+        """The numbers of the images in the whole data set."""
         return range(self.step // 2, len(self.dataset), self.step)
 
 
 class Grid(NamedTuple):
-    """A method made of options, and the values of each."""
+    """A method as a function of its options, and the values of each."""
 
     method: Method
     values: Mapping[str, Sequence[Any]]
@@ -76,7 +76,7 @@ SCORES: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class Scores(nn.Module):
-    """What a start is made to before anything else: its best class alone, for one."""
+    """The first step, which transforms the start: into its best class alone, for example."""
 
     def __init__(self, kind: str) -> None:
         super().__init__()
@@ -105,10 +105,10 @@ def pixels(
 
 
 def grids(*, logits: bool) -> dict[str, Grid]:
-    """The grids on a start: of probabilities, with wrong patches, or of a classifier's logits.
+    """The grids for a start: probabilities with wrong patches, or a classifier's logits.
 
-    What goes from patches to pixels follows what is best before it: label propagation where
-    patches are wrong at random, nothing where a classifier made the start.
+    Methods from patches to pixels follow the best patch step: label propagation if patches are
+    wrong at random, none if a classifier made the start.
     """
     softmax: list[nn.Module] = [Softmax()] * logits
     before = softmax if logits else [PatchPropagation(k=50, gamma=7.0)]
@@ -174,7 +174,7 @@ def grids(*, logits: bool) -> dict[str, Grid]:
 def swept(
     dataset: Samples, start: Callable[[Any], Start], out: Path, *, logits: bool, tiny: bool = False
 ) -> dict[str, list[dict[str, Any]]]:
-    """Evaluate all grids, or of each option the first value alone: rows by the grid's name."""
+    """Evaluate all grids; `tiny`: the first value of each option only. Rows by the grid's name."""
     rows = {}
     for name, (method, values) in grids(logits=logits).items():
         grid = {option: several[:1] if tiny else several for option, several in values.items()}

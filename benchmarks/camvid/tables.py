@@ -1,6 +1,6 @@
-"""Tables of the results as Markdown, put between the marks of a document.
+"""The results as Markdown tables, written between the marks of a document.
 
-`<!-- table NAME -->` and `<!-- /table -->` stand around each; NAME is a key of `tables`.
+`<!-- table NAME -->` and `<!-- /table -->` enclose each; NAME is a key of `tables`.
 """
 
 import re
@@ -21,7 +21,7 @@ _percent = partial(percent, digits=1)
 
 _MARKED = re.compile(r"(<!-- table (.+?) -->\n).*?(<!-- /table -->)", re.DOTALL)
 
-#: What `sweeps` starts from: the point of each grid that the function has as its defaults.
+#: The point of each grid that holds the function's defaults.
 DEFAULTS: dict[str, dict[str, Any]] = {
     "patch step": {"k": 400, "gamma": 3.0, "alpha": 0.95},
     "patch step, k 50, γ 7": {"sigma": 0.01, "max_iter": 10},
@@ -123,7 +123,7 @@ def crossed(found: Document, start: str, metric: str) -> str:
 
 
 def gains(found: Document, start: str, names: Iterable[str]) -> str:
-    """Paired gains over the start brought to pixels bilinearly."""
+    """Paired gains over the bilinearly upsampled start."""
     rows, images = found["runs"][start], found["images"]
     lines = [
         [
@@ -156,7 +156,7 @@ def by_class(found: Document, start: str) -> str:
 
 
 def classes_of(found: Document) -> str:
-    """Width, and where the edges of each class end."""
+    """Width of each class, and the share of its edges that stay within the class."""
     graphs = found["reasons"]["purity"]
     lines = [
         [
@@ -170,7 +170,7 @@ def classes_of(found: Document) -> str:
 
 
 def votes(found: Document) -> str:
-    """What the neighbours of wrong patches say."""
+    """For which class the neighbours of wrong patches vote."""
     lines = [
         [start, graph, *(f"{x:.0f}" for x in row.values())]
         for start, graphs in found["reasons"]["votes"].items()
@@ -232,7 +232,7 @@ def shares(found: Document) -> str:
 
 
 def swept(found: Document) -> str:
-    """Of each grid the defaults and the best point, by start."""
+    """The defaults and the best point of each grid, by start."""
     lines = [
         ["bilinear alone", start, _both(row), "–", "–"] for start, row in found["part"].items()
     ]
@@ -255,12 +255,12 @@ def swept(found: Document) -> str:
 
 
 def at(rows: list[Document], values: dict[str, Any]) -> Document | None:
-    """The row at a point, if the grid has it."""
+    """Return the row at a point, or None if the grid does not have it."""
     return next((row for row in rows if rounded(row["values"]) == rounded(values)), None)
 
 
 def rounded(value: Any) -> Any:
-    """Leave off what no table shows: digits beyond the sixth. Tuples are lists, as in JSON."""
+    """Drop digits beyond the sixth, which no table shows. Tuples become lists, as in JSON."""
     if isinstance(value, float):
         return float(f"{value:.6g}")
     if isinstance(value, dict):

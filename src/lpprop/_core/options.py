@@ -78,10 +78,17 @@ def unknown_option(name: str, owner: str, known: Iterable[str]) -> InputError:
     )
 
 
-def hint(name: str, known: Iterable[str], otherwise: str, cutoff: float = 0.6) -> str:
+def hint(
+    name: str,
+    known: Iterable[str],
+    otherwise: str,
+    *,
+    cutoff: float = 0.6,
+    show: Callable[[str], str] = str,
+) -> str:
     """Ask for the closest known name, or say what else to do."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
-    return f"Did you mean {close[0]}?" if close else otherwise
+    return f"Did you mean {show(close[0])}?" if close else otherwise
 
 
 def check_boolean(name: str, value: object) -> None:

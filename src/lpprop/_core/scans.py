@@ -80,11 +80,12 @@ def mark_passed(tensor: Tensor, check: str = "finite") -> None:
         passed[check, id(tensor)] = (weakref.ref(tensor), _version(tensor))
 
 
-def pass_on(tensor: Tensor, view: Tensor) -> Tensor:
-    """Let a view of a tensor pass the checks that the tensor has passed, and return it."""
-    if has_passed(tensor):
-        mark_passed(view)
-    return view
+def pass_on(tensor: Tensor, result: Tensor) -> Tensor:
+    """Let parts or means of a tensor pass the checks that it has passed, and return them."""
+    for check in ("finite", "image"):
+        if has_passed(tensor, check):
+            mark_passed(result, check)
+    return result
 
 
 def unmark(tensor: object) -> None:

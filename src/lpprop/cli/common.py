@@ -1,16 +1,14 @@
-"""What the commands share: their options, their messages, and checks of both."""
+"""What the commands do alike: find and load files, check, report."""
 
 from __future__ import annotations
 
 import argparse
-import ast
-import contextlib
 import dataclasses
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lpprop._core.errors import InputError
 
@@ -20,14 +18,12 @@ if TYPE_CHECKING:
     from lpprop.models.recipes import Recipe
 
 __all__ = [
-    "add_command",
     "check_folder",
     "checked_device",
     "find_todo",
     "load_inputs",
     "make_folder",
     "named_recipe",
-    "option",
     "results",
     "say",
     "work_off",
@@ -40,43 +36,6 @@ def say(message: str) -> None:
 
     # Not print, which would write into a progress bar.
     tqdm.write(f"lpprop: {' '.join(message.split())}", file=sys.stderr)
-
-
-def add_command(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser],
-    name: str,
-    run: Callable[[argparse.Namespace], int],
-    *,
-    short: str,
-    description: str,
-    example: str,
-) -> argparse.ArgumentParser:
-    """Add a command that runs a function, with the options that all have."""
-    command = commands.add_parser(
-        name,
-        help=short,
-        description=description,
-        epilog=example,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    command.set_defaults(run=run)
-    command.add_argument(
-        "--device", default="cpu", help='where to compute, such as "cuda" (default: cpu)'
-    )
-    return command
-
-
-def option(text: str) -> tuple[str, object]:
-    """Read NAME=VALUE; numbers, True, False, None and lists such as 8,16 are taken for those."""
-    name, equals, value = text.partition("=")
-    if not (name.isidentifier() and equals and value):
-        raise argparse.ArgumentTypeError(f"expected NAME=VALUE, such as k=200, got {text!r}")
-    try:
-        return name, ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        with contextlib.suppress(ValueError):
-            return name, float(value)  # inf and nan, which are refused as numbers
-        return name, value
 
 
 def results(image: Path, folder: Path) -> tuple[Path, Path, Path]:
@@ -132,34 +91,29 @@ def make_folder(path: Path) -> None:
         )
 
 
-def named_recipe(backbone: str, side: int | None) -> Recipe:
-    """Return the recipe that --backbone names, for images of another --side if one is given."""
+def named_recipe(name: str, side: int | None) -> Recipe:
+    """Return the recipe that --recipe names, for images of another --side if one is given."""
     from lpprop.models.recipes import RECIPES
 
-    if backbone not in RECIPES:
+    if name not in RECIPES:
         raise InputError.of(
-            "--backbone",
-            got=repr(backbone),
+            "--recipe",
+            got=repr(name),
             expected=f"one of {', '.join(RECIPES)}",
-            fix="Change --backbone.",
+            fix="Change --recipe.",
         )
-    recipe = RECIPES[backbone]
+    recipe = RECIPES[name]
     return recipe if side is None else dataclasses.replace(recipe, shorter_side=side)
 
 
-def load_inputs(
-    logits: Path, feats: Path | None, attention: Path | None, device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
-    """Load the arrays of one image."""
+def load_inputs(paths: Mapping[str, Path], device: torch.device) -> dict[str, Any]:
+    """Load the arrays of one image, by name."""
     from lpprop.io.arrays import load_array
 
-    paths = {"logits": logits, "feats": feats, "attention": attention}
-    scores, features, maps = (
-        None if path is None else load_array(path, name).to(device) for name, path in paths.items()
-    )
-    assert scores is not None
-    maps = maps[None] if maps is not None and maps.ndim == 3 else maps  # the heads of one image
-    return scores, features, maps
+    arrays = {name: load_array(path, name).to(device) for name, path in paths.items()}
+    if "attention" in arrays and arrays["attention"].ndim == 3:  # the heads of one image
+        arrays["attention"] = arrays["attention"][None]
+    return arrays
 
 
 def find_todo(arguments: argparse.Namespace) -> tuple[list[Path], list[Path]]:

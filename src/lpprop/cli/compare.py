@@ -5,14 +5,25 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from lpprop.cli.common import add_command, checked_device, load_inputs, make_folder
+from lpprop.cli.arguments import (
+    add_arrays,
+    add_command,
+    add_size,
+    array_paths,
+    name_methods,
+)
+from lpprop.cli.common import (
+    checked_device,
+    load_inputs,
+    make_folder,
+)
 
 __all__ = ["add_compare"]
 
 _HELP = """\
 Refine the scores of one image by several methods, and set them side by side.
 
-LOGITS, FEATS and ATTENTION are arrays as lpprop refine takes them. GT is a PNG of class indices,
+Arrays and methods are those of lpprop refine. GT is a PNG of class indices,
 grey or with a palette: with it, the methods are also measured by mIoU and Boundary IoU, and their
 errors drawn.
 
@@ -33,13 +44,7 @@ def add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         short="set several methods side by side", description=_HELP, example=_EXAMPLE,
     )  # fmt: skip
     command.add_argument("image", type=Path, metavar="IMAGE", help="an image")
-    command.add_argument(
-        "--logits", type=Path, required=True, metavar="FILE", help="an array (C, h, w)"
-    )
-    command.add_argument("--feats", type=Path, metavar="FILE", help="an array (D, h', w')")
-    command.add_argument(
-        "--attention", type=Path, metavar="FILE", help="an array (N, N) or (heads, N, N)"
-    )
+    add_arrays(command)
     command.add_argument("--gt", type=Path, metavar="PNG", help="the true classes")
     command.add_argument(
         "--ignore-index",
@@ -53,7 +58,7 @@ def add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "--methods",
         nargs="+",
         metavar="METHOD",
-        help="as lpprop refine takes them (default: those that the inputs allow)",
+        help=f"of {name_methods()} (default: those that the inputs allow)",
     )
     command.add_argument(
         "--classes", nargs="+", metavar="CLASS", help="their names, in the order of LOGITS"
@@ -63,13 +68,7 @@ def add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         default="default",
         help="default (made for colour-blind eyes), voc, ade20k, cityscapes or camvid",
     )
-    command.add_argument(
-        "--size",
-        type=int,
-        nargs=2,
-        metavar=("H", "W"),
-        help="size of the results, where IMAGE is what the backbone saw (default: IMAGE's)",
-    )
+    add_size(command)
 
 
 def _compare(arguments: argparse.Namespace) -> int:
@@ -81,12 +80,10 @@ def _compare(arguments: argparse.Namespace) -> int:
     device = checked_device(arguments.device)
     image = load_image(arguments.image, "IMAGE")
     gt = None if arguments.gt is None else load_labels(arguments.gt, "--gt")
-    logits, feats, attention = load_inputs(
-        arguments.logits, arguments.feats, arguments.attention, device
-    )
+    inputs = load_inputs(array_paths(arguments), device)
     make_folder(arguments.out)
     comparison = compare(
-        logits, feats, image, attention=attention, gt=gt, methods=arguments.methods,
+        inputs.pop("logits"), image=image, gt=gt, methods=arguments.methods, **inputs,
         class_names=arguments.classes, size=arguments.size, ignore_index=arguments.ignore_index,
         palette=arguments.palette,
     )  # fmt: skip

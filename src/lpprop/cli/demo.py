@@ -15,7 +15,12 @@ from torch import Tensor
 
 from lpprop._core.errors import InputError
 from lpprop._core.measure import time_call
-from lpprop.cli.common import add_command, checked_device
+from lpprop.cli.arguments import (
+    add_command,
+)
+from lpprop.cli.common import (
+    checked_device,
+)
 from lpprop.comparison import Row, compare
 
 if TYPE_CHECKING:

@@ -7,13 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lpprop._core.errors import InputError
-from lpprop.cli.common import (
+from lpprop.cli.arguments import (
     add_command,
+    add_downloads,
+    add_options,
+    name_methods,
+)
+from lpprop.cli.common import (
     check_folder,
     checked_device,
     make_folder,
     named_recipe,
-    option,
     say,
 )
 
@@ -31,7 +35,7 @@ ade20k and camvid, in the folders of its official download; or a folder of image
 of label maps (PNG, one class index a pixel, 255 where a pixel does not count), and a text file with
 a class a line, as lpprop segment takes them.
 
-The backbones are those of lpprop segment. All methods see the same models, which are loaded once;
+The recipes are those of lpprop segment. All methods see the same models, which are loaded once;
 "bilinear" is their scores without refinement.
 
 DIR receives results.md and results.json, with the configuration, and the counts of each image. A
@@ -40,9 +44,9 @@ further methods; a folder of another configuration is refused."""
 
 _EXAMPLE = """\
 example:
-  lpprop eval --dataset voc20 --root VOC2012 --backbone clip-dino \\
+  lpprop eval --dataset voc20 --root VOC2012 --recipe clip-dino \\
     --method bilinear lposs lposs+ --out runs/voc20
-  lpprop eval --images photos --labels labels --classes classes.txt --backbone offline \\
+  lpprop eval --images photos --labels labels --classes classes.txt --recipe offline \\
     --method lposs+ --out runs/photos"""
 
 
@@ -58,29 +62,20 @@ def add_eval(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     command.add_argument("--images", type=Path, metavar="DIR", help="your images")
     command.add_argument("--labels", type=Path, metavar="DIR", help="their label maps")
     command.add_argument("--classes", type=Path, metavar="FILE", help="their classes")
-    command.add_argument("--backbone", required=True, help="see lpprop segment --help")
-    command.add_argument(
-        "--no-download", action="store_true", help="take weights that are on disk already, or fail"
-    )
+    command.add_argument("--recipe", required=True, help="see lpprop segment --help")
+    add_downloads(command)
     command.add_argument(
         "--method",
         nargs="+",
         metavar="METHOD",
-        help="one or more, as lpprop refine takes them (default: the backbone's)",
+        help=f"one or more of {name_methods()} (default: the recipe's)",
     )
-    command.add_argument(
-        "--option",
-        type=option,
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="an option of the methods that have it, such as k=200; may be repeated",
-    )
+    add_options(command)
     command.add_argument(
         "--side",
         type=int,
         metavar="PIXELS",
-        help="shorter side of the image that the models see (default: the backbone's)",
+        help="shorter side of the image that the models see (default: the recipe's)",
     )
     command.add_argument(
         "--out",
@@ -148,10 +143,10 @@ def _text(path: Path) -> str:
 
 
 def _recipes(arguments: argparse.Namespace) -> dict[str, Recipe]:
-    """Return the backbone's recipe by each method; what cannot work is refused here."""
+    """Return the recipe with each method; what cannot work is refused here."""
     from lpprop.evaluation.recipe_predictors import method_recipes
 
-    recipe = named_recipe(arguments.backbone, arguments.side)
+    recipe = named_recipe(arguments.recipe, arguments.side)
     methods = arguments.method or [recipe.method]
     return method_recipes(recipe, methods, **dict(arguments.option))
 

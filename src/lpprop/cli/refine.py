@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from lpprop._core.errors import InputError
-from lpprop.cli.common import (
+from lpprop.cli.arguments import (
+    add_arrays,
     add_command,
+    add_options,
+    add_size,
+    array_paths,
+    list_methods,
+    option_name,
+)
+from lpprop.cli.common import (
     checked_device,
     find_todo,
     load_inputs,
     make_folder,
-    option,
     results,
     work_off,
 )
@@ -28,12 +35,12 @@ __all__ = ["add_refine"]
 _HELP = """\
 Refine coarse segmentation scores of any model to the image's resolution.
 
-LOGITS is an array (C, h, w) of scores, larger = likelier; FEATS an array (D, h', w') of affinity
-features, such as DINO's patch tokens; ATTENTION an array (N, N) or (heads, N, N), such as Stable
-Diffusion's, for the methods that take it in place of FEATS. All may be .npy, .npz, .safetensors,
-.pt or .pth; of several arrays in a file, those named "logits", "feats" and "attention" are taken.
+Arrays may be .npy, .npz, .safetensors, .pt or .pth; of several in a file, the one named like the
+option is taken ("logits", "feats", ...). Each may be a folder, and so may IMAGE: files of one stem
+belong together.
 
-Each may be a folder, and so may IMAGE: files of one stem belong together.
+methods:
+{methods}
 
 For each image DIR receives <stem>_labels.png (class indices with a palette), <stem>_overlay.png
 and <stem>_scores.npy (float32, C x H x W)."""
@@ -50,50 +57,15 @@ def add_refine(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     short = "refine scores of any model, from files"
     command = add_command(
         commands, "refine", _refine,
-        short=short, description=_HELP, example=_EXAMPLE,
+        short=short, description=_HELP.format(methods=list_methods()), example=_EXAMPLE,
     )  # fmt: skip
     command.add_argument("image", type=Path, metavar="IMAGE", help="an image, or a folder of them")
-    command.add_argument(
-        "--logits", type=Path, required=True, metavar="FILE", help="an array, or a folder of them"
-    )
-    command.add_argument("--feats", type=Path, metavar="FILE", help="an array, or a folder of them")
-    command.add_argument(
-        "--attention", type=Path, metavar="FILE", help="an array, or a folder of them"
-    )
+    add_arrays(command)
     command.add_argument("--out", type=Path, required=True, metavar="DIR", help="made if missing")
-    command.add_argument(
-        "--method",
-        default="lposs+",
-        help="lposs+ (default), lposs, max_velocity, optimal_path, kl or fusion; and, to compare "
-        "with, bilinear, joint_bilateral, guided_filter, pamr or dense_crf (which needs pip "
-        "install 'lpprop[crf]')",
-    )
-    command.add_argument(
-        "--option",
-        type=option,
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="an option of the method, such as k=200, feats_from=dinov2 or complement=True; may be "
-        "repeated",
-    )
-    command.add_argument(
-        "--size",
-        type=int,
-        nargs=2,
-        metavar=("H", "W"),
-        help="size of the results, where IMAGE is what the backbone saw (default: IMAGE's)",
-    )
+    command.add_argument("--method", default="lposs+", help="see above (default: lposs+)")
+    add_options(command)
+    add_size(command)
     command.add_argument("--overwrite", action="store_true", help="redo images whose results exist")
-
-
-class _Job(NamedTuple):
-    """One image with its arrays."""
-
-    image: Path
-    logits: Path
-    feats: Path | None
-    attention: Path | None
 
 
 def _refine(arguments: argparse.Namespace) -> int:
@@ -104,54 +76,56 @@ def _refine(arguments: argparse.Namespace) -> int:
     make_folder(arguments.out)
 
     def work(number: int) -> None:
-        _refine_image(jobs[number], chain, device, arguments.size, arguments.out)
+        _refine_image(todo[number], jobs[number], chain, device, arguments.size, arguments.out)
 
     return work_off(todo, work, "refined", arguments.out, skipped=len(images) - len(todo))
 
 
-def _jobs(arguments: argparse.Namespace, todo: list[Path]) -> list[_Job]:
-    """Find the arrays of the images that are to be refined."""
+def _jobs(arguments: argparse.Namespace, todo: list[Path]) -> list[dict[str, Path]]:
+    """Find the arrays of the images that are to be refined, by name."""
     from lpprop.io.arrays import find_arrays
 
-    logits = find_arrays(arguments.logits, todo, "--logits")
-    none: list[None] = [None] * len(todo)
-    feats, attention = (
-        find_arrays(path, todo, option) if path is not None else none
-        for path, option in ((arguments.feats, "--feats"), (arguments.attention, "--attention"))
-    )
-    return [_Job(*paths) for paths in zip(todo, logits, feats, attention, strict=True)]
+    found = {
+        name: find_arrays(path, todo, option_name(name))
+        for name, path in array_paths(arguments).items()
+    }
+    return [{name: paths[i] for name, paths in found.items()} for i in range(len(todo))]
 
 
 def _checked_chain(arguments: argparse.Namespace) -> Chain:
-    """Build the method, which checks its options, so that none fails after the first image."""
-    from lpprop.compose import presets
+    """Build the method and check what it is given, so that none fails after the first image."""
+    from lpprop.compose.composite import missing_input
+    from lpprop.compose.pipeline import as_chain
 
-    chain = presets.by_name(arguments.method, **dict(arguments.option))
-    wanted = [name for name in ("feats", "attention") if name in chain.needs]
-    if arguments.attention is not None and "attention" not in chain.needs:
+    chain = as_chain(arguments.method, **dict(arguments.option))
+    given = array_paths(arguments)
+    for name, path in given.items():
+        if name not in chain.takes and name not in ("logits", "feats"):
+            raise InputError.of(
+                option_name(name),
+                got=str(path),
+                expected=f"nothing, since the method {arguments.method} does not take it",
+                fix="Leave it out, or name a method that takes it.",
+            )
+    missing = missing_input(chain, [*given, "image"])
+    if missing:
         raise InputError.of(
-            "--attention",
-            got=str(arguments.attention),
-            expected=f"nothing, since the method {arguments.method} does not take it",
-            fix="Name a method that does, such as --method max_velocity.",
-        )
-    # Attention is built from feats where there is none.
-    given = arguments.feats is not None or (
-        arguments.attention is not None and wanted == ["attention"]
-    )
-    if wanted and not given:
-        raise InputError.of(
-            f"--{wanted[0]}",
+            option_name(missing),
             got="nothing",
             expected="a file or a folder",
             fix=f"The method {arguments.method} needs it"
-            + (", or --feats to build it from." if wanted == ["attention"] else "."),
+            + (", or --feats to build it from." if missing == "attention" else "."),
         )
     return chain
 
 
 def _refine_image(
-    job: _Job, chain: Chain, device: torch.device, size: tuple[int, int] | None, folder: Path
+    path: Path,
+    arrays: dict[str, Path],
+    chain: Chain,
+    device: torch.device,
+    size: tuple[int, int] | None,
+    folder: Path,
 ) -> None:
     import torch
 
@@ -161,12 +135,12 @@ def _refine_image(
     from lpprop.io.label_maps import save_labels
     from lpprop.viz.drawing import overlay
 
-    image = load_image(job.image, "IMAGE")
-    logits, feats, attention = load_inputs(job.logits, job.feats, job.attention, device)
+    image = load_image(path, "IMAGE")
+    inputs = load_inputs(arrays, device)
     with torch.inference_mode():
-        scores = refine(logits, feats, image, attention=attention, method=chain, size=size)[0]
+        scores = refine(inputs.pop("logits"), image=image, method=chain, size=size, **inputs)[0]
         labels = scores.argmax(0)
-    labels_file, overlay_file, scores_file = results(job.image, folder)
+    labels_file, overlay_file, scores_file = results(path, folder)
     save_labels(labels_file, labels, classes=len(scores))
     image = image.resize((labels.shape[1], labels.shape[0]))
     save_image(overlay_file, overlay(image, labels, len(scores)))

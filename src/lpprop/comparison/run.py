@@ -72,13 +72,13 @@ def compare(
         attention: attention maps, for the methods that take them; built from the feats if None.
         gt: (H, W) true labels, integers in [0, C) or `ignore_index`: an array, a tensor or a PIL
             image of class indices, of the result's size.
-        class_names: a name for each class; their numbers if None.
+        class_names: a name per class; their numbers if None.
         windows: the `SlidingWindows` that logits and feats belong to.
         size: (H, W) of the results; the image's size if None.
         ignore_index: marks pixels of `gt` that do not count.
         palette: the figure's colours: a name in `lpprop.viz.palettes`, or uint8 RGB (n, 3).
-        repeats: runs of each method of which the time is the median, after two that are not timed:
-            to warm up, and for the memory.
+        repeats: how often each method is timed; the median counts. Two runs come before, to warm up
+            and to measure the memory.
         others: further inputs, by name, as `lpprop.refine` takes them; a method is handed those
             that it takes.
 
@@ -122,8 +122,8 @@ def compare(
     return Comparison(rows, labels, start, picture, true, names, palette, ignore_index)
 
 
-# What a method may raise on the way without being wrong: a package that is not installed, scores of
-# a user's own method that cannot be used, and too little memory.
+# What a method may raise and is then skipped: a package is missing, a user's own method returned
+# scores that cannot be used, or the memory is too small.
 _UNABLE = (ImportError, InputError, MemoryError, torch.cuda.OutOfMemoryError)
 
 
@@ -195,14 +195,14 @@ def _measured(
                 scores, seconds, memory = measure(run.run, logits.device, repeats, bar.update)
                 _check_classes(scores, logits)
             except (*_UNABLE, RuntimeError) as error:
-                # What torch raises where a CPU's memory is full has no class of its own.
+                # For a CPU whose memory is full torch has no exception of its own.
                 if not isinstance(error, _UNABLE) and "can't allocate memory" not in str(error):
                     raise
                 rows.append(Row(name, skipped=str(error) or "out of memory"))
                 continue
             labels[name] = _labels(scores)
             rows.append(Row(name, seconds, memory))
-            del scores  # before the next one is measured
+            del scores  # frees memory before the next method is measured
     return rows, labels
 
 
@@ -234,7 +234,7 @@ def _compared(
     classes: int,
     ignore_index: int,
 ) -> Row:
-    """Add how the labels compare with those at the start and with the true ones."""
+    """Compare the labels with those of the start and with the true ones."""
     if row.skipped:
         return row
     own = labels[row.method]
@@ -248,7 +248,7 @@ def _compared(
 
 
 def _picture(image: Tensor | None, size: tuple[int, int]) -> Image | None:
-    """Turn the image into one of PIL, of the results' size."""
+    """Convert the image to PIL, at the results' size."""
     if image is None:
         return None
     from PIL.Image import Resampling, fromarray

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lpprop._core.checks import (
+    check_axes,
     check_finite,
     check_tensors,
 )
@@ -20,6 +21,7 @@ from lpprop._core.options import (
     check_size,
 )
 from lpprop._core.precision import compute_dtype
+from lpprop._core.scans import pass_on
 
 __all__ = ["SlidingWindows", "window_corners"]
 
@@ -105,7 +107,8 @@ class SlidingWindows:
 
     def split(self, image: Float[Tensor, "1 F H W"]) -> Float[Tensor, "n F y x"]:
         """Cut the windows out of an image of `image_size`, any number of channels."""
-        sizes = check_tensors(image=(image, "1 F H W"))
+        sizes = check_axes(image=(image, "1 F H W"))
+        check_finite("image", image)  # of any channels, in any range
         if (sizes["H"], sizes["W"]) != self.image_size:
             raise InputError.of(
                 "image",
@@ -113,7 +116,8 @@ class SlidingWindows:
                 expected=f"{self.image_size[0]} x {self.image_size[1]}",
                 fix="Make the SlidingWindows with this image's size.",
             )
-        return torch.cat([image[..., y1:y2, x1:x2] for y1, y2, x1, x2 in self.boxes.tolist()])
+        crops = torch.cat([image[..., y1:y2, x1:x2] for y1, y2, x1, x2 in self.boxes.tolist()])
+        return pass_on(image, crops)
 
     def merge(self, scores: Float[Tensor, "n C h w"]) -> Float[Tensor, "1 C H W"]:
         """Put each window's scores on its pixels, bilinearly, and average where they overlap.
@@ -142,7 +146,7 @@ class SlidingWindows:
             pixels = F.interpolate(item.to(dtype), (y2 - y1, x2 - x1), mode="bilinear")
             total[..., y1:y2, x1:x2] += pixels
             count[y1:y2, x1:x2] += 1
-        return (total / count).to(scores.dtype)
+        return pass_on(scores, (total / count).to(scores.dtype))  # means of them
 
 
 def window_corners(windows: SlidingWindows | Tensor | None, count: int) -> Tensor:

@@ -1,1 +1,1 @@
-"""The hot loops, one file or folder a backend. They take tensors that are checked already."""
+"""The hot loops, one package per backend; `interface` says what a backend offers."""

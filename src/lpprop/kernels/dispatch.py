@@ -1,22 +1,24 @@
-"""Which code runs the hot loops over pixels: PyTorch, compiled vector code, or Triton.
+"""Choose the code that runs the hot loops: PyTorch, compiled vector code, or Triton.
 
 | backend | runs on | needs | differentiates in |
 |---|---|---|---|
 | "torch" | every device | nothing | everything |
 | "llvm" | a CPU | llvmlite | the scores |
-| "triton" | an NVIDIA GPU | triton | the scores |
+| "triton" | an NVIDIA GPU | triton, a C compiler | the scores |
 
-All give the same answer to rounding; "torch" is the reference for the others. Where all weights of
-a pixel are too small for float32, "llvm" still has them and the others do not.
+All give the same answer to rounding, and "torch" is the reference. Where all weights of a pixel are
+too small for float32, "llvm" still has them and the others do not.
 """
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import logging
 import os
-from types import ModuleType
+import shutil
+import sysconfig
+from functools import cache
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -25,13 +27,15 @@ from lpprop._core.errors import InputError
 from lpprop._core.options import (
     check_choice,
 )
+from lpprop.kernels import portable
+from lpprop.kernels.interface import Kernels
 
 __all__ = ["BACKENDS", "check_backend", "kernels_for"]
 
 BACKENDS = ("auto", "torch", "llvm", "triton")
 
-# Compiling takes about as long as PyTorch needs for so many multiply-adds; an image with fewer
-# would wait longer for compiled code, the first time, than for PyTorch.
+# PyTorch takes about as long for so many multiply-adds as compiling does: below, a first call is
+# quicker by PyTorch.
 _WORTH_COMPILING = 1.5e9
 
 _log = logging.getLogger("lpprop")
@@ -50,18 +54,18 @@ def check_backend(name: str, backend: object) -> None:
         )
 
 
-def kernels_for(backend: str, scores: Tensor, guide: tuple[str, Tensor], work: float) -> ModuleType:
-    """Return the module of kernels that a call should use.
+def kernels_for(backend: str, scores: Tensor, guide: tuple[str, Tensor], work: float) -> Kernels:
+    """Return the kernels that a call should use.
 
     Args:
         backend: one of `BACKENDS`, checked.
-        scores: what is refined.
-        guide: name and tensor of what it is refined by.
-        work: multiply-adds of the call, of one item of the batch.
+        scores: the tensor to refine.
+        guide: name and tensor of the input that guides the refinement.
+        work: multiply-adds per item of the batch.
 
     Raises:
-        InputError: a backend that does not run on the scores' device, or not with gradients in the
-            guide.
+        InputError: a backend that does not run on the scores' device, or has no gradient in the
+            guide where one is wanted.
     """
     name, tensor = guide
     device = scores.device.type
@@ -72,12 +76,22 @@ def kernels_for(backend: str, scores: Tensor, guide: tuple[str, Tensor], work: f
             backend = "llvm"
         elif fixed and device == "cuda" and _installed("triton") and _runs_triton(scores):
             backend = "triton"
-        _log.info("backend %s on %s for %.1e multiply-adds an item", backend, device, work)
+        _log.info("backend %s on %s for %.1e multiply-adds per item", backend, device, work)
     _check_use(backend, device, name, fixed)
-    return importlib.import_module(f"lpprop.kernels.{_MODULES[backend]}")
+    return _load(backend)
 
 
-_MODULES = {"torch": "portable", "llvm": "llvm", "triton": "triton"}
+def _load(backend: str) -> Kernels:
+    """Import a backend where it is used: compilers take long to import."""
+    if backend == "llvm":
+        from lpprop.kernels import llvm
+
+        return llvm
+    if backend == "triton":
+        from lpprop.kernels import triton
+
+        return triton
+    return portable
 
 
 def _check_use(backend: str, device: str, guide: str, fixed: bool) -> None:
@@ -100,8 +114,20 @@ def _check_use(backend: str, device: str, guide: str, fixed: bool) -> None:
 
 
 def _runs_triton(scores: Tensor) -> bool:
-    """Whether the GPU is one of NVIDIA's that Triton compiles for."""
-    return torch.version.hip is None and torch.cuda.get_device_capability(scores.device) >= (7, 0)
+    """Tell whether the GPU is one of NVIDIA's that Triton compiles for, and Triton can build."""
+    nvidia = torch.version.hip is None
+    return nvidia and torch.cuda.get_device_capability(scores.device) >= (7, 0) and _can_build()
+
+
+@cache
+def _can_build() -> bool:
+    """Look, once, for what Triton builds its launcher with: a C compiler and Python's headers."""
+    compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
+    headers = Path(sysconfig.get_path("include"), "Python.h").is_file()
+    if not (compiler and headers):
+        missing = "Python's headers" if compiler else "a C compiler"
+        _log.warning("Triton needs %s: the slower backend 'torch' runs instead", missing)
+    return bool(compiler) and headers
 
 
 def _installed(package: str) -> bool:

@@ -69,7 +69,7 @@ class GibbsKernel:
             self.row = torch.full_like(cost[0], -low / epsilon, dtype=self.dtype)
             self.column = torch.zeros_like(self.row)
             kernels = kernels_for("auto", cost, ("cost", cost), _EXPONENTIAL * cost.numel())
-            kernel: Tensor = kernels.gibbs(cost.to(self.dtype), 1 / epsilon, low / epsilon)
+            kernel = kernels.build_gibbs_kernel(cost.to(self.dtype), 1 / epsilon, low / epsilon)
         else:  # every row and every column then has an entry near 1
             exponent = cost.to(self.dtype) * (-1 / epsilon)
             with torch.no_grad():

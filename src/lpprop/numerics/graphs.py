@@ -9,12 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import ModuleType
-from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from lpprop._core.errors import InputError
@@ -23,6 +21,7 @@ from lpprop._core.options import (
 )
 from lpprop._core.precision import compute_dtype
 from lpprop.kernels import portable, torch_sparse
+from lpprop.kernels.interface import Graph, Kernels, PropagatingGraph
 
 __all__ = [
     "CSRGraph",
@@ -40,30 +39,6 @@ __all__ = [
 # Similarities are made this many bytes of rows at a time, so no N x N matrix appears when N is
 # large.
 _SIMILARITY_BYTES = 64 * 2**20
-
-
-@runtime_checkable
-class Graph(Protocol):
-    """A symmetric weighted graph over N nodes."""
-
-    def product(self, x: Float[Tensor, "C N"]) -> Float[Tensor, "C N"]:
-        """Sum over each node's neighbours j of weight_ij x_j."""
-        ...
-
-
-@runtime_checkable
-class PropagatingGraph(Graph, Protocol):
-    """A graph that has conjugate gradients of its own, without gradients."""
-
-    def normalised_product(self, x: Float[Tensor, "C N"]) -> Float[Tensor, "C N"]:
-        """Sum over each node's neighbours by D^-1/2 W D^-1/2; differentiable in x."""
-        ...
-
-    def propagate(
-        self, scores: Float[Tensor, "C N"], *, alpha: float, max_iter: int, tol: float
-    ) -> tuple[Float[Tensor, "C N"], Float[Tensor, " C"], Int[Tensor, " C"], Bool[Tensor, " C"]]:
-        """Return what `solvers.cg` does on this graph's `propagation_system`."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -187,7 +162,7 @@ def stencil_graph(
     r: int,
     sigma: float,
     distance_power: float,
-    kernels: ModuleType = portable,
+    kernels: Kernels = portable,
 ) -> Graph:
     """Join each pixel with the others of the r x r square around it, by likeness of features.
 
@@ -197,5 +172,4 @@ def stencil_graph(
     offsets = portable.half_offsets(r // 2, *f.shape[1:])
     distance = torch.tensor([math.hypot(dy, dx) for dy, dx in offsets], dtype=torch.float64)
     spatial = spatial_affinity(distance, "rbf", sigma, distance_power)
-    graph: Graph = kernels.stencil(f, offsets, tuple(spatial.tolist()), tau)
-    return graph
+    return kernels.build_stencil(f, offsets, tuple(spatial.tolist()), tau)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from functools import partial
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -30,6 +29,7 @@ from lpprop._core.precision import cast_back, compute_dtype, full_precision
 from lpprop._core.refiner import Refiner
 from lpprop.kernels import portable
 from lpprop.kernels.dispatch import check_backend, kernels_for
+from lpprop.kernels.interface import Kernels
 
 __all__ = ["JointBilateralUpsample", "joint_bilateral_upsample"]
 
@@ -133,11 +133,10 @@ class _Upsample(torch.autograd.Function):
     """Another backend's upsampling; the gradient is that of PyTorch's."""
 
     @staticmethod
-    def forward(ctx: Any, kernels: ModuleType, x: Tensor, *rest: Any) -> Tensor:
+    def forward(ctx: Any, kernels: Kernels, x: Tensor, *rest: Any) -> Tensor:
         ctx.save_for_backward(x)
         ctx.rest = rest
-        upsampled: Tensor = kernels.upsample(x, *rest)
-        return upsampled
+        return kernels.upsample(x, *rest)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:

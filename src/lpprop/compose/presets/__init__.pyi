@@ -1,4 +1,4 @@
-# Written by tests/make_stubs.py from the signatures of the functions.
+# Written by tests/derived.py from the signatures of the functions.
 # mypy: disable-error-code="override"
 from collections.abc import Sequence
 from typing import Literal

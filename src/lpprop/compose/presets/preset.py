@@ -48,6 +48,13 @@ class Preset:
     Raises:
         InputError: in a call: an option that it does not have, or that is out of range.
         ImportError: in a call: its package is not installed.
+
+    >>> import lpprop
+    >>> lpprop.presets.pamr.needs, lpprop.presets.pamr.options
+    (('image',), {'iterations': 5, 'dilations': (8, 16)})
+    >>> mine = Preset("mine", (lpprop.BilinearUpsample, lpprop.PAMR), paper="Me", note="as I do it")
+    >>> mine(iterations=3).steps[1]
+    PAMR(iterations=3, dilations=(8, 16))
     """
 
     name: str

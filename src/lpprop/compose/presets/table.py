@@ -53,7 +53,7 @@ _ROWS = (
     Preset(
         "bilinear",
         (BilinearUpsample,),
-        paper="The scores as they came, which all others start from",
+        paper="what all others start from",
         note="bilinear to pixels and nothing else",
         compared=True,
     ),
@@ -185,6 +185,9 @@ def by_name(method: str, **options: Any) -> Chain:
         method: a key of `METHODS`, such as "lposs+", or its name in Python, `lposs_plus`.
         options: the preset's options.
 
+    Returns:
+        The chain.
+
     Raises:
         InputError: an unknown method or option, with the closest known one.
         ImportError: a package that the preset cannot do without is not installed.
@@ -196,7 +199,13 @@ def by_name(method: str, **options: Any) -> Chain:
 
 
 def find(method: str | Preset) -> Preset:
-    """Return the preset of a name, as `by_name` takes it, or one that is there already.
+    """Find the preset of a name.
+
+    Args:
+        method: as `by_name` takes it; a preset is returned as it is.
+
+    Returns:
+        The row of the table.
 
     Raises:
         InputError: an unknown name, with the closest known one.
@@ -212,7 +221,7 @@ def find(method: str | Preset) -> Preset:
             "method",
             got=repr(method),
             expected=f"one of {', '.join(map(repr, METHODS))}, a module or a callable",
-            fix=hint(method.lower(), METHODS, otherwise="Change method.", cutoff=0.3),
+            fix=hint(method.lower(), METHODS, "Change method.", cutoff=0.3, show=repr),
         )
     return known[method]
 

@@ -10,42 +10,44 @@ from typing import Any
 
 import torch
 
-__all__ = ["Each", "bands", "workers"]
+__all__ = ["ForEach", "bands", "workers"]
 
-_WORTH_THREADS = 2e6
+_WORTH_THREADS = 2e6  # multiplications
 
-#: Calls a function with each tuple of arguments, in several threads.
-Each = Callable[[Callable[..., None], Iterable[tuple[Any, ...]]], None]
+#: Calls a function with each tuple of arguments.
+ForEach = Callable[[Callable[..., None], Iterable[tuple[Any, ...]]], None]
 
 
 @contextmanager
-def workers(work: float) -> Iterator[Each]:
-    """Give a function that calls another with each of many arguments, in several threads.
+def workers(work: float) -> Iterator[ForEach]:
+    """Give a `ForEach` that shares its calls among threads.
 
-    There are as many as PyTorch has, or one for little work, which is counted in multiplications.
-    They end with the context: none is lost in a process that forks, and a worker of a DataLoader,
-    where PyTorch has one thread, starts none.
+    There are as many threads as PyTorch has, or one where the work, in multiplications, is little.
+    They end with the context: a process that forks loses none, and a worker of a DataLoader, where
+    PyTorch has one thread, starts none.
     """
     threads = torch.get_num_threads()
     if threads == 1 or work < _WORTH_THREADS:
-        yield _in_turn
+        yield _call_in_order
         return
     with ThreadPoolExecutor(threads) as pool:
 
-        def at_once(function: Callable[..., None], arguments: Iterable[tuple[Any, ...]]) -> None:
+        def call_in_threads(
+            function: Callable[..., None], arguments: Iterable[tuple[Any, ...]]
+        ) -> None:
             for _ in pool.map(lambda x: function(*x), arguments):
                 pass
 
-        yield at_once
+        yield call_in_threads
 
 
-def _in_turn(function: Callable[..., None], arguments: Iterable[tuple[Any, ...]]) -> None:
+def _call_in_order(function: Callable[..., None], arguments: Iterable[tuple[Any, ...]]) -> None:
     for x in arguments:
         function(*x)
 
 
 def bands(height: int, pieces: int = 1) -> list[tuple[int, int]]:
-    """Split rows into bands, of whose pieces there are about eight a thread."""
+    """Split rows into bands of `pieces` pieces each, about eight pieces per thread."""
     count = min(height, max(1, -(-8 * torch.get_num_threads() // pieces)))
     edges = [height * i // count for i in range(count + 1)]
     return list(itertools.pairwise(edges))

@@ -1,4 +1,4 @@
-"""The loops of the pixel graph, each made for a number of vectors of classes, or of features.
+"""The loops of the pixel graph, each made for a number of features, or of vectors of classes.
 
 Classes lie next to each other in memory, in groups of up to three vectors, and pixels are taken in
 blocks of four. A block keeps its sums, four pixels of three vectors, in registers while its
@@ -7,12 +7,11 @@ neighbours pass: a neighbour is read once for the four pixels, a weight once for
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
-from lpprop.kernels.llvm.code import (
+from lpprop.kernels.llvm.builder import (
     BLOCK,
     LANES,
     Array,
@@ -24,27 +23,28 @@ from lpprop.kernels.llvm.code import (
     Value,
     Variable,
 )
+from lpprop.kernels.llvm.jit import Kernel
 
 __all__ = [
     "RAISED",
     "Grid",
+    "advance_loop",
     "fill_loop",
+    "lower_residual_loop",
     "multiply_loop",
     "pack_loop",
-    "turn_loop",
     "unpack_loop",
-    "update_loop",
 ]
 
-#: Weights are multiplied by 2 to this power, which normalised ones do not show: a pixel that is
-#: unlike all others then keeps its weights far below the smallest float32.
+#: Weights are multiplied by 2 to this power, which normalisation cancels. So a pixel unlike all
+#: others keeps weights far below the smallest float32.
 RAISED = 60
-# Features of a vector of pixels that are kept in registers, or near them.
+# Up to so many features per pixel stay in registers, or near them.
 _REGISTERS = 8
 
 
 class Grid(NamedTuple):
-    """Where things lie, as values of the code."""
+    """The sizes of an image and its border, as values of the code."""
 
     width: Value
     columns: Value  # the width, rounded up to whole vectors
@@ -55,12 +55,12 @@ class Grid(NamedTuple):
 
     @classmethod
     def of(cls, shape: Indices) -> Grid:
-        """Read them."""
+        """Read them from an argument."""
         return cls(*shape.unpack(len(cls._fields)))
 
     @property
     def neighbours(self) -> Value:
-        """Columns times rows of the square around a pixel."""
+        """Number of places in the square around a pixel, its own included."""
         return (self.ry * 2 + 1) * (self.rx * 2 + 1)
 
 
@@ -68,12 +68,12 @@ def _fill_vector(
     code: Code, grid: Grid, features: int, guide: Array, decay: Array, weights: Array,
     slope: Scalar, y: Value, x: Value, place: Value, inside: Array | None = None,
 ) -> Value:  # fmt: skip
-    """Write the weights of a vector of pixels, two blocks; sum those of neighbours inside."""
+    """Write the weights of a vector of pixels, two blocks; return their sums inside the image."""
     plane = (grid.height + grid.ry * 2) * grid.pitch
     centre = (y + grid.ry) * grid.pitch + x + grid.rx
     few = features <= _REGISTERS
     own = [guide.load(centre + plane * f) for f in (range(features) if few else ())]
-    slopes = code.spread(slope)
+    slopes = code.splat(slope)
     degree = code.variable(code.vector(0.0))
     with code.loop(0, grid.ry * 2 + 1) as row, code.loop(0, grid.rx * 2 + 1) as column:
         near = (y + row) * grid.pitch + x + column
@@ -89,7 +89,7 @@ def _fill_vector(
                 total.set(code.fma(difference, difference, total.get()))
             square = total.get()
         neighbour = row * (grid.rx * 2 + 1) + column
-        exponent = code.fma(code.sqrt(square), slopes, decay.spread(neighbour))
+        exponent = code.fma(code.sqrt(square), slopes, decay.splat(neighbour))
         weight = code.exp2(exponent, RAISED)
         for block in range(LANES // BLOCK):
             target = place + (grid.neighbours * block + neighbour) * BLOCK
@@ -99,14 +99,14 @@ def _fill_vector(
     return degree.get()
 
 
-def fill_loop(features: int) -> Callable[..., None]:
-    """Make weights and degrees from so many features."""
+def fill_loop(features: int) -> Kernel:
+    """Make the weights and degrees of pixels with so many features."""
 
     def fill(
         code: Code, shape: Indices, guide: Array, decay: Array, inside: Array, weights: Array,
         degree: Array, slope: Scalar, row: Index, top: Index, end: Index,
     ) -> None:  # fmt: skip
-        """Make weights and degrees; `row` is how far apart the rows of weights lie."""
+        # `row` is the distance between rows of weights; 0 where nobody keeps them.
         grid = Grid.of(shape)
         with code.loop(top, end) as y, code.loop(0, grid.columns, LANES) as x:
             place = y * row + x * grid.neighbours
@@ -118,8 +118,8 @@ def fill_loop(features: int) -> Callable[..., None]:
     return fill
 
 
-def multiply_loop(vectors: int, features: int) -> Callable[..., None]:
-    """Multiply by weights that are stored, or made anew from so many features."""
+def multiply_loop(vectors: int, features: int) -> Kernel:
+    """Multiply by weights that are stored, or that are computed from so many features."""
     lanes = vectors * LANES
 
     def multiply(
@@ -128,7 +128,7 @@ def multiply_loop(vectors: int, features: int) -> Callable[..., None]:
         alpha: Scalar, top: Index, end: Index, left: Index, right: Index,
     ) -> None:  # fmt: skip
         grid = Grid.of(shape)
-        own_p, strength = code.spread(own), code.spread(alpha)
+        own_p, strength = code.splat(own), code.splat(alpha)
         with code.loop(top, end) as y:
             sums = [code.variable(code.vector(0.0)) for _ in range(vectors)]
             with code.loop(left, right, LANES) as start:
@@ -145,8 +145,8 @@ def multiply_loop(vectors: int, features: int) -> Callable[..., None]:
                     for n, k in np.ndindex(BLOCK, vectors):
                         pixel = y * grid.columns + x + n
                         centre = ((y + grid.ry) * grid.pitch + x + grid.rx + n) * lanes
-                        p = q.load(centre + k * LANES) * root.spread(pixel)
-                        pull = tile[n * vectors + k].get() * scale.spread(pixel) * strength
+                        p = q.load(centre + k * LANES) * root.splat(pixel)
+                        pull = tile[n * vectors + k].get() * scale.splat(pixel) * strength
                         value = own_p * p - pull
                         product.store(pixel * lanes + k * LANES, value)
                         sums[k].set(code.fma(p, value, sums[k].get()))
@@ -160,15 +160,16 @@ def _gather(
     code: Code, grid: Grid, weights: Array, q: Array, y: Value, x: Value, block: Value,
     vectors: int,
 ) -> list[Variable]:  # fmt: skip
-    """Sum the neighbours of a block of pixels with their weights."""
+    """Sum over the neighbours of a block of pixels by their weights."""
     tile = [code.variable(code.vector(0.0)) for _ in range(BLOCK * vectors)]
     side = grid.rx * 2 + 1
 
-    def pass_over(weight: Value, place: Value, pixels: range) -> None:
-        """Add one neighbour to those pixels; it stands one column nearer to each next one."""
+    def add_neighbour(weight: Value, place: Value, pixels: range) -> None:
+        """Add one neighbour to the sums of those pixels."""
         near = [q.load(place + k * LANES) for k in range(vectors)]
         for n in pixels:
-            factor = weights.spread(weight - n * (BLOCK - 1))
+            # Seen from pixel n, it stands n columns further left.
+            factor = weights.splat(weight - n * (BLOCK - 1))
             for k in range(vectors):
                 total = tile[n * vectors + k]
                 total.set(code.fma(factor, near[k], total.get()))
@@ -178,21 +179,23 @@ def _gather(
         place = ((y + row) * grid.pitch + x) * (vectors * LANES)
         # The first and last columns are neighbours of some of the pixels only.
         for column in range(BLOCK - 1):
-            pass_over(weight + column * BLOCK, place + column * vectors * LANES, range(column + 1))
+            add_neighbour(
+                weight + column * BLOCK, place + column * vectors * LANES, range(column + 1)
+            )
         with code.loop(BLOCK - 1, side) as middle:
-            pass_over(weight + middle * BLOCK, place + middle * (vectors * LANES), range(BLOCK))
+            add_neighbour(weight + middle * BLOCK, place + middle * (vectors * LANES), range(BLOCK))
         for column in range(BLOCK - 1):
             last = side + column
-            pass_over(
+            add_neighbour(
                 weight + last * BLOCK, place + last * (vectors * LANES), range(column + 1, BLOCK)
             )
     return tile
 
 
-def update_loop(vectors: int) -> Callable[..., None]:
-    """Take r - step product, and sum its squares."""
+def lower_residual_loop(vectors: int) -> Kernel:
+    """Take step product off r, and sum r . r."""
 
-    def update(
+    def lower_residual(
         code: Code, shape: Indices, r: Array, product: Array, step: Array, dots: Doubles,
         top: Index, end: Index,
     ) -> None:  # fmt: skip
@@ -209,13 +212,13 @@ def update_loop(vectors: int) -> Callable[..., None]:
             for k in range(vectors):
                 dots.add(code.index(k * LANES), sums[k].get())
 
-    return update
+    return lower_residual
 
 
-def turn_loop(vectors: int) -> Callable[..., None]:
-    """Take x + step p, and then r + momentum p as the next p."""
+def advance_loop(vectors: int) -> Kernel:
+    """Add step p to x, then set p to r + momentum p."""
 
-    def turn(
+    def advance(
         code: Code, shape: Indices, q: Array, r: Array, x: Array, scale: Array, root: Array,
         step: Array, momentum: Array, top: Index, end: Index,
     ) -> None:  # fmt: skip
@@ -230,19 +233,19 @@ def turn_loop(vectors: int) -> Callable[..., None]:
             for k in range(vectors):
                 place = pixel * (vectors * LANES) + k * LANES
                 target = padded * (vectors * LANES) + k * LANES
-                p = q.load(target) * root.spread(pixel)
+                p = q.load(target) * root.splat(pixel)
                 x.store(place, code.fma(steps[k], p, x.load(place)))
                 p = code.fma(momenta[k], p, r.load(place))
-                q.store(target, p * scale.spread(pixel))
+                q.store(target, p * scale.splat(pixel))
 
-    return turn
+    return advance
 
 
-def pack_loop(vectors: int) -> Callable[..., None]:
-    """Put classes next to each other, as r and as the first q."""
+def pack_loop(vectors: int) -> Kernel:
+    """Write scores (C, N) as r and as the first q, classes next to each other."""
 
     def pack(
-        code: Code, shape: Indices, labels: Array, factor: Array, r: Array, scale: Array, q: Array,
+        code: Code, shape: Indices, scores: Array, factor: Array, r: Array, scale: Array, q: Array,
         count: Index, top: Index, end: Index,
     ) -> None:  # fmt: skip
         grid = Grid.of(shape)
@@ -252,7 +255,7 @@ def pack_loop(vectors: int) -> Callable[..., None]:
             code.loop(0, count) as c,
         ):
             source = (c * grid.height + y) * grid.width + x
-            value = labels.load(source, 1) * factor.load(c, 1)
+            value = scores.load(source, 1) * factor.load(c, 1)
             pixel = y * grid.columns + x
             r.store(pixel * (vectors * LANES) + c, value)
             padded = (y + grid.ry) * grid.pitch + x + grid.rx
@@ -261,8 +264,8 @@ def pack_loop(vectors: int) -> Callable[..., None]:
     return pack
 
 
-def unpack_loop(vectors: int) -> Callable[..., None]:
-    """Put the pixels of a class next to each other again."""
+def unpack_loop(vectors: int) -> Kernel:
+    """Write a vector as (C, N), pixels next to each other."""
 
     def unpack(
         code: Code, shape: Indices, x: Array, factor: Array, value: Array, count: Index,

@@ -1,19 +1,19 @@
 """Joint bilateral upsampling on a CPU, in compiled vector code.
 
-The weights of a pixel are made eight grid points at a time, and then used for all classes, which
-lie next to each other in memory. Four pixels are summed at once, so that no sum waits for itself.
+The weights of a pixel are computed for eight grid points at a time, and used for all classes, which
+lie next to each other in memory. Four pixels are summed at a time, so that no addition waits for
+the one before it.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lpprop.kernels.llvm.code import (
+from lpprop.kernels.interface import Columns, Rows
+from lpprop.kernels.llvm.builder import (
     BLOCK,
     GROUP,
     LANES,
@@ -22,11 +22,10 @@ from lpprop.kernels.llvm.code import (
     Index,
     Indices,
     Value,
-    variant,
 )
+from lpprop.kernels.llvm.jit import Kernel, specialise
 from lpprop.kernels.llvm.memory import zeros
 from lpprop.kernels.llvm.parallel import bands, workers
-from lpprop.kernels.portable.upsampling import Columns, Rows
 
 __all__ = ["upsample"]
 
@@ -38,25 +37,16 @@ def upsample(
     rows: Rows,
     columns: Columns,
 ) -> Float[Tensor, "C y x"]:
-    """Average the scores of the grid points around each pixel, without gradients.
-
-    Args:
-        x: scores at the grid points.
-        points: colours of the grid points, as fractions of sigma_range.
-        pixels: colours of the pixels, likewise.
-        rows: of each pixel row, the grid row at the centre and the exponents of the k grid rows
-            around it, minus infinity where there is none; k is odd.
-        columns: the same of each pixel column.
-    """
+    """Average the scores of the grid points around each pixel, without gradients."""
     dtype, (classes, height, width) = x.detach().numpy().dtype, (len(x), *pixels.shape[1:])
     groups = -(-classes // GROUP)
     vectors = 3 if groups > 1 else -(-classes // LANES)
     lanes = vectors * LANES
     across = -(-width // BLOCK) * BLOCK
-    kernel = variant(_upsample, dtype, vectors)
+    kernel = specialise(_upsample_loop, dtype, vectors)
 
-    # A border around the grid, so that a row of neighbours may be read without a look where it
-    # ends; what lies there has exponent minus infinity.
+    # A border around the grid, so that rows of neighbours can be read without bounds checks; its
+    # points have exponent minus infinity.
     (ky, kx), (h, w) = (rows[1].shape[1], columns[1].shape[1]), x.shape[1:]
     side = -(-kx // LANES) * LANES
     border = ((ky // 2, ky // 2), (kx // 2, kx // 2 + side - kx))
@@ -79,7 +69,7 @@ def upsample(
     shape = np.array(sizes, np.int64)
     result = np.empty((classes, height, width), dtype)
 
-    def band(top: int, end: int) -> None:
+    def upsample_band(top: int, end: int) -> None:
         weights = zeros((BLOCK, ky * side), dtype)
         wide = np.empty((groups, end - top, across, lanes), dtype)
         kernel(shape, near, own, scores, first, centres, decay_y, decay_x, weights, wide, top, end)
@@ -87,15 +77,15 @@ def upsample(
             part = wide[start // lanes, :, :width, : classes - start]
             result[start : start + lanes, top:end] = part.transpose(2, 0, 1)
 
-    with workers(height * width * ky * side) as each:
-        each(band, bands(height))
+    with workers(height * width * ky * side) as for_each:
+        for_each(upsample_band, bands(height))
     return torch.from_numpy(result)
 
 
-def _upsample(vectors: int) -> Callable[..., None]:
+def _upsample_loop(vectors: int) -> Kernel:
     lanes = vectors * LANES
 
-    def upsample(
+    def mix(
         code: Code, shape: Indices, near: Array, own: Array, scores: Array, first: Indices,
         centres: Indices, decay_y: Array, decay_x: Array, weights: Array, result: Array,
         top: Index, end: Index,
@@ -103,24 +93,24 @@ def _upsample(vectors: int) -> Callable[..., None]:
         height, across, rows, pitch, ky, kx, side, groups = shape.unpack(8)
 
         def weigh(y: Value, x: Value, corner: Value, target: Value) -> Value:
-            """Write the weights of a pixel's grid points; return one over their sum."""
-            colours = [own.spread((y + height * c) * across + x) for c in range(3)]
+            """Write the weights of a pixel's grid points; return their sum."""
+            colours = [own.splat((y + height * c) * across + x) for c in range(3)]
             largest = code.variable(code.vector(-np.inf))
             with code.loop(0, ky) as row, code.loop(0, side, LANES) as column:
-                exponent = decay_y.spread(y * ky + row) + decay_x.load(x * side + column)
+                exponent = decay_y.splat(y * ky + row) + decay_x.load(x * side + column)
                 for c in range(3):
                     place = corner + (rows * c + row) * pitch + column
                     difference = near.load(place) - colours[c]
                     exponent = exponent - difference * difference
                 weights.store(target + row * side + column, exponent)
-                largest.set(code.larger(exponent, largest.get()))
-            top_exponent = code.spread(code.reduced(code.larger, largest.get()))
+                largest.set(code.maximum(exponent, largest.get()))
+            shift = code.splat(code.reduce(code.maximum, largest.get()))
             total = code.variable(code.vector(0.0))
             with code.loop(0, ky * side, LANES) as k:
-                weight = code.exp2((weights.load(target + k) - top_exponent) * float(np.log2(np.e)))
+                weight = code.exp2((weights.load(target + k) - shift) * float(np.log2(np.e)))
                 weights.store(target + k, weight)
                 total.set(total.get() + weight)
-            return code.spread(code.reduced(Value.__add__, total.get()))
+            return code.splat(code.reduce(Value.__add__, total.get()))
 
         with code.loop(top, end) as y, code.loop(0, across, BLOCK) as start:
             corners, sums = [], []
@@ -133,7 +123,7 @@ def _upsample(vectors: int) -> Callable[..., None]:
                 tile = [code.variable(code.vector(0.0)) for _ in range(BLOCK * vectors)]
                 with code.loop(0, ky) as row, code.loop(0, kx) as column:
                     for n in range(BLOCK):
-                        weight = weights.spread((ky * n + row) * side + column)
+                        weight = weights.splat((ky * n + row) * side + column)
                         place = (corners[n] + (rows * group + row) * pitch + column) * lanes
                         for k in range(vectors):
                             total = tile[n * vectors + k]
@@ -144,4 +134,4 @@ def _upsample(vectors: int) -> Callable[..., None]:
                         value = tile[n * vectors + k].get() / sums[n]
                         result.store(pixel * lanes + k * LANES, value)
 
-    return upsample
+    return mix

@@ -1,22 +1,22 @@
 """The hot loops in plain PyTorch: every device, every dtype, the reference for the rest."""
 
-from lpprop.kernels.portable.gibbs import gibbs
+from lpprop.kernels.portable.gibbs import build_gibbs_kernel
 from lpprop.kernels.portable.patches import csr_product, gram_matrix, symmetric_csr
 from lpprop.kernels.portable.stencil import (
     Stencil,
+    build_stencil,
     half_offsets,
-    stencil,
     stencil_weights,
 )
 from lpprop.kernels.portable.upsampling import upsample
 
 __all__ = [
     "Stencil",
+    "build_gibbs_kernel",
+    "build_stencil",
     "csr_product",
-    "gibbs",
     "gram_matrix",
     "half_offsets",
-    "stencil",
     "stencil_weights",
     "symmetric_csr",
     "upsample",

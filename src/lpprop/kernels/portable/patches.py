@@ -1,4 +1,4 @@
-"""Products of the patch graph: similarities, sparse matrices."""
+"""Products of the patch graph: similarities and sparse matrices."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def gram_matrix(x: Float[Tensor, "N D"]) -> Float[Tensor, "N N"]:
     """Multiply x by its transpose."""
     if x.requires_grad or x.device.type != "cpu":
         return x @ x.mT
-    # One half mirrors the other; an eighth at a time saves most of it and stays in the cache.
+    # One half mirrors the other. Blocks of an eighth save most of that half, and fit the cache.
     n = len(x)
     gram = x.new_empty((n, n))
     step = -(-n // 8)
@@ -36,10 +36,10 @@ def symmetric_csr(
     """Compress W + W^T, where W has an edge from each node to each of its neighbours."""
     n, k = neighbours.shape
     if neighbours.device.type == "cpu" and not weights.requires_grad:
-        # SciPy transposes and adds without a sort, several times faster, but has no gradient.
+        # SciPy transposes and adds without sorting, several times faster, but without gradients.
         from scipy.sparse import csr_array
 
-        # 32-bit indices, as long as they can number the edges: products read a third less.
+        # 32-bit indices, where they can count the edges: products read a third less.
         index = np.int32 if 2 * n * k < 2**31 else np.int64
         starts = np.arange(n + 1, dtype=index) * k
         columns = neighbours.flatten().numpy().astype(index)
@@ -50,7 +50,7 @@ def symmetric_csr(
         return crow, col, values
     head, tail = neighbours.flatten(), torch.arange(n, device=neighbours.device)
     tail = tail.repeat_interleave(k)
-    # An edge found from both ends adds up; the key sorts edges by row, then column.
+    # The key sorts edges by row, then column; the two directions of a pair share a key and add up.
     key, place = torch.cat([tail * n + head, head * n + tail]).unique(return_inverse=True)
     values = weights.new_zeros(len(key)).index_add(0, place, weights.flatten().repeat(2))
     crow = F.pad(torch.bincount(key // n, minlength=n).cumsum(0), (1, 0))
@@ -69,7 +69,7 @@ def csr_product(
 
 
 class _CSRProduct(torch.autograd.Function):
-    """Sparse times dense, whose gradient in the values stays on the stored entries."""
+    """Sparse times dense; the gradient in the values has the stored entries only."""
 
     @staticmethod
     def forward(ctx: Any, crow: Tensor, col: Tensor, values: Tensor, x: Tensor) -> Tensor:
@@ -89,6 +89,6 @@ class _CSRProduct(torch.autograd.Function):
         if ctx.needs_input_grad[2]:
             row = torch.repeat_interleave(crow.diff())
             grad_values = torch.zeros_like(values)
-            for grad_c, x_c in zip(grad, x, strict=True):  # a class at a time: E values each
+            for grad_c, x_c in zip(grad, x, strict=True):  # per class: E values at a time
                 grad_values += grad_c[row] * x_c[col]
         return None, None, grad_values, grad_x

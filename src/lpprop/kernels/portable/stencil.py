@@ -14,17 +14,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["Stencil", "half_offsets", "stencil", "stencil_product", "stencil_weights"]
+from lpprop.kernels.interface import Offsets
 
-Offsets = tuple[tuple[int, int], ...]
+__all__ = ["Stencil", "build_stencil", "half_offsets", "stencil_product", "stencil_weights"]
 
-# A band of rows of x stays in the cache of a CPU while the 168 neighbours pass over it. Measured on
-# two cores: 3 to 12 MiB are alike, 1 MiB and whole images take up to twice as long.
+# A band of rows of x stays in a CPU's cache while the 168 neighbours pass over it. Measured on two
+# cores: 3 to 12 MiB are alike; 1 MiB, and whole images, take up to twice as long.
 _BAND_BYTES = 6 * 2**20
 
 
 def half_offsets(radius: int, height: int, width: int) -> Offsets:
-    """List the (dy, dx) after (0, 0) in reading order within a square, as far as the image goes."""
+    """List the (dy, dx) after (0, 0) in reading order, within a square and the image's size."""
     ry, rx = min(radius, height - 1), min(radius, width - 1)
     return tuple((dy, dx) for dy in range(ry + 1) for dx in range(-rx, rx + 1) if dy > 0 or dx > 0)
 
@@ -42,7 +42,7 @@ class Stencil:
         return stencil_product(self.weights, image, self.offsets).flatten(1)
 
 
-def stencil(
+def build_stencil(
     f: Float[Tensor, "F H W"], offsets: Offsets, spatial: tuple[float, ...], tau: float
 ) -> Stencil:
     """Join pixels at these offsets, both ways, by exp(-|f_i - f_j| / tau) times their factor."""
@@ -52,8 +52,8 @@ def stencil(
 def stencil_weights(
     f: Float[Tensor, "F H W"], offsets: Offsets, spatial: tuple[float, ...], tau: float
 ) -> Float[Tensor, "K H W"]:
-    """Weights exp(-|f_i - f_j| / tau) times the offset's own factor; 0 outside the image."""
-    tau = max(tau, torch.finfo(f.dtype).tiny)  # 0 / 0 would be no weight
+    """Compute exp(-|f_i - f_j| / tau) times the offset's own factor; 0 outside the image."""
+    tau = max(tau, torch.finfo(f.dtype).tiny)  # equal features would give 0 / 0
     weights: Tensor = _StencilWeights.apply(f, offsets, spatial, tau)
     return weights
 
@@ -61,13 +61,13 @@ def stencil_weights(
 def stencil_product(
     weights: Float[Tensor, "K H W"], x: Float[Tensor, "C H W"], offsets: Offsets
 ) -> Float[Tensor, "C H W"]:
-    """Sum each pixel's neighbours with their weights, without a matrix of edges."""
+    """Sum over each pixel's neighbours by their weights, without a matrix of edges."""
     product: Tensor = _StencilProduct.apply(weights, x, offsets)
     return product
 
 
 class _StencilWeights(torch.autograd.Function):
-    """Fills the planes in place; the backward pass recomputes distances instead of storing them."""
+    """Fill the planes in place; the backward pass recomputes distances instead of storing them."""
 
     @staticmethod
     def forward(
@@ -91,7 +91,7 @@ class _StencilWeights(torch.autograd.Function):
             # dw/df_i = -w / (tau |f_i - f_j|) (f_i - f_j), and its opposite for f_j.
             distance = _distance(f, here, there)
             slope = grad[k][here] * weights[k][here] / (-ctx.tau * distance)
-            slope = torch.where(distance > 0, slope, 0.0)  # no direction pulls equal features
+            slope = torch.where(distance > 0, slope, 0.0)  # equal features have no direction
             pull = slope * (f[:, here[0], here[1]] - f[:, there[0], there[1]])
             grad_f[:, here[0], here[1]] += pull
             grad_f[:, there[0], there[1]] -= pull
@@ -148,7 +148,7 @@ def _gather_neighbours(weights: Tensor, x: Tensor, offsets: Offsets) -> Tensor:
 
 
 def _span(offset: int, side: int) -> tuple[slice, slice]:
-    """Places along an axis that have a neighbour at this offset, and those neighbours."""
+    """Return the places along an axis that have a neighbour at this offset, and the neighbours."""
     ahead, behind = max(offset, 0), max(-offset, 0)
     return slice(behind, side - ahead), slice(ahead, side - behind)
 
@@ -156,7 +156,7 @@ def _span(offset: int, side: int) -> tuple[slice, slice]:
 def _pair(
     offset: tuple[int, int], height: int, width: int
 ) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """Pixels that have a neighbour at this offset, and those neighbours."""
+    """Return the pixels that have a neighbour at this offset, and the neighbours."""
     (here_y, there_y), (here_x, there_x) = _span(offset[0], height), _span(offset[1], width)
     return (here_y, here_x), (there_y, there_x)
 

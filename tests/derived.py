@@ -1,22 +1,29 @@
-"""Write the type stubs of what takes its options from functions: `python tests/make_stubs.py`.
+"""Write what the repository derives from its code: `make derived`.
 
-Refiners and presets read their keywords off functions at run time, which editors and mypy cannot
-see. The stubs spell them out; a test holds them to the functions.
+- Type stubs of what takes its options from functions, which editors and mypy cannot see through.
+- The public surface, a line per name. Names, parameters and defaults are part of a method: a change
+  of tests/api.txt is a change of the API, and belongs into the changelog.
+- The README's table of methods.
 """
 
 import inspect
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import lpprop
 from lpprop._core.refiner import Refiner
 from lpprop.compose import presets
+from lpprop.numerics.cg import cg
+from lpprop.numerics.ipf import ipf
+from lpprop.numerics.sinkhorn import sinkhorn
 
+ROOT = Path(__file__).parents[1]
 SOURCE = Path(lpprop.__file__).parent
 HEAD = """\
-# Written by tests/make_stubs.py from the signatures of the functions.
+# Written by tests/derived.py from the signatures of the functions.
 # mypy: disable-error-code="override"
 """
 IMPORTS = {"Sequence": "from collections.abc import Sequence", "Any": "from typing import Any"}
@@ -35,7 +42,7 @@ def refiners() -> str:
         classes += [f"    {option}: {kind}" for option, kind, _ in options]
         classes += ["", f"    def __init__({signature(options)}) -> None: ...", ""]
     lines.append("from lpprop._core.refiner import Refiner")
-    return stub(lines, classes)
+    return stub(lines, [f"__all__ = {lpprop.refiners.__all__}", *classes])
 
 
 def preset_table() -> str:
@@ -85,11 +92,49 @@ def stub(lines: list[str], body: list[str]) -> str:
     return source
 
 
-STUBS = {
+def public() -> Iterator[tuple[str, object]]:
+    """Yield everything public with its path, but modules and the version."""
+    for name in lpprop.__all__:
+        found = getattr(lpprop, name)
+        if not inspect.ismodule(found) and name != "__version__":
+            yield name, found
+    for name in presets.__all__:
+        found = getattr(presets, name)
+        if callable(found):
+            yield f"presets.{name}", found
+    for solver in (cg, sinkhorn, ipf):
+        yield f"numerics.{solver.__name__}.{solver.__name__}", solver
+
+
+def write(path: str, found: object) -> str:
+    """Return a name with its parameters and their defaults, without types."""
+    if inspect.isclass(found) and issubclass(found, Exception):
+        return f"{path}({found.__base__.__name__})"
+    signature = inspect.signature(found)
+    bare = [x.replace(annotation=x.empty) for x in signature.parameters.values()]
+    return f"{path}{inspect.Signature(bare)}"
+
+
+def snapshot() -> str:
+    """Return the whole surface."""
+    return "".join(f"{write(path, found)}\n" for path, found in public())
+
+
+def readme() -> str:
+    """Return the README with the table of methods as it is now."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    begin, end = "<!-- methods -->\n", "\n<!-- end of methods -->"
+    before, rest = text.split(begin)
+    return before + begin + presets.markdown_table() + end + rest.split(end)[1]
+
+
+DERIVED = {
     SOURCE / "refiners" / "__init__.pyi": refiners,
     SOURCE / "compose" / "presets" / "__init__.pyi": preset_table,
+    ROOT / "tests" / "api.txt": snapshot,
+    ROOT / "README.md": readme,
 }
 
 if __name__ == "__main__":
-    for path, make in STUBS.items():
+    for path, make in DERIVED.items():
         path.write_text(make(), encoding="utf-8")

@@ -1,0 +1,129 @@
+"""The arguments that several commands share; inputs and methods come from their tables."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+
+from lpprop.compose.presets import METHODS
+from lpprop.inputs.table import INPUTS
+
+__all__ = [
+    "add_arrays",
+    "add_command",
+    "add_downloads",
+    "add_options",
+    "add_size",
+    "array_paths",
+    "list_methods",
+    "name_methods",
+    "option_name",
+    "parse_option",
+]
+
+
+def add_command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    run: Callable[[argparse.Namespace], int],
+    *,
+    short: str,
+    description: str,
+    example: str,
+) -> argparse.ArgumentParser:
+    """Add a command that runs a function, with the options that all have."""
+    command = commands.add_parser(
+        name,
+        help=short,
+        description=description,
+        epilog=example,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.set_defaults(run=run)
+    command.add_argument(
+        "--device", default="cpu", help='where to compute, such as "cuda" (default: cpu)'
+    )
+    return command
+
+
+def add_arrays(command: argparse.ArgumentParser) -> None:
+    """Add a file for the scores, and one for each input that has arrays in files."""
+    what = {"logits": "scores of the classes, larger = likelier: an array (C, h, w)"}
+    what |= {row.name: f"{row.what}: an array {row.file}" for row in INPUTS.values() if row.file}
+    for name, text in what.items():
+        command.add_argument(
+            option_name(name), type=Path, required=name == "logits", metavar="FILE", help=text
+        )
+
+
+def array_paths(arguments: argparse.Namespace) -> dict[str, Path]:
+    """Return the files that `add_arrays` was given, by the names of the inputs."""
+    names = ("logits", *(row.name for row in INPUTS.values() if row.file))
+    return {name: path for name in names if (path := getattr(arguments, name)) is not None}
+
+
+def option_name(name: str) -> str:
+    """Return the option that hands on an input: --pixel-feats."""
+    return f"--{name.replace('_', '-')}"
+
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    """Add the options of a method."""
+    command.add_argument(
+        "--option",
+        type=parse_option,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an option of the method, such as k=200, feats_from=dinov2 or complement=True; may be "
+        "repeated",
+    )
+
+
+def add_size(command: argparse.ArgumentParser) -> None:
+    """Add the size of the results."""
+    command.add_argument(
+        "--size",
+        type=int,
+        nargs=2,
+        metavar=("H", "W"),
+        help="size of the results, where IMAGE is what the backbone saw (default: IMAGE's)",
+    )
+
+
+def add_downloads(command: argparse.ArgumentParser) -> None:
+    """Add the permission to download."""
+    command.add_argument(
+        "--no-download", action="store_true", help="take weights that are on disk already, or fail"
+    )
+
+
+def name_methods() -> str:
+    """Name the methods in a line; lpprop refine --help says what they do."""
+    return ", ".join(METHODS)
+
+
+def list_methods() -> str:
+    """List the methods with what they do and need, a line each."""
+    lines = []
+    for preset in METHODS.values():
+        needs = ", ".join(preset.needs).replace("attention", "attention or feats")
+        extra = f"; pip install 'lpprop[{preset.package[1]}]'" if preset.package else ""
+        lines.append(f"  {preset.name:<16} {preset.note} (needs {needs or 'nothing'}{extra})")
+    return "\n".join(lines)
+
+
+def parse_option(text: str) -> tuple[str, object]:
+    """Read NAME=VALUE; numbers, True, False, None and lists such as 8,16 are taken for those."""
+    name, equals, value = text.partition("=")
+    if not (name.isidentifier() and equals and value):
+        raise argparse.ArgumentTypeError(f"expected NAME=VALUE, such as k=200, got {text!r}")
+    try:
+        return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        with contextlib.suppress(ValueError):
+            return name, float(value)  # inf and nan, which are refused as numbers
+        return name, value

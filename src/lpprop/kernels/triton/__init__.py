@@ -1,0 +1,10 @@
+"""Triton kernels for an NVIDIA GPU; importing them needs Triton.
+
+Nothing is summed atomically, so they give the same bits every time.
+"""
+
+from lpprop.kernels.portable import build_gibbs_kernel  # two passes over memory: nothing to gain
+from lpprop.kernels.triton.stencil import Stencil, build_stencil
+from lpprop.kernels.triton.upsampling import upsample
+
+__all__ = ["Stencil", "build_gibbs_kernel", "build_stencil", "upsample"]
