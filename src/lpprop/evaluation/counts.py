@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 from jaxtyping import Int
 
+from lpprop._core.optional import import_cv2
 from lpprop.checks import check_integer, check_number
 from lpprop.errors import InputError
 from lpprop.evaluation.label_maps import IGNORED, as_label_map
@@ -128,6 +128,7 @@ def _on_boundary(labels: npt.NDArray[Any], classes: int, d: int) -> npt.NDArray[
     # The outside is labelled like what is ignored, which is on no boundary itself.
     padded = np.pad(labels.astype(kind), 1, constant_values=classes)
     square = np.ones((3, 3), dtype=np.uint8)
+    cv2 = import_cv2()
     least = cv2.erode(padded, square, iterations=d)
     greatest = cv2.dilate(padded, square, iterations=d)
     edge: npt.NDArray[np.bool_] = (least != greatest)[1:-1, 1:-1]

@@ -15,10 +15,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 
+from lpprop._core.optional import import_cv2
 from lpprop.checks import check_choice, check_integer
 from lpprop.errors import InputError
 from lpprop.evaluation.label_maps import IGNORED
@@ -171,7 +171,7 @@ def _config(
             "lpprop": lpprop.__version__,
             "torch": torch.__version__,
             "numpy": np.__version__,
-            "opencv": cv2.__version__,
+            "opencv": import_cv2().__version__,
             "python": platform.python_version(),
             **_versions("scipy", "kornia", "transformers", "diffusers", "pydensecrf2"),
         },

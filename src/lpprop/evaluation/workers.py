@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any, NamedTuple
 
-import cv2
 import torch
 
+from lpprop._core.optional import import_cv2
 from lpprop.errors import InputError
 
 __all__ = ["WorkerError", "in_processes"]
@@ -122,7 +122,7 @@ def _work(connection: Connection) -> None:
     """Work off jobs until the other end of the pipe is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the business of the one who started us
     torch.set_num_threads(1)
-    cv2.setNumThreads(1)
+    import_cv2().setNumThreads(1)
     try:
         payload = connection.recv_bytes()
         try:
