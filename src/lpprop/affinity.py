@@ -253,7 +253,10 @@ def lab_features(image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:
     tensor([ 1.0000e+00, ...])
     """
     # Imported here: kornia takes a third of a second that `import lpprop` should not.
-    from kornia.color import rgb_to_lab
+    from lpprop._core.optional import import_hint
+
+    with import_hint("kornia cannot be imported: pip install kornia"):
+        from kornia.color import rgb_to_lab
 
     check_tensors(image=(image, "B 3 H W"))
     check_image(image)
