@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from lpprop._core.errors import InputError
+from lpprop._core.optional import import_cv2
 from lpprop._core.options import (
     check_choice,
     check_integer,
@@ -168,10 +169,9 @@ def _describe_run(task: Task, processes: int) -> dict[str, Any]:
 def _opencv() -> dict[str, str]:
     """Return OpenCV's version, whichever package it comes from; nothing where it fails."""
     try:
-        import cv2
+        return {"opencv": import_cv2().__version__}
     except ImportError:
         return {}
-    return {"opencv": cv2.__version__}
 
 
 def _find_versions(*packages: str) -> dict[str, str]:

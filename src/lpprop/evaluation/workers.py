@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from lpprop._core.errors import InputError
+from lpprop._core.optional import import_cv2
 
 __all__ = ["WorkerError", "run_in_processes"]
 
@@ -119,15 +120,11 @@ class _Worker:
 
 def _work(connection: Connection) -> None:
     """Do jobs until the other end of the pipe is closed."""
-    import cv2  # here, so that lpprop.evaluation imports without it
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C, and ends this process
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     with contextlib.suppress(ImportError):
-        import cv2
-
-        cv2.setNumThreads(1)
+        import_cv2().setNumThreads(1)
     try:
         payload = connection.recv_bytes()
         try:
