@@ -134,14 +134,6 @@ def test_the_offline_recipe_in_half_precision(dtype):
     torch.testing.assert_close(scores, expected, rtol=0, atol=0.1 * float(expected.amax()))
 
 
-def test_option_names_are_those_of_the_preset_and_of_its_steps():
-    assert recipes.option_names("lposs+") >= {"backbone", "pixel_backend", "k", "tau"}
-    assert recipes.option_names("lposs_plus") == recipes.option_names("lposs+")
-    assert recipes.option_names("fusion") >= {"temperature", "epsilon", "tau", "nms"}
-    with pytest.raises(lpprop.InputError, match="Did you mean 'lposs'"):
-        recipes.option_names("lpos")
-
-
 def test_models_that_are_loaded_are_tied_as_by_build():
     recipe = dataclasses.replace(RECIPES["offline"], shorter_side=64)
     backbone, affinity = recipe.load()

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from lpprop._core.refiner import COMMON
 from lpprop.compose.chain import Chain
 from lpprop.compose.pipeline import as_chain, refine
 
@@ -42,7 +43,7 @@ __all__ = [
 _T = TypeVar("_T")
 
 # `refine` checks these against the scores and the image even where no step takes them.
-_COMMON = ("feats", "image", "attention", "windows")
+_CHECKED = (*COMMON, "windows")
 
 
 @runtime_checkable
@@ -217,7 +218,7 @@ class RefinedStart(Predictor):
         return scores[0]
 
     def _is_for_others(self, name: str) -> bool:
-        if name in _COMMON or name in self.chain.takes:
+        if name in _CHECKED or name in self.chain.takes:
             return False
         return any(name in other.takes for other in self.others)
 

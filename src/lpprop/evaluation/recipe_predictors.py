@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from lpprop._core.errors import InputError
+from lpprop.compose import presets
 from lpprop.evaluation.predictors import SegmenterPredictor
 from lpprop.evaluation.records import load_config, merge_config
 from lpprop.evaluation.task import dataset_fingerprint
-from lpprop.models.recipes import Recipe, option_names
+from lpprop.models.recipes import Recipe
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,7 +45,7 @@ def method_recipes(recipe: Recipe, methods: Sequence[str], **options: Any) -> di
     >>> {name: recipe.options for name, recipe in recipes.items()}
     {'bilinear': {}, 'lposs': {}, 'lposs+': {'tau': 0.02}}
     """
-    known = {method: option_names(method) for method in methods}
+    known = {method: presets.find(method).options for method in methods}
     for option in options:
         if not any(option in names for names in known.values()):
             names = sorted(set().union(*known.values()))

@@ -14,7 +14,6 @@ Of these recipes only "offline" has been run with trained weights yet.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,10 +28,10 @@ from lpprop._core.options import (
 from lpprop.backbones import EfficientNetLite0, MaskCLIP, StableDiffusion, VisionTransformer
 from lpprop.backbones.backbone import Backbone
 from lpprop.compose import presets
-from lpprop.compose.composite import missing_input, steps_of
+from lpprop.compose.composite import missing_input
 from lpprop.models.segmenter import PROVIDED, Segmenter
 
-__all__ = ["RECIPES", "Model", "Recipe", "option_names"]
+__all__ = ["RECIPES", "Model", "Recipe"]
 
 _KINDS: dict[str, type[Backbone]] = {
     kind.__name__: kind
@@ -111,7 +110,7 @@ class Recipe:
         >>> changed.options, changed.windows
         ({'logit_scale': 100.0, 'tau': 0.5}, None)
         """
-        known = option_names(method)
+        known = presets.find(method).options
         kept = {name: value for name, value in self.options.items() if name in known}
         if "logit_scale" in known and self.backbone.options.get("scores") == "cosine":
             kept = {"logit_scale": _CLIP_SCALE} | kept
@@ -190,22 +189,6 @@ class Recipe:
             "source": self.source,
         }
         return "\n".join(f"{name:<14}{value}" for name, value in rows.items())
-
-
-def option_names(method: str) -> frozenset[str]:
-    """Return the options of a preset: its own keywords, and those of its steps.
-
-    Raises:
-        InputError: an unknown method.
-
-    >>> sorted(option_names("bilinear")), "backbone" in option_names("lposs")
-    ([], True)
-    """
-    chain = presets.by_name(method)
-    preset = presets.METHODS.get(method) or getattr(presets, method)
-    keywords = inspect.signature(preset).parameters.values()
-    own = {keyword.name for keyword in keywords if keyword.kind is not keyword.VAR_KEYWORD}
-    return frozenset(own.union(*(getattr(step, "config", ()) for step in steps_of(chain))))
 
 
 def _describe(model: Model) -> str:
