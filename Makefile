@@ -1,17 +1,24 @@
-# make demo | test | lint | derived | bench | gpu | notebooks | clean: each works alone on a fresh clone.
+# make demo | test | lint | docs | derived | bench | gpu | notebooks | dist | clean: each works alone on a fresh clone,
+# and is quick afterwards.
+# make resolve | oldest | newest: what CONTRIBUTING.md asks for when dependencies change; they need an index.
 
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+PIP    := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
+PYTEST := -m pytest -n auto --maxprocesses 4 --dist worksteal
 
-.PHONY: demo test lint derived bench gpu notebooks torch-sparse clean
+# The part of the suite that tells in minutes whether a version of a dependency will do.
+FAST := $(patsubst %,tests/test_%.py,api chain cli compare contract invariants llvm refine twin_*)
+
+.PHONY: demo test lint docs derived bench gpu notebooks dist torch-sparse resolve oldest newest clean
 
 demo: $(READY)
 	$(BIN)/lpprop demo --out out
 
 test: lint
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
+	$(BIN)/python $(PYTEST)
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -21,6 +28,10 @@ lint: $(READY)
 # Stubs, the list of the public API, the README's table: after a change of what they come from.
 derived: $(READY)
 	$(BIN)/python tests/derived.py
+
+# What the docs say is run: the blocks of the README and of docs/, the notebooks, the docstrings.
+docs: $(READY)
+	$(BIN)/python $(PYTEST) tests/test_readme.py tests/test_docs_integrations.py tests/test_notebooks.py src
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.speed
@@ -35,17 +46,35 @@ gpu: $(if $(VENV),$(READY))
 notebooks: $(READY)
 	$(BIN)/python docs/notebooks/execute.py
 
+# What a release uploads.
+dist: $(READY)
+	rm -rf dist
+	$(BIN)/python -m build
+
 # Optional, with a compiler: seven minutes on two cores. Its tests then run with `make test`.
 torch-sparse: $(READY)
-	$(BIN)/pip install --no-build-isolation -c constraints.txt setuptools wheel
-	$(BIN)/pip install --no-build-isolation -c constraints.txt torch-scatter torch-sparse
+	$(PIP) setuptools wheel
+	$(PIP) --no-build-isolation torch-scatter torch-sparse
 
+resolve: $(READY)
+	$(BIN)/python .ci/resolve.py
+
+# The fast part on the lowest versions that pyproject.toml allows, and on the newest that the index has.
+oldest: RESOLUTION := lowest-direct
+newest: RESOLUTION := highest
+oldest newest: $(READY)
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(VENV)-$@
+	$(BIN)/uv pip install --quiet --python $(VENV)-$@ --resolution $(RESOLUTION) -e '.[demo,test]'
+	$(VENV)-$@/bin/python $(PYTEST) $(FAST)
+
+# pydensecrf2 asks for a Cython that does not know Python 3.13, hence no isolation.
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo,dev]'
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[crf]' || \
-		echo 'DenseCRF needs a C++ compiler to install: its tests are skipped.'
+	$(PIP) -e '.[demo,dev]'
+	$(PIP) cython setuptools
+	$(PIP) --no-build-isolation pydensecrf2 >$(VENV)/crf.log 2>&1 || \
+		echo 'DenseCRF is left out and its tests are skipped: it needs a C++ compiler ($(VENV)/crf.log).'
 	touch $@
 
 clean:
-	rm -rf $(VENV) out dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-oldest $(VENV)-newest out dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -17,7 +17,7 @@ import torch
 from lpprop.evaluation import Report, evaluate
 from lpprop.evaluation.datasets import DATASETS, load_dataset
 from lpprop.evaluation.recipe_predictors import (
-    check_continues,
+    check_resumable,
     method_recipes,
     recipe_predictors,
 )
@@ -139,7 +139,7 @@ def main(arguments: list[str] | None = None) -> None:
     recipes = method_recipes(recipe, args.method or [recipe.method])
     dataset = load_dataset(args.dataset, args.root)
     if args.out:
-        check_continues(args.out, dataset, recipes)
+        check_resumable(args.out, dataset, recipes)
     print(recipe)
     predictors = recipe_predictors(recipes, dataset.prompts, device=args.device)
     report = evaluate(dataset, predictors, args.out, limit=args.limit)

@@ -42,7 +42,7 @@ def refiners() -> str:
         classes += [f"    {option}: {kind}" for option, kind, _ in options]
         classes += ["", f"    def __init__({signature(options)}) -> None: ...", ""]
     lines.append("from lpprop._core.refiner import Refiner")
-    return stub(lines, classes)
+    return stub(lines, [f"__all__ = {lpprop.refiners.__all__}", *classes])
 
 
 def preset_table() -> str:

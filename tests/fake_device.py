@@ -33,7 +33,7 @@ def why_not() -> str | None:
     if torch.cuda.is_available():  # PyTorch expects one accelerator, and would take this for it
         return "there is a real one"
     if not hasattr(backend_registration, "_setup_privateuseone_for_python_backend"):
-        return f"a device that is written in Python needs torch >= 2.8, this is {torch.__version__}"
+        return f"a device written in Python needs torch >= 2.10, this is {torch.__version__}"
     return None
 
 

@@ -26,7 +26,7 @@ from lpprop.evaluation.analyses import (
     cumulative,
     image_scatter,
     patch_oracle,
-    relabelled,
+    relabel,
     sweep,
     window_ensemble,
 )
@@ -38,7 +38,7 @@ class Scenes:
     """Blocks of labels, in images of the same blocks in grey."""
 
     name = "scenes"
-    classes = CLASSES
+    class_names = CLASSES
 
     def __init__(self, count=5):
         self.count = count
@@ -60,7 +60,7 @@ class Start8(OracleStart):
     def __call__(self, sample):
         start = super().__call__(sample)
         pixels = torch.from_numpy(np.array(sample.image)).permute(2, 0, 1)[None] / 255
-        return start._replace(feats=F.avg_pool2d(pixels - 0.4, 8))
+        return Start(start.logits, F.avg_pool2d(pixels - 0.4, 8))
 
 
 START = Start8(3, patch_size=8, share=0.3)
@@ -117,7 +117,7 @@ class TestImages:
         assert axis.get_xlim() == axis.get_ylim()
         assert axis.get_xlim()[1] >= 100 * points.max()
 
-    def test_scatter_of_some_and_of_few(self, report, render):
+    def test_scatter_of_some_predictors_and_of_few_images(self, report, render):
         assert list(image_scatter(report, ["fine"]).miou) == ["fine"]
         alone = evaluate(Scenes(1), {"fine": noisy(0.4)})
         assert np.isnan(image_scatter(alone).correlation["fine"])
@@ -206,7 +206,7 @@ class TestImages:
         heights = [bar.get_height() for bar in axis.patches]
         assert heights == sorted(heights, reverse=True)
 
-    def test_what_one_has_not_is_left_out(self):
+    def test_rows_that_one_predictor_lacks_are_left_out(self):
         def no_tree(sample):
             return np.minimum(sample.gt, 1)
 
@@ -253,29 +253,29 @@ class TestOracle:
         with pytest.raises(lpprop.InputError, match=r"^gt: got the label 3"):
             patch_oracle([[3]], 1, 3)
 
-    def test_relabelled(self):
+    def test_relabel(self):
         oracle = patch_oracle(np.zeros((100, 120), dtype=int), 1, 5)
-        changed = relabelled(oracle, share=0.4, seed=7)
+        changed = relabel(oracle, share=0.4, seed=7)
         # One class in five is the patch's own.
         differs = (changed != oracle).any(0)
         assert float(differs.float().mean()) == pytest.approx(0.4 * 0.8, abs=0.01)
         np.testing.assert_allclose(changed[1:].mean((1, 2)), 0.4 / 5, atol=0.01)
         assert torch.equal(changed.sum(0), torch.ones(100, 120))
-        assert torch.equal(changed, relabelled(oracle, share=0.4, seed=7))
-        assert not torch.equal(changed, relabelled(oracle, share=0.4, seed=8))
-        assert torch.equal(relabelled(oracle, share=0), oracle)
+        assert torch.equal(changed, relabel(oracle, share=0.4, seed=7))
+        assert not torch.equal(changed, relabel(oracle, share=0.4, seed=8))
+        assert torch.equal(relabel(oracle, share=0), oracle)
 
     def test_a_share_counts_patches(self):
         oracle = torch.full((2, 10, 10), 0.5)
         oracle[:, 0] = 0
-        changed = relabelled(oracle, share=0.4)
+        changed = relabel(oracle, share=0.4)
         assert (changed != oracle).any(0).sum() == 36
         assert (changed[:, 0] == 0).all()
 
     @pytest.mark.parametrize("share", [-0.1, 1.1])
     def test_a_share_is_a_share(self, share):
         with pytest.raises(lpprop.InputError, match=r"^share: "):
-            relabelled(torch.ones(2, 2, 2), share)
+            relabel(torch.ones(2, 2, 2), share)
         with pytest.raises(lpprop.InputError, match=r"^share: "):
             OracleStart(2, share=share)
 
@@ -285,8 +285,8 @@ class TestOracle:
         assert torch.equal(OracleStart(3)(sample).logits[0], oracle)
         seed = (5, zlib.crc32(b"scene-3"))
         start = OracleStart(3, share=0.5, seed=5)(sample)
-        assert torch.equal(start.logits[0], relabelled(oracle, 0.5, seed))
-        assert start.feats is None
+        assert torch.equal(start.logits[0], relabel(oracle, 0.5, seed))
+        assert start.inputs == {}
 
     def test_start_with_a_backbone(self):
         class Colours(torch.nn.Module):
@@ -298,13 +298,13 @@ class TestOracle:
         sample = Scenes()[0]
         start = OracleStart(3, patch_size=8, backbone=Colours())
         pixels = torch.tensor(np.array(sample.image)).permute(2, 0, 1)[None] / 255
-        assert torch.equal(start(sample).feats, F.avg_pool2d(pixels, 8))
-        assert start.fingerprint()["backbone"] == "Colours"
+        assert torch.equal(start(sample).inputs["feats"], F.avg_pool2d(pixels, 8))
+        assert start.fingerprint()["backbone"]["class"] == "Colours"
 
     def test_cropped(self):
         dataset, cropped = Scenes(), Cropped(Scenes(), 20)
         assert len(cropped) == 5
-        assert cropped.classes == CLASSES
+        assert cropped.class_names == CLASSES
         sample, whole = cropped[2], dataset[2]
         assert sample.name == whole.name
         np.testing.assert_array_equal(sample.gt, whole.gt[:20, :40])
@@ -320,7 +320,7 @@ def swept():
 
 
 class TestSweep:
-    def test_a_value_that_comes_twice_is_refused(self):
+    def test_duplicate_values_are_refused(self):
         with pytest.raises(lpprop.InputError, match="each value once"):
             sweep(Scenes(), START, "lposs", {"k": [5, 5]})
 
@@ -369,7 +369,7 @@ class TestSweep:
         (_, lower) = render(words).axes
         assert [text.get_text() for text in lower.get_xticklabels()] == ["rbf", "none"]
 
-    def test_the_start_is_made_once_an_image(self, tmp_path):
+    def test_the_start_is_made_once_per_image(self, tmp_path):
         made = []
 
         def start(sample):
@@ -516,7 +516,7 @@ class TestTimes:
             "function": {"start": 1.5, "slow": 2, "rest": 0},
         }
         (axis,) = render(times).axes
-        assert axis.get_xlabel() == "ms an image (medians)"
+        assert axis.get_xlabel() == "ms per image (medians)"
         bars = [(bar.get_x(), bar.get_width()) for bar in axis.patches[:5]]
         assert bars == [(0, 1500), (1500, 4000), (5500, 0), (5500, 3000), (8500, 0)]
         shades = [bar.get_facecolor() for bar in axis.patches]
@@ -524,7 +524,7 @@ class TestTimes:
         assert len(set(shades[:5])) == 5
         assert "| mine | slower | 3000.0 | 35 |" in times.to_markdown()
 
-    def test_the_rest(self, clock, monkeypatch):
+    def test_time_outside_the_steps(self, clock, monkeypatch):
         def attention(feats):
             clock.sleep(1)
             return torch.full((1, 24, 24), 1 / 24)
@@ -547,12 +547,12 @@ class TestTimes:
 
 
 class TestMatplotlib:
-    def test_without_it(self, report, monkeypatch):
+    def test_without_matplotlib(self, report, monkeypatch):
         monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
         with pytest.raises(ImportError, match=r"pip install 'lpprop\[eval\]'"):
             image_scatter(report).figure()
 
-    def test_it_comes_late_and_without_pyplot(self):
+    def test_matplotlib_is_imported_late_and_without_pyplot(self):
         pytest.importorskip("matplotlib")
         script = (
             "import sys\n"

@@ -176,7 +176,7 @@ with install_import_hook("lpprop", "checker.check"):
     import lpprop
     from lpprop.backbones import MaskCLIP, StableDiffusion, VisionTransformer
     from lpprop.evaluation import SegmentationMetrics, Start, refinements
-    from lpprop.evaluation.analyses import patch_oracle, relabelled
+    from lpprop.evaluation.analyses import patch_oracle, relabel
     from lpprop.integrations import huggingface, on_grid
     from lpprop.models.segmenter import Segmenter
 
@@ -216,7 +216,7 @@ assert on_grid(output.logits, (4, 4)).shape == (2, 3, 4, 4)
 gt = np.repeat(np.arange(64) % 3, 52).reshape(64, 52).T.astype(np.uint8)
 assert SegmentationMetrics(3).update(gt, gt).miou == 1
 oracle = patch_oracle(gt, 16, 3)
-assert relabelled(oracle, seed=0).shape == oracle.shape
+assert relabel(oracle, seed=0).shape == oracle.shape
 sample = SimpleNamespace(name="a", image=Image.new("RGB", (64, 52)), gt=gt)
 start = Start(oracle[None] if oracle.ndim == 3 else oracle)
 for predictor in refinements(lambda _: start, ["bilinear", "kl"]).values():

@@ -176,7 +176,7 @@ def test_the_names_are_those_of_ilsvrc():
 
 
 @pytest.mark.parametrize(
-    ("classes", "labels", "groups"),
+    ("classes", "names", "groups"),
     [
         (["tabby; tiger cat", "studio couch"], ["tabby", "studio couch"], [[281, 282], [831]]),
         (["  Tiger   CAT ;day bed"], ["Tiger CAT"], [[282, 831]]),
@@ -188,8 +188,8 @@ def test_the_names_are_those_of_ilsvrc():
         (["cup", "spoon"], ["cup", "spoon"], [[968], [618, 910]]),
     ],
 )
-def test_groups_by_hand(classes, labels, groups):
-    assert class_groups(classes) == (labels, groups)
+def test_groups_by_hand(classes, names, groups):
+    assert class_groups(classes) == (names, groups)
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_everyday_words_hold_their_kinds(word, kinds):
         (["qzxwvk"], "lists all 1000"),
         (["tabby", "Tabby"], "classes[1]: got 'Tabby' with 'tabby, tabby cat', which 'tabby' has"),
         (["cat", "tiger cat"], "classes[1]: got 'tiger cat' with 'tiger cat', which 'cat' has"),
-        (["a = cat", "A = dog"], "got 'A = dog' with the same label, which 'a' has"),
+        (["a = cat", "A = dog"], "got 'A = dog' with the same name, which 'a' has"),
     ],
 )
 def test_bad_classes_are_refused(classes, message):

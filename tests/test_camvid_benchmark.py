@@ -80,7 +80,7 @@ class TestProbe:
 
     def test_the_fit_depends_on_training_images_alone(self, dataset):
         class Changed:
-            name, classes = dataset.name, dataset.classes
+            name, class_names = dataset.name, dataset.class_names
 
             def __init__(self, changed):
                 self.changed = changed
@@ -286,7 +286,7 @@ def test_labels_are_made_once(dataset, tmp_path):
 
 def test_every_takes_the_middle():
     class Numbers(list):
-        name, classes = "numbers", ()
+        name, class_names = "numbers", ()
 
     part = Every(Numbers(range(24)), 4)
     assert [part[i] for i in range(len(part))] == [2, 6, 10, 14, 18, 22]

@@ -22,7 +22,6 @@ from lpprop.cli import main
 from lpprop.evaluation import Report, SegmentationMetrics
 from lpprop.evaluation.datasets import DATASETS, dataset_from_folders, load_dataset
 from lpprop.evaluation.recipe_predictors import method_recipes, recipe_predictors
-from lpprop.models import recipes
 from lpprop.models.recipes import RECIPES
 from lpprop.models.segmenter import Segmenter
 
@@ -37,8 +36,8 @@ class Colours(Backbone):
         self.mixed = torch.nn.Parameter(torch.ones(1))
         self.fails = False
 
-    def labels(self, classes):
-        return parse_classes(classes).labels
+    def class_names(self, classes):
+        return parse_classes(classes).class_names
 
     def _item_bytes(self, size):
         return 1
@@ -61,7 +60,7 @@ def loaded(monkeypatch):
         models.append(Colours())
         return models[-1]
 
-    monkeypatch.setitem(recipes._LOADERS, "EfficientNetLite0", load)
+    monkeypatch.setattr(EfficientNetLite0, "from_pretrained", load)
     return models
 
 
@@ -92,7 +91,7 @@ def counts(report, name):
 
 def expected(dataset, segmenter):
     """The metrics in a loop, without runner and predictors."""
-    metrics = SegmentationMetrics(len(dataset.classes))
+    metrics = SegmentationMetrics(len(dataset.class_names))
     for sample in dataset:
         metrics.update(segmenter(sample.image, dataset.prompts).labels[0], sample.gt)
     return metrics.to_dict()
@@ -111,7 +110,7 @@ def test_the_official_layouts(tmp_path, loaded, capsys, name):
     dataset = load_dataset(name, tmp_path / "data")
     report = Report.load(out)
     assert list(report) == ["bilinear", "lposs"]
-    assert report.class_names == dataset.classes
+    assert report.class_names == dataset.class_names
     for method, chosen in (("bilinear", {}), ("lposs", {"k": 3})):
         segmenter = Segmenter(Colours(), method=method, shorter_side=16, **chosen)
         assert counts(report, method) == expected(dataset, segmenter)
@@ -139,7 +138,7 @@ def test_a_complete_split_needs_no_warning(tmp_path, loaded, capsys, monkeypatch
     assert "warning" not in capsys.readouterr().err
 
 
-def test_folders_of_ones_own(tmp_path, capsys):
+def test_own_folders(tmp_path, capsys):
     pytest.importorskip("efficientnet_lite_pytorch", reason="the extra demo is not installed")
     given = folders(tmp_path, "ab")
     out = tmp_path / "out"
@@ -203,7 +202,10 @@ def test_mistakes_are_found_before_models_are_loaded(
         (["--side", 32], "lposs.recipe.shorter_side = 16, expected 32"),
         (["--recipe", "clip-dino"], 'lposs.recipe.backbone.kind = "EfficientNetLite0"'),
         (["--images", "few"], "dataset.samples = 2, expected 1"),
-        (["--classes", "other.txt"], 'dataset.classes = ["cat", "seat"], expected ["cat", "lamp"]'),
+        (
+            ["--classes", "other.txt"],
+            'dataset.class_names = ["cat", "seat"], expected ["cat", "lamp"]',
+        ),
         (["--classes", "more.txt"], 'lposs.prompts = ["cat; lynx", "seat = sofa; rocking chair"]'),
     ],
 )
@@ -224,7 +226,7 @@ def test_a_folder_of_another_run_is_refused(tmp_path, loaded, capsys, monkeypatc
     assert (tmp_path / "out" / "config.json").read_bytes() == config
 
 
-def test_it_continues(tmp_path, loaded, capsys):
+def test_a_run_is_resumed(tmp_path, loaded, capsys):
     given = [*folders(tmp_path, "abcd"), "--side", 16, "--out", tmp_path / "out"]
     assert run(*given, "--method", "bilinear", "--limit", 2) == 0
     assert "| 2 |" in capsys.readouterr().out
@@ -302,11 +304,11 @@ class TestRecipes:
         made = method_recipes(RECIPES["clip-dino"], ["lposs", "bilinear"], backbone="dinov2")
         assert made["lposs"].options == {"feats_from": "dinov2"}
 
-    def test_a_method_that_the_affinity_does_not_serve(self):
+    def test_a_method_whose_input_the_affinity_does_not_provide(self):
         with pytest.raises(InputError, match="method: got 'lposs'"):
             method_recipes(RECIPES["clip-sd2"], ["max_velocity", "lposs"])
 
-    def test_each_method_is_the_recipes(self, loaded):
+    def test_each_predictor_equals_its_recipe(self, loaded):
         """Sharing the models changes nothing: options, windows and sizes are each recipe's own."""
         recipe = dataclasses.replace(RECIPES["offline"], windows=(24, 12), shorter_side=32)
         made = method_recipes(recipe, ["max_velocity", "lposs", "bilinear"], k=5)

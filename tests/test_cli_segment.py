@@ -125,7 +125,7 @@ def test_cosines_keep_their_scale():
     assert recipe(recipe="offline", method="kl").options == {}
 
 
-def test_what_cannot_work_is_refused_before_the_models_are_loaded(
+def test_unusable_methods_are_refused_before_the_models_are_loaded(
     tmp_path, picture, capsys, monkeypatch
 ):
     monkeypatch.setattr(recipes.Recipe, "build", lambda *_, **__: pytest.fail("models were loaded"))
@@ -133,7 +133,7 @@ def test_what_cannot_work_is_refused_before_the_models_are_loaded(
     assert run(picture, "--classes", "cat", "Cat", *options) == 1
     assert "classes[1]: got 'Cat'" in capsys.readouterr().err
     assert run(picture, "--classes", "cat", "dog", "--method", "lposs", *options) == 1
-    assert "method: got 'lposs', expected one that needs no feats" in capsys.readouterr().err
+    assert "method: got 'lposs', expected a method that needs no feats" in capsys.readouterr().err
 
 
 def test_the_help_lists_every_recipe(capsys):

@@ -216,12 +216,12 @@ def test_logits_are_cosines_or_their_softmax(model, tokenizer, image):
     assert float(cosines.abs().max()) <= 1 + 1e-6
     torch.testing.assert_close(logits(scores="cosine", merge=False), cosines, **close)
     torch.testing.assert_close(logits(scores="cosine"), merge_classes(cosines, groups), **close)
-    for temperature in (7.0, 100.0):
-        shares = (temperature * cosines).softmax(1)
-        seen = logits(temperature=temperature, merge=False)
+    for logit_scale in (7.0, 100.0):
+        shares = (logit_scale * cosines).softmax(1)
+        seen = logits(logit_scale=logit_scale, merge=False)
         torch.testing.assert_close(seen, shares, rtol=1e-2, atol=1e-4)
         torch.testing.assert_close(seen.sum(1), torch.ones(2, 5, 3))
-        merged = logits(temperature=temperature)
+        merged = logits(logit_scale=logit_scale)
         assert merged.shape == (2, 3, 5, 3)
         torch.testing.assert_close(merged, merge_classes(seen, groups))
     torch.testing.assert_close(logits(), merged)  # 100 is the default
@@ -233,7 +233,7 @@ def test_synonyms_compete_as_classes_of_their_own(model, tokenizer, image):
     together = backbone(image, ["background = sky; wall", "cat"]).logits
     torch.testing.assert_close(together[:, 0], apart[:, :2].amax(1))
     torch.testing.assert_close(together[:, 1], apart[:, 2])
-    assert backbone.labels(["background = sky; wall", "cat"]) == ["background", "cat"]
+    assert backbone.class_names(["background = sky; wall", "cat"]) == ["background", "cat"]
     one = backbone(image, ["cat"]).logits
     torch.testing.assert_close(one, torch.ones_like(one))
 
@@ -367,7 +367,7 @@ def test_loading_takes_the_checkpoints_colours(model, tokenizer, image, tmp_path
 
 
 @pytest.mark.parametrize("download", [False, True])
-def test_a_checkpoint_that_cannot_be_had(monkeypatch, tmp_path, download):
+def test_missing_checkpoints_are_refused(monkeypatch, tmp_path, download):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(InputError, match=r"^checkpoint: got 'nobody/nothing'"):
@@ -381,7 +381,7 @@ def test_a_checkpoint_without_its_vocabulary(model, tmp_path):
         MaskCLIP.from_pretrained(tmp_path, download=False)
 
 
-def test_kept_embeddings_depend_on_nothing_but_the_prompts(model, tokenizer, image):
+def test_cached_embeddings_depend_on_the_prompts_only(model, tokenizer, image):
     backbone = MaskCLIP(model, tokenizer, templates=PLAIN, scores="cosine")
     expected = MaskCLIP(model, tokenizer, templates=PLAIN).text_embeddings(["cat"])
     with torch.autocast("cpu", torch.bfloat16):
@@ -423,7 +423,7 @@ def test_a_missing_extra_is_named(monkeypatch):
         ({"residual": 1}, "residual: got 1"),
         ({"merge": None}, "merge: got None"),
         ({"scores": "logits"}, "scores: got 'logits', expected one of 'softmax', 'cosine'"),
-        ({"temperature": 0}, "temperature: got 0"),
+        ({"logit_scale": 0}, "logit_scale: got 0"),
         ({"templates": []}, "templates: got []"),
         ({"templates": ["a cat"]}, "templates: got 'a cat'"),
         ({"templates": ["ñ {}"]}, "tokenizer: got one that cannot read 'ñ a'"),
@@ -441,7 +441,7 @@ def test_bad_options_are_refused(model, tokenizer, options, message):
     [
         ([], "classes: got []"),
         ("cat", "classes: got 'cat'"),
-        (["cat", "Cat"], "classes[1]: got 'Cat' with the label of 'cat'"),
+        (["cat", "Cat"], "classes[1]: got 'Cat' with the name of 'cat'"),
         (["cat", " = dog"], "classes[1]: got ' = dog'"),
         (["cat", "z" * 40], "classes: got the prompt 'a photo of a zzz"),
         (["jalapeño"], "tokenizer: got one that cannot read 'a photo of a jalapeño.'"),

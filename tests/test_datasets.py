@@ -63,7 +63,7 @@ def test_samples_are_as_expected(tree, name):
 
 
 @every
-def test_every_class_is_there_and_no_other(tree, name):
+def test_all_classes_occur_and_no_other(tree, name):
     root, _ = tree(name)
     dataset = load_dataset(name, str(root))
     found = np.unique([label for sample in dataset for label in sample.gt.flat])
@@ -74,8 +74,8 @@ def test_every_class_is_there_and_no_other(tree, name):
 @every
 def test_classes_and_prompts(tree, name):
     dataset = load_dataset(name, tree(name)[0])
-    assert len(dataset.classes) == len(dataset.prompts) == COUNTS[name]
-    assert dataset.classes == parse_classes(dataset.prompts).labels
+    assert len(dataset.class_names) == len(dataset.prompts) == COUNTS[name]
+    assert dataset.class_names == parse_classes(dataset.prompts).class_names
     assert dataset.prompts == DATASETS[name].prompts
     for prompt in dataset.prompts:
         assert prompt == prompt.strip()
@@ -85,20 +85,20 @@ def test_classes_and_prompts(tree, name):
 @pytest.mark.parametrize(
     ("name", "key"), [("voc21", "voc"), ("context60", "context"), ("coco-object", "coco-object")]
 )
-def test_background_is_scored_by_what_it_stands_for(name, key):
+def test_background_has_its_own_prompts(name, key):
     read = parse_classes(DATASETS[name].prompts)
-    assert read.labels[0] == "background"
+    assert read.class_names[0] == "background"
     assert [read.prompts[i] for i in read.groups[0]] == list(BACKGROUND_PROMPTS[key])
     assert all(len(group) == 1 for group in read.groups[1:])
 
 
-def test_others_have_no_background():
+def test_other_benchmarks_have_no_background():
     with_background = {name for name in DATASETS if "background" in DATASETS[name].prompts[0]}
     assert with_background == {"voc21", "context60", "coco-object"}
 
 
 def test_class_lists_agree_with_each_other():
-    labels = {name: parse_classes(DATASETS[name].prompts).labels for name in DATASETS}
+    labels = {name: parse_classes(DATASETS[name].prompts).class_names for name in DATASETS}
     assert labels["voc21"][1:] == labels["voc20"]
     assert labels["context60"][1:] == labels["context59"]
     assert labels["context59"] == sorted(labels["context59"])
@@ -139,7 +139,7 @@ def test_a_data_set_is_a_sequence(tree, name):
     part = dataset[1:]
     assert isinstance(part, Dataset)
     assert [sample.name for sample in part] == list(expected)[1:]
-    assert (part.classes, part.name) == (dataset.classes, name)
+    assert (part.class_names, part.name) == (dataset.class_names, name)
     with pytest.raises(IndexError):
         dataset[2]
     with refused("without samples"):
@@ -165,7 +165,7 @@ def test_the_root_may_hold_the_data_set_under_its_usual_name(tmp_path, name):
 
 
 @every
-def test_nothing_is_read_before_it_is_asked_for(tree, name, monkeypatch):
+def test_samples_are_read_on_first_access(tree, name, monkeypatch):
     root, _ = tree(name)
 
     def fail(*args, **kwargs):
@@ -305,7 +305,7 @@ def test_smaller_instances_are_on_top(instances, turned):
     np.testing.assert_array_equal(instances(*([large, small][:: -1 if turned else 1])), expected)
 
 
-def test_of_instances_of_one_size_the_later_is_on_top(instances):
+def test_of_equal_instances_the_later_is_on_top(instances):
     one = {"category_id": 1, "segmentation": trees.rectangle(0, 0, 2, 2)}
     two = {"category_id": 2, "segmentation": trees.rectangle(1, 0, 2, 2)}
     assert instances(one, two)[0, :4].tolist() == [1, 2, 2, 0]
@@ -520,7 +520,7 @@ def test_no_samples(tmp_path, name):
         load_dataset(name, tmp_path)
 
 
-def test_names_twice(tree):
+def test_duplicate_names(tree):
     root, _ = tree("voc21")
     listed = root / "ImageSets" / "Segmentation" / "val.txt"
     listed.write_text(listed.read_text() * 2)
@@ -596,7 +596,7 @@ def test_own_prompts(tree):
     dataset = load_dataset("camvid", root)
     prompts = [f"{prompt}; the {prompt}" for prompt in dataset.prompts]
     changed = dataclasses.replace(dataset, prompts=prompts)
-    assert changed.classes == dataset.classes
+    assert changed.class_names == dataset.class_names
     np.testing.assert_array_equal(changed[0].gt, expected["0016E5_07959"])
     with refused("10 for labels up to 10"):
         dataclasses.replace(dataset, prompts=prompts[:10])[0].gt  # noqa: B018
@@ -611,7 +611,7 @@ def test_own_folders(tmp_path):
     ignored = (7, 255)
     dataset = dataset_from_folders(tmp_path / "in", tmp_path / "gt", prompts, ignored=ignored)
     assert [sample.name for sample in dataset] == ["a", "b"]
-    assert dataset.classes == ["sky", "road", "other"]
+    assert dataset.class_names == ["sky", "road", "other"]
     np.testing.assert_array_equal(dataset[0].gt, trees.rows([0, 1, 2, 255, 255]))
     with refused("with 7 at 1 pixels"):
         dataset_from_folders(tmp_path / "in", tmp_path / "gt", prompts)[0].gt  # noqa: B018

@@ -15,7 +15,9 @@ import torch
 import torch.nn.functional as F
 
 import lpprop
-from lpprop import dense_crf
+from lpprop.refiners import (
+    dense_crf,
+)
 from reference_crf import mean_field
 
 SIZE = (36, 48)
@@ -229,7 +231,10 @@ def test_without_the_package_one_line_says_what_to_install(monkeypatch):
     ):
         with pytest.raises(ImportError) as error:
             call()
-        assert str(error.value) == "DenseCRF needs an extra: pip install 'lpprop[crf]'"
+        assert str(error.value) == (
+            "DenseCRF needs an extra: pip install 'lpprop[crf]' (from Python 3.13 on, first "
+            "pip install cython setuptools, and add --no-build-isolation)"
+        )
 
 
 def test_nothing_imports_the_package_until_it_is_used():

@@ -1,4 +1,4 @@
-"""The recipes of docs/integrations.md run, and do what the page says they do.
+"""The examples of docs/integrations.md run, and do what the page says.
 
 Blocks that need a package the library does not need are marked `<!-- no-run -->` there, so that
 the README's test leaves them out; here they run where that package is, or on a stand-in.

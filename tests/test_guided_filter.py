@@ -5,7 +5,9 @@ import pytest
 import torch
 
 import lpprop
-from lpprop import guided_filter
+from lpprop.refiners import (
+    guided_filter,
+)
 
 
 def random(*shape, seed=0):

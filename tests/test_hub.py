@@ -7,7 +7,7 @@ import pytest
 
 from lpprop import InputError
 from lpprop.backbones import hub
-from lpprop.backbones.hub import load_model, load_tokenizer, with_stored_colours
+from lpprop.backbones.hub import add_stored_colours, load_model, load_tokenizer
 
 transformers = pytest.importorskip("transformers")
 
@@ -28,23 +28,23 @@ def calls(monkeypatch):
                 raise OSError("not\n  here")
             return "weights", {"missing_keys": cls.missing, "mismatched_keys": []}
 
-    real = hub.model_class
+    real = hub.import_extra
     monkeypatch.setattr(
-        hub, "model_class", lambda package, name: Model if name == "Model" else real(package, name)
+        hub, "import_extra", lambda package, name: Model if name == "Model" else real(package, name)
     )
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr(hub, "urlopen", lambda *_, **__: pytest.fail("the hub was asked"))
     return Model, asked
 
 
-def test_what_is_on_disk_is_taken_without_a_look_at_the_hub(calls):
+def test_files_on_disk_are_used_without_asking_the_hub(calls):
     model, asked = calls
     model.answers = (True,)
     assert load_model("any", "Model", "me/model", subfolder="unet") == "weights"
     assert asked == [("me/model", True, {"subfolder": "unet", "output_loading_info": True})]
 
 
-def test_downloads_are_off_where_asked(calls):
+def test_downloads_can_be_switched_off(calls):
     _, asked = calls
     with pytest.raises(InputError, match=r"\(not here\).* downloads are off: allow them"):
         load_model("any", "Model", "me/model", download=False)
@@ -96,7 +96,7 @@ def test_a_missing_extra_is_named(monkeypatch):
         load_model("transformers", "NoSuchModel", "me/model")
 
 
-def test_weights_that_nothing_uses_may_lack(calls):
+def test_unused_weights_may_be_missing(calls):
     model, _ = calls
     model.answers, model.missing = (True,), ("pooler.dense.weight", "logit_scale")
     assert load_model("any", "Model", "me/model") == "weights"
@@ -134,7 +134,7 @@ def test_damaged_weights_are_refused(tmp_path):
         load_model("transformers", "AutoModel", tmp_path)
 
 
-def test_a_cached_tokenizer_without_its_vocabulary_is_not_there(calls, monkeypatch):
+def test_a_cached_tokenizer_without_its_vocabulary_is_not_used(calls, monkeypatch):
     """Who has cached a model alone gets such a tokenizer; it is downloaded, and used if whole."""
     asked = []
 
@@ -150,7 +150,7 @@ def test_a_cached_tokenizer_without_its_vocabulary_is_not_there(calls, monkeypat
             words = {"<|endoftext|>": 0}
             return words if asked[-1] else words | {"a": 1}
 
-    monkeypatch.setattr(hub, "model_class", lambda *_: Tokenizer)
+    monkeypatch.setattr(hub, "import_extra", lambda *_: Tokenizer)
     with pytest.raises(InputError, match=r"^checkpoint: .*no vocabulary.*downloads are off"):
         load_tokenizer("me/model", download=False)
     monkeypatch.setattr(hub, "_check_hub", lambda _: asked.append("hub"))
@@ -158,33 +158,68 @@ def test_a_cached_tokenizer_without_its_vocabulary_is_not_there(calls, monkeypat
     assert asked == [True, True, "hub", False]
 
 
-def test_colours_in_the_cache_are_taken_without_a_look_at_the_hub(calls, monkeypatch, tmp_path):
-    import huggingface_hub
-    from huggingface_hub.errors import LocalEntryNotFoundError
+@pytest.fixture
+def cache(monkeypatch, tmp_path):
+    """The cache of the hub, with the folders of a repository in it."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    repository = tmp_path / "models--me--model"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("0a1b")
+    for kind in ("snapshots", ".no_exist"):
+        (repository / kind / "0a1b").mkdir(parents=True)
+    return repository
 
-    file = tmp_path / "preprocessor_config.json"
-    file.write_text('{"image_mean": [0.5, 0.5, 0.5]}')
+
+COLOURS = "preprocessor_config.json"
+
+
+@pytest.fixture
+def downloads(calls, monkeypatch, tmp_path):
+    """What is asked of the hub, and the answer: a file or an error."""
+    import huggingface_hub
+
     asked = []
 
-    def fetch(checkpoint, name, *, local_files_only):
-        asked.append(local_files_only)
-        if local_files_only not in there:
-            raise LocalEntryNotFoundError("not here")
-        return str(file)
+    def fetch(checkpoint, name):
+        asked.append(name)
+        if isinstance(fetch.answer, Exception):
+            raise fetch.answer
+        return str(fetch.answer)
 
+    fetch.asked = asked
+    fetch.answer = tmp_path / "downloaded.json"
+    fetch.answer.write_text('{"image_mean": [0.5, 0.5, 0.5]}')
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", fetch)
+    return fetch
+
+
+def test_colours_among_the_options_are_enough(downloads):
     both = {"mean": (0, 0, 0), "std": (1, 1, 1)}
-    assert with_stored_colours(both, "me/model") == both
-    assert not asked
-    there = (True,)
-    assert with_stored_colours({"std": (1, 1, 1)}, "me/model") == {
+    assert add_stored_colours(both, "me/model") == both
+    assert not downloads.asked
+
+
+def test_colours_in_the_cache_are_used_without_asking_the_hub(cache, downloads):
+    (cache / "snapshots" / "0a1b" / COLOURS).write_text('{"image_mean": [0.5, 0.5, 0.5]}')
+    assert add_stored_colours({"std": (1, 1, 1)}, "me/model") == {
         "mean": [0.5, 0.5, 0.5],
         "std": (1, 1, 1),
     }
-    assert asked == [True]
-    there = (False,)
+    assert not downloads.asked
+
+
+@pytest.mark.parametrize("download", [False, True])
+def test_the_hub_is_not_asked_again_for_colours_that_it_does_not_have(cache, downloads, download):
+    (cache / ".no_exist" / "0a1b" / COLOURS).touch()
+    assert add_stored_colours({}, "me/model", download=download) == {}
+    assert not downloads.asked
+
+
+@pytest.mark.usefixtures("cache")
+def test_colours_that_are_not_in_the_cache_are_downloaded(downloads, monkeypatch):
     with pytest.raises(InputError, match=r"^mean: got None.*or allow downloads"):
-        with_stored_colours({}, "me/model", download=False)
-    monkeypatch.setattr(hub, "_check_hub", lambda _: asked.append("hub"))
-    assert with_stored_colours({}, "me/model") == {"mean": [0.5, 0.5, 0.5]}
-    assert asked == [True, True, True, "hub", False]
+        add_stored_colours({}, "me/model", download=False)
+    assert not downloads.asked
+    monkeypatch.setattr(hub, "_check_hub", lambda _: downloads.asked.append("hub"))
+    assert add_stored_colours({}, "me/model") == {"mean": [0.5, 0.5, 0.5]}
+    assert downloads.asked == ["hub", COLOURS]

@@ -111,7 +111,7 @@ def test_segformer(segformer, transformers, dtype):
     assert maps[1].shape == (32, 48)
 
 
-def test_it_changes_the_labels_for_the_better(transformers):
+def test_labels_improve(transformers):
     """Two halves of different colours, and logits that are noisy on top of them."""
     truth = torch.arange(64).expand(64, 64) // 32
     image = torch.stack([truth.float(), 0.2 * torch.ones(64, 64), 1.0 - truth])[None]
@@ -335,7 +335,7 @@ FEATS, IMAGES = random(2, 2, 16, 4, 4), random(3, 2, 3, 64, 64)
 @pytest.mark.parametrize(
     ("outputs", "images", "options", "message"),
     [
-        ((LOGITS,), IMAGES, {}, "outputs: got tuple, expected what a segmentation model"),
+        ((LOGITS,), IMAGES, {}, "outputs: got tuple, expected the outputs of a segmentation"),
         (SimpleNamespace(logits=LOGITS), IMAGES, {}, "outputs: got SimpleNamespace"),
         (Outputs, IMAGES, {}, "outputs: got type"),
         (Outputs(), IMAGES, {}, "outputs.logits: got None, expected (B, C, h, w)"),
@@ -371,7 +371,7 @@ FEATS, IMAGES = random(2, 2, 16, 4, 4), random(3, 2, 3, 64, 64)
          IMAGES, {}, "class_queries_logits: got shape (2, 6, 5), expected (B=2, Q=7, C+1)"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_refined_is_refused(outputs, images, options, message):
+def test_unusable_arguments_are_refused(outputs, images, options, message):
     options = {"feats": FEATS, "method": "lposs"} | options
     with pytest.raises(InputError) as refused:
         refine_outputs(outputs, images, **options)
@@ -397,7 +397,7 @@ STATES = (random(0, 2, 17, 8), None, random(0, 2, 21, 8))
         (Outputs(hidden_states=STATES), {"grid": (5,)}, "grid: got (5,), expected a pair"),
     ],
 )
-def test_hidden_states_that_are_none_are_refused(outputs, options, message):
+def test_missing_hidden_states_are_refused(outputs, options, message):
     with pytest.raises(InputError) as refused:
         hidden_features(outputs, **options)
     assert message in str(refused.value)

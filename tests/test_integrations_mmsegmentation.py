@@ -331,8 +331,8 @@ def test_windows_are_those_of_slide_inference(kind, size, stride):
 
 
 @torch.no_grad()
-def test_padding_does_not_reach_a_slided_image_where_there_is_none_to_cut(kind):
-    """Padding is the mean colour for the affinity, whatever value the model sees there."""
+def test_padding_of_windows_has_the_mean_colour_for_the_affinity(kind):
+    """Whatever value the model sees there."""
     preprocessor = normalising(kind, test_cfg={"size_divisor": 32})
     seen = []
     options = {"affinity": lambda x: seen.append(x) or affinity(x), "refine": OPTIONS}
@@ -477,7 +477,8 @@ def test_colours_come_back(kind, options, loaded):
     [
         ({"is_prob": 1}, "is_prob: got 1, expected True or False"),
         ({"loaded": "gbr"}, "loaded: got 'gbr', expected one of 'bgr', 'rgb'"),
-        ({"refine": {"windows": 3}}, "refine: got windows=, expected how to refine, not what"),
+        ({"refine": {"windows": 3}}, "refine: got windows=, expected a method and its options"),
+        ({"refine": {"pixel_feats": 3}}, "refine: got pixel_feats=, expected a method and its"),
         ({"query_idx": [0, 2]}, "query_idx: got no query of class 1"),
         ({"query_idx": [0, -1]}, "query_idx[1]: got -1, expected an integer >= 0"),
         ({"query_idx": []}, "query_idx: got no query of class 0"),
@@ -511,7 +512,7 @@ def test_bad_options_are_refused(kind, options, message):
         ({"query_idx": [0, 0, 1, 2]}, "groups[2]: got [3], expected one or more prompt indices"),
     ],
 )
-def test_what_cannot_be_refined_is_refused(kind, change, message):
+def test_unusable_arguments_are_refused(kind, change, message):
     options = {"affinity": affinity, "refine": OPTIONS} | {
         name: value for name, value in change.items() if name in ("affinity", "query_idx")
     }

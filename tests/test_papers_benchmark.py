@@ -10,6 +10,7 @@ from benchmarks.papers import PUBLISHED, main, published, table
 
 from dataset_trees import TREES
 from lpprop import InputError, presets
+from lpprop.backbones import EfficientNetLite0
 from lpprop.evaluation import Report, SegmentationMetrics
 from lpprop.evaluation.datasets import DATASETS, load_dataset
 from lpprop.evaluation.report import Row
@@ -87,7 +88,7 @@ def test_rows_are_of_recipes_methods_and_data_sets():
 @pytest.fixture
 def tree(tmp_path, monkeypatch):
     """A tiny VOC, and a recipe of the paper's name that scores colours."""
-    monkeypatch.setitem(recipes._LOADERS, "EfficientNetLite0", lambda **_: Colours())
+    monkeypatch.setattr(EfficientNetLite0, "from_pretrained", lambda **_: Colours())
     tiny = recipes.Recipe(recipes.Model("EfficientNetLite0"), shorter_side=16)
     monkeypatch.setitem(RECIPES, "clip-dino", tiny)
     TREES["voc21"](tmp_path / "data")
@@ -133,8 +134,8 @@ def test_the_recipes_own_method_and_a_limit(tree, capsys):
 
 def test_mistakes_are_found_before_models_are_loaded(tree, monkeypatch):
     run(tree, "--method", "bilinear", "--limit", 1, "--out", tree / "out")
-    monkeypatch.setitem(
-        recipes._LOADERS, "EfficientNetLite0", lambda **_: pytest.fail("it was loaded")
+    monkeypatch.setattr(
+        EfficientNetLite0, "from_pretrained", lambda **_: pytest.fail("it was loaded")
     )
     with pytest.raises(InputError, match="Did you mean 'lposs'"):
         run(tree, "--method", "lpos")

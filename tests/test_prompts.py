@@ -17,7 +17,7 @@ from lpprop.backbones.prompts import (
 
 
 @pytest.mark.parametrize(
-    ("text", "label", "synonyms"),
+    ("text", "name", "synonyms"),
     [
         ("cat", "cat", ["cat"]),
         ("  Tiger   CAT ;day bed", "Tiger CAT", ["Tiger CAT", "day bed"]),
@@ -26,13 +26,13 @@ from lpprop.backbones.prompts import (
         ("person, standing", "person, standing", ["person, standing"]),
     ],
 )
-def test_a_class_by_hand(text, label, synonyms):
-    assert parse_class(0, text) == (label, synonyms)
+def test_a_class_by_hand(text, name, synonyms):
+    assert parse_class(0, text) == (name, synonyms)
 
 
 def test_groups_count_through_the_prompts():
     read = parse_classes(["background = sky; bed; wall", "cat", "bed; couch"])
-    assert read.labels == ["background", "cat", "bed"]
+    assert read.class_names == ["background", "cat", "bed"]
     assert read.prompts == ["sky", "bed", "wall", "cat", "bed", "couch"]
     assert read.groups == [[0, 1, 2], [3], [4, 5]]
     assert parse_classes(("cat",)) == (["cat"], ["cat"], [[0]])
@@ -50,8 +50,8 @@ def test_groups_count_through_the_prompts():
         (["= cat"], "classes[0]: got '= cat'"),
         (["pet ="], "classes[0]: got 'pet ='"),
         ([3], "classes[0]: got 3"),
-        (["tabby", "Tabby; cat"], "classes[1]: got 'Tabby; cat' with the label of 'tabby'"),
-        (["a = cat", "dog", "A = cat"], "classes[2]: got 'A = cat' with the label of 'a'"),
+        (["tabby", "Tabby; cat"], "classes[1]: got 'Tabby; cat' with the name of 'tabby'"),
+        (["a = cat", "dog", "A = cat"], "classes[2]: got 'A = cat' with the name of 'a'"),
     ],
 )
 def test_bad_classes_are_refused(classes, message):
@@ -87,5 +87,5 @@ def test_background_prompts_make_a_class():
     assert set(BACKGROUND_PROMPTS["coco-object"]) < set(BACKGROUND_PROMPTS["voc"])
     for words in BACKGROUND_PROMPTS.values():
         read = parse_classes([f"background = {'; '.join(words)}", "aeroplane"])
-        assert read.labels == ["background", "aeroplane"]
+        assert read.class_names == ["background", "aeroplane"]
         assert tuple(read.prompts[:-1]) == words

@@ -51,8 +51,10 @@ def diffusion(checkpoint, *, download, dtype, **options):
 
 @pytest.fixture
 def loaders(monkeypatch):
-    tiny = {"MaskCLIP": clip, "VisionTransformer": vision, "StableDiffusion": diffusion}
-    monkeypatch.setattr(recipes, "_LOADERS", recipes._LOADERS | tiny)
+    for kind, load in (
+        (MaskCLIP, clip), (VisionTransformer, vision), (StableDiffusion, diffusion),
+    ):  # fmt: skip
+        monkeypatch.setattr(kind, "from_pretrained", load)
 
 
 @pytest.mark.usefixtures("loaders")
@@ -88,7 +90,7 @@ def test_the_settings_suit_the_affinity():
 
 @pytest.mark.usefixtures("loaders")
 def test_clip_dino_by_hand():
-    """The protocol of LPOSS, spelt out: windows, cosines a prompt, one graph, then the classes."""
+    """The protocol of LPOSS step by step: windows, cosines per prompt, one graph, then classes."""
     recipe = dataclasses.replace(RECIPES["clip-dino"], shorter_side=112, windows=(112, 56))
     image = torch.rand(1, 3, 112, 150, generator=torch.Generator().manual_seed(0))
     scores = recipe.build()(image, CLASSES).scores
@@ -104,13 +106,13 @@ def test_clip_dino_by_hand():
 
 
 def test_a_kind_chooses_the_class(monkeypatch):
-    """Without a checkpoint the class takes its own; the rest is handed on."""
+    """Without a checkpoint the class takes its own default; the other arguments are passed on."""
     asked = []
 
     def load(*checkpoint, **options):
         asked.append((*checkpoint, options))
 
-    monkeypatch.setitem(recipes._LOADERS, "StableDiffusion", load)
+    monkeypatch.setattr(StableDiffusion, "from_pretrained", load)
     recipes.Model("StableDiffusion", options={"side": 64}).load()
     recipes.Model("StableDiffusion", "a/b").load(download=False, dtype=torch.bfloat16)
     assert asked == [
@@ -130,6 +132,15 @@ def test_the_offline_recipe_in_half_precision(dtype):
     scores = segmenter(image, ["cat", "sofa"]).scores
     expected = recipe.build()(image, ["cat", "sofa"]).scores
     torch.testing.assert_close(scores, expected, rtol=0, atol=0.1 * float(expected.amax()))
+
+
+def test_models_that_are_loaded_are_tied_as_by_build():
+    recipe = dataclasses.replace(RECIPES["offline"], shorter_side=64)
+    backbone, affinity = recipe.load()
+    assert affinity is None
+    tied = recipe.tie(backbone, affinity)
+    assert tied.backbone is tied.affinity is backbone
+    assert repr(tied) == repr(recipe.build())
 
 
 def test_another_method_of_the_same_models():

@@ -17,6 +17,7 @@ from PIL import Image
 import lpprop
 from lpprop.evaluation import (
     EvaluationError,
+    Predictor,
     Report,
     SegmentationMetrics,
     SegmenterPredictor,
@@ -24,7 +25,7 @@ from lpprop.evaluation import (
     evaluate,
     refinements,
 )
-from lpprop.evaluation.predictors import describe, weights_hash
+from lpprop.evaluation.predictors import describe, hash_weights
 
 CLASSES = ["sky", "road", "tree"]
 
@@ -33,7 +34,7 @@ class Scenes:
     """Random label maps with names; an image is its labels in grey."""
 
     name = "scenes"
-    classes = CLASSES
+    class_names = CLASSES
 
     def __init__(self, count=6):
         self.count = count
@@ -49,7 +50,7 @@ class Scenes:
         return SimpleNamespace(name=f"scene-{index}", image=image, gt=gt)
 
 
-class Shifted:
+class Shifted(Predictor):
     """The true labels, shifted; it can keep a diary, be slow, fail, or take its process down."""
 
     def __init__(self, by, diary=None, seconds=0, fails=(), dies=()):
@@ -109,7 +110,7 @@ class TestResults:
         assert counts(report, "three") == pooled(3, range(6))
         assert list(report) == ["one", "three"]
 
-    def test_each_image_alone(self):
+    def test_metrics_of_single_images(self):
         report = evaluate(Scenes(), {"one": Shifted(1)})
         assert [image.name for image in report["one"].images] == [f"scene-{i}" for i in range(6)]
         for index, image in enumerate(report["one"].images):
@@ -171,7 +172,7 @@ class TestContinuation:
         assert [name for name, *_ in read(diary)] == [f"scene-{i}" for i in range(6)]
         assert counts(report, "one") == pooled(1, range(6))
 
-    def test_a_smaller_limit_reports_so_many(self, out):
+    def test_a_smaller_limit_reports_fewer_images(self, out):
         evaluate(Scenes(), {"one": Shifted(1)}, out)
         report = evaluate(Scenes(), {"one": Shifted(1)}, out, limit=2)
         assert counts(report, "one") == pooled(1, range(2))
@@ -247,7 +248,7 @@ class TestContinuation:
         with pytest.raises(lpprop.InputError, match="damaged"):
             evaluate(Scenes(), {"one": Shifted(1)}, out)
 
-    def test_one_run_a_folder(self, out):
+    def test_one_run_per_folder(self, out):
         pytest.importorskip("fcntl")
 
         class Nested(Shifted):
@@ -285,12 +286,12 @@ class TestProcesses:
         assert counts(report, "one") == pooled(1, range(6))
 
     @pytest.mark.parametrize("predictor", [lambda sample: sample.gt, Unloadable()])
-    def test_what_cannot_be_sent_is_refused(self, predictor):
+    def test_predictors_that_do_not_pickle_are_refused(self, predictor):
         with pytest.raises(lpprop.InputError, match=r"^predictors: .*cannot be sent"):
             evaluate(Scenes(), {"one": predictor}, processes=2)
 
     @pytest.mark.parametrize("processes", [1, 2])
-    def test_killed_and_continued(self, out, diary, processes):
+    def test_killed_and_resumed(self, out, diary, processes):
         """SIGKILL in the middle: nothing is lost, nothing is done twice, no process is left."""
         script = (
             "from pathlib import Path\n"
@@ -421,7 +422,7 @@ class TestReport:
 
     def test_a_class_that_does_not_occur(self):
         class Wider(Scenes):
-            classes = [*CLASSES, "boat"]  # noqa: RUF012
+            class_names = [*CLASSES, "boat"]  # noqa: RUF012
 
         report = evaluate(Wider(), {"one": Shifted(1)})
         assert "| boat | – | – |" in report.class_table()
@@ -458,7 +459,8 @@ class TestPredictors:
         for index in range(6):
             sample = Scenes()[index]
             made_now = start(sample)
-            scores = lpprop.refine(*made_now[:2], sample.image, method=chain)
+            feats = made_now.inputs["feats"]
+            scores = lpprop.refine(made_now.logits, feats, sample.image, method=chain)
             metrics.update(scores.argmax(1)[0], sample.gt)
         assert counts(report, "patches") == metrics.to_dict()
 
@@ -468,6 +470,43 @@ class TestPredictors:
         (predictor,) = refinements(lambda sample: start, ["kl"]).values()
         expected = lpprop.refine(start.logits, image=small, method="kl", size=(32, 40))[0]
         assert torch.equal(predictor(Scenes()[0]), expected)
+
+    def test_a_method_gets_the_inputs_that_it_takes(self):
+        """Pixel features go to the pixel step alone; an input that no method takes is refused."""
+        draw = torch.Generator().manual_seed(0)
+        logits, feats = (torch.rand(1, n, 4, 5, generator=draw) for n in (3, 8))
+        depth = torch.rand(1, 1, 32, 40, generator=draw)
+        chains = {
+            "pixels": lpprop.presets.lposs_plus(k=5, patch_size=8, r=5),
+            "patches": lpprop.presets.lposs(k=5, patch_size=8),
+        }
+
+        def start(sample):
+            return Start(logits, feats, pixel_feats=depth)
+
+        sample = Scenes()[0]
+        got = {name: one(sample) for name, one in refinements(start, chains).items()}
+        for name, given in (("pixels", {"pixel_feats": depth}), ("patches", {})):
+            expected = lpprop.refine(logits, feats, sample.image, method=chains[name], **given)
+            assert torch.equal(got[name], expected[0])
+        assert not torch.equal(
+            got["pixels"], lpprop.refine(logits, feats, sample.image, method=chains["pixels"])[0]
+        )
+        for name, given in (("pixel_feats", chains["patches"]), ("depth", chains["pixels"])):
+            (alone,) = refinements(
+                lambda sample, name=name: Start(logits, feats, **{name: depth}), {"a": given}
+            ).values()
+            with pytest.raises(lpprop.InputError, match=f"^{name}: "):
+                alone(sample)
+
+    def test_windows_go_to_every_method(self):
+        """A method that does not take them is refused, though others do: it would score a crop."""
+        windows = lpprop.SlidingWindows((32, 40), 16, 8)
+        start = Start(torch.rand(len(windows), 3, 2, 2), windows=windows)
+        predictors = refinements(lambda sample: start, ["bilinear", "kl"])
+        assert predictors["bilinear"](Scenes()[0]).shape == (3, 32, 40)
+        with pytest.raises(lpprop.InputError, match=r"^windows: "):
+            predictors["kl"](Scenes()[0])
 
     def test_predictors_are_told_apart(self):
         def start(sample):
@@ -494,8 +533,10 @@ class TestPredictors:
         sample = Scenes()[0]
         expected = segmenter(sample.image, ["cat", "sofa", "bus"]).scores[0]
         assert torch.equal(predictor(sample), expected)
-        weights = predictor.fingerprint()["weights"]
-        assert weights["backbone"] == weights_hash(segmenter.backbone) == weights["affinity"]
+        described = predictor.fingerprint()
+        assert described["backbone"] == described["affinity"]
+        assert described["backbone"]["weights"] == hash_weights(segmenter.backbone)
+        assert "recipe" not in described
 
     def test_settings_tell_backbones_apart(self):
         """The weights are the same, and what they make of an image is not."""
@@ -517,7 +558,7 @@ class TestPredictors:
 
     def test_hashes_tell_weights_apart(self):
         first, second = torch.nn.Linear(2, 3), torch.nn.Linear(2, 3)
-        assert weights_hash(first) != weights_hash(second)
+        assert hash_weights(first) != hash_weights(second)
         second.load_state_dict(first.state_dict())
-        assert weights_hash(first) == weights_hash(second)
-        assert len(weights_hash(first.to(torch.bfloat16))) == 64
+        assert hash_weights(first) == hash_weights(second)
+        assert len(hash_weights(first.to(torch.bfloat16))) == 64

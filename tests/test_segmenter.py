@@ -12,8 +12,9 @@ from PIL import Image
 import lpprop
 from lpprop import InputError, SlidingWindows
 from lpprop.backbones import Backbone, BackboneOutput
+from lpprop.models.geometry import sample_on_grid
 from lpprop.models.recipes import RECIPES, Model, Recipe
-from lpprop.models.segmenter import Segmenter, _sampled
+from lpprop.models.segmenter import Segmenter
 
 CLASSES = ["sky", "cat; kitten", "floor"]
 
@@ -21,15 +22,15 @@ CLASSES = ["sky", "cat; kitten", "floor"]
 class Toy(Backbone):
     """Patch means in the colours that the class names' lengths pick, and what is asked for."""
 
-    def __init__(self, patch_size, *provides, preset=None, resizes=False):
+    def __init__(self, patch_size, *provides, feats_from=None, resizes=False):
         super().__init__(patch_size=patch_size, mean=(0.5,) * 3, std=(0.25,) * 3)
         self.weight = torch.nn.Parameter(torch.zeros(1))
-        self.provides, self.preset, self.resizes = provides, preset, resizes
+        self.provides, self.feats_from, self.resizes = provides, feats_from, resizes
 
     def span(self, size):
         return size if self.resizes else super().span(size)
 
-    def labels(self, classes):
+    def class_names(self, classes):
         return [text.split(";")[0] for text in classes]
 
     def _item_bytes(self, size):
@@ -58,7 +59,7 @@ def image():
 
 
 def test_one_backbone_with_its_own_feats(image):
-    toy = Toy(8, "logits", "feats", preset="vit-b/16")
+    toy = Toy(8, "logits", "feats", feats_from="vit-b/16")
     scores, names = Segmenter(toy, method="lposs", k=20)(image, CLASSES)
     assert names == ["sky", "cat", "floor"]
     assert scores.shape == (2, 3, 70, 101)
@@ -71,7 +72,7 @@ def test_one_backbone_with_its_own_feats(image):
 
 def test_patches_that_do_not_coincide(image):
     """Logits at 16-pixel patches, feats at 14: sampled where the centres of the latter are."""
-    backbone, affinity = Toy(16, "logits"), Toy(14, "feats", preset="dinov2")
+    backbone, affinity = Toy(16, "logits"), Toy(14, "feats", feats_from="dinov2")
     segmenter = Segmenter(backbone, affinity, k=15)
     assert "gamma=7.0" in repr(segmenter)
     scores, _ = segmenter(image, CLASSES)
@@ -94,11 +95,11 @@ def test_patches_that_do_not_coincide(image):
 def test_sampling_between_equal_spans_is_bilinear():
     logits = torch.rand(1, 2, 4, 6)
     torch.testing.assert_close(
-        _sampled(logits, (64, 96), (64, 96), (8, 9)), lpprop.bilinear_upsample(logits, (8, 9))
+        sample_on_grid(logits, (64, 96), (64, 96), (8, 9)), lpprop.bilinear_upsample(logits, (8, 9))
     )
     # The general way gives the same where the spans differ by nothing that matters.
     torch.testing.assert_close(
-        _sampled(logits, (64, 96), (64.0, 96.000001), (8, 9)),
+        sample_on_grid(logits, (64, 96), (64.0, 96.000001), (8, 9)),
         lpprop.bilinear_upsample(logits, (8, 9)),
         rtol=1e-4,
         atol=1e-5,
@@ -120,7 +121,7 @@ def test_attention_goes_to_the_methods_that_take_it(image):
     torch.testing.assert_close(scores, lpprop.bilinear_upsample(expected, (70, 101)))
 
 
-def test_a_method_of_ones_own_gets_everything(image):
+def test_a_custom_method_gets_every_input(image):
     given = {}
 
     def method(logits, *, feats, image, attention):
@@ -132,8 +133,17 @@ def test_a_method_of_ones_own_gets_everything(image):
     assert all(value is not None for value in given.values())
 
 
+def test_an_input_that_no_affinity_provides_is_named():
+    def method(logits, *, feats, image, attention, depth=None):
+        return logits
+
+    method.needs = ("depth",)
+    with pytest.raises(InputError, match="expected an affinity that provides depth, for this"):
+        Segmenter(Toy(8, "logits", "feats", "attention"), method=method)
+
+
 def test_windows_share_one_graph(image):
-    backbone, affinity = Toy(16, "logits"), Toy(8, "feats", preset="vit-b/8")
+    backbone, affinity = Toy(16, "logits"), Toy(8, "feats", feats_from="vit-b/8")
     segmenter = Segmenter(backbone, affinity, windows=(32, 16), k=30)
     scores, _ = segmenter(image, CLASSES)
     for one, got in zip(image.split(1), scores, strict=True):
@@ -144,9 +154,9 @@ def test_windows_share_one_graph(image):
         torch.testing.assert_close(got, expected[0])
 
 
-def test_prompts_of_their_own_are_merged_after_they_are_refined(image):
+def test_prompts_are_merged_after_the_refinement(image):
     class Prompts(Toy):
-        def labels(self, classes):
+        def class_names(self, classes):
             return [text.split(";")[0] for text in classes[:2]]
 
         def groups(self, classes):
@@ -162,9 +172,9 @@ def test_prompts_of_their_own_are_merged_after_they_are_refined(image):
     torch.testing.assert_close(scores, lpprop.merge_classes(refined, [[0, 2], [1]]))
 
 
-def test_an_image_smaller_than_the_window_is_continued(image):
+def test_edges_of_an_image_smaller_than_the_window_are_repeated(image):
     small = image[:1, :, :20, :50]
-    toy = Toy(8, "logits", "feats", preset="vit-b/8")
+    toy = Toy(8, "logits", "feats", feats_from="vit-b/8")
     scores, _ = Segmenter(toy, windows=(32, 16), k=9)(small, CLASSES)
     grown = F.pad(small, (0, 0, 0, 12), mode="replicate")
     windows = SlidingWindows((32, 50), 32, 16)
@@ -175,7 +185,7 @@ def test_an_image_smaller_than_the_window_is_continued(image):
 
 
 def test_the_image_is_resized_and_the_scores_come_back(image):
-    toy = Toy(8, "logits", "feats", preset="vit-b/8")
+    toy = Toy(8, "logits", "feats", feats_from="vit-b/8")
     scores, _ = Segmenter(toy, method="lposs", shorter_side=35, k=9)(image, CLASSES)
     assert scores.shape == (2, 3, 70, 101)
     half = F.interpolate(image, (35, 50), mode="bilinear", antialias=True)
@@ -185,7 +195,7 @@ def test_the_image_is_resized_and_the_scores_come_back(image):
 
 def test_pictures_and_arrays():
     array = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
-    segmenter = Segmenter(Toy(8, "logits", "feats", preset="vit-b/8"), k=9)
+    segmenter = Segmenter(Toy(8, "logits", "feats", feats_from="vit-b/8"), k=9)
     first = segmenter(array, CLASSES)
     assert first.labels.shape == (1, 40, 56)
     assert torch.equal(first.labels, first.scores.argmax(1))
@@ -196,8 +206,8 @@ def test_pictures_and_arrays():
     ("make", "message"),
     [
         (lambda: Segmenter(Toy(8, "feats")), "backbone: got Toy, which provides feats, expected"),
-        (lambda: Segmenter(torch.nn.Identity()), "backbone: got Identity, expected one of"),
-        (lambda: Segmenter(Toy(8, "logits"), "dino"), "affinity: got str, expected one of"),
+        (lambda: Segmenter(torch.nn.Identity()), "backbone: got Identity, expected a backbone"),
+        (lambda: Segmenter(Toy(8, "logits"), "dino"), "affinity: got str, expected a backbone"),
         (
             lambda: Segmenter(Toy(8, "logits", "feats"), windows=(30, 15)),
             "whole patches of Toy, 8 pixels",
@@ -216,11 +226,11 @@ def test_pictures_and_arrays():
         (lambda: Segmenter(Toy(8, "logits", "feats"), shorter_side=0), "shorter_side: got 0"),
         (
             lambda: Segmenter(Toy(8, "logits"), Toy(8, "attention"), "lposs"),
-            "affinity: got Toy, which provides attention, expected one that provides feats, for",
+            "affinity: got Toy, which provides attention, expected an affinity that provides feats",
         ),
         (
             lambda: Segmenter(Toy(8, "logits"), method="max_velocity"),
-            "provides logits, expected one that provides attention or feats",
+            "provides logits, expected an affinity that provides attention or feats",
         ),
         (
             lambda: Segmenter(
@@ -228,9 +238,12 @@ def test_pictures_and_arrays():
             ),
             "windows: got (16, 8), expected None, since this method works on the attention of",
         ),
-        (lambda: Segmenter(Toy(8, "logits"), method=3), "method: got int, expected a preset's"),
+        (lambda: Segmenter(Toy(8, "logits"), method=3), "method: got 3, expected a preset's"),
         (lambda: Toy(8, "feats")(torch.rand(1, 3, 8, 8) * 2), "image: got values from"),
-        (lambda: Backbone.labels(Toy(8, "feats"), ["a"]), "classes: got class names, expected"),
+        (
+            lambda: Backbone.class_names(Toy(8, "feats"), ["a"]),
+            "classes: got class names, expected",
+        ),
     ],
 )
 def test_mistakes(make, message):
@@ -275,7 +288,7 @@ def test_recipes_are_data():
     assert pickle.loads(pickle.dumps(RECIPES["clip-sd2"])) == RECIPES["clip-sd2"]
 
 
-def test_a_recipe_without_its_weights_says_so(tmp_path):
+def test_missing_weights_are_named(tmp_path):
     pytest.importorskip("transformers")
     recipe = Recipe(Model("MaskCLIP", tmp_path / "absent"))
     with pytest.raises(InputError, match=r"checkpoint: got .*absent"):

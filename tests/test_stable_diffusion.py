@@ -17,7 +17,7 @@ transformers = pytest.importorskip("transformers", reason="the extra models is n
 from lpprop.backbones.stable_diffusion import (  # noqa: E402
     StableDiffusion,
     _transformer_blocks,
-    _watched,
+    _watch_layers,
 )
 
 FINEST = ["down0", "down1", "up0", "up1", "up2"]
@@ -172,7 +172,7 @@ def test_names_of_stable_diffusion_2():
         ((375, 500), (448, 576)),
         ((9, 90), (192, 1600)),
     ]:
-        assert backbone._prepared(torch.zeros(1, 3, *size)).shape[-2:] == resized
+        assert backbone._prepare(torch.zeros(1, 3, *size)).shape[-2:] == resized
 
 
 def test_names_follow_the_model(parts):
@@ -207,7 +207,7 @@ def test_watched_layers_answer_as_before(parts):
     seen = []
     with torch.no_grad():
         expected = unet(*inputs).sample
-        with _watched(layers, lambda layer, hidden: seen.append(layer)):
+        with _watch_layers(layers, lambda layer, hidden: seen.append(layer)):
             assert torch.equal(unet(*inputs).sample, expected)
     assert seen == layers
 
@@ -224,7 +224,7 @@ class ModuleProcessor(nn.Module):
         return self.weight * self.own(attn, hidden_states, encoder_hidden_states, attention_mask)
 
 
-def test_the_model_is_given_back_as_it_was(parts, image, monkeypatch):
+def test_the_model_is_restored(parts, image, monkeypatch):
     unet = parts[1]
     layer = unet.up_blocks[3].attentions[0].transformer_blocks[0].attn1
     layer.set_processor(ModuleProcessor(layer.processor))
@@ -246,7 +246,7 @@ def test_the_model_is_given_back_as_it_was(parts, image, monkeypatch):
     torch.testing.assert_close(pickle.loads(pickle.dumps(backbone))(image).attention, first)
 
 
-def test_what_comes_after_the_last_chosen_block_does_not_run(parts, image):
+def test_blocks_after_the_last_chosen_one_do_not_run(parts, image):
     vae, unet, _ = parts
     ran = []
     stages = {"down": unet.down_blocks[1], "up": unet.up_blocks[0], "last": unet.conv_out}
@@ -383,7 +383,7 @@ def test_a_missing_part_is_named(folder, part):
 
 # diffusers passes an argument that newer versions of huggingface_hub only warn about.
 @pytest.mark.filterwarnings("ignore:The `local_dir_use_symlinks` argument:UserWarning")
-def test_a_checkpoint_that_is_not_here(monkeypatch):
+def test_missing_checkpoints_are_refused(monkeypatch):
     with pytest.raises(InputError, match=r"downloads are off: allow them"):
         StableDiffusion.from_pretrained("nobody/nothing", download=False)
 
@@ -409,11 +409,11 @@ def test_a_missing_extra_is_named(monkeypatch, folder, package):
     [
         ({"weights": {"up0": 1, "up7": 1}}, "weights: got 'up7', expected one of 'down0', 'down1'"),
         ({"weights": {0: 1}}, "weights: got 0, expected one of"),
-        ({"weights": ["up0"]}, "weights: got list, expected a weight by name of the block"),
+        ({"weights": ["up0"]}, "weights: got list, expected weights by the names of the blocks"),
         ({"weights": {"up0": -1}}, "weights['up0']: got -1"),
         ({"weights": {"up0": float("nan")}}, "weights['up0']: got nan"),
-        ({"weights": {"up0": 0}}, "weights: got {'up0': 0}, expected a positive one"),
-        ({"weights": {}}, "weights: got {}, expected a positive one"),
+        ({"weights": {"up0": 0}}, "weights: got {'up0': 0}, expected a positive weight"),
+        ({"weights": {}}, "weights: got {}, expected a positive weight"),
         ({"time_step": 1000}, "time_step: got 1000, expected a number in [0, 1000)"),
         ({"time_step": -1}, "time_step: got -1, expected a number in [0, 1000)"),
         ({"time_step": 0.5}, "time_step: got 0.5, expected an integer"),
@@ -429,7 +429,7 @@ def test_bad_options_are_refused(parts, options, message):
 
 def test_parts_that_do_not_fit_are_refused(parts):
     vae, unet, prompt = parts
-    with pytest.raises(InputError, match=r"unet: got a U-Net of 9 input channels, .* the 4 that"):
+    with pytest.raises(InputError, match=r"unet: got a U-Net of 9 input .*, expected one of 4"):
         StableDiffusion(vae, tiny_unet(in_channels=9), prompt)
     with pytest.raises(InputError, match=r"prompt_embedding: got shape \(1, 5, 8\), .*=?12"):
         StableDiffusion(vae, unet, prompt[..., :8])

@@ -239,7 +239,7 @@ def test_batches_under_the_bound_equal_one_by_one():
     torch.testing.assert_close(backbone(image[2:3]).feats, at_once.feats[2:3], atol=1e-5, rtol=1e-5)
 
 
-def test_what_is_not_asked_for_costs_nothing():
+def test_outputs_that_are_not_asked_for_are_not_computed():
     model = tiny("ViT")
     need = {
         (features, attention): VisionTransformer(
@@ -299,7 +299,7 @@ def test_stays_frozen_in_evaluation_mode():
 
 
 @pytest.mark.parametrize(
-    ("kind", "patch", "preset"),
+    ("kind", "patch", "feats_from"),
     [
         ("ViT", 16, "vit-b/16"),
         ("ViT", 8, "vit-b/8"),
@@ -310,10 +310,11 @@ def test_stays_frozen_in_evaluation_mode():
         ("DINOv3ViT", 16, None),
     ],
 )
-def test_presets(kind, patch, preset):
+def test_settings_that_suit_the_features(kind, patch, feats_from):
     backbone = VisionTransformer(tiny(kind, patch_size=patch, image_size=4 * patch))
-    assert backbone.preset == preset
-    assert preset is None or FEATS_FROM[preset]["patch_size"] == patch == backbone.patch_size
+    assert backbone.feats_from == feats_from
+    if feats_from is not None:
+        assert FEATS_FROM[feats_from]["patch_size"] == patch == backbone.patch_size
 
 
 def test_says_what_it_provides():
@@ -377,7 +378,7 @@ def test_loads_in_another_dtype(tmp_path):
 
 @pytest.fixture
 def hub(monkeypatch):
-    """Names that were asked for, from a hub that has a model and, for the asking, its colours."""
+    """The names that were asked for; models come from a hub, colours from the cache or the hub."""
     import huggingface_hub
 
     asked = []
@@ -386,17 +387,20 @@ def hub(monkeypatch):
         asked.append((package, name, checkpoint, download, options))
         return tiny("ViT")
 
-    def fetch(checkpoint, name, *, local_files_only):
-        asked.append((checkpoint, name, local_files_only))
-        if isinstance(hub.answer, Exception):
-            raise hub.answer
-        return hub.answer
+    def look(checkpoint, name):
+        asked.append(("cache", checkpoint, name))
+        return None if isinstance(hub.answer, Exception) else str(hub.answer)
+
+    def fetch(checkpoint, name):
+        asked.append(("hub", checkpoint, name))
+        raise hub.answer
 
     def hub():
         return asked
 
     monkeypatch.setattr(vision_transformer, "load_model", load)
     monkeypatch.setattr("lpprop.backbones.hub._check_hub", lambda checkpoint: None)
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", look)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", fetch)
     return hub
 
@@ -411,7 +415,7 @@ def test_names_of_checkpoints(hub, tmp_path, name, download):
     options = {"attn_implementation": "sdpa"}
     assert hub() == [
         ("transformers", "AutoModel", repository, download, options),
-        (repository, "preprocessor_config.json", True),
+        ("cache", repository, "preprocessor_config.json"),
     ]
     assert (backbone._mean, backbone._std) == ((0.1, 0.1, 0.1), STD)
 
@@ -426,7 +430,7 @@ def test_a_hub_without_colours(hub):
     with pytest.raises(InputError, match=r"mean: got None, and no preprocessor_config.json of '"):
         VisionTransformer.from_pretrained("some/vit")
     assert VisionTransformer.from_pretrained("some/vit", mean=MEAN, std=STD)._std == STD
-    assert len(hub()) == 7  # the cache and the hub are asked twice, and once neither
+    assert len(hub()) == 7  # cache and hub are asked twice, and once neither
 
 
 @pytest.mark.parametrize(
@@ -458,7 +462,7 @@ def test_bad_options_are_refused_before_loading(hub, options):
     assert hub() == []
 
 
-def test_models_of_another_build_are_refused():
+def test_models_of_another_architecture_are_refused():
     clip = transformers.CLIPConfig(
         text_config={"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1},
         vision_config=TINY,

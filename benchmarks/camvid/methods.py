@@ -5,16 +5,20 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from lpprop import (
+    Chain,
+)
+from lpprop.refiners import (
     PAMR,
     BilinearUpsample,
-    Chain,
+    ClassDistribution,
     DenseCRF,
     GuidedFilter,
     JointBilateralUpsample,
+    MaxVelocity,
+    OptimalPath,
     PatchPropagation,
     PixelPropagation,
 )
-from lpprop.refiners import ClassDistribution, MaxVelocity, OptimalPath
 
 UPSAMPLERS: dict[str, list[nn.Module]] = {
     "bilinear": [BilinearUpsample()],

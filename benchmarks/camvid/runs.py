@@ -8,8 +8,7 @@ import cv2
 import numpy as np
 from torch import Tensor
 
-from lpprop.evaluation import Report, Start, evaluate, refinements
-from lpprop.evaluation.predictors import RefinedStart, describe
+from lpprop.evaluation import Predictor, RefinedStart, Report, Start, evaluate, refinements
 from lpprop.evaluation.task import Samples
 from lpprop.io.atomic import atomic_write
 
@@ -17,7 +16,7 @@ from lpprop.io.atomic import atomic_write
 RATIOS = {"wide": 0.02, "narrow": 0.005}
 
 
-class Kept:
+class Kept(Predictor):
     """A predictor that keeps its labels in a folder and makes none twice."""
 
     def __init__(self, predictor: RefinedStart, folder: Path) -> None:
@@ -41,7 +40,7 @@ class Kept:
         return labels
 
     def fingerprint(self) -> dict[str, Any]:
-        return describe(self.predictor)
+        return self.predictor.fingerprint()
 
 
 class Run(NamedTuple):

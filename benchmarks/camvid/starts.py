@@ -17,7 +17,7 @@ from lpprop.backbones import EfficientNetLite0
 from lpprop.evaluation import Start
 from lpprop.evaluation.analyses import Cropped, OracleStart, patch_oracle
 from lpprop.evaluation.datasets import load_dataset
-from lpprop.evaluation.predictors import weights_hash
+from lpprop.evaluation.predictors import hash_weights
 from lpprop.evaluation.task import Samples
 
 CLASSES = 11
@@ -113,11 +113,11 @@ class ProbeStart:
 
     def _oracles(self) -> Iterator[Tensor]:
         for i in range(len(self.dataset)):
-            yield patch_oracle(self.dataset[i].gt, PATCH, len(self.dataset.classes))
+            yield patch_oracle(self.dataset[i].gt, PATCH, len(self.dataset.class_names))
 
     @cached_property
     def _hash(self) -> str:
-        return weights_hash(self.backbone)
+        return hash_weights(self.backbone)
 
 
 def with_bias(feats: Tensor) -> Tensor:

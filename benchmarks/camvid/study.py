@@ -51,7 +51,7 @@ def study(dataset: Samples, out: Path, *, tiny: bool = False) -> Document:
     runs = {"oracle": oracle_run, "relabelled": wrong_run, "probe": probe_run, "true": true_run}
     return {
         "images": len(dataset),
-        "classes": list(dataset.classes),
+        "classes": list(dataset.class_names),
         "dataset": dataset.name,
         "versions": {
             "lpprop": lpprop.__version__, "torch": torch.__version__, "numpy": np.__version__,

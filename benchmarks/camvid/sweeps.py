@@ -10,19 +10,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lpprop import (
-    PAMR,
-    BilinearUpsample,
     Chain,
-    DenseCRF,
-    GuidedFilter,
-    JointBilateralUpsample,
-    PatchPropagation,
-    PixelPropagation,
     presets,
 )
 from lpprop.evaluation import Start
 from lpprop.evaluation.analyses import sweep
 from lpprop.evaluation.task import Samples
+from lpprop.refiners import (
+    PAMR,
+    BilinearUpsample,
+    DenseCRF,
+    GuidedFilter,
+    JointBilateralUpsample,
+    PatchPropagation,
+    PixelPropagation,
+)
 
 from .methods import REFINERS, Softmax
 from .runs import RATIOS
@@ -42,8 +44,8 @@ class Every:
         return f"{self.dataset.name}, 1 image in {self.step}"
 
     @property
-    def classes(self) -> Sequence[str]:
-        return self.dataset.classes
+    def class_names(self) -> Sequence[str]:
+        return self.dataset.class_names
 
     def __len__(self) -> int:
         return len(self.numbers)

@@ -1,4 +1,4 @@
-"""Models that make logits, feats and attention; nothing below this package imports one."""
+"""Models that make logits, feats and attention from images."""
 
 from lpprop.backbones.backbone import Backbone, BackboneOutput
 from lpprop.backbones.clip import MaskCLIP

@@ -23,7 +23,7 @@ from lpprop._core.options import (
     check_number,
 )
 from lpprop.backbones.backbone import Backbone, BackboneOutput
-from lpprop.backbones.hub import load_model, load_tokenizer, with_stored_colours
+from lpprop.backbones.hub import add_stored_colours, load_model, load_tokenizer
 from lpprop.backbones.prompts import (
     IMAGENET_TEMPLATES,
     check_templates,
@@ -35,7 +35,7 @@ from lpprop.inputs.classes import merge_classes
 
 __all__ = ["CHECKPOINTS", "MaskCLIP"]
 
-#: Short names that `MaskCLIP.from_pretrained` knows, and what they stand for on the hub. LPOSS and
+#: Short names that `MaskCLIP.from_pretrained` knows, with their repositories on the hub. LPOSS and
 #: CLIP-DINOiser take LAION's ViT-B/16.
 CHECKPOINTS: dict[str, str] = {
     "openai-vitb16": "openai/clip-vit-base-patch16",
@@ -45,7 +45,7 @@ CHECKPOINTS: dict[str, str] = {
 
 _MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
-# What each block's attention compares; a projection alone is compared with itself.
+# The projections that the attention compares; a single one is compared with itself.
 _PROJECTIONS: dict[str, tuple[str, ...]] = {
     "value": (),
     "query-key": ("q_proj", "k_proj"),
@@ -53,51 +53,52 @@ _PROJECTIONS: dict[str, tuple[str, ...]] = {
     "key-key": ("k_proj",),
 }
 
-_KEPT_LISTS = 8  # of classes, whose embeddings are kept: a loop over images has but one
+_CACHED_LISTS = 8  # lists of classes whose embeddings are cached; a loop over images has one
 
 
 class MaskCLIP(Backbone):
     """Cosines between the patches of a CLIP model and prompts, as logits.
 
-    The last block of the image encoder is changed so that a patch says what it shows itself. With x
-    the tokens that enter it and A the attention of each head,
+    The last block of the image encoder is changed so that the output at a patch describes that
+    patch. With x the tokens that enter the block and A the attention of each head,
 
         v = out_proj(A v_proj(layer_norm1(x))) + x,    v = v + mlp(layer_norm2(v))
 
     then the final layer norm, the projection to the joint space, and unit length. `attention` is A:
 
-    - "value", MaskCLIP: none, each patch takes its own value;
+    - "value", MaskCLIP: no attention, each patch takes its own value;
     - "query-key": the model's own attention;
     - "query-query", "key-key": the mean over all blocks of softmax(scale Q Q^T), or K K^T, the "q-q
-      mean" and "k-k mean" of DSLO's Table 3. It says "the average attention tensor between queries
-      across all layers" and no more. Taken to mean: softmax before mean, head h with the heads h of
-      the other blocks, their Q as in the unchanged model, and the last block alone changed.
+      mean" and "k-k mean" of DSLO's Table 3. The paper says "the average attention tensor between
+      queries across all layers" and no more. This class takes the softmax before the mean, averages
+      head h with the heads h of the other blocks, leaves their Q as in the unchanged model, and
+      changes the last block only.
 
-    `residual=False` leaves out "+ x" and the MLP, as the paper words it. With them, the default, it
-    is what LPOSS, CLIP-DINOiser and MaskCLIP's own code compute. DSLO does not say.
+    `residual=False` leaves out "+ x" and the MLP, as MaskCLIP's paper words it. The default keeps
+    both, as the code of MaskCLIP, LPOSS and CLIP-DINOiser does. DSLO does not say.
 
-    Logits are the cosines, or softmax(temperature x cosines) over the prompts of all classes at
+    Logits are the cosines, or softmax(logit_scale x cosines) over the prompts of all classes at
     once; then each class takes the best of its synonyms. So "background = sky; wall" wins where one
-    of its words does, and does not lose by having many, as it would by their mean. A prompt is the
-    mean of its embeddings in all templates, each of unit length. With softmax, the scores of
-    classes with synonyms need not sum to 1, and a single prompt scores 1 everywhere.
+    of its words wins, and many words do not dilute it, as they would by a mean. The embedding of a
+    prompt is the mean of its embeddings in all templates, each of unit length. With softmax, the
+    scores of classes with synonyms need not sum to 1, and a single prompt scores 1 everywhere.
 
-    LPOSS propagates the cosines of prompts, and merges after that: take `scores="cosine",
-    merge=False`, and `lpprop.merge_classes(scores, parse_classes(classes).groups)` in the end.
+    LPOSS propagates the cosines of prompts, and merges them afterwards: pass `scores="cosine",
+    merge=False`, and call `lpprop.merge_classes(scores, parse_classes(classes).groups)` at the end.
 
-    All this has been run with random weights alone, not yet with trained ones.
+    This class has been run with random weights, and not yet with trained ones.
 
     Args:
         model: a `transformers.CLIPModel`; it is frozen and put into evaluation mode.
         tokenizer: its `transformers.CLIPTokenizer`.
-        attention: of the last block, see above.
+        attention: attention of the last block, see above.
         residual: whether the last block adds its input and runs its MLP.
         templates: sentences with one "{}" each.
         scores: "softmax" or "cosine".
-        temperature: > 0, what cosines are multiplied by before the softmax.
-        merge: whether logits are of classes; else of prompts, in the order of `parse_classes`.
-        mean, std: of the colours that the weights were trained on.
-        max_bytes: bound on the activations of the images, or prompts, that are seen at once.
+        logit_scale: > 0, factor of the cosines before the softmax.
+        merge: whether the logits are per class; else per prompt, in the order of `parse_classes`.
+        mean, std: mean and standard deviation of the colours that the weights were trained on.
+        max_bytes: bound on the activations of one batch of images or prompts.
 
     Raises:
         InputError: another kind of model or tokenizer, or an unknown option.
@@ -125,7 +126,7 @@ class MaskCLIP(Backbone):
         residual: bool = True,
         templates: Sequence[str] = IMAGENET_TEMPLATES,
         scores: str = "softmax",
-        temperature: float = 100.0,
+        logit_scale: float = 100.0,
         merge: bool = True,
         mean: Sequence[float] = _MEAN,
         std: Sequence[float] = _STD,
@@ -150,7 +151,7 @@ class MaskCLIP(Backbone):
         self.templates = check_templates(templates)
         tokenise(tokenizer, [template.replace("{}", "a") for template in self.templates])
         self.scores = scores
-        self.temperature = check_number("temperature", temperature, low=0, open_low=True)
+        self.logit_scale = check_number("logit_scale", logit_scale, low=0, open_low=True)
         self.merge = merge
         self.model = model
         self.tokenizer = tokenizer
@@ -167,19 +168,10 @@ class MaskCLIP(Backbone):
         dtype: torch.dtype | None = None,
         **options: Any,
     ) -> MaskCLIP:
-        """Load a model, its tokenizer and its colours by name or from a folder.
+        """Load a model, its tokenizer and its colours; see `Backbone.from_pretrained`.
 
-        Args:
-            checkpoint: a key of `CHECKPOINTS`, the name of a repository of the Hugging Face hub,
-                or a folder that `save_pretrained` wrote.
-            download: whether to fetch what is neither a folder nor in the cache.
-            dtype: to load the weights in; the checkpoint's own if None.
-            options: of `MaskCLIP`; mean and std go over those of the checkpoint.
-
-        Raises:
-            ImportError: the extra `models` is not installed.
-            InputError: no such checkpoint, one of another kind or damaged, a hub that cannot be
-                reached, or a bad option.
+        `CHECKPOINTS` has the short names. Mean and std come from the checkpoint, unless they are
+        among the options.
         """
         checkpoint = CHECKPOINTS.get(str(checkpoint), checkpoint)
         tokenizer = load_tokenizer(checkpoint, download=download)
@@ -190,25 +182,25 @@ class MaskCLIP(Backbone):
             download=download,
             **({} if dtype is None else {"dtype": dtype}),
         )
-        return cls(model, tokenizer, **with_stored_colours(options, checkpoint, download=download))
+        return cls(model, tokenizer, **add_stored_colours(options, checkpoint, download=download))
 
-    def labels(self, classes: Sequence[str]) -> list[str]:
-        """Return what each class is called, or refuse one that the model cannot read."""
+    def class_names(self, classes: Sequence[str]) -> list[str]:
+        """Return the name of each class, or refuse one that the model cannot read."""
         self.text_embeddings(classes)
-        return parse_classes(classes).labels
+        return parse_classes(classes).class_names
 
     def groups(self, classes: Sequence[str]) -> list[list[int]]:
-        """Return the channels of each class: its prompts, where they are not merged."""
+        """Return the channels of each class: one, or its prompts where `merge` is off."""
         return super().groups(classes) if self.merge else parse_classes(classes).groups
 
     @torch.no_grad()
     def text_embeddings(self, classes: Sequence[str]) -> Float[Tensor, "Q D"]:
         """Embed `parse_classes(classes).prompts`: (Q, D) of unit length, in float32.
 
-        The result is kept for the next call and not a copy: leave it as it is.
+        The result is the cached tensor, not a copy: do not change it in place.
 
         Raises:
-            InputError: classes that cannot be scored, or a prompt that is too long for the model.
+            InputError: classes that cannot be read, or a prompt that is too long for the model.
         """
         prompts = parse_classes(classes).prompts
         key = (tuple(prompts), tuple(self.templates), self.dtype, self.device)
@@ -217,18 +209,18 @@ class MaskCLIP(Backbone):
             config = self.model.config.text_config
             each = _token_bytes(config, config.max_position_embeddings, self.dtype)
             bound = self.max_bytes // each
-            # What is kept must not depend on where it was made.
+            # Autocast is off, since the cache must not depend on where the first call was made.
             with torch.autocast(self.device.type, enabled=False):
                 found = embed_prompts(self.model, self.tokenizer, prompts, self.templates, bound)
             self._texts[key] = found
-            if len(self._texts) > _KEPT_LISTS:
+            if len(self._texts) > _CACHED_LISTS:
                 self._texts.popitem(last=False)
         return found
 
     def _see(
         self, pixels: Float[Tensor, "b 3 H W"], classes: Sequence[str] | None
     ) -> BackboneOutput:
-        texts = None if classes is None else self.text_embeddings(classes)  # may refuse them
+        texts = None if classes is None else self.text_embeddings(classes)  # may refuse the classes
         height, width = (side // self.patch_size for side in pixels.shape[-2:])
         patches = self._patches(pixels)
         feats = patches.mT.unflatten(-1, (height, width))
@@ -236,7 +228,7 @@ class MaskCLIP(Backbone):
             return BackboneOutput((height, width), feats=feats)
         logits = (patches @ texts.mT).mT.unflatten(-1, (height, width))
         if self.scores == "softmax":
-            logits = (self.temperature * logits).softmax(1)
+            logits = (self.logit_scale * logits).softmax(1)
         if self.merge:
             logits = merge_classes(logits, parse_classes(classes).groups)
         return BackboneOutput((height, width), logits=logits, feats=feats)
@@ -249,13 +241,13 @@ class MaskCLIP(Backbone):
         names, compared = _PROJECTIONS[self.attention], []
         for block in before:
             if len(names) == 1:  # the mean over all blocks
-                compared.append(_projected(block, x, names))
+                compared.append(_project(block, x, names))
             x = block(x, attention_mask=None)
         attention = last.self_attn
-        (v,) = _projected(last, x, ("v_proj",))
+        (v,) = _project(last, x, ("v_proj",))
         if names:
-            compared.append(_projected(last, x, names))
-        v = _attended(compared, v, attention.num_heads, attention.scale) if names else v[:, 1:]
+            compared.append(_project(last, x, names))
+        v = _attend(compared, v, attention.num_heads, attention.scale) if names else v[:, 1:]
         v = attention.out_proj(v)
         if self.residual:
             v = v + x[:, 1:]
@@ -266,29 +258,29 @@ class MaskCLIP(Backbone):
         config = self.model.config.vision_config
         tokens = size[0] * size[1] // self.patch_size**2 + 1
         item = 3 * size[0] * size[1] * 8 + tokens * _token_bytes(config, tokens, self.dtype)
-        if self.attention != "value":  # what is kept of each block; products, softmax and sum
+        if self.attention != "value":  # the projections of each block; products, softmax and sum
             item += tokens * config.hidden_size * config.num_hidden_layers * self.dtype.itemsize
             item += 4 * 4 * tokens**2
         return item
 
 
 def _token_bytes(config: Any, tokens: int, dtype: torch.dtype) -> int:
-    """Activations of one token of so many in a block, in its attention or its MLP."""
+    """Estimate the activations per token of one block, in its attention or its MLP."""
     values = 2 * config.hidden_size + max(4 * config.hidden_size, 3 * config.intermediate_size)
     if config._attn_implementation == "eager":
         values += 4 * config.num_attention_heads * tokens
     return int(values * dtype.itemsize)
 
 
-def _projected(block: Any, x: Float[Tensor, "b T d"], names: Sequence[str]) -> list[Tensor]:
+def _project(block: Any, x: Float[Tensor, "b T d"], names: Sequence[str]) -> list[Tensor]:
     normed = block.layer_norm1(x)
     return [getattr(block.self_attn, name)(normed) for name in names]
 
 
-def _attended(
+def _attend(
     compared: list[list[Tensor]], values: Float[Tensor, "b T d"], heads: int, scale: float
 ) -> Float[Tensor, "b N d"]:
-    """Take values with the mean over blocks of softmax(scale Q K^T), head by head, for patches."""
+    """Average values by the mean over blocks of softmax(scale Q K^T), head by head, per patch."""
     batch, tokens, _ = values.shape
     dtype = torch.promote_types(values.dtype, torch.float32)
     mixed = []

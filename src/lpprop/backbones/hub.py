@@ -1,4 +1,4 @@
-"""Loading weights by name or from a folder, with one clear line where that is not possible."""
+"""Load weights by name or from a folder, with one clear line where that is not possible."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from safetensors import SafetensorError
 
 from lpprop._core.errors import InputError
 
-__all__ = ["load_model", "load_tokenizer", "model_class", "with_stored_colours"]
+__all__ = ["add_stored_colours", "import_extra", "load_model", "load_tokenizer"]
 
-_PATIENCE = 10  # seconds
-# Weights that nothing here uses, so that a checkpoint may lack them.
+_TIMEOUT = 10  # seconds
+# The backbones use none of these weights, so a checkpoint may come without them.
 _UNUSED = ("pooler.", "logit_scale", "mask_token")
 
 
-def model_class(package: str, name: str) -> Any:
-    """Import a class of a package that the extra `models` brings.
+def import_extra(package: str, name: str) -> Any:
+    """Import a name from a package of the extra `models`.
 
     Raises:
-        ImportError: the package is not installed, or too old to have the class.
+        ImportError: the package is not installed, or too old to have the name.
     """
     try:
         return getattr(importlib.import_module(package), name)
@@ -41,75 +41,77 @@ def load_model(
 ) -> Any:
     """Load a model with all of its weights, from a folder or by name.
 
-    What is in the cache of the Hugging Face hub is taken from there, without a look at the hub.
+    Files in the cache of the Hugging Face hub are used without asking the hub.
 
     Args:
         package: "transformers" or "diffusers".
-        name: of the class in it.
-        checkpoint: a folder that `save_pretrained` wrote, or the name of a repository of the hub.
-        download: whether to fetch what is neither a folder nor in the cache, with a progress bar.
+        name: name of the class in it.
+        checkpoint: a folder that `save_pretrained` wrote, or the name of a repository on the hub.
+        download: whether to download, with a progress bar, files that are not on disk.
         options: further arguments of `from_pretrained`, such as `subfolder="unet"`.
 
     Raises:
         ImportError: the extra `models` is not installed.
-        InputError: no such checkpoint, one of another kind or damaged, or a hub that cannot be
-            reached.
+        InputError: a checkpoint that does not exist, is damaged or of another kind, or a hub that
+            cannot be reached.
     """
     options["output_loading_info"] = True
-    return _load(_complete, package, name, checkpoint, download, options)
+    return _load(_require_weights, package, name, checkpoint, download, options)
 
 
 def load_tokenizer(checkpoint: str | Path, *, download: bool = True, **options: Any) -> Any:
     """Load the tokenizer of a CLIP model, as `load_model` loads a model."""
-    return _load(_with_words, "transformers", "CLIPTokenizer", checkpoint, download, options)
+    return _load(
+        _require_vocabulary, "transformers", "CLIPTokenizer", checkpoint, download, options
+    )
 
 
-def _complete(loaded: tuple[Any, Mapping[str, Any]]) -> Any:
-    """Refuse a model some of whose weights are random: the packages only print which."""
+def _require_weights(loaded: tuple[Any, Mapping[str, Any]]) -> Any:
+    """Refuse a model that has random weights in places: the packages only print where."""
     model, report = loaded
-    lacking = sorted(
+    missing = sorted(
         str(key)
         for kind in ("missing_keys", "mismatched_keys")
         for key in report.get(kind, ())
         if not any(unused in str(key) for unused in _UNUSED)
     )
-    if lacking:
-        raise ValueError(f"it has no weights for {len(lacking)} parts, such as {lacking[0]}")
+    if missing:
+        raise ValueError(f"it has no weights for {len(missing)} parts, such as {missing[0]}")
     return model
 
 
-def _with_words(tokenizer: Any) -> Any:
-    """Refuse a tokenizer of special tokens alone, which is what comes without a vocabulary."""
+def _require_vocabulary(tokenizer: Any) -> Any:
+    """Refuse a tokenizer of special tokens only: the packages make one where the words miss."""
     if not set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens):
         raise ValueError("it has no vocabulary")
     return tokenizer
 
 
 def _load(
-    accepted: Callable[[Any], Any],
+    accept: Callable[[Any], Any],
     package: str,
     name: str,
     checkpoint: str | Path,
     download: bool,
     options: dict[str, Any],
 ) -> Any:
-    cls = model_class(package, name)
+    cls = import_extra(package, name)
     load = partial(cls.from_pretrained, str(checkpoint), **options)
-    # What lacks a file, is of another kind, has other shapes, or is cut short.
+    # Raised for a missing file, another kind of model, other shapes, or a file that is cut short.
     failures = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
     try:
-        return accepted(load(local_files_only=True))
+        return accept(load(local_files_only=True))
     except failures as error:
         failure: Exception = error
     advice = "Check what is in the folder."
     if not Path(checkpoint).exists():
         advice = "It is not downloaded yet, and downloads are off: allow them."
         if download:
-            # Asked once, since the packages themselves would ask for minutes.
+            # One request, since the packages themselves would retry for minutes.
             _check_hub(checkpoint)
             advice = "Check the name; if it is right, delete what is in the cache, and try again."
             try:
-                return accepted(load())
+                return accept(load())
             except failures as error:
                 failure = error
     reason = " ".join(str(failure).split()) or type(failure).__name__
@@ -121,42 +123,42 @@ def _load(
     ) from failure
 
 
-def with_stored_colours(
+def add_stored_colours(
     options: dict[str, Any], checkpoint: str | Path, *, download: bool = True
 ) -> dict[str, Any]:
-    """Add mean and std from a checkpoint's `preprocessor_config.json`, as far as it tells them.
+    """Add mean and std from a checkpoint's `preprocessor_config.json` to options that lack them.
 
-    Those that are among the options stand; where both are, it is not read. The image processors
-    themselves may need torchvision; what configures them does not.
+    The image processors themselves may need torchvision; their configuration does not.
 
     Raises:
-        InputError: neither a folder nor in the cache, and not to be had from the hub.
+        InputError: a checkpoint that is neither a folder nor in the cache, and that the hub does
+            not give.
     """
     if {"mean", "std"} <= options.keys():
         return options
-    file = Path(checkpoint, "preprocessor_config.json")
+    file: Path | None = Path(checkpoint, "preprocessor_config.json")
     if not Path(checkpoint).is_dir():
-        found = _fetched(str(checkpoint), file.name, download)
-        if found is None:
-            return options
-        file = found
-    return (_colours(file) if file.is_file() else {}) | options
+        file = _fetch(str(checkpoint), "preprocessor_config.json", download)
+    return (_read_colours(file) if file is not None and file.is_file() else {}) | options
 
 
-def _fetched(checkpoint: str, name: str, download: bool) -> Path | None:
-    """Return a file from the cache or else from the hub; None where the hub has none."""
-    absent = model_class("huggingface_hub.errors", "EntryNotFoundError")
-    fetch = model_class("huggingface_hub", "hf_hub_download")
-    try:
-        return Path(fetch(checkpoint, name, local_files_only=True))
-    except OSError as error:
-        failure = error
+def _fetch(checkpoint: str, name: str, download: bool) -> Path | None:
+    """Return a file from the cache or else from the hub; None if the repository has no such file.
+
+    The cache also remembers which files the hub has said not to have, so that one is asked for
+    once and not on every load.
+    """
+    cached = import_extra("huggingface_hub", "try_to_load_from_cache")(checkpoint, name)
+    if cached is not None:
+        return Path(cached) if isinstance(cached, str) else None
+    failure: Exception | None = None
     if download:
         _check_hub(checkpoint)
+        absent = import_extra("huggingface_hub.errors", "EntryNotFoundError")
         try:
-            return Path(fetch(checkpoint, name, local_files_only=False))
+            return Path(import_extra("huggingface_hub", "hf_hub_download")(checkpoint, name))
         except OSError as error:
-            # The hub says that there is none, or it could not be asked.
+            # A FileNotFoundError says that the hub could not be asked.
             if isinstance(error, absent) and not isinstance(error, FileNotFoundError):
                 return None
             failure = error
@@ -168,7 +170,7 @@ def _fetched(checkpoint: str, name: str, download: bool) -> Path | None:
     ) from failure
 
 
-def _colours(file: Path) -> dict[str, Any]:
+def _read_colours(file: Path) -> dict[str, Any]:
     config = json.loads(file.read_text(encoding="utf-8"))
     if config.get("do_normalize") is False:
         return {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
@@ -177,13 +179,13 @@ def _colours(file: Path) -> dict[str, Any]:
 
 
 def _check_hub(checkpoint: str | Path) -> None:
-    """Refuse a download that has nowhere to come from."""
-    endpoint = model_class("huggingface_hub.constants", "ENDPOINT")
-    offline = model_class("huggingface_hub.constants", "HF_HUB_OFFLINE")
+    """Refuse to download while the hub cannot be reached."""
+    endpoint = import_extra("huggingface_hub.constants", "ENDPOINT")
+    offline = import_extra("huggingface_hub.constants", "HF_HUB_OFFLINE")
     reason = "HF_HUB_OFFLINE is set" if offline else ""
     if not offline:
         try:
-            urlopen(Request(endpoint, method="HEAD"), timeout=_PATIENCE).close()
+            urlopen(Request(endpoint, method="HEAD"), timeout=_TIMEOUT).close()
         except HTTPError:
             pass  # it answers
         except OSError as error:
@@ -191,7 +193,7 @@ def _check_hub(checkpoint: str | Path) -> None:
     if reason:
         raise InputError.of(
             "checkpoint",
-            got=f"{str(checkpoint)!r}, which is not downloaded yet, and no way to {endpoint} "
+            got=f"{str(checkpoint)!r}, not all of which is on disk, and no way to {endpoint} "
             f"({reason})",
             expected="a connection, or a checkpoint on disk",
             fix="Download it where there is a connection; the folder or the cache can be copied.",

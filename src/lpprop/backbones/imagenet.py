@@ -1,4 +1,4 @@
-"""ImageNet's 1000 classes by their WordNet names, and the classes that users make of them."""
+"""ImageNet's 1000 classes by their WordNet names, and users' classes as groups of them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from importlib.resources import files
 from typing import NamedTuple
 
 from lpprop._core.errors import InputError
-from lpprop.backbones.prompts import parse_class
+from lpprop.backbones.prompts import check_listed, parse_class
 
 __all__ = ["ClassGroups", "class_groups", "imagenet_classes"]
 
-# Everyday words that ImageNet has kinds of, but not the word itself.
+# Everyday words for families of classes; ImageNet has their members, but not the words.
 _KINDS: dict[str, tuple[int, ...]] = {
     "airplane": (404, 895),
     "bear": (294, 295, 296, 297),
@@ -45,14 +45,14 @@ _KINDS: dict[str, tuple[int, ...]] = {
 
 
 class ClassGroups(NamedTuple):
-    """Classes of a user in terms of ImageNet's.
+    """A user's classes in terms of ImageNet's.
 
     Attributes:
-        labels: what each class is called.
+        class_names: the name of each class.
         groups: for each class the indices of its ImageNet classes, as `merge_classes` takes them.
     """
 
-    labels: list[str]
+    class_names: list[str]
     groups: list[list[int]]
 
 
@@ -71,40 +71,35 @@ def class_groups(classes: Sequence[str]) -> ClassGroups:
     """Find the ImageNet classes that each of a user's classes stands for.
 
     Args:
-        classes: one string a class, either synonyms separated by ";", the first of which is its
-            label, or "label = synonyms". A synonym is any WordNet name of an ImageNet class, or an
-            everyday word for a family of them ("cat", "dog", "bird", "car", "sofa"), in
-            any case. A name that several ImageNet classes share ("crane") stands for all of them.
+        classes: one string per class, either synonyms separated by ";", the first of which names
+            the class, or "name = synonyms". A synonym is any WordNet name of an ImageNet class, or
+            an everyday word for a family of them ("cat", "dog", "bird", "car", "sofa"), in upper or
+            lower case. A name that several ImageNet classes share ("crane") stands for all of them.
 
     Returns:
-        The labels and, for each, indices into `imagenet_classes()`.
+        The names and, for each, indices into `imagenet_classes()`.
 
     Raises:
-        InputError: no class, an empty one, a name that ImageNet does not have (the message
-            suggests some), two classes of one label, or two that share an ImageNet class.
+        InputError: no class, an empty one, a synonym that ImageNet does not have (the message
+            suggests some), two classes of one name, or two that share an ImageNet class.
 
     >>> class_groups(["cat; lynx", "seat = sofa; rocking chair"])
-    ClassGroups(labels=['cat', 'seat'], groups=[[281, 282, 283, 284, 285, 287], [831, 765]])
+    ClassGroups(class_names=['cat', 'seat'], groups=[[281, 282, 283, 284, 285, 287], [831, 765]])
     >>> class_groups(["shuttle"])
     Traceback (most recent call last):
     lpprop.InputError: classes[0]: got 'shuttle', expected names of ImageNet classes.
     Close to it: space shuttle.
     """
-    if isinstance(classes, str) or not classes:
-        raise InputError.of(
-            "classes",
-            got=repr(classes),
-            expected="a list of class names",
-            fix='Pass one string a class, such as ["cat; tiger cat", "sofa"].',
-        )
-    labels: list[str] = []
-    groups: list[list[int]] = []
+    check_listed(classes)
+    found = ClassGroups([], [])
     owner: dict[int, str] = {}
     for number, text in enumerate(classes):
-        label, synonyms = parse_class(number, text)
+        class_name, synonyms = parse_class(number, text)
         group = list(dict.fromkeys(i for name in synonyms for i in _find(number, name)))
         clash = [(repr(imagenet_classes()[i]), owner[i]) for i in group if i in owner] or [
-            ("the same label", known) for known in labels if known.lower() == label.lower()
+            ("the same name", known)
+            for known in found.class_names
+            if known.lower() == class_name.lower()
         ]
         if clash:
             raise InputError.of(
@@ -113,16 +108,16 @@ def class_groups(classes: Sequence[str]) -> ClassGroups:
                 expected="classes that share nothing",
                 fix="Merge the two, or leave the common name to one of them.",
             )
-        owner |= dict.fromkeys(group, label)
-        labels.append(label)
-        groups.append(group)
-    return ClassGroups(labels, groups)
+        owner |= dict.fromkeys(group, class_name)
+        found.class_names.append(class_name)
+        found.groups.append(group)
+    return found
 
 
 def _find(number: int, name: str) -> tuple[int, ...]:
     found = _index().get(name.lower()) or _KINDS.get(name.lower())
     if not found:
-        close = _suggestions(name.lower())
+        close = _suggest(name.lower())
         raise InputError.of(
             f"classes[{number}]",
             got=repr(name),
@@ -136,7 +131,7 @@ def _find(number: int, name: str) -> tuple[int, ...]:
 
 @lru_cache
 def _index() -> dict[str, tuple[int, ...]]:
-    """Map each WordNet name in lower case to the classes that bear it, and whole lines too."""
+    """Map each WordNet name and each whole line, in lower case, to the classes that have it."""
     index: dict[str, tuple[int, ...]] = {}
     for number, line in enumerate(imagenet_classes()):
         for name in dict.fromkeys([line.lower(), *line.lower().split(", ")]):
@@ -144,8 +139,8 @@ def _index() -> dict[str, tuple[int, ...]]:
     return index
 
 
-def _suggestions(name: str) -> list[str]:
-    """Names with all words of this one, else those of similar spelling or with it as a part."""
+def _suggest(name: str) -> list[str]:
+    """List names that have all words of this one, else names that are similar or contain it."""
     known = [text for text in (*_KINDS, *_index()) if "," not in text]
     words = set(re.findall(r"\w+", name))
     close = [text for text in known if words and words <= set(re.findall(r"\w+", text))]

@@ -1,4 +1,4 @@
-"""Classes in words: labels with their synonyms, and the sentences that CLIP reads them in."""
+"""Classes in words: their names and synonyms, and the sentences in which CLIP reads them."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ __all__ = [
     "IMAGENET_TEMPLATES",
     "PLAIN",
     "ClassPrompts",
+    "check_listed",
     "check_templates",
     "embed_prompts",
     "parse_class",
@@ -28,91 +29,96 @@ __all__ = [
 
 
 class ClassPrompts(NamedTuple):
-    """Classes of a user as prompts.
+    """A user's classes as prompts.
 
     Attributes:
-        labels: what each class is called.
-        prompts: the synonyms of all classes, one after the other.
+        class_names: the name of each class.
+        prompts: the synonyms of all classes, class by class.
         groups: for each class the indices of its prompts, as `merge_classes` takes them.
     """
 
-    labels: list[str]
+    class_names: list[str]
     prompts: list[str]
     groups: list[list[int]]
 
 
 def parse_class(number: int, text: object) -> tuple[str, list[str]]:
-    """Split "label = synonym; synonym" into its parts; the first synonym is the label if absent.
+    """Split "name = synonym; synonym" into its parts; without "name =", the first synonym names it.
 
     Args:
-        number: place of the class in the user's list, for the message.
-        text: what the user wrote; runs of blanks count as one.
+        number: position of the class in the user's list, for the message.
+        text: the user's text; runs of blanks count as one.
 
     Raises:
-        InputError: no string, no label or an empty synonym.
+        InputError: not a string, no name or an empty synonym.
 
     >>> parse_class(0, "tabby; tiger  cat"), parse_class(1, "pet = cat; dog")
     (('tabby', ['tabby', 'tiger cat']), ('pet', ['cat', 'dog']))
     """
-    label, equals, names = text.rpartition("=") if isinstance(text, str) else ("", "", "")
-    synonyms = [" ".join(name.split()) for name in names.split(";")]
-    label = " ".join(label.split()) if equals else synonyms[0]
-    if not label or not all(synonyms):
+    name, equals, words = text.rpartition("=") if isinstance(text, str) else ("", "", "")
+    synonyms = [" ".join(word.split()) for word in words.split(";")]
+    name = " ".join(name.split()) if equals else synonyms[0]
+    if not name or not all(synonyms):
         raise InputError.of(
             f"classes[{number}]",
             got=repr(text),
-            expected='synonyms separated by ";", with or without "label ="',
+            expected='synonyms separated by ";", with or without "name ="',
             fix='Write it like "cat; tiger cat" or "pet = cat; dog".',
         )
-    return label, synonyms
+    return name, synonyms
 
 
-def parse_classes(classes: Sequence[str]) -> ClassPrompts:
-    """Read a list of classes, each either its synonyms or "label = synonyms".
-
-    Two classes may share a synonym: COCO-Object has the class "bed" beside the background prompt
-    "bed". The two then score the same there, and the first wins the argmax.
-
-    Args:
-        classes: one string a class, synonyms separated by ";".
-
-    Returns:
-        Labels, prompts, and which prompts are whose.
-
-    Raises:
-        InputError: no class, an empty one, or two of one label (in any case).
-
-    >>> parse_classes(["background = sky; wall", "cat"])
-    ClassPrompts(labels=['background', 'cat'], prompts=['sky', 'wall', 'cat'],
-                 groups=[[0, 1], [2]])
-    """
+def check_listed(classes: object) -> None:
+    """Refuse anything but a list of classes with at least one in it."""
     if isinstance(classes, str) or not isinstance(classes, Sequence) or not classes:
         raise InputError.of(
             "classes",
             got=repr(classes),
             expected="a list of class names",
-            fix='Pass one string a class, such as ["cat; tiger cat", "sofa"].',
+            fix='Pass one string per class, such as ["cat; tiger cat", "sofa"].',
         )
+
+
+def parse_classes(classes: Sequence[str]) -> ClassPrompts:
+    """Read a list of classes, each either its synonyms or "name = synonyms".
+
+    Two classes may share a synonym: COCO-Object has the class "bed" beside the background prompt
+    "bed". Both then score the same there, and the first wins the argmax.
+
+    Args:
+        classes: one string per class, synonyms separated by ";".
+
+    Returns:
+        The names, the prompts, and the prompts of each class.
+
+    Raises:
+        InputError: no class, an empty one, or two of one name, in upper or lower case.
+
+    >>> parse_classes(["background = sky; wall", "cat"])
+    ClassPrompts(class_names=['background', 'cat'], prompts=['sky', 'wall', 'cat'],
+                 groups=[[0, 1], [2]])
+    """
+    check_listed(classes)
     read = ClassPrompts([], [], [])
     for number, text in enumerate(classes):
-        label, synonyms = parse_class(number, text)
-        known = [other for other in read.labels if other.lower() == label.lower()]
+        name, synonyms = parse_class(number, text)
+        known = [other for other in read.class_names if other.lower() == name.lower()]
         if known:
             raise InputError.of(
                 f"classes[{number}]",
-                got=f"{text!r} with the label of {known[0]!r}",
-                expected="labels that differ",
-                fix='Merge the two, or write "another label = synonyms".',
+                got=f"{text!r} with the name of {known[0]!r}",
+                expected="names that differ",
+                fix='Merge the two, or write "another name = synonyms".',
             )
         first = len(read.prompts)
-        read.labels.append(label)
+        read.class_names.append(name)
         read.prompts.extend(synonyms)
         read.groups.append(list(range(first, first + len(synonyms))))
     return read
 
 
 def check_templates(templates: Sequence[str]) -> tuple[str, ...]:
-    """Refuse what is no list of sentences that each have one "{}".
+    """Refuse anything but a list of sentences that each have one "{}".
 
     >>> check_templates(["a photo of a {}.", "a sofa."])
     Traceback (most recent call last):
@@ -134,8 +140,8 @@ def check_templates(templates: Sequence[str]) -> tuple[str, ...]:
 def tokenise(tokenizer: Any, sentences: Sequence[str]) -> list[list[int]]:
     """Turn sentences into tokens, and refuse a tokenizer that does not know their words.
 
-    Where its vocabulary is missing, `transformers` makes one that knows no word. What is unknown
-    becomes the token of the end, and the model would read no further.
+    Where its vocabulary is missing, `transformers` makes a tokenizer without words. It turns every
+    word into the end token, after which the model reads no further.
     """
     tokens: list[list[int]] = tokenizer(list(sentences))["input_ids"]
     for sentence, ids in zip(sentences, tokens, strict=True):
@@ -144,8 +150,8 @@ def tokenise(tokenizer: Any, sentences: Sequence[str]) -> list[list[int]]:
                 "tokenizer",
                 got=f"one that cannot read {sentence!r}",
                 expected="the one that the model was trained with",
-                fix="See that its vocabulary is beside the weights: tokenizer.json, or vocab.json "
-                "and merges.txt.",
+                fix="Check that its vocabulary lies beside the weights: tokenizer.json, or "
+                "vocab.json and merges.txt.",
             )
     return tokens
 
@@ -157,15 +163,14 @@ def embed_prompts(
     templates: Sequence[str],
     tokens_at_once: int,
 ) -> Float[Tensor, "Q D"]:
-    """Embed each prompt as the mean over templates of its sentences, all of unit length.
+    """Embed each prompt as the mean of its sentences, one per template, all of unit length.
 
     Args:
         model: a `transformers.CLIPModel`.
         tokenizer: its tokenizer.
         prompts: Q names.
         templates: sentences with one "{}" each.
-        tokens_at_once: bound on the tokens that are seen at once; one sentence is seen, whatever
-            it takes.
+        tokens_at_once: bound on the tokens of one batch; a batch holds at least one sentence.
 
     Returns:
         (Q, D) of unit length, in float32 on the model's device.
@@ -181,13 +186,13 @@ def embed_prompts(
             raise InputError.of(
                 "classes",
                 got=f"the prompt {sentence!r} of {len(ids)} tokens",
-                expected=f"at most {most}, which is what the model reads",
-                fix='Use shorter names; write synonyms apart, with ";".',
+                expected=f"at most {most}, the length of the model's context",
+                fix='Use shorter names; separate synonyms by ";".',
             )
     at_once = max(1, tokens_at_once // max(map(len, tokens)))
     parts = []
     for start in range(0, len(tokens), at_once):
-        # Attention is causal and the sentence is read at its end: no token sees the padding.
+        # Attention is causal and the embedding is read at the end token: padding has no influence.
         padded = pad_sequence(
             [torch.tensor(ids) for ids in tokens[start : start + at_once]],
             batch_first=True,
@@ -199,10 +204,10 @@ def embed_prompts(
     return F.normalize(mean, dim=-1)
 
 
-#: What "background" stands for in the open-vocabulary benchmarks that have such a class: everyday
-#: stuff that their other classes leave out. LPOSS (Stojnić et al., CVPR 2025) scores VOC21 and
+#: The words for "background" in the open-vocabulary benchmarks that have such a class: everyday
+#: stuff that their other classes do not name. LPOSS (Stojnić et al., CVPR 2025) scores VOC21 and
 #: COCO-Object with these words, as ProxyCLIP (Lan et al., ECCV 2024) does; SCLIP (Wang et al.,
-#: ECCV 2024) uses the words of VOC21 for COCO-Object too. In Context60 it is the word itself.
+#: ECCV 2024) uses the words of VOC21 for COCO-Object too. For Context60 it is the word itself.
 #:
 #: >>> f"background = {'; '.join(BACKGROUND_PROMPTS['voc'])}"
 BACKGROUND_PROMPTS: dict[str, tuple[str, ...]] = {

@@ -16,16 +16,16 @@ def patch_attention(
     scale: float,
     prefix: int = 0,
 ) -> Float[Tensor, "B N N"]:
-    """Average softmax(scale Q K^T) over the heads, between patches alone.
+    """Average softmax(scale Q K^T) over the heads, between patches only.
 
-    The softmax is over all tokens, as the model takes it. The first `prefix` tokens (class and
-    registers) are then left out, and each row is divided by what is left of it.
+    The softmax is over all tokens, as in the model. The first `prefix` tokens (class and registers)
+    are then dropped, and each row is divided by its remaining sum.
 
     Args:
-        queries: of each head, for T tokens.
-        keys: likewise. Pass the queries, or the keys, twice for query-query or key-key attention.
-        scale: of the products, d^-1/2 in most models.
-        prefix: number of tokens that are no patches; they come first.
+        queries: the queries of T tokens, per head.
+        keys: their keys. Pass the queries, or the keys, twice for query-query or key-key attention.
+        scale: factor of the products, d^-1/2 in most models.
+        prefix: number of tokens before the patches.
 
     Returns:
         (B, N, N), N = T - prefix, rows that sum to 1, in float32 at least.
@@ -38,7 +38,7 @@ def patch_attention(
     batch, heads, tokens, _ = queries.shape
     patches = tokens - prefix
     total = torch.zeros(batch, patches, patches, dtype=dtype, device=queries.device)
-    for head in range(heads):  # one at a time: all of them would be the largest tensor by far
+    for head in range(heads):  # one at a time, since all together would be the largest tensor
         q, k = queries[:, head, prefix:].to(dtype), keys[:, head].to(dtype)
         total += (scale * q @ k.mT).softmax(-1)[..., prefix:]
     return total / total.sum(-1, keepdim=True)

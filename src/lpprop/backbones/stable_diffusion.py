@@ -1,8 +1,8 @@
 """Self-attention of Stable Diffusion 2, from one step without noise and without a prompt.
 
 Karmann and Urfalioglu, "Repurposing Stable Diffusion Attention for Training-Free Unsupervised
-Interactive Segmentation" (M2N2), CVPR 2025, and the discrepancy methods of this package, which
-take their attention from it.
+Interactive Segmentation" (M2N2), CVPR 2025. The discrepancy methods of this package take their
+attention from it too.
 """
 
 from __future__ import annotations
@@ -41,37 +41,38 @@ _PAPER = {"up0": 0.5, "up1": 0.5}
 class StableDiffusion(Backbone):
     """Self-attention of chosen transformer blocks of Stable Diffusion's U-Net.
 
-    The image is encoded to latents, the mode of their distribution, to which no noise is added.
-    The U-Net sees them once, with the empty prompt. Of each chosen block softmax(Q K^T / sqrt(d))
+    The autoencoder encodes the image to latents, the mode of their distribution; no noise is added.
+    The U-Net runs on them once, with the empty prompt. Each chosen block's softmax(Q K^T / sqrt(d))
     is averaged over the heads, and the blocks are averaged by `weights` on the finest grid among
-    them (`lpprop.aggregate_attention`). What comes after the last chosen block does not run.
+    them (`lpprop.aggregate_attention`). The part after the last chosen block does not run.
 
-    A transformer block is named by its way through the U-Net, by its number on that way at its
-    resolution, and by what the latents' sides are divided by there, where that is not 1. Stable
-    Diffusion 2 has down0, down1, up0, up1, up2 (64 x 64 for an image of 512 x 512), down0/2 to
-    up2/2 (32 x 32), down0/4 to up2/4 (16 x 16) and mid0/8. The paper weighs (down0, down1, up0,
-    up1, up2) without saying what they are. They are taken for the five blocks at the latents'
-    resolution, since M2N2's code has the same names and the same default for these.
+    The name of a transformer block has three parts: its path (down, mid or up), its number on that
+    path at its resolution, and the divisor of the latents' sides there, unless that is 1.
+    Stable Diffusion 2 has down0, down1, up0, up1, up2 (64 x 64 for an image of 512 x 512), down0/2
+    to up2/2 (32 x 32), down0/4 to up2/4 (16 x 16) and mid0/8. The paper weighs (down0, down1, up0,
+    up1, up2) without defining them. Here they are the five blocks at the latents' resolution, since
+    M2N2's code has the same names and the same default for these.
 
-    The image is resized, its shape kept, to about side x side pixels in multiples of what the
-    autoencoder and the U-Net divide by (64), so that the grid spans it from edge to edge.
+    The image is resized, with its aspect ratio kept, to about side x side pixels. The new sides are
+    multiples of the divisor of autoencoder and U-Net (64), so that the grid spans the image from
+    edge to edge.
 
-    The paper computes in 16 bits: `from_pretrained(dtype=torch.float16)`. That is for the U-Net;
-    the autoencoder stays in float32, as such ones have been seen to overflow in float16. `half()`
-    turns both. Softmax and averages are in float32. Threads must not share the U-Net.
+    The paper computes in 16 bits: `from_pretrained(dtype=torch.float16)`. That sets the U-Net's
+    dtype; the autoencoder stays in float32, since such autoencoders have overflowed in float16.
+    `half()` converts both. Softmax and averages are in float32. Threads must not share the U-Net.
 
     Args:
-        vae: a `diffusers.AutoencoderKL`; it, and the U-Net, are frozen.
+        vae: a `diffusers.AutoencoderKL`. It is frozen, as is the U-Net.
         unet: a `diffusers.UNet2DConditionModel`.
-        prompt_embedding: (1, T, D) of the empty prompt, from the text encoder.
-        weights: by name of the block, non-negative; they are scaled to sum to 1.
-        time_step: which the U-Net is told, in [0, 1000). The paper takes 0, M2N2 100.
-        side: of the square that has as many pixels as the resized image. The paper takes 512.
-        max_bytes: bound on the activations of the images that are seen at once.
+        prompt_embedding: (1, T, D), the text encoder's embedding of the empty prompt.
+        weights: weights >= 0 by the names of the blocks; they are scaled to sum to 1.
+        time_step: the U-Net's time step, in [0, 1000). The paper takes 0, M2N2 100.
+        side: the resized image has about side x side pixels. The paper takes 512.
+        max_bytes: bound on the activations of one batch of images.
 
     Raises:
         InputError: parts that do not fit each other, a name that no block has, weights that are
-            negative or all zero, a bad time step or side.
+            negative or all zero, or a time step or side out of range.
 
     >>> from diffusers import AutoencoderKL, UNet2DConditionModel
     >>> vae = AutoencoderKL(block_out_channels=[4], norm_num_groups=4)
@@ -99,10 +100,10 @@ class StableDiffusion(Backbone):
         side: int = 512,
         max_bytes: int = 2**30,
     ) -> None:
-        """Find the blocks, and keep the parts."""
+        """Check that the parts fit, and find the blocks."""
         _check_parts(vae, unet, prompt_embedding)
         blocks, deepest = _transformer_blocks(unet)
-        chosen = _checked_weights(weights, blocks)
+        chosen = _normalise_weights(weights, blocks)
         cell = 2 ** (len(vae.config.block_out_channels) - 1)
         finest = min(blocks[name].stride for name in chosen)
         super().__init__(
@@ -116,7 +117,7 @@ class StableDiffusion(Backbone):
         self._shares: dict[int, float] = defaultdict(float)
         for name, weight in chosen.items():
             self._shares[blocks[name].stride] += weight
-        # The autoencoder first: its dtype is the one that the images are given in.
+        # The autoencoder comes first: `dtype`, that of the images, is the first parameter's.
         self.vae: Any = vae
         self.unet: Any = unet
         self.register_buffer("prompt_embedding", prompt_embedding.detach())
@@ -132,26 +133,22 @@ class StableDiffusion(Backbone):
         dtype: torch.dtype | None = None,
         **options: Any,
     ) -> StableDiffusion:
-        """Load the autoencoder and the U-Net, and embed the empty prompt.
+        """Load autoencoder and U-Net, and embed the empty prompt; see `Backbone.from_pretrained`.
 
         Stability AI withdrew stable-diffusion-2, -2-base, -2-1 and -2-1-base from the hub in
-        November 2025; the default is another's copy of the one that was trained at 512 x 512.
-        Nothing here has been run with trained weights yet.
+        November 2025; the default is a copy, by others, of the one that was trained at 512 x 512.
+        This method has not been run with trained weights yet.
 
         Args:
             checkpoint: a folder with the subfolders vae, unet, text_encoder and tokenizer, or the
                 name of such a repository on the Hugging Face hub.
-            download: whether to fetch what is neither a folder nor in the cache.
-            dtype: of the U-Net, float32 if None; the autoencoder is in float32.
-            options: of the constructor.
-
-        Raises:
-            ImportError: the extra `models` is not installed.
-            InputError: no such checkpoint, or a hub that cannot be reached; bad options.
+            download: whether files that are not on disk may be downloaded.
+            dtype: dtype of the U-Net, float32 if None; the autoencoder is in float32.
+            options: keywords of the class.
         """
         load = partial(load_model, checkpoint=checkpoint, download=download)
         single = torch.float32
-        # Said, since diffusers would else advise to install another package.
+        # Set explicitly, since diffusers would otherwise advise installing another package.
         load_part = partial(load, "diffusers", low_cpu_mem_usage=False)
         vae = load_part("AutoencoderKL", subfolder="vae", torch_dtype=single)
         unet = load_part("UNet2DConditionModel", subfolder="unet", torch_dtype=dtype or single)
@@ -164,20 +161,20 @@ class StableDiffusion(Backbone):
         return cls(vae, unet, embedding, **options)
 
     def span(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Return the size itself: the image is resized, so that the grid spans all of it."""
+        """Return the size itself, since the image is resized and the grid spans all of it."""
         return size
 
-    def _prepared(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 _ _"]:
+    def _prepare(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 _ _"]:
         """Normalise, and resize to the multiples nearest to `side`."""
         height, width = image.shape[-2:]
         scale = self.side / (height * width) ** 0.5 / self._multiple
         size = [self._multiple * max(1, round(scale * length)) for length in (height, width)]
-        return super()._prepared(F.interpolate(image, size, mode="bilinear", antialias=True))
+        return super()._prepare(F.interpolate(image, size, mode="bilinear", antialias=True))
 
     def _item_bytes(self, size: tuple[int, int]) -> int:
         pixels = size[0] * size[1]
-        # The maps of the autoencoder's first level; then, when these are gone, the matrices that
-        # averaging heads and blocks takes. Both are measured.
+        # Both are measured: the maps of the autoencoder's first level and, once they are freed, the
+        # matrices in which heads and blocks are averaged.
         encoding: int = 5 * pixels * self.vae.config.block_out_channels[0] * self.dtype.itemsize
         return max(encoding, 5 * 4 * (pixels // self.patch_size**2) ** 2)
 
@@ -191,7 +188,7 @@ class StableDiffusion(Backbone):
         return BackboneOutput(max(grids), attention=attention)
 
     def _watch(self, latents: Float[Tensor, "b C h w"]) -> dict[int, Float[Tensor, "b N N"]]:
-        """Run the U-Net up to the last chosen block; add the attention of a stride's blocks."""
+        """Run the U-Net up to the last chosen block, and sum the blocks' attention per stride."""
         blocks, _ = _transformer_blocks(self.unet)
         missing = {blocks[name].layer: name for name in self.weights}
         totals: dict[int, Tensor] = {}
@@ -209,17 +206,17 @@ class StableDiffusion(Backbone):
                 raise _AllSeen
 
         prompt = self.prompt_embedding.to(latents.dtype).expand(len(latents), -1, -1)
-        with _watched(list(missing), see), suppress(_AllSeen):
+        with _watch_layers(list(missing), see), suppress(_AllSeen):
             self.unet(latents, self.time_step, encoder_hidden_states=prompt)
         return totals
 
 
 class _AllSeen(Exception):  # noqa: N818
-    """Ends a run of the U-Net whose rest nobody needs."""
+    """Raised to end a run of the U-Net after the last chosen block."""
 
 
 class _Watcher:
-    """An attention processor that shows what a layer is given, and answers as its own would."""
+    """An attention processor that shows `see` a layer's input and then runs the layer's own."""
 
     def __init__(self, own: Callable[..., Tensor], see: Callable[[Any, Tensor], None]) -> None:
         self.own, self.see = own, see
@@ -230,8 +227,8 @@ class _Watcher:
 
 
 @contextmanager
-def _watched(layers: list[Any], see: Callable[[Any, Tensor], None]) -> Iterator[None]:
-    """Watch some attention layers, and give them back the processors that they had."""
+def _watch_layers(layers: list[Any], see: Callable[[Any, Tensor], None]) -> Iterator[None]:
+    """Watch some attention layers, and put their own processors back afterwards."""
     own = [layer.processor for layer in layers]
     try:
         for layer, processor in zip(layers, own, strict=True):
@@ -243,7 +240,7 @@ def _watched(layers: list[Any], see: Callable[[Any, Tensor], None]) -> Iterator[
 
 
 class _Block(NamedTuple):
-    """A transformer block's self-attention, and what the latents' sides are divided by there."""
+    """A transformer block's self-attention layer, and the divisor of the latents' sides there."""
 
     layer: Any
     stride: int
@@ -256,13 +253,13 @@ def _transformer_blocks(unet: Any) -> tuple[dict[str, _Block], int]:
     stages += [("up", stage) for stage in unet.up_blocks]
     blocks: dict[str, _Block] = {}
     numbers, stride, deepest = Counter[str](), 1, 1
-    for way, stage in stages:
+    for part, stage in stages:
         for path, layer in stage.named_modules():
-            # attn1 looks at the image, attn2 at the prompt; in some U-Nets both do the latter.
+            # attn1 attends to the image, attn2 to the prompt; in some U-Nets both attend to it.
             if path.rpartition(".")[2] == "attn1" and not layer.is_cross_attention:
                 place = "" if stride == 1 else f"/{stride}"
-                blocks[f"{way}{numbers[way + place]}{place}"] = _Block(layer, stride)
-                numbers[way + place] += 1
+                blocks[f"{part}{numbers[part + place]}{place}"] = _Block(layer, stride)
+                numbers[part + place] += 1
         if getattr(stage, "downsamplers", None):
             stride *= 2
         if getattr(stage, "upsamplers", None):
@@ -272,19 +269,19 @@ def _transformer_blocks(unet: Any) -> tuple[dict[str, _Block], int]:
 
 
 def _check_parts(vae: Any, unet: Any, prompt_embedding: Tensor) -> None:
-    """Refuse parts that do not belong together, which the U-Net would say less clearly."""
+    """Refuse parts that do not fit, for which the U-Net's own errors would be less clear."""
     made, taken = vae.config.latent_channels, unet.config.in_channels
     if made != taken:
         raise InputError.of(
             "unet",
             got=f"a U-Net of {taken} input channels",
-            expected=f"one of the {made} that the autoencoder makes",
-            fix="Those for inpainting, depth or upscaling take more; load a text-to-image model.",
+            expected=f"one of {made}, as many as the autoencoder's latents have",
+            fix="Models for inpainting, depth or upscaling take more; load a text-to-image model.",
         )
     check_tensors(prompt_embedding=(prompt_embedding, f"1 T {unet.config.cross_attention_dim}"))
 
 
-def _checked_weights(
+def _normalise_weights(
     weights: Mapping[str, float], blocks: Mapping[str, _Block]
 ) -> dict[str, float]:
     """Return the positive weights, scaled to sum to 1."""
@@ -292,7 +289,7 @@ def _checked_weights(
         raise InputError.of(
             "weights",
             got=type(weights).__name__,
-            expected="a weight by name of the block",
+            expected="weights by the names of the blocks",
             fix='Pass a dictionary, such as {"up0": 0.5, "up1": 0.5}.',
         )
     for name, weight in weights.items():
@@ -301,6 +298,9 @@ def _checked_weights(
     total = sum(weights.values())
     if total == 0:
         raise InputError.of(
-            "weights", got=repr(dict(weights)), expected="a positive one", fix="Change weights."
+            "weights",
+            got=repr(dict(weights)),
+            expected="a positive weight",
+            fix="Give one of the blocks a weight above 0.",
         )
     return {name: weight / total for name, weight in weights.items() if weight}

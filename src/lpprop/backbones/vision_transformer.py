@@ -1,4 +1,4 @@
-"""Features and self-attention of the vision transformers of Hugging Face: DINO, DINOv2 and kin.
+"""Features and self-attention of Hugging Face's vision transformers, such as DINO and DINOv2.
 
 Caron et al., "Emerging properties in self-supervised vision transformers", ICCV 2021; Oquab et al.,
 "DINOv2", TMLR 2024; Darcet et al., "Vision transformers need registers", ICLR 2024.
@@ -22,12 +22,12 @@ from lpprop._core.options import (
     check_choice,
 )
 from lpprop.backbones.backbone import Backbone, BackboneOutput
-from lpprop.backbones.hub import load_model, with_stored_colours
+from lpprop.backbones.hub import add_stored_colours, load_model
 from lpprop.backbones.self_attention import patch_attention
 
 __all__ = ["CHECKPOINTS", "VisionTransformer"]
 
-#: Short names that `VisionTransformer.from_pretrained` knows, and what they stand for on the hub.
+#: Short names that `VisionTransformer.from_pretrained` knows, with their repositories on the hub.
 CHECKPOINTS: dict[str, str] = {
     "dino-vitb16": "facebook/dino-vitb16",
     "dino-vitb8": "facebook/dino-vitb8",
@@ -40,7 +40,7 @@ _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _FEATURES = ("value", "key", "query", "token")
 _ATTENTION = ("query-key", "query-query", "key-key")
 
-_PRESETS = {
+_FEATS_FROM = {
     ("vit", 16): "vit-b/16",
     ("vit", 8): "vit-b/8",
     ("dinov2", 14): "dinov2",
@@ -49,35 +49,36 @@ _PRESETS = {
 
 
 class VisionTransformer(Backbone):
-    """Features of the last block and self-attention of any block, of patches alone.
+    """Features of the last block and self-attention of any block, for the patches only.
 
-    Queries, keys and values are read where the model hands them to PyTorch's scaled dot product
-    attention, so they are what it attends with: behind its biases, its norms and its rotary
-    position embedding, where it has one. Class token and registers are left out. Position
-    embeddings are resized as the model itself does it. Threads may share one model.
+    Queries, keys and values are read where the model passes them to PyTorch's scaled dot product
+    attention. So they are the ones with which the model attends: after its biases, its norms and,
+    where it has one, its rotary position embedding. Class token and registers are left out. The
+    model itself resizes its position embeddings. Threads may share one model.
 
-    This has been run with random weights of `ViTModel`, `DeiTModel`, `Dinov2Model`,
+    This class has been run with random weights of `ViTModel`, `DeiTModel`, `Dinov2Model`,
     `Dinov2WithRegistersModel`, `DINOv3ViTModel`, `BeitModel`, `IJepaModel`, `ViTMSNModel`,
-    `CLIPVisionModel` and `SiglipVisionModel`, and not yet with trained ones. A model that is not
-    built like these is refused, at the latest with the first image.
+    `CLIPVisionModel` and `SiglipVisionModel`, and not yet with trained ones. A model of another
+    architecture is refused, at the latest at the first image.
 
     Args:
-        model: of `transformers`; it is frozen and put into evaluation mode.
+        model: a model of `transformers`; it is frozen and put into evaluation mode.
         features: "value", "key" or "query" of the last block, all heads concatenated, before the
-            output projection; or "token", the model's `last_hidden_state`, which CLIP and BEiT give
-            out before a last layer norm; or None, for attention alone. LPOSS takes DINO's values.
+            output projection; or "token", the model's `last_hidden_state`, which CLIP and BEiT
+            return before a last layer norm; or None, for attention only. LPOSS takes DINO's values.
         attention: "query-key", which is the model's own, "query-query" or "key-key"; or None.
-        blocks: whose attention is averaged, counted from 0, or from -1 backwards; or "all".
-        mean, std: of the colours that the weights were trained on; ImageNet's unless given.
-        max_bytes: bound on the activations of the images that are seen at once.
+        blocks: blocks whose attention is averaged, counted from 0, or backwards from -1; or "all".
+        mean, std: mean and standard deviation of the colours that the weights were trained on;
+            ImageNet's by default.
+        max_bytes: bound on the activations of one batch of images.
 
     Attributes:
         provides: "feats", "attention" or both.
-        preset: the key of `lpprop.presets.FEATS_FROM` whose settings suit the features' model; they
-            were tuned on its base size. None where no paper names any.
+        feats_from: the row of `lpprop.presets.FEATS_FROM` whose settings suit the features; they
+            were tuned on models of base size. None where no paper has settings.
 
     Raises:
-        InputError: a model of another build, or an unknown option.
+        InputError: a model of another architecture, or an unknown option.
 
     >>> from transformers import ViTConfig, ViTModel
     >>> config = ViTConfig(hidden_size=24, num_hidden_layers=2, num_attention_heads=3,
@@ -99,19 +100,19 @@ class VisionTransformer(Backbone):
         std: Sequence[float] = _IMAGENET_STD,
         max_bytes: int = 2**30,
     ) -> None:
-        """Check how the model is built, and keep it."""
-        _check_asked(features, attention)
-        patch_size = _check_build(model)
+        """Check the options and the architecture, and freeze the model."""
+        _check_kinds(features, attention)
+        patch_size = _check_architecture(model)
         super().__init__(patch_size=patch_size, mean=mean, std=std, max_bytes=max_bytes)
         self.model: Any = model
         self.features = features
         self.attention = attention
-        self.blocks = _block_numbers(blocks, model.config.num_hidden_layers)
+        self.blocks = _number_blocks(blocks, model.config.num_hidden_layers)
         self.provides = tuple(
             name for name, kind in (("feats", features), ("attention", attention)) if kind
         )
-        self.preset = _PRESETS.get((model.config.model_type, self.patch_size))
-        self._prefix = _prefix_tokens(model.embeddings)
+        self.feats_from = _FEATS_FROM.get((model.config.model_type, self.patch_size))
+        self._prefix = _count_prefix(model.embeddings)
         resizes = "interpolate_pos_encoding" in inspect.signature(model.forward).parameters
         self._arguments = {"interpolate_pos_encoding": True} if resizes else {}
         self.requires_grad_(False)
@@ -126,24 +127,12 @@ class VisionTransformer(Backbone):
         dtype: torch.dtype | None = None,
         **options: Any,
     ) -> VisionTransformer:
-        """Load a model by name or from a folder, with the colours that it was trained on.
+        """Load a model and its colours; see `Backbone.from_pretrained`.
 
-        Mean and std come from the checkpoint's `preprocessor_config.json`, where it has one. What
-        `transformers` reports about a pooler without weights is of no account: none is used.
-
-        Args:
-            checkpoint: a key of `CHECKPOINTS`, the name of a repository of the Hugging Face hub,
-                or a folder that `save_pretrained` wrote.
-            download: whether to fetch what is neither a folder nor in the cache.
-            dtype: to load the weights in; the checkpoint's own unless given.
-            options: of `VisionTransformer`; mean and std go over the checkpoint's.
-
-        Raises:
-            ImportError: the extra `models` is not installed.
-            InputError: no such checkpoint, one of another kind, a hub that cannot be reached, or an
-                unknown option.
+        `CHECKPOINTS` has the short names. Mean and std come from the checkpoint, unless they are
+        among the options. `transformers` may report a pooler without weights: nothing uses it.
         """
-        _check_asked(options.get("features", "value"), options.get("attention"))
+        _check_kinds(options.get("features", "value"), options.get("attention"))
         checkpoint = CHECKPOINTS.get(str(checkpoint), checkpoint)
         model = load_model(
             "transformers",
@@ -153,7 +142,7 @@ class VisionTransformer(Backbone):
             attn_implementation="sdpa",
             **({} if dtype is None else {"dtype": dtype}),
         )
-        return cls(model, **with_stored_colours(options, checkpoint, download=download))
+        return cls(model, **add_stored_colours(options, checkpoint, download=download))
 
     def _see(
         self, pixels: Float[Tensor, "b 3 H W"], classes: Sequence[str] | None
@@ -163,7 +152,7 @@ class VisionTransformer(Backbone):
         with _Blocks(self, (len(pixels), tokens)) as blocks:
             output = self.model(pixels, **self._arguments)
         if blocks.seen != count:
-            raise _other_build(
+            raise _wrong_architecture(
                 f"{type(self.model).__name__}, in which {blocks.seen} of {count} blocks attend "
                 f"from {self._prefix} + {height} x {width} tokens to as many"
             )
@@ -179,19 +168,19 @@ class VisionTransformer(Backbone):
         patches = pixels // self.patch_size**2
         channels: int = self.model.config.hidden_size
         widest = max(m.out_features for m in self.model.modules() if isinstance(m, nn.Linear))
-        # The residual stream and its norm; then q, k, v and their mixture, or the MLP.
+        # The residual stream and its norm; then q, k, v and the weighted values, or the MLP.
         each = 2 * channels + max(4 * channels, 2 * widest)
         needed = ((self._prefix + patches) * each + 3 * pixels) * self.dtype.itemsize
         if self.features is not None:
             needed += patches * channels * (self.dtype.itemsize + 4)
         if self.attention is not None:
-            # The mean over blocks, the sum over heads, one head before and after its softmax.
+            # The mean over blocks, the sum over heads, and one head before and after its softmax.
             needed += 4 * 4 * patches**2
         return needed
 
 
 class _Blocks(TorchFunctionMode):
-    """Takes from each block what a backbone asks for: while entered, and in this thread alone."""
+    """Reads from each block what a backbone asks for, within `with` and in this thread only."""
 
     def __init__(self, backbone: VisionTransformer, shape: tuple[int, int]) -> None:
         super().__init__()
@@ -223,7 +212,7 @@ class _Blocks(TorchFunctionMode):
         scale: float | None = None,
         **_: Any,
     ) -> None:
-        # A head that pools the tokens attends too, but not from as many.
+        # A pooling head attends too, but from fewer tokens.
         if (query.shape[0], query.shape[-2]) != self.shape or key.shape != query.shape:
             return
         backbone, vectors = self.backbone, {"query": query, "key": key, "value": value}
@@ -245,8 +234,8 @@ class _Blocks(TorchFunctionMode):
         self.seen += 1
 
 
-def _check_asked(features: object, attention: object) -> None:
-    """Check what is asked for, before anything is loaded."""
+def _check_kinds(features: object, attention: object) -> None:
+    """Check the kinds of features and attention, before anything is loaded."""
     if features is not None:
         check_choice("features", features, _FEATURES)
     if attention is not None:
@@ -260,16 +249,16 @@ def _check_asked(features: object, attention: object) -> None:
         )
 
 
-def _check_build(model: Any) -> int:
+def _check_architecture(model: Any) -> int:
     """Return the side of a patch, or refuse a model that is no plain vision transformer."""
     name, config = type(model).__name__, getattr(model, "config", None)
     patch: Any = getattr(config, "patch_size", None)
     sides = [*patch] if isinstance(patch, (list, tuple)) else [patch]
     square = sides and all(isinstance(side, int) and side == sides[0] for side in sides)
     if not (square and hasattr(model, "embeddings") and hasattr(config, "num_hidden_layers")):
-        raise _other_build(name)
+        raise _wrong_architecture(name)
     if hasattr(config, "mask_ratio"):
-        raise _other_build(f"{name}, which shuffles the patches and drops some")
+        raise _wrong_architecture(f"{name}, which shuffles the patches and drops some")
     kernel = getattr(config, "_attn_implementation", "sdpa")
     if kernel != "sdpa":
         raise InputError.of(
@@ -281,7 +270,7 @@ def _check_build(model: Any) -> int:
     return int(sides[0])
 
 
-def _other_build(got: str) -> InputError:
+def _wrong_architecture(got: str) -> InputError:
     return InputError.of(
         "model",
         got=got,
@@ -291,16 +280,16 @@ def _other_build(got: str) -> InputError:
     )
 
 
-def _prefix_tokens(embeddings: Any) -> int:
-    """Count what stands before the patches, under the names that the models have for it."""
+def _count_prefix(embeddings: Any) -> int:
+    """Count the tokens before the patches, by the attributes that the models have for them."""
     single = ("cls_token", "class_embedding", "distillation_token")
     registers = getattr(embeddings, "register_tokens", None)
     count = sum(getattr(embeddings, name, None) is not None for name in single)
     return count + (0 if registers is None else int(registers.shape[1]))
 
 
-def _block_numbers(blocks: Sequence[int] | str, count: int) -> tuple[int, ...]:
-    """Return the blocks counted from 0."""
+def _number_blocks(blocks: Sequence[int] | str, count: int) -> tuple[int, ...]:
+    """Return the blocks' numbers, counted from 0."""
     if isinstance(blocks, str) and blocks == "all":
         return tuple(range(count))
     given = list(blocks) if isinstance(blocks, (list, tuple, range)) else []

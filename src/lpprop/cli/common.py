@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 __all__ = [
     "check_folder",
     "checked_device",
-    "find_todo",
+    "find_pending",
     "load_inputs",
     "make_folder",
     "named_recipe",
+    "process_images",
     "results",
     "say",
-    "work_off",
 ]
 
 
@@ -116,7 +116,7 @@ def load_inputs(paths: Mapping[str, Path], device: torch.device) -> dict[str, An
     return arrays
 
 
-def find_todo(arguments: argparse.Namespace) -> tuple[list[Path], list[Path]]:
+def find_pending(arguments: argparse.Namespace) -> tuple[list[Path], list[Path]]:
     """List all images, and those whose results do not exist yet or are to be redone."""
     from lpprop.io.images import find_images
 
@@ -137,7 +137,7 @@ def find_todo(arguments: argparse.Namespace) -> tuple[list[Path], list[Path]]:
     return images, todo
 
 
-def work_off(
+def process_images(
     todo: Sequence[Path], work: Callable[[int], None], done: str, folder: Path, skipped: int
 ) -> int:
     """Do the work of each image, by its number; go on after a failure; report, return the code."""

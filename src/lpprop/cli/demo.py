@@ -120,7 +120,7 @@ def run_demo(
             fix='Name ImageNet classes, such as "cat; tiger cat" "sofa".',
         )
     classes = DEMO_CLASSES if classes is None else classes
-    names = class_groups(classes).labels
+    names = class_groups(classes).class_names
     if len(names) < 2:
         raise InputError.of(
             "classes",

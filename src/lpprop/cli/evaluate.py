@@ -99,7 +99,7 @@ def _eval(arguments: argparse.Namespace) -> int:
         check_integer,
     )
     from lpprop.evaluation import EvaluationError, evaluate
-    from lpprop.evaluation.recipe_predictors import check_continues, recipe_predictors
+    from lpprop.evaluation.recipe_predictors import check_resumable, recipe_predictors
 
     for name in ("limit", "processes", "side"):
         if (number := getattr(arguments, name)) is not None:
@@ -109,7 +109,7 @@ def _eval(arguments: argparse.Namespace) -> int:
     dataset = _dataset(arguments)
     out = arguments.out or Path("runs") / dataset.name
     check_folder(out)
-    check_continues(out, dataset, recipes)
+    check_resumable(out, dataset, recipes)
     predictors = recipe_predictors(
         recipes, dataset.prompts, download=not arguments.no_download, device=device
     )

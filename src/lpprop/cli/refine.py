@@ -18,11 +18,11 @@ from lpprop.cli.arguments import (
 )
 from lpprop.cli.common import (
     checked_device,
-    find_todo,
+    find_pending,
     load_inputs,
     make_folder,
+    process_images,
     results,
-    work_off,
 )
 
 if TYPE_CHECKING:
@@ -71,14 +71,14 @@ def add_refine(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def _refine(arguments: argparse.Namespace) -> int:
     chain = _checked_chain(arguments)
     device = checked_device(arguments.device)
-    images, todo = find_todo(arguments)
+    images, todo = find_pending(arguments)
     jobs = _jobs(arguments, todo)
     make_folder(arguments.out)
 
     def work(number: int) -> None:
         _refine_image(todo[number], jobs[number], chain, device, arguments.size, arguments.out)
 
-    return work_off(todo, work, "refined", arguments.out, skipped=len(images) - len(todo))
+    return process_images(todo, work, "refined", arguments.out, skipped=len(images) - len(todo))
 
 
 def _jobs(arguments: argparse.Namespace, todo: list[Path]) -> list[dict[str, Path]]:
@@ -110,11 +110,11 @@ def _checked_chain(arguments: argparse.Namespace) -> Chain:
     missing = missing_input(chain, [*given, "image"])
     if missing:
         raise InputError.of(
-            option_name(missing),
+            option_name(missing.partition(" ")[0]),
             got="nothing",
             expected="a file or a folder",
             fix=f"The method {arguments.method} needs it"
-            + (", or --feats to build it from." if missing == "attention" else "."),
+            + (", or --feats to build it from." if "attention" in missing else "."),
         )
     return chain
 

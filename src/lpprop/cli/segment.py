@@ -16,11 +16,11 @@ from lpprop.cli.arguments import (
 from lpprop.cli.common import (
     check_folder,
     checked_device,
-    find_todo,
+    find_pending,
     make_folder,
     named_recipe,
+    process_images,
     results,
-    work_off,
 )
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def add_segment(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         nargs="+",
         required=True,
         metavar="CLASS",
-        help='names, synonyms set apart by ";", with or without "label ="; quote each class',
+        help='names, synonyms set apart by ";", with or without "name ="; quote each class',
     )
     command.add_argument(
         "--out",
@@ -99,18 +99,18 @@ def _segment(arguments: argparse.Namespace) -> int:
             expected="two or more",
             fix="Every pixel gets one of them, so a single one would get all.",
         )
-    images, todo = find_todo(arguments)
+    images, todo = find_pending(arguments)
     if todo:  # else the models need not be loaded
         parse_classes(arguments.classes)
         check_folder(arguments.out)
         segmenter = recipe.build(download=not arguments.no_download, device=device)
-        segmenter.backbone.labels(arguments.classes)  # may refuse them, before any image
+        segmenter.backbone.class_names(arguments.classes)  # may refuse them, before any image
         make_folder(arguments.out)
 
     def work(number: int) -> None:
         _segment_image(todo[number], segmenter, arguments.classes, arguments.out)
 
-    return work_off(todo, work, "segmented", arguments.out, skipped=len(images) - len(todo))
+    return process_images(todo, work, "segmented", arguments.out, skipped=len(images) - len(todo))
 
 
 def _recipe(arguments: argparse.Namespace) -> Recipe:
@@ -127,7 +127,7 @@ def _segment_image(image: Path, segmenter: Segmenter, classes: list[str], folder
 
     picture = load_image(image, "IMAGE")
     segmentation = segmenter(picture, classes)
-    labels, scores, names = segmentation.labels[0], segmentation.scores[0], segmentation.names
+    labels, scores, names = segmentation.labels[0], segmentation.scores[0], segmentation.class_names
     labels_file, overlay_file, scores_file = results(image, folder)
     save_labels(labels_file, labels, classes=len(names))
     drawn = drawing.overlay(picture, labels, len(names))

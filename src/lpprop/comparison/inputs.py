@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["as_class_names", "as_gt", "named_chains"]
 
 
-def named_chains(methods: Methods, given: Iterable[str]) -> dict[str, Chain | str]:
+def named_chains(methods: Methods, given: Collection[str]) -> dict[str, Chain | str]:
     """Build each method, under a name of its own; where a package lacks, say so in its place.
 
     Args:

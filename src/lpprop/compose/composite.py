@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -166,12 +166,19 @@ def step_name(step: nn.Module) -> str:
     return getattr(function, "__name__", repr(function))
 
 
-def missing_input(method: object, given: Iterable[str]) -> str:
-    """Return the first needed input that is not given, or ""; feats can stand in for attention."""
-    given = set(given)
-    if "feats" in given:
-        given.add("attention")
-    return next((name for name in getattr(method, "needs", ()) if name not in given), "")
+def missing_input(method: object, given: Collection[str]) -> str:
+    """Return the first needed input that is not given, or "".
+
+    >>> import lpprop
+    >>> missing_input(lpprop.presets.kl, ["image"]), missing_input(lpprop.OptimalPath(), [])
+    ('', 'attention or feats')
+    """
+    for name in getattr(method, "needs", ()):
+        # Attention can be built from feats.
+        sources = ("attention", "feats") if name == "attention" else (name,)
+        if not set(sources) & set(given):
+            return " or ".join(sources)
+    return ""
 
 
 class _FunctionStep(nn.Module):

@@ -1,13 +1,20 @@
-"""Evaluation: metrics, data sets, and a runner that tables them."""
+"""Evaluation: metrics, data sets, and a runner that measures predictors."""
 
 from lpprop.evaluation.label_maps import merge_labels, reduce_zero_label
 from lpprop.evaluation.metrics import SegmentationMetrics, boundary_counts, confusion_matrix
-from lpprop.evaluation.predictors import RefinedStart, SegmenterPredictor, Start, refinements
+from lpprop.evaluation.predictors import (
+    Predictor,
+    RefinedStart,
+    SegmenterPredictor,
+    Start,
+    refinements,
+)
 from lpprop.evaluation.report import Report
 from lpprop.evaluation.runner import EvaluationError, evaluate
 
 __all__ = [
     "EvaluationError",
+    "Predictor",
     "RefinedStart",
     "Report",
     "SegmentationMetrics",

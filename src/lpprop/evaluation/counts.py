@@ -10,6 +10,7 @@ from jaxtyping import Int
 
 from lpprop._core.errors import InputError
 from lpprop._core.label_maps import as_label_map, check_ignore_index
+from lpprop._core.optional import import_cv2
 from lpprop._core.options import (
     check_integer,
     check_number,
@@ -126,12 +127,11 @@ def _on_boundary(labels: npt.NDArray[Any], classes: int, d: int) -> npt.NDArray[
     A pixel survives the erosion of its own class if all labels around it are one: the least and the
     greatest agree. Two filters so serve all classes at once.
     """
-    import cv2  # here, so that lpprop.evaluation imports without it
-
     kind = np.uint8 if classes <= np.iinfo(np.uint8).max else np.float32  # what OpenCV filters
     # The outside is labelled like what is ignored, which is on no boundary itself.
     padded = np.pad(labels.astype(kind), 1, constant_values=classes)
     square = np.ones((3, 3), dtype=np.uint8)
+    cv2 = import_cv2()
     least = cv2.erode(padded, square, iterations=d)
     greatest = cv2.dilate(padded, square, iterations=d)
     edge: npt.NDArray[np.bool_] = (least != greatest)[1:-1, 1:-1]

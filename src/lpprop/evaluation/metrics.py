@@ -2,10 +2,10 @@
 
     metrics = SegmentationMetrics(classes=21)
     for labels, gt in results:
-        alone = metrics.update(labels, gt)      # those of this image
+        alone = metrics.update(labels, gt)      # the metrics of this image
     metrics.miou, metrics.mean_boundary_iou, alone.miou
 
-All counts are integers: sums are the same in any order, and over any number of processes.
+All counts are integers, so that sums do not depend on their order or on the number of processes.
 """
 
 from __future__ import annotations
@@ -41,22 +41,22 @@ __all__ = ["SegmentationMetrics", "boundary_counts", "confusion_matrix"]
 
 
 class SegmentationMetrics:
-    """Accumulate the counts of images, and read the metrics off them.
+    """Accumulate the counts of images, and compute the metrics from them.
 
     For each class c, with n_ij the pixels of true class i that are labelled j, summed over images:
 
         IoU_c = n_cc / (Σ_j n_cj + Σ_i n_ic − n_cc);   mIoU = the mean over classes that occur
 
     and likewise for boundaries (see `boundary_counts`). A class that is neither in the ground truth
-    nor predicted is NaN, and left out of means; the mean of none is NaN.
+    nor predicted is NaN, and left out of means. The mean over no class is NaN.
 
     Args:
         classes: number of classes C, >= 1.
-        ignore_index: the label of ground-truth pixels that do not count; no class's number.
+        ignore_index: the label of ground-truth pixels that do not count; not the index of a class.
         dilation_ratio: width of the boundary as a share of the image's diagonal, > 0.
 
     Attributes:
-        confusion: (C, C) int64, a row for each true class.
+        confusion: (C, C) int64, a row per true class, a column per predicted class.
         boundary_intersection: (C,) int64.
         boundary_union: (C,) int64.
 
@@ -72,7 +72,7 @@ class SegmentationMetrics:
     def __init__(
         self, classes: int, *, ignore_index: int = IGNORED, dilation_ratio: float = 0.02
     ) -> None:
-        """Start from nothing."""
+        """Start with all counts 0."""
         self.classes = check_integer("classes", classes)
         self.ignore_index = check_ignore_index(ignore_index, classes)
         self.dilation_ratio = check_number("dilation_ratio", dilation_ratio, low=0, open_low=True)
@@ -81,14 +81,14 @@ class SegmentationMetrics:
         self.boundary_union: Int[np.ndarray, " C"] = np.zeros(classes, dtype=np.int64)
 
     def update(self, labels: ArrayLike, gt: ArrayLike) -> SegmentationMetrics:
-        """Add an image, and return the metrics of it alone.
+        """Add an image, and return the metrics of this image.
 
         Args:
             labels: (H, W) predicted classes, as for `confusion_matrix`.
             gt: (H, W) true classes, or ignore_index.
 
         Raises:
-            InputError: shapes that differ, labels that are no integers or out of range.
+            InputError: shapes that differ, or labels that are not integers or are out of range.
         """
         maps = checked_maps(labels, gt, self.classes, self.ignore_index)
         alone = self._empty()
@@ -100,7 +100,7 @@ class SegmentationMetrics:
         return alone
 
     def merge(self, other: SegmentationMetrics) -> None:
-        """Add what another has counted, such as another process.
+        """Add the counts of other metrics, such as those of another process.
 
         Raises:
             InputError: another number of classes, ignore_index or dilation_ratio.
@@ -117,7 +117,7 @@ class SegmentationMetrics:
         self.boundary_union = self.boundary_union + other.boundary_union
 
     def __add__(self, other: SegmentationMetrics) -> SegmentationMetrics:
-        """Return the counts of both together."""
+        """Return the sum of the counts of both."""
         both = self._empty()
         both.merge(self)
         both.merge(other)
@@ -147,7 +147,7 @@ class SegmentationMetrics:
 
     @property
     def class_accuracy(self) -> Float[np.ndarray, " C"]:
-        """Share of each class's true pixels that are labelled so."""
+        """Share of each class's true pixels that are labelled right."""
         return _ratio(self.confusion.diagonal(), self.confusion.sum(1))
 
     @property
@@ -162,10 +162,10 @@ class SegmentationMetrics:
         return int(self.confusion.trace()) / total if total else math.nan
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the counts for JSON, without the zeros.
+        """Return the counts that are not 0 for JSON.
 
-        `confusion` lists true class, predicted class, pixels; `boundary` lists class, intersection,
-        union.
+        `confusion` lists true class, predicted class and pixels; `boundary` lists class,
+        intersection and union.
         """
         pairs = np.argwhere(self.confusion)
         there = np.flatnonzero(self.boundary_union)
@@ -178,7 +178,7 @@ class SegmentationMetrics:
 
     @classmethod
     def from_dict(cls, counts: Mapping[str, Any]) -> SegmentationMetrics:
-        """Build the metrics from what `to_dict` returned."""
+        """Build the metrics from a result of `to_dict`."""
         metrics = cls(
             counts["classes"],
             ignore_index=counts["ignore_index"],

@@ -1,4 +1,4 @@
-"""What is evaluated: anything that labels a sample, and refiners of one start that they share.
+"""Predictors: what is evaluated, such as a segmenter, or several refiners of one model's scores.
 
 predictors = refinements(start, {"bilinear": "lposs", "LPOSS+": "lposs+", "mine": my_chain})
 report = evaluate(dataset, predictors, Path("runs/voc20"))
@@ -6,102 +6,158 @@ report = evaluate(dataset, predictors, Path("runs/voc20"))
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lpprop.compose import presets
-from lpprop.compose.pipeline import refine
-from lpprop.inputs.windows import SlidingWindows
+from lpprop._core.refiner import COMMON
+from lpprop.compose.chain import Chain
+from lpprop.compose.pipeline import as_chain, refine
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from lpprop.models.recipes import Recipe
     from lpprop.models.segmenter import Segmenter
 
 __all__ = [
     "LabelledImage",
-    "Once",
+    "LastSampleCache",
     "Predictor",
     "RefinedStart",
     "SegmenterPredictor",
     "Start",
+    "as_predictor",
     "describe",
+    "hash_weights",
+    "model_fingerprint",
     "refinements",
-    "settings",
-    "weights_hash",
 ]
 
 _T = TypeVar("_T")
 
+# `refine` checks these against the scores and the image even where no step takes them.
+_CHECKED = (*COMMON, "windows")
+
 
 @runtime_checkable
 class LabelledImage(Protocol):
-    """What a predictor is given: a sample of a data set."""
+    """The argument of a predictor: a sample of a data set."""
 
     @property
     def name(self) -> str:
-        """What the image is called."""
+        """The sample's name."""
 
     @property
     def image(self) -> Image:
-        """RGB."""
+        """The image in RGB."""
 
     @property
     def gt(self) -> Any:
-        """True labels (H, W)."""
+        """The true labels (H, W)."""
 
 
-#: Returns labels (H, W), or scores (C, H, W) whose argmax they are.
-Predictor = Callable[[Any], Any]
+class Predictor:
+    """Label samples. A plain function does so too; a subclass may also prepare and describe itself.
 
-
-class Start(NamedTuple):
-    """What a model makes of an image, before any refinement: the inputs of `lpprop.refine`.
-
-    Attributes:
-        logits: (1, C, h, w), or (n, C, h, w) of n windows.
-        feats: (1, D, h', w'), or of n windows.
-        attention: (1, N, N) or (1, heads, N, N).
-        windows: where the n windows are.
-        image: what the model saw, where that is not the sample's own image but a resized one.
+    class Mine(Predictor):
+        def __call__(self, sample):
+            return self.model(sample.image)
     """
 
-    logits: Float[Tensor, "B C h w"]
-    feats: Float[Tensor, "B D y x"] | None = None
-    attention: Tensor | None = None
-    windows: SlidingWindows | None = None
-    image: Float[Tensor, "1 3 H W"] | None = None
+    def __call__(self, sample: Any) -> Any:
+        """Return labels (H, W), or scores (C, H, W) whose argmax they are."""
+        raise NotImplementedError
+
+    def prepare(self, sample: Any) -> None:
+        """Do the part of the work on a sample that is not to be timed; by default nothing."""
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Describe the predictor for JSON, so that one that differs is told apart."""
+        return _describe_repr(self)
 
 
-class Once(Generic[_T]):
-    """Call a function of samples once for all who ask about the same sample in a row.
+class _FunctionPredictor(Predictor):
+    """A plain function as a predictor."""
+
+    def __init__(self, function: Callable[[Any], Any]) -> None:
+        self.function = function
+
+    def __call__(self, sample: Any) -> Any:
+        return self.function(sample)
+
+    def fingerprint(self) -> dict[str, Any]:
+        return describe(self.function)
+
+
+def as_predictor(predict: Callable[[Any], Any]) -> Predictor:
+    """Return a predictor as it is, and a function of samples as a predictor.
+
+    >>> as_predictor(lambda sample: sample.gt).prepare("a sample")
+    """
+    return predict if isinstance(predict, Predictor) else _FunctionPredictor(predict)
+
+
+class Start:
+    """The start of a refinement: a model's scores of an image, and inputs of `lpprop.refine`.
+
+    Args:
+        logits: (1, C, h, w), or (n, C, h, w) for n windows.
+        feats: (1, D, h', w') or, for n windows, (n, D, h', w').
+        inputs: further inputs by their names in `lpprop.refine`, such as `attention` and `windows`,
+            or those of a step of your own. The image is the sample's own unless `image` is among
+            them: pass it where the model saw a resized image.
+
+    Attributes:
+        logits: as given.
+        inputs: the inputs that are not None, by name.
+
+    >>> start = Start(torch.rand(1, 5, 3, 4), depth=torch.rand(1, 1, 24, 32))
+    >>> start.logits.shape, list(start.inputs)
+    (torch.Size([1, 5, 3, 4]), ['depth'])
+    """
+
+    def __init__(
+        self,
+        logits: Float[Tensor, "B C h w"],
+        feats: Float[Tensor, "B D y x"] | None = None,
+        **inputs: Any,
+    ) -> None:
+        """Keep the inputs that are given."""
+        self.logits = logits
+        named = {"feats": feats, **inputs}
+        self.inputs = {name: value for name, value in named.items() if value is not None}
+
+
+class LastSampleCache(Generic[_T]):
+    """Cache a function's result for the last sample.
 
     >>> calls = []
-    >>> once = Once(lambda sample: calls.append(sample) or len(calls))
-    >>> once("a"), once("a"), once("b")
+    >>> cached = LastSampleCache(lambda sample: calls.append(sample) or len(calls))
+    >>> cached("a"), cached("a"), cached("b")
     (1, 1, 2)
     """
 
     def __init__(self, function: Callable[[Any], _T]) -> None:
-        """Take the function."""
+        """Wrap the function."""
         self.function = function
         self._last: tuple[Any, _T] | None = None
 
     def __call__(self, sample: Any) -> _T:
-        """Return the function's value, the last one without another call."""
+        """Return the function's result, without a call where the sample is the last one."""
         if self._last is None or self._last[0] is not sample:
-            self._last = None  # the old one's memory is free before the new one is made
+            self._last = None  # frees the old result's memory before the new one is made
             self._last = (sample, self.function(sample))
         return self._last[1]
 
     def __getstate__(self) -> dict[str, Any]:
-        """Travel to other processes without the last value."""
+        """Leave the last result out when the cache goes to another process."""
         return {"function": self.function, "_last": None}
 
     def fingerprint(self) -> dict[str, Any]:
@@ -109,27 +165,41 @@ class Once(Generic[_T]):
         return describe(self.function)
 
 
-class RefinedStart:
-    """Refine a start by a method: a predictor whose time is that of the refinement alone.
+class RefinedStart(Predictor):
+    """Refine a start by a method. Only the refinement is timed, not the start.
 
-    Predictors that share one `Once` compute the start of each sample once; `refinements` makes
-    such. The runner calls `prepare` before it looks at the clock.
+    Predictors that share one `LastSampleCache` make the start of each sample once; `refinements`
+    builds such predictors.
 
     Args:
         start: makes the start of a sample.
         method: as `lpprop.refine` takes it.
+        others: further methods that refine the same start. An input that they take and this method
+            does not is left out here; any other input that no step takes is refused.
+
+    Raises:
+        InputError: an unknown method.
 
     >>> from PIL import Image
     >>> from types import SimpleNamespace
     >>> sample = SimpleNamespace(name="a", image=Image.new("RGB", (32, 24)))
-    >>> RefinedStart(Once(lambda sample: Start(torch.rand(1, 5, 3, 4))), "kl")(sample).shape
+    >>> start = LastSampleCache(lambda sample: Start(torch.rand(1, 5, 3, 4)))
+    >>> RefinedStart(start, "kl")(sample).shape
     torch.Size([5, 24, 32])
     """
 
-    def __init__(self, start: Once[Start], method: str | Callable[..., Tensor]) -> None:
-        """Take the parts, and refuse a method that is not known."""
+    def __init__(
+        self,
+        start: LastSampleCache[Start],
+        method: str | Callable[..., Tensor],
+        others: Sequence[Chain] = (),
+    ) -> None:
+        """Keep the start, and make a chain of the method."""
         self.start = start
-        self.method = presets.by_name(method) if isinstance(method, str) else method
+        self.chain = as_chain(method)
+        self.others = others
+        # A method of the user's own may describe itself.
+        self._described = self.chain if isinstance(method, str) else method
 
     def prepare(self, sample: LabelledImage) -> None:
         """Make the sample's start."""
@@ -138,20 +208,23 @@ class RefinedStart:
     def __call__(self, sample: LabelledImage) -> Float[Tensor, "C H W"]:
         """Return the refined scores at the size of the sample's image."""
         start = self.start(sample)
+        inputs = {"image": sample.image, **start.inputs}
         scores = refine(
             start.logits,
-            start.feats,
-            sample.image if start.image is None else start.image,
-            attention=start.attention,
-            method=self.method,
-            windows=start.windows,
+            method=self.chain,
             size=(sample.image.height, sample.image.width),
+            **{name: value for name, value in inputs.items() if not self._is_for_others(name)},
         )
         return scores[0]
 
+    def _is_for_others(self, name: str) -> bool:
+        if name in _CHECKED or name in self.chain.takes:
+            return False
+        return any(name in other.takes for other in self.others)
+
     def fingerprint(self) -> dict[str, Any]:
         """Describe the start and the method."""
-        return {"start": describe(self.start), "method": describe(self.method)}
+        return {"start": describe(self.start), "method": describe(self._described)}
 
 
 def refinements(
@@ -161,90 +234,109 @@ def refinements(
     """Make predictors that refine one start by several methods, and share it.
 
     Args:
-        start: makes the `Start` of a sample; called once a sample, whatever the number of methods.
-        methods: by name what `lpprop.refine` takes as method, or a list of presets' names.
+        start: makes the `Start` of a sample; it is called once per sample.
+        methods: by name what `lpprop.refine` takes as method, or a list of presets' names. Each
+            method gets the inputs of the start that it takes.
 
     Returns:
         A predictor for each method, by its name.
+
+    Raises:
+        InputError: an unknown method.
 
     >>> list(refinements(lambda sample: Start(torch.rand(1, 5, 3, 4)), ["kl", "lposs+"]))
     ['kl', 'lposs+']
     """
     named = methods if isinstance(methods, Mapping) else {name: name for name in methods}
-    shared = Once(start)
-    return {name: RefinedStart(shared, method) for name, method in named.items()}
+    shared = LastSampleCache(start)
+    predictors = {name: RefinedStart(shared, method) for name, method in named.items()}
+    chains = [predictor.chain for predictor in predictors.values()]
+    for predictor in predictors.values():
+        predictor.others = chains
+    return predictors
 
 
-class SegmenterPredictor:
+class SegmenterPredictor(Predictor):
     """Segment samples into classes in words.
 
     Args:
         segmenter: a `lpprop.models.segmenter.Segmenter`.
-        prompts: one string a class, in the order of the labels.
+        prompts: one string per class, in the order of the labels.
+        recipe: the recipe of which the segmenter was built, if any; reports then show it.
     """
 
-    def __init__(self, segmenter: Segmenter, prompts: Sequence[str]) -> None:
-        """Take the parts."""
+    def __init__(
+        self, segmenter: Segmenter, prompts: Sequence[str], recipe: Recipe | None = None
+    ) -> None:
+        """Keep the parts."""
         self.segmenter = segmenter
         self.prompts = list(prompts)
+        self.recipe = recipe
 
     def __call__(self, sample: LabelledImage) -> Float[Tensor, "C H W"]:
         """Return the scores at the size of the sample's image."""
         return self.segmenter(sample.image, self.prompts).scores[0]
 
     def fingerprint(self) -> dict[str, Any]:
-        """Describe the segmenter, with the hashes of its models' weights."""
-        models = {"backbone": self.segmenter.backbone, "affinity": self.segmenter.affinity}
+        """Describe the recipe, the segmenter and its models."""
         return {
+            **({} if self.recipe is None else {"recipe": dataclasses.asdict(self.recipe)}),
             "segmenter": repr(self.segmenter),
             "prompts": self.prompts,
-            "settings": {name: settings(model) for name, model in models.items()},
-            "weights": {name: weights_hash(model) for name, model in models.items()},
+            "backbone": model_fingerprint(self.segmenter.backbone),
+            "affinity": model_fingerprint(self.segmenter.affinity),
         }
 
 
-def describe(predictor: object) -> dict[str, Any]:
-    """Say what a predictor, a start or a method is, so that two that differ are told apart.
+def describe(described: object) -> dict[str, Any]:
+    """Describe a predictor, a start or a method for JSON, so that one that differs is told apart.
 
-    It is what the object's own `fingerprint()` returns, a dict for JSON; without that, its repr. A
-    function is known by its name alone: what else it depends on belongs in a `fingerprint`.
+    The description is the object's own `fingerprint()`, or else its repr. A function is described
+    by its name only: if its result depends on more, use an object with a `fingerprint`.
 
     >>> describe(describe)
     {'config': '<function describe>'}
     """
-    fingerprint = getattr(predictor, "fingerprint", None)
-    if callable(fingerprint):
-        return dict(fingerprint())
-    # The place in memory is another in each process.
-    return {"config": re.sub(r" at 0x[0-9a-fA-F]+", "", repr(predictor))}
+    fingerprint = getattr(described, "fingerprint", None)
+    return dict(fingerprint()) if callable(fingerprint) else _describe_repr(described)
 
 
-def settings(model: nn.Module) -> dict[str, Any]:
-    """Return what a backbone was configured with: its attributes that are no modules or tensors.
+def _describe_repr(described: object) -> dict[str, Any]:
+    # The address in memory differs between processes.
+    return {"config": re.sub(r" at 0x[0-9a-fA-F]+", "", repr(described))}
+
+
+def model_fingerprint(model: nn.Module) -> dict[str, Any]:
+    """Describe a backbone: its class, its settings (plain attributes), a hash of its weights.
 
     >>> from lpprop.backbones import EfficientNetLite0
-    >>> settings(EfficientNetLite0())["patch_size"]
-    16
+    >>> fingerprint = model_fingerprint(EfficientNetLite0())
+    >>> fingerprint["class"], fingerprint["settings"]["patch_size"]
+    ('EfficientNetLite0', 16)
     """
-    # How many images are seen at once changes nothing in what they show.
-    free = ("training", "max_bytes")
-    plain = {name: value for name, value in vars(model).items() if name not in free}
-    return {name: value for name, value in plain.items() if _is_plain(value)}
+    # The batch size does not change what a model sees in an image.
+    ignored = ("training", "max_bytes")
+    plain = {name: value for name, value in vars(model).items() if name not in ignored}
+    return {
+        "class": type(model).__name__,
+        "settings": {name: value for name, value in plain.items() if _is_plain(value)},
+        "weights": hash_weights(model),
+    }
 
 
 def _is_plain(value: object) -> bool:
     if isinstance(value, Mapping):
-        # Torch keeps a module's parts in mappings of its own, which are empty in many.
+        # Torch keeps a module's parts in mappings of its own, many of them empty.
         return bool(value) and all(map(_is_plain, value.values()))
     if isinstance(value, (list, tuple)):
         return all(map(_is_plain, value))
     return value is None or isinstance(value, (str, int, float, bool))
 
 
-def weights_hash(model: nn.Module) -> str:
+def hash_weights(model: nn.Module) -> str:
     """Return the SHA-256 of a model's weights: names, types, shapes and values.
 
-    >>> weights_hash(nn.Identity())[:8]
+    >>> hash_weights(nn.Identity())[:8]
     'e3b0c442'
     """
     digest = hashlib.sha256()

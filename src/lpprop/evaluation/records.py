@@ -1,10 +1,10 @@
 """A run on disk: its configuration, and a line for each image that is done.
 
-    out/config.json             what was run; the same on every continuation
-    out/<predictor>.jsonl       one JSON object an image, appended when it is done
+    out/config.json             the configuration; a resumed run must have the same
+    out/<predictor>.jsonl       one JSON object per image, appended when it is done
     out/results.json, .md       the report, written at the end
 
-A line that was cut off when the run was killed is dropped, and its image done again.
+A line that was cut off when the run was killed is dropped, and its image is done again.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from urllib.parse import quote
 from lpprop._core.errors import InputError
 from lpprop.io.atomic import atomic_write
 
-__all__ = ["CONFIG", "Records", "load_config", "locked", "merged_config", "write_json"]
+__all__ = ["CONFIG", "Records", "load_config", "lock", "merge_config", "write_json"]
 
 CONFIG = "config.json"
 
-#: What is told of a run, but may differ between its continuations.
-_FREE = ("run",)
+#: Keys that may differ when a run is resumed.
+_MAY_DIFFER = ("run",)
 
 
 def load_config(folder: Path) -> dict[str, Any] | None:
     """Read the configuration of the run in a folder, if there is one.
 
     Raises:
-        InputError: a file that is no configuration.
+        InputError: a file that is not a configuration.
     """
     path = folder / CONFIG
     try:
@@ -51,83 +51,88 @@ def load_config(folder: Path) -> dict[str, Any] | None:
     return dict(config)
 
 
-def merged_config(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Join a run's configuration with that of the run in its folder.
+def merge_config(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge a run's configuration with that of the run in its folder.
 
-    Predictors that are not there yet are added; all that both have must be equal.
+    New predictors are added. Everything that both configurations have must be equal.
 
     Raises:
-        InputError: another configuration, with the first difference.
+        InputError: another configuration; the message has the first difference.
     """
     old, new = load_config(folder), json.loads(json.dumps(config, default=str))
     if old is None:
         return dict(new)
     shared = [name for name in new["predictors"] if name in old["predictors"]]
-    parts = {part for part in (*old, *new) if part not in ("predictors", *_FREE)}
+    parts = {part for part in (*old, *new) if part not in ("predictors", *_MAY_DIFFER)}
     pairs = [
         *((part, old.get(part), new.get(part)) for part in sorted(parts)),
         *((name, old["predictors"][name], new["predictors"][name]) for name in shared),
     ]
     for part, before, now in pairs:
-        where, was, is_now = _difference(part, before, now)
+        where, was, is_now = _find_difference(part, before, now)
         if where:
             raise InputError.of(
                 "out",
-                got=f"{folder}, which holds a run with {where} = {_short(was)}",
-                expected=f"{_short(is_now)}, as in this run",
-                fix="Choose another folder; or remove this one to start anew.",
+                got=f"{folder}, which holds a run with {where} = {_shorten(was)}",
+                expected=f"{_shorten(is_now)}, as in this run",
+                fix="Choose another folder, or remove this one to start again.",
             )
     return {**new, "predictors": old["predictors"] | new["predictors"]}
 
 
-def _difference(where: str, old: Any, new: Any) -> tuple[str, Any, Any]:
-    """Find the first place in which two JSON values differ; "" where they do not."""
+def _find_difference(where: str, old: Any, new: Any) -> tuple[str, Any, Any]:
+    """Return the first place where two JSON values differ and both values there, or "" if none."""
     if isinstance(old, dict) and isinstance(new, dict):
         for key in dict.fromkeys([*old, *new]):
-            found = _difference(f"{where}.{key}", old.get(key), new.get(key))
+            found = _find_difference(f"{where}.{key}", old.get(key), new.get(key))
             if found[0]:
                 return found
         return "", None, None
     return ("", None, None) if old == new else (where, old, new)
 
 
-def _short(value: Any) -> str:
+def _shorten(value: Any) -> str:
     text = " ".join(str(json.dumps(value)).split())
     return text if len(text) <= 300 else f"{text[:297]}..."
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a file that is there as a whole or not at all."""
+    """Write a JSON file atomically."""
     with atomic_write(path) as file:
         file.write((json.dumps(value, indent=2) + "\n").encode())
 
 
 class Records:
-    """The lines of one predictor: those that are there, and more to come.
+    """The records of one predictor, one line of its file per image.
 
     Args:
-        folder: of the run; None keeps the records in memory alone.
-        predictor: its name.
+        folder: the run's folder; None keeps the records in memory only.
+        predictor: the predictor's name.
 
     Attributes:
-        done: the records by the number of their image.
+        done: the records by the index of their image.
     """
 
     def __init__(self, folder: Path | None, predictor: str) -> None:
-        """Read what is there."""
+        """Read the records in the folder."""
         self.path = None if folder is None else folder / f"{quote(predictor, safe=' +=,()')}.jsonl"
         self.done: dict[int, dict[str, Any]] = {}
         whole: list[bytes] = []
         content = b"" if self.path is None or not self.path.is_file() else self.path.read_bytes()
         for line in content.splitlines(keepends=True):
-            record = _parsed(line)
+            record = _parse(line)
             if record is not None:
                 whole.append(line)
                 self.done[record["index"]] = record
         self._mended = None if b"".join(whole) == content else b"".join(whole)
 
+    def in_order(self, limit: int | None = None) -> list[dict[str, Any]]:
+        """List the records by the index of their image; with a limit those below it."""
+        indices = sorted(index for index in self.done if limit is None or index < limit)
+        return [self.done[index] for index in indices]
+
     def add(self, record: dict[str, Any]) -> None:
-        """Append a record; it is in the operating system's hands when this returns."""
+        """Append a record; once this returns, a kill of this process does not lose it."""
         self.done[record["index"]] = record
         if self.path is None:
             return
@@ -135,13 +140,13 @@ class Records:
             with atomic_write(self.path) as file:
                 file.write(self._mended)
             self._mended = None
-        # One write a line, at the file's end: nothing can come between its beginning and its end.
+        # One unbuffered write per line, so that lines are never interleaved.
         with self.path.open("ab", buffering=0) as file:
             file.write((json.dumps(record, separators=(",", ":")) + "\n").encode())
 
 
-def _parsed(line: bytes) -> dict[str, Any] | None:
-    """Read a line, or None where it is not whole."""
+def _parse(line: bytes) -> dict[str, Any] | None:
+    """Read a line; return None for a line that is not whole."""
     if not line.endswith(b"\n"):
         return None
     try:
@@ -152,11 +157,11 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep a second run out of a folder while one is at work there.
+def lock(folder: Path) -> Iterator[None]:
+    """Keep other runs out of a folder while one is at work there.
 
-    The lock goes with the process, however it ends. Where there is no such lock (Windows), none is
-    taken.
+    The operating system releases the lock when the process ends, however it ends. On Windows, which
+    has no such lock, none is taken.
 
     Raises:
         InputError: another run is at work.
@@ -175,8 +180,8 @@ def locked(folder: Path) -> Iterator[None]:
         raise InputError.of(
             "out",
             got=f"{folder}, in which another run is at work",
-            expected="a folder of this run alone",
-            fix="Wait for the other to end, or choose another folder.",
+            expected="a folder that no other run uses",
+            fix="Wait until the other run has ended, or choose another folder.",
         ) from None
     finally:
         os.close(handle)

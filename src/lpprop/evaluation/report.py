@@ -1,4 +1,4 @@
-"""What a run found: tables, and the metrics of each image for the analyses."""
+"""The report of a run: tables, and the metrics of each image for the analyses."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ __all__ = ["ImageResult", "Report", "Result", "Row"]
 
 
 class Row(NamedTuple):
-    """A line of the table; metrics are shares in [0, 1].
+    """A row of the table; metrics are shares in [0, 1].
 
     Attributes:
-        predictor: its name.
-        miou: of the pooled confusion.
-        boundary_iou: mean over the classes that occur.
-        pixel_accuracy: share of the pixels that are right.
-        class_accuracy: mean over the classes in the ground truth.
-        seconds: median over images.
-        images: how many were labelled.
+        predictor: name of the predictor.
+        miou: mIoU of the pooled confusion.
+        boundary_iou: mean Boundary IoU over the classes that occur.
+        pixel_accuracy: share of the pixels that are labelled right.
+        class_accuracy: mean accuracy over the classes in the ground truth.
+        seconds: median seconds per image.
+        images: number of images that were labelled.
     """
 
     predictor: str
@@ -46,13 +46,13 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class ImageResult:
-    """What a predictor made of one image.
+    """The result of a predictor on one image.
 
     Attributes:
-        index: the image's number in the data set.
+        index: the image's index in the data set.
         name: the image's name.
-        seconds: that the predictor took.
-        counts: the metrics' counts, as `SegmentationMetrics.to_dict` gives them.
+        seconds: the seconds that the predictor took.
+        counts: the metrics' counts, as `SegmentationMetrics.to_dict` returns them.
     """
 
     index: int
@@ -62,19 +62,19 @@ class ImageResult:
 
     @property
     def metrics(self) -> SegmentationMetrics:
-        """The metrics of this image alone."""
+        """The metrics of this one image."""
         return SegmentationMetrics.from_dict(self.counts)
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a predictor made of all images, in the data set's order.
+    """The results of a predictor on all images, in the data set's order.
 
     Attributes:
-        name: of the predictor.
-        images: those that were labelled.
-        metrics: pooled over the images.
-        failures: what went wrong, by the image's name.
+        name: name of the predictor.
+        images: results of the images that were labelled.
+        metrics: metrics pooled over the images.
+        failures: reasons of failures, by the image's name.
     """
 
     name: str
@@ -84,31 +84,31 @@ class Result:
 
     @property
     def seconds(self) -> float:
-        """Median over the images; the first may have to compile."""
+        """Median seconds per image: the first image may include compilation."""
         return (
             float(np.median([image.seconds for image in self.images])) if self.images else math.nan
         )
 
     @cached_property
     def image_miou(self) -> Float[np.ndarray, " images"]:
-        """The mIoU of each image by itself, over the classes in it."""
+        """The mIoU of each image, over the classes in it."""
         return np.array([image.metrics.miou for image in self.images])
 
     @cached_property
     def image_boundary_iou(self) -> Float[np.ndarray, " images"]:
-        """The mean Boundary IoU of each image by itself."""
+        """The mean Boundary IoU of each image."""
         return np.array([image.metrics.mean_boundary_iou for image in self.images])
 
 
 class Report:
-    """The results of a run by predictor, with their configuration.
+    """The results of a run by predictor, with its configuration.
 
         report["lposs+"].metrics.iou, report.rows(), report.to_markdown()
 
     Attributes:
-        config: data set, metrics, versions, and how each predictor describes itself.
-        class_names: of the data set.
-        images: how many each predictor was to label.
+        config: data set, metrics, versions, and the fingerprint of each predictor.
+        class_names: names of the data set's classes.
+        images: number of images that each predictor was to label.
     """
 
     def __init__(
@@ -121,15 +121,19 @@ class Report:
     ) -> None:
         """Pool the records of each predictor."""
         self.config = config
-        self.class_names: list[str] = list(config["dataset"]["classes"])
+        self.class_names: list[str] = list(config["dataset"]["class_names"])
         self.images = images
         self._results = {
             name: _result(name, records[name], failures[name], config) for name in records
         }
 
     @classmethod
-    def load(cls, folder: Path) -> Report:
-        """Read the run in a folder, as far as it has come.
+    def load(cls, folder: Path, failures: Mapping[str, Mapping[str, str]] | None = None) -> Report:
+        """Read the run in a folder, which may still be at work.
+
+        Args:
+            folder: the `out` of `evaluate`.
+            failures: reasons of failures by predictor and image, which the folder does not keep.
 
         Raises:
             InputError: a folder without a run.
@@ -143,10 +147,10 @@ class Report:
                 expected="the out of an evaluation",
                 fix="Check the path.",
             )
-        done = {name: Records(folder, name).done for name in config["predictors"]}
-        records = {name: [kept[i] for i in sorted(kept)] for name, kept in done.items()}
-        images = max((len(kept) for kept in done.values()), default=0)
-        return cls(config, records, images=images, failures={name: {} for name in records})
+        records = {name: Records(folder, name).in_order() for name in config["predictors"]}
+        failed = {name: (failures or {}).get(name, {}) for name in records}
+        images = max((len(kept) + len(failed[name]) for name, kept in records.items()), default=0)
+        return cls(config, records, images=images, failures=failed)
 
     def __getitem__(self, predictor: str) -> Result:
         """Return the results of a predictor.
@@ -164,7 +168,7 @@ class Report:
         return self._results[predictor]
 
     def __iter__(self) -> Iterator[str]:
-        """Walk the predictors' names."""
+        """Iterate over the predictors' names."""
         return iter(self._results)
 
     def __len__(self) -> int:
@@ -179,7 +183,7 @@ class Report:
         return self.table()
 
     def rows(self) -> list[Row]:
-        """Return a row a predictor."""
+        """Return a row per predictor."""
         return [
             Row(
                 name,
@@ -205,7 +209,7 @@ class Report:
             ]
             for row in self.rows()
         ]
-        return markdown_table([*head, "seconds an image", "images"], lines)
+        return markdown_table([*head, "seconds per image", "images"], lines)
 
     def class_table(self) -> str:
         """Return the IoU and the Boundary IoU of each class as Markdown, in percent."""
@@ -227,7 +231,7 @@ class Report:
         parts = [
             f"# {dataset['name']}: {self.images} of {dataset['samples']} images",
             self.table(),
-            "Metrics in percent, pooled over the images; seconds are medians.",
+            "Metrics are in percent, pooled over the images; seconds are medians.",
         ]
         failed = [
             f"- {image}: {name}: {reason}"
@@ -235,7 +239,7 @@ class Report:
             for image, reason in result.failures.items()
         ]
         if failed:
-            parts += ["## Failed: left out of that method's sums", "\n".join(failed)]
+            parts += ["## Failed: not counted for that method", "\n".join(failed)]
         parts += [
             "## Classes",
             self.class_table(),
@@ -245,7 +249,7 @@ class Report:
         return "\n\n".join(parts) + "\n"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return rows, classes, failures and configuration for JSON; NaN becomes None."""
+        """Return rows, metrics per class, failures and configuration for JSON; NaN becomes None."""
         return {
             "images": self.images,
             "predictors": [
@@ -263,7 +267,7 @@ class Report:
         }
 
     def save(self, folder: Path) -> None:
-        """Write results.json and results.md, each whole or not at all."""
+        """Write results.json and results.md, each atomically."""
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "results.json", self.to_dict())
         with atomic_write(folder / "results.md") as file:
@@ -280,7 +284,7 @@ def _result(
         ImageResult(record["index"], record["image"], record["seconds"], record["metrics"])
         for record in records
     ]
-    pooled = SegmentationMetrics(len(config["dataset"]["classes"]), **config["metrics"])
+    pooled = SegmentationMetrics(len(config["dataset"]["class_names"]), **config["metrics"])
     for image in images:
         pooled.merge(image.metrics)
     return Result(name, images, pooled, dict(failures))

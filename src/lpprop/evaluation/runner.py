@@ -1,4 +1,4 @@
-"""The runner: a data set and predictors in, a table of metrics out; killed, it continues.
+"""The runner: a data set and predictors in, a table of metrics out. A killed run can be resumed.
 
 report = evaluate(load_dataset("voc20", root), {"LPOSS+": predictor}, Path("runs/voc20"))
 print(report.to_markdown())
@@ -10,7 +10,7 @@ import contextlib
 import platform
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -19,17 +19,18 @@ import numpy as np
 import torch
 
 from lpprop._core.errors import InputError
+from lpprop._core.optional import import_cv2
 from lpprop._core.options import (
     check_choice,
     check_integer,
 )
 from lpprop.evaluation.label_maps import IGNORED
 from lpprop.evaluation.metrics import SegmentationMetrics
-from lpprop.evaluation.predictors import Predictor, describe
-from lpprop.evaluation.records import CONFIG, Records, locked, merged_config, write_json
+from lpprop.evaluation.predictors import as_predictor
+from lpprop.evaluation.records import CONFIG, Records, lock, merge_config, write_json
 from lpprop.evaluation.report import Report
-from lpprop.evaluation.task import Failure, Job, Outcome, Samples, Task, about
-from lpprop.evaluation.workers import WorkerError, in_processes
+from lpprop.evaluation.task import Failure, Job, Outcome, Samples, Task, dataset_fingerprint
+from lpprop.evaluation.workers import WorkerError, run_in_processes
 
 __all__ = ["EvaluationError", "evaluate"]
 
@@ -40,7 +41,7 @@ class EvaluationError(RuntimeError):
 
 def evaluate(
     dataset: Samples,
-    predictors: Mapping[str, Predictor],
+    predictors: Mapping[str, Callable[[Any], Any]],
     out: Path | None = None,
     *,
     limit: int | None = None,
@@ -50,46 +51,45 @@ def evaluate(
     on_error: str = "stop",
     progress: bool | None = None,
 ) -> Report:
-    """Label every image by every predictor, and count.
+    """Label every image by every predictor, and measure the labels.
 
-    Each image's counts go to `out` as soon as they are there. A run that was ended, by whatever, is
-    continued by the same call: images that are done are not done again. So is a run with a larger
-    `limit`, or with further predictors. A folder that holds another configuration (data set,
-    metrics, versions of lpprop, torch, NumPy, OpenCV and Python, or a predictor of that name that
-    describes itself otherwise) is refused.
+    Each image's counts are written to `out` as soon as it is labelled. A run that was ended in any
+    way is resumed by the same call: finished images are not done again. A larger `limit` or further
+    predictors also resume a run. A folder with another configuration is refused: another data set,
+    other metrics, other versions of lpprop, torch, NumPy, OpenCV and Python, or a predictor of the
+    same name with another description.
 
-    All counts are integers, so that neither the number of processes nor an interruption changes a
-    digit, as long as a predictor labels an image the same way each time. Arithmetic may depend on
-    the number of threads: each of several processes has one, a single process those of torch.
+    All counts are integers. So neither the number of processes nor an interruption changes a digit,
+    as long as a predictor labels an image the same way each time. Arithmetic may depend on the
+    number of threads: each of several processes has one, a single process those of torch.
 
     Args:
-        dataset: a sequence of samples with `name`, `image` (PIL) and `gt` (H, W), which has a
-            `name` and `classes`, as `lpprop.evaluation.datasets` makes them.
-        predictors: by name, callables that take a sample and return labels (H, W), integers, or
-            scores (C, H, W). One that has `prepare(sample)` is given the time to prepare: it is
-            called first, and not timed. One that has `fingerprint()` describes itself by it.
+        dataset: a sequence of samples with `name`, `image` (PIL) and `gt` (H, W). It has a `name`
+            and `class_names`, as `lpprop.evaluation.datasets` makes them.
+        predictors: by name, functions from a sample to labels (H, W), integers, or to scores
+            (C, H, W). A subclass of `lpprop.evaluation.Predictor` may also `prepare` for a sample
+            before it is timed, and describe itself by a `fingerprint`.
         out: the run's folder, made if missing; nothing is written if None.
-        limit: how many images, from the first; all if None.
-        processes: how many processes share the images; more than one asks for a data set and
-            predictors that pickle, and, in a script, for `if __name__ == "__main__":`.
+        limit: number of images, from the first; all if None.
+        processes: number of processes that share the images. With several, data set and predictors
+            must pickle, and a script needs `if __name__ == "__main__":`.
         ignore_index: the label of ground-truth pixels that do not count.
-        dilation_ratio: width of the boundary of Boundary IoU as a share of the image's diagonal.
-        on_error: what to do when a predictor fails on an image: "stop" raises; "skip" warns, goes
-            on, and the report counts the image as failed. Failed images are tried again by the
-            next call.
-        progress: whether to show a bar; on a terminal only if None.
+        dilation_ratio: width of Boundary IoU's boundary as a share of the image's diagonal.
+        on_error: what happens when a predictor fails on an image. "stop" raises; "skip" warns, goes
+            on, and the report counts the image as failed. The next call tries it again.
+        progress: whether to show a progress bar; only on a terminal if None.
 
     Returns:
         The report; with `out`, it is also written there as results.json and results.md.
 
     Raises:
         InputError: arguments that cannot be used, or a folder with another run.
-        EvaluationError: a predictor that failed, with the image's name; what is done stays done.
+        EvaluationError: a predictor that failed, with the image's name; finished images are kept.
 
     >>> from types import SimpleNamespace
     >>> from PIL import Image
     >>> class Halves(list):
-    ...     name, classes = "halves", ["left", "right"]
+    ...     name, class_names = "halves", ["left", "right"]
     >>> gt = np.repeat([[0] * 8 + [1] * 8], 12, axis=0)
     >>> dataset = Halves([SimpleNamespace(name="a", image=Image.new("RGB", (16, 12)), gt=gt)])
     >>> report = evaluate(dataset, {"shifted": lambda sample: np.roll(sample.gt, 1, axis=1)})
@@ -105,22 +105,22 @@ def evaluate(
         raise InputError.of(
             "predictors",
             got="none",
-            expected="at least one by name",
+            expected="at least one, by name",
             fix="Pass {'name': callable}.",
         )
     metrics = SegmentationMetrics(
-        len(dataset.classes), ignore_index=ignore_index, dilation_ratio=dilation_ratio
+        len(dataset.class_names), ignore_index=ignore_index, dilation_ratio=dilation_ratio
     )
-    config = _config(dataset, predictors, metrics, processes)
+    task = Task(dataset, {name: as_predictor(one) for name, one in predictors.items()}, metrics)
+    config = _describe_run(task, processes)
     images = len(dataset) if limit is None else min(limit, len(dataset))
-    task = Task(dataset, dict(predictors), metrics)
-    with contextlib.nullcontext() if out is None else locked(out):
+    with contextlib.nullcontext() if out is None else lock(out):
         if out is not None:
-            config = merged_config(out, config)
+            config = merge_config(out, config)
             write_json(out / CONFIG, config)
         records = {name: Records(out, name) for name in predictors}
         failures: dict[str, dict[str, str]] = {name: {} for name in predictors}
-        for name, outcome in _outcomes(task, _jobs(records, images), processes, progress):
+        for name, outcome in _run(task, _list_jobs(records, images), processes, progress):
             if isinstance(outcome, Failure):
                 failures[name][outcome.image] = outcome.reason
                 message = f"{outcome.image}: {name!r} failed: {outcome.reason}"
@@ -129,45 +129,24 @@ def evaluate(
                 warnings.warn(message, stacklevel=2)
             else:
                 records[name].add(outcome)
-        done = {
-            name: [record for _, record in sorted(kept.done.items()) if record["index"] < images]
-            for name, kept in records.items()
-        }
+        done = {name: kept.in_order(images) for name, kept in records.items()}
         shown = {**config, "predictors": {name: config["predictors"][name] for name in predictors}}
         report = Report(shown, done, images=images, failures=failures)
         if out is not None:
-            _of_all(out, config, failures).save(out)
+            # The files show all that is in the folder, earlier predictors and images too.
+            Report.load(out, failures).save(out)
     return report
 
 
-def _of_all(
-    out: Path, config: Mapping[str, Any], failures: Mapping[str, Mapping[str, str]]
-) -> Report:
-    """Report all that is in the folder: earlier predictors and images too."""
-    records = {name: Records(out, name) for name in config["predictors"]}
-    done = {name: [kept.done[i] for i in sorted(kept.done)] for name, kept in records.items()}
-    tried = max(len(kept) + len(failures.get(name, {})) for name, kept in done.items())
-    return Report(
-        config,
-        done,
-        images=tried,
-        failures={name: failures.get(name, {}) for name in done},
-    )
+def _describe_run(task: Task, processes: int) -> dict[str, Any]:
 
-
-def _config(
-    dataset: Samples,
-    predictors: Mapping[str, Predictor],
-    metrics: SegmentationMetrics,
-    processes: int,
-) -> dict[str, Any]:
     from lpprop._version import __version__
 
     return {
-        "dataset": about(dataset),
+        "dataset": dataset_fingerprint(task.dataset),
         "metrics": {
-            "ignore_index": metrics.ignore_index,
-            "dilation_ratio": metrics.dilation_ratio,
+            "ignore_index": task.metrics.ignore_index,
+            "dilation_ratio": task.metrics.dilation_ratio,
         },
         "versions": {
             "lpprop": __version__,
@@ -175,7 +154,7 @@ def _config(
             "numpy": np.__version__,
             **_opencv(),
             "python": platform.python_version(),
-            **_versions("scipy", "kornia", "transformers", "diffusers", "pydensecrf2"),
+            **_find_versions("scipy", "kornia", "transformers", "diffusers", "pydensecrf2"),
         },
         "run": {
             "processes": processes,
@@ -183,21 +162,20 @@ def _config(
             "machine": f"{platform.system()} {platform.machine()}",
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_initialized() else None,
         },
-        "predictors": {name: describe(predictor) for name, predictor in predictors.items()},
+        "predictors": {name: one.fingerprint() for name, one in task.predictors.items()},
     }
 
 
 def _opencv() -> dict[str, str]:
-    """Return OpenCV's version, whichever of its packages it is from; nothing where it fails."""
+    """Return OpenCV's version, whichever package it comes from; nothing where it fails."""
     try:
-        import cv2
+        return {"opencv": import_cv2().__version__}
     except ImportError:
         return {}
-    return {"opencv": cv2.__version__}
 
 
-def _versions(*packages: str) -> dict[str, str]:
-    """Return the versions of those that are installed."""
+def _find_versions(*packages: str) -> dict[str, str]:
+    """Return the versions of the packages that are installed."""
     found = {}
     for package in packages:
         with contextlib.suppress(PackageNotFoundError):
@@ -205,7 +183,7 @@ def _versions(*packages: str) -> dict[str, str]:
     return found
 
 
-def _jobs(records: Mapping[str, Records], images: int) -> list[Job]:
+def _list_jobs(records: Mapping[str, Records], images: int) -> list[Job]:
     jobs = []
     for index in range(images):
         missing = tuple(name for name, kept in records.items() if index not in kept.done)
@@ -214,10 +192,10 @@ def _jobs(records: Mapping[str, Records], images: int) -> list[Job]:
     return jobs
 
 
-def _outcomes(
+def _run(
     task: Task, jobs: Sequence[Job], processes: int, progress: bool | None
 ) -> Iterator[Outcome]:
-    """Yield what comes of each image and predictor, in any order."""
+    """Yield the outcome of each image and predictor, in any order."""
     from tqdm import tqdm
 
     hidden = None if progress is None else not progress
@@ -228,7 +206,7 @@ def _outcomes(
                 bar.update()
             return
         try:
-            for outcomes in in_processes(task, jobs, processes):
+            for outcomes in run_in_processes(task, jobs, processes):
                 yield from outcomes
                 bar.update()
         except WorkerError as error:

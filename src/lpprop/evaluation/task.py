@@ -1,9 +1,9 @@
-"""The work on one image: label it, look at the clock, count."""
+"""The work on one image: label it, time it, count."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -15,7 +15,7 @@ from lpprop._core.measure import time_call
 from lpprop.evaluation.metrics import SegmentationMetrics
 from lpprop.evaluation.predictors import LabelledImage, Predictor
 
-__all__ = ["Failure", "Job", "Outcome", "Samples", "Task", "about"]
+__all__ = ["Failure", "Job", "Outcome", "Samples", "Task", "dataset_fingerprint"]
 
 
 @runtime_checkable
@@ -24,11 +24,11 @@ class Samples(Protocol):
 
     @property
     def name(self) -> str:
-        """What it is called."""
+        """The name of the data set."""
 
     @property
-    def classes(self) -> Sequence[str]:
-        """The classes' names."""
+    def class_names(self) -> Sequence[str]:
+        """The names of the classes, in the order of the labels."""
 
     def __len__(self) -> int:
         """Count the samples."""
@@ -37,55 +37,58 @@ class Samples(Protocol):
         """Return a `LabelledImage`."""
 
 
-def about(dataset: Samples) -> dict[str, Any]:
-    """Describe a data set, so that two that differ are told apart, as far as it tells of itself."""
-    told: dict[str, Any] = {
+def dataset_fingerprint(dataset: Samples) -> dict[str, Any]:
+    """Describe a data set for JSON, so that one that differs is told apart.
+
+    The description also covers `labels_from` and the samples' `names`, if the data set has them.
+    """
+    described: dict[str, Any] = {
         "name": dataset.name,
         "samples": len(dataset),
-        "classes": list(dataset.classes),
+        "class_names": list(dataset.class_names),
     }
     if (labels_from := getattr(dataset, "labels_from", None)) is not None:
-        told["labels_from"] = str(labels_from)
+        described["labels_from"] = str(labels_from)
     if (names := getattr(dataset, "names", None)) is not None:
-        told["names"] = hashlib.sha256("\n".join(names).encode()).hexdigest()
-    return told
+        described["names"] = hashlib.sha256("\n".join(names).encode()).hexdigest()
+    return described
 
 
-#: The number of an image, and the predictors that have not seen it.
+#: The index of an image, and the names of the predictors that have not labelled it.
 Job = tuple[int, tuple[str, ...]]
 
 
 @dataclass
 class Failure:
-    """What went wrong, in words, and the exception itself where it is of this process."""
+    """The reason of a failure, and the exception itself if it was raised in this process."""
 
     image: str
     reason: str
     error: BaseException | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the exception behind: not every one pickles."""
+        """Leave the exception out: not every exception pickles."""
         return {"image": self.image, "reason": self.reason, "error": None}
 
 
-#: A predictor's name, and the record of the image or why there is none.
+#: A predictor's name, and the record of the image or the reason why there is none.
 Outcome = tuple[str, "dict[str, Any] | Failure"]
 
 
 @dataclass
 class Task:
-    """Label images, each by the predictors that have not seen it."""
+    """Label images, each by the predictors that have not labelled it."""
 
     dataset: Samples
-    predictors: dict[str, Predictor]
+    predictors: Mapping[str, Predictor]
     metrics: SegmentationMetrics
 
     def __call__(self, job: Job) -> list[Outcome]:
-        """Return what comes of a job."""
+        """Return the outcomes of a job."""
         return list(self.run(job))
 
     def run(self, job: Job) -> Iterator[Outcome]:
-        """Yield what comes of a job, one predictor after the other."""
+        """Yield the outcomes of a job, predictor by predictor."""
         index, names = job
         image = f"image {index}"
         try:
@@ -98,7 +101,7 @@ class Task:
             return
         for name in names:
             try:
-                labels, seconds = _timed(self.predictors[name], sample, self.metrics.classes)
+                labels, seconds = _time(self.predictors[name], sample, self.metrics.classes)
                 counts = self.metrics.update(labels, gt).to_dict()
             except Exception as error:
                 yield name, _failure(image, error)
@@ -111,16 +114,15 @@ def _failure(image: str, error: Exception) -> Failure:
     return Failure(image, f"{type(error).__name__}: {error}", error)
 
 
-def _timed(predictor: Predictor, sample: LabelledImage, classes: int) -> tuple[Tensor, float]:
-    prepare = getattr(predictor, "prepare", None)
+def _time(predictor: Predictor, sample: LabelledImage, classes: int) -> tuple[Tensor, float]:
+    """Return the labels of a sample, and the seconds that they took."""
     with torch.no_grad():
-        if prepare is not None:
-            prepare(sample)
-        return time_call(lambda: _labels(predictor(sample), classes))
+        predictor.prepare(sample)
+        return time_call(lambda: _as_labels(predictor(sample), classes))
 
 
-def _labels(result: Any, classes: int) -> Tensor:
-    """Take the argmax of scores; labels are labels already."""
+def _as_labels(result: Any, classes: int) -> Tensor:
+    """Return labels as they are, and the argmax of scores."""
     labels = torch.as_tensor(result)
     if labels.ndim == 2:
         return labels
@@ -136,6 +138,6 @@ def _labels(result: Any, classes: int) -> Tensor:
             "predictor",
             got="scores with NaN",
             expected="numbers",
-            fix="Find their source: the argmax would take NaN for the best class.",
+            fix="Find their source: the argmax would pick NaN as the best class.",
         )
     return labels.argmax(0)

@@ -1,25 +1,28 @@
-"""Processes that work off jobs, for as long as the one that started them lives."""
+"""Processes that work on jobs, and end when the process that started them ends."""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
 import multiprocessing
+import os
 import pickle
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
 from lpprop._core.errors import InputError
+from lpprop._core.optional import import_cv2
 
-__all__ = ["WorkerError", "in_processes"]
+__all__ = ["WorkerError", "run_in_processes"]
 
 
 class WorkerError(RuntimeError):
-    """A process ended before its job was done; `job` is the job."""
+    """A process ended before its job was done; `job` is that job."""
 
     def __init__(self, job: Any, reason: str) -> None:
         """Keep the job."""
@@ -27,31 +30,32 @@ class WorkerError(RuntimeError):
         self.job = job
 
 
-def in_processes(
+def run_in_processes(
     function: Callable[[Any], Any], jobs: Sequence[Any], processes: int
 ) -> Iterator[Any]:
     """Yield the results of the jobs, in the order in which they are done.
 
-    The function goes to each process once. The processes end with the iterator, and also where this
-    process is killed: each waits for its next job on a pipe whose other end nobody else holds.
+    Each process gets the function once, and one job at a time. The processes end with the iterator,
+    and also when this process is killed. (The standard library's pool does neither tell which job a
+    killed process had, nor its exit code, and its processes outlive a parent that is killed.)
 
     Args:
-        function: takes a job; it, the jobs and the results are pickled.
-        jobs: what to work off.
-        processes: how many, with one thread of torch each.
+        function: a function of a job. The function, the jobs and the results are pickled.
+        jobs: the jobs.
+        processes: the number of processes; torch has one thread in each.
 
     Raises:
         InputError: a function that cannot be sent to another process.
-        WorkerError: a process that ended.
+        WorkerError: a process that ended before its job was done.
     """
     try:
         payload = pickle.dumps(function)
-    except Exception as error:  # whatever the objects inside raise
+    except Exception as error:  # objects may raise anything when they are pickled
         raise _unsendable(f"{type(error).__name__}: {error}") from error
-    todo = iter(jobs)
+    pending = iter(jobs)
     workers: dict[Connection, _Worker] = {}
     try:
-        for job in itertools.islice(todo, processes):
+        for job in itertools.islice(pending, processes):
             worker = _Worker(payload)
             workers[worker.connection] = worker
             worker.give(job)
@@ -59,7 +63,7 @@ def in_processes(
             for ready in wait(list(workers)):
                 assert isinstance(ready, Connection)
                 yield workers[ready].take()
-                for job in todo:
+                for job in pending:
                     workers[ready].give(job)
                     break
                 else:
@@ -72,7 +76,7 @@ def in_processes(
 
 
 class _Worker:
-    """A process, the end of its pipe that is ours, and the job that it has."""
+    """A process, our end of its pipe, and its job."""
 
     def __init__(self, payload: bytes) -> None:
         context = multiprocessing.get_context("spawn")  # CUDA and threads do not survive a fork
@@ -91,22 +95,22 @@ class _Worker:
                 self.payload = None
             self.connection.send(job)
         except OSError as error:
-            raise self._ended() from error
+            raise self._died() from error
 
     def take(self) -> Any:
         try:
             result = self.connection.recv()
         except (EOFError, OSError) as error:
-            raise self._ended() from error
-        if isinstance(result, _Unloadable):
-            raise _unsendable(result.reason)
+            raise self._died() from error
+        if isinstance(result, InputError):
+            raise result
         return result
 
     def end(self) -> None:
         self.connection.close()
         self.process.join()
 
-    def _ended(self) -> WorkerError:
+    def _died(self) -> WorkerError:
         self.process.join(5)
         return WorkerError(
             self.job,
@@ -114,24 +118,19 @@ class _Worker:
         )
 
 
-class _Unloadable(NamedTuple):
-    reason: str
-
-
 def _work(connection: Connection) -> None:
-    """Work off jobs until the other end of the pipe is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the business of the one who started us
+    """Do jobs until the other end of the pipe is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C, and ends this process
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     with contextlib.suppress(ImportError):
-        import cv2
-
-        cv2.setNumThreads(1)
+        import_cv2().setNumThreads(1)
     try:
         payload = connection.recv_bytes()
         try:
             function = pickle.loads(payload)
         except Exception as error:
-            connection.send(_Unloadable(f"{type(error).__name__}: {error}"))
+            connection.send(_unsendable(f"{type(error).__name__}: {error}"))
             return
         while True:
             connection.send(function(connection.recv()))
@@ -139,10 +138,18 @@ def _work(connection: Connection) -> None:
         return
 
 
+def _end_with_parent() -> None:
+    """End this process as soon as its parent is gone, even in the middle of a job."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
 def _unsendable(reason: str) -> InputError:
     return InputError.of(
         "predictors",
-        got=f"what cannot be sent to another process ({reason})",
+        got=f"an object that cannot be sent to another process ({reason})",
         expected="objects that pickle, for processes > 1",
-        fix="Define functions and classes in a module, no lambdas; or pass processes=1.",
+        fix="Define functions and classes in a module, without lambdas; or pass processes=1.",
     )

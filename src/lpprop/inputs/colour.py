@@ -6,6 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lpprop._core.checks import check_tensors
+from lpprop._core.optional import import_hint
 from lpprop._core.precision import compute_dtype, full_precision
 
 __all__ = ["lab", "lab_features"]
@@ -39,7 +40,8 @@ def lab_features(image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:
 def lab(image: Float[Tensor, "*B 3 H W"]) -> Float[Tensor, "*B 3 H W"]:
     """Compute `lab_features` in the image's own precision, without checks."""
     # Imported here, since kornia would slow `import lpprop` down by a third of a second.
-    from kornia.color import rgb_to_lab
+    with import_hint("kornia cannot be imported: pip install kornia"):
+        from kornia.color import rgb_to_lab
 
     scale = image.new_tensor([100.0, 128.0, 128.0])[:, None, None]
     features: Tensor = rgb_to_lab(image) / scale

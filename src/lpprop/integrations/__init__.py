@@ -1,4 +1,4 @@
-"""Refinement inside other people's pipelines, none of whose packages is imported here.
+"""Refinement inside the pipelines of other packages, none of which is imported here.
 
 `lpprop.integrations.huggingface` refines the outputs of Hugging Face's segmentation models and of
 CLIPSeg; `lpprop.integrations.mmsegmentation` is a mix-in for the segmentors of MMSegmentation 1.x.
@@ -16,28 +16,28 @@ from torch import Tensor
 from lpprop._core.checks import check_tensors
 from lpprop._core.errors import InputError
 
-__all__ = ["denormalized", "on_grid"]
+__all__ = ["denormalize", "on_grid"]
 
-# What the rounding of half-precision pixels can leave outside [0, 1].
+# Rounding of half-precision pixels may bring colours this far outside [0, 1].
 _ROUNDING = 0.02
 
 
-def denormalized(
+def denormalize(
     name: str,
     pixels: Float[Tensor, "B 3 H W"],
     mean: Sequence[float] | Tensor,
     std: Sequence[float] | Tensor,
 ) -> Float[Tensor, "B 3 H W"]:
-    """Undo (x - mean) / std, for colours in [0, 1], and return them in float32.
+    """Undo (x - mean) / std, and return the colours in [0, 1], in float32.
 
     Raises:
-        InputError: not three channels, or a mean and std that do not lead back to [0, 1].
+        InputError: not three channels, or a mean and std with which the colours leave [0, 1].
 
-    >>> denormalized("pixels", torch.zeros(1, 3, 1, 1), [0.5, 0.4, 0.3], [0.2, 0.2, 0.2]).flatten()
+    >>> denormalize("pixels", torch.zeros(1, 3, 1, 1), [0.5, 0.4, 0.3], [0.2, 0.2, 0.2]).flatten()
     tensor([0.5000, 0.4000, 0.3000])
     """
     check_tensors(**{name: (pixels, "B 3 H W")})
-    shift, scale = (_by_channel(*item, like=pixels) for item in (("mean", mean), ("std", std)))
+    shift, scale = (_as_column(*item, like=pixels) for item in (("mean", mean), ("std", std)))
     image = pixels.float() * scale + shift
     low, high = (float(bound) for bound in torch.aminmax(image.detach()))
     if low < -_ROUNDING or high > 1 + _ROUNDING:
@@ -45,28 +45,28 @@ def denormalized(
             name,
             got=f"values that mean and std bring to {low:.4g} to {high:.4g}",
             expected="values that they bring to [0, 1]",
-            fix="Pass the mean and std of the very preprocessing that made these pixels.",
+            fix="Pass the mean and std with which these pixels were normalised.",
         )
     return image.clamp(0, 1)
 
 
-def _by_channel(name: str, values: Sequence[float] | Tensor, like: Tensor) -> Tensor:
+def _as_column(name: str, values: Sequence[float] | Tensor, like: Tensor) -> Tensor:
     try:
         tensor = torch.as_tensor(values, dtype=torch.float32, device=like.device).flatten()
     except (TypeError, ValueError, RuntimeError):
         tensor = torch.zeros(0)
     if len(tensor) != 3:
         raise InputError.of(
-            name, got=repr(values), expected="three numbers", fix="Pass one for each colour."
+            name, got=repr(values), expected="three numbers", fix="Pass one per colour channel."
         )
     return tensor[:, None, None]
 
 
 def on_grid(logits: Float[Tensor, "B C h w"], grid: tuple[int, int]) -> Float[Tensor, "B C y x"]:
-    """Average scores that are finer than a grid over its cells; leave others as they are.
+    """Average scores that are finer than a grid over its cells; return others as they are.
 
-    The heads of these pipelines upsample. Plain bilinear resampling, which the chain would do,
-    reads only the few pixels around a patch's centre.
+    The heads of these pipelines upsample. The plain bilinear resampling of a chain would read only
+    the few pixels around the centre of each patch.
 
     >>> on_grid(torch.tensor([[[[0.0, 1.0, 2.0, 3.0]]]]), (1, 2))
     tensor([[[[0.7143, 2.2857]]]])

@@ -1,10 +1,10 @@
-"""Refine what Hugging Face's segmentation models return, before `post_process_...` labels it.
+"""Refine the outputs of Hugging Face's segmentation models, before `post_process_...`.
 
     outputs = model(**inputs)
     refined = refine_outputs(outputs, image, feats)
     labels = processor.post_process_semantic_segmentation(refined, target_sizes=[(H, W)])
 
-Three kinds of outputs are known by their fields, so that nothing of transformers is imported:
+Three kinds of outputs are recognised by their fields, without importing transformers:
 `logits` (B, C, h, w) of the semantic segmentation models (SegFormer, UPerNet, BEiT, DPT, ...),
 `logits` (prompts, H, W) of CLIPSeg, and `class_queries_logits` with `masks_queries_logits` of the
 universal ones (MaskFormer, Mask2Former, ...).
@@ -32,13 +32,13 @@ from lpprop._core.options import (
 )
 from lpprop.compose.pipeline import refine
 from lpprop.inputs.windows import SlidingWindows
-from lpprop.integrations import denormalized, on_grid
+from lpprop.integrations import denormalize, on_grid
 
 __all__ = ["hidden_features", "refine_outputs"]
 
 Outputs = TypeVar("Outputs")
 
-# Copies of one image, or of its features, made in one batch: equal but for rounding.
+# Copies of one image, or of its features, from one batch are equal up to this rounding.
 _SAME = 1e-3
 
 
@@ -56,35 +56,36 @@ def refine_outputs(
 ) -> Outputs:
     """Refine the outputs of a model, and return outputs of the same class.
 
-    Their scores are at the images' size, on the scale of the method: made to be compared between
-    classes, as the argmax of `post_process_semantic_segmentation` does, and no longer for a
-    sigmoid. Logits that are finer than the feats are averaged over each patch first.
+    The refined scores have the images' size and the scale of the method. They can be compared
+    between classes, as the argmax of `post_process_semantic_segmentation` does; a sigmoid no longer
+    applies to them. Logits that are finer than the feats are averaged over each patch first.
 
     - Semantic segmentation: `logits` (B, C, h, w) become (B, C, H, W).
     - CLIPSeg: the prompts are the classes. Its `logits` are (B * prompts, h, w), all prompts of the
-      first image first, or (h, w) for a single one, and keep that order. Images and feats that are
-      repeated for every prompt, as CLIPSeg needs them, are taken once.
-    - Universal: what is refined is the semantic map, class probabilities times mask probabilities
-      summed over the queries. It comes back as one query a class, its masks at the images' size and
-      scaled to [0, 1] for each image.
+      first image first, or (h, w) for a single prompt; the order stays. CLIPSeg needs images
+      repeated for every prompt: the refinement takes them, and such feats, once.
+    - Universal: the semantic map is refined, class probabilities times mask probabilities summed
+      over the queries. The result has one query per class, with masks at the images' size that are
+      scaled to [0, 1] per image.
 
     Args:
-        outputs: what the model returned, not as a tuple.
+        outputs: the model's outputs, not as a tuple.
         images: (B, 3, H, W) or (B, H, W, 3) in [0, 1] or uint8, one without B, a PIL image, or a
             list of these of one size; with mean and std, the model's `pixel_values`.
-        feats: (B, D, h', w') affinity features, for the methods that need them: of another
+        feats: (B, D, h', w') affinity features, for the methods that need them: those of another
             backbone, or `hidden_features(outputs)`.
-        prompts: CLIPSeg's prompts for each image; if None, all of them are of one image.
-        mean: `processor.image_mean`, where images are pixel_values.
+        prompts: number of CLIPSeg's prompts per image; if None, all prompts are of one image.
+        mean: `processor.image_mean`, if the images are pixel_values.
         std: `processor.image_std`.
         method: as in `lpprop.refine`.
-        windows: the `SlidingWindows` of ONE image whose crops the B items of the outputs are; what
-            comes back is one item.
+        windows: the `SlidingWindows` of ONE image, if the B items of the outputs are its crops. The
+            result is then a single item.
         options: further arguments of `lpprop.refine`: `attention=`, `size=`, options of the method.
 
     Raises:
         InputError: outputs of another kind, images or feats of another number than the logits,
-            images of several sizes, a wrong number of prompts, and what `lpprop.refine` refuses.
+            images of several sizes, a wrong number of prompts, and whatever `lpprop.refine`
+            refuses.
 
     >>> from dataclasses import dataclass
     >>> @dataclass
@@ -98,16 +99,16 @@ def refine_outputs(
     logits, shape = _scores(outputs, prompts)
     count = len(logits) if windows is None else 1
     repeated = 1 if shape is None else logits.shape[1]
-    image = _images(images, logits, mean, std)
-    image = _matched("images", image, count, repeated, logits, windows)
+    image = _as_images(images, logits, mean, std)
+    image = _match("images", image, count, repeated, logits, windows)
     if feats is not None:
         feats = as_grid("feats", feats)
         check_tensors(feats=(feats, "B D h w"))
-        feats = _matched("feats", feats, len(logits), repeated, logits, None)
+        feats = _match("feats", feats, len(logits), repeated, logits, None)
         logits = on_grid(logits, (feats.shape[-2], feats.shape[-1]))
     scores = refine(logits, feats, image, method=method, windows=windows, **options)
     if _is_universal(outputs):
-        return dataclasses.replace(outputs, **_one_query_a_class(scores))  # type: ignore[type-var]
+        return dataclasses.replace(outputs, **_one_query_per_class(scores))  # type: ignore[type-var]
     if shape is not None:
         scores = scores.flatten(0, 1) if len(shape) == 3 else scores[0, 0]
     return dataclasses.replace(outputs, logits=scores)  # type: ignore[type-var]
@@ -118,14 +119,14 @@ def hidden_features(
 ) -> Float[Tensor, "B D h w"]:
     """Return the model's own hidden states as affinity features.
 
-    The model has to be called with `output_hidden_states=True`. Those of CLIPSeg are repeated for
-    every prompt, which `refine_outputs` sorts out.
+    Call the model with `output_hidden_states=True`. CLIPSeg's hidden states are repeated for every
+    prompt; `refine_outputs` takes them once.
 
     Args:
-        outputs: what the model returned.
-        layer: which of `hidden_states`; the last one by default.
-        grid: (h, w) of the patches, where hidden states are tokens (B, T, D); the first T - h w
-            are taken to be no patches. If None, the grid is square, with a class token or none.
+        outputs: the model's outputs.
+        layer: index into `hidden_states`; the last one by default.
+        grid: (h, w) of the patches, if hidden states are tokens (B, T, D); the first T - h w tokens
+            are not patches. If None, the grid is square, with a class token or none.
 
     Raises:
         InputError: no hidden states, no such layer, or tokens that do not fit the grid.
@@ -140,7 +141,7 @@ def hidden_features(
         raise InputError.of(
             "outputs",
             got=f"a {type(outputs).__name__} without hidden states",
-            expected="one with them",
+            expected="outputs with hidden states",
             fix="Call the model with output_hidden_states=True.",
         )
     known = isinstance(layer, int) and -len(states) <= layer < len(states)
@@ -168,12 +169,12 @@ def hidden_features(
 
 
 def _scores(outputs: Any, prompts: int | None) -> tuple[Tensor, tuple[int, ...] | None]:
-    """Return (B, C, h, w), and the shape that it had where prompts were the classes."""
+    """Return logits (B, C, h, w) and, where prompts are the classes, their shape before that."""
     if not dataclasses.is_dataclass(outputs) or isinstance(outputs, type):
         raise InputError.of(
             "outputs",
             got=type(outputs).__name__,
-            expected="what a segmentation model of transformers returns",
+            expected="the outputs of a segmentation model of transformers",
             fix="Call the model with return_dict=True and pass its outputs whole.",
         )
     logits = _semantic(outputs) if _is_universal(outputs) else getattr(outputs, "logits", None)
@@ -189,7 +190,7 @@ def _scores(outputs: Any, prompts: int | None) -> tuple[Tensor, tuple[int, ...] 
             raise InputError.of(
                 "prompts",
                 got=f"{prompts!r}, with logits of shape {tuple(logits.shape)}",
-                expected="None, since the second axis is that of the classes",
+                expected="None, since the second axis has the classes",
                 fix="Leave prompts out.",
             )
         return logits, None
@@ -200,12 +201,12 @@ def _scores(outputs: Any, prompts: int | None) -> tuple[Tensor, tuple[int, ...] 
             "prompts",
             got=str(each),
             expected=f"a divisor of {items}, the number of CLIPSeg's maps",
-            fix="Pass how many prompts each image has, the same for all images.",
+            fix="Pass the number of prompts per image, which is the same for all images.",
         )
     return logits.reshape(-1, each, *logits.shape[-2:]), tuple(logits.shape)
 
 
-def _images(
+def _as_images(
     images: Any, like: Tensor, mean: Sequence[float] | None, std: Sequence[float] | None
 ) -> Tensor:
     if (mean is None) != (std is None):
@@ -216,12 +217,12 @@ def _images(
             fix="Pass processor.image_mean and processor.image_std.",
         )
     if mean is not None and std is not None:
-        return denormalized("images", as_grid("images", images).to(like.device), mean, std)
+        return denormalize("images", as_grid("images", images).to(like.device), mean, std)
     if not isinstance(images, (list, tuple)):
         return as_image(images, like=like)
     if not images:
         raise InputError.of(
-            "images", got="an empty list", expected="one for each item", fix="Pass the images."
+            "images", got="an empty list", expected="one per item", fix="Pass the images."
         )
     listed = [as_image(image, like=like) for image in images]
     sizes = sorted({tuple(image.shape[-2:]) for image in listed})
@@ -230,13 +231,13 @@ def _images(
             "images",
             got=f"sizes {', '.join(f'{height} x {width}' for height, width in sizes)}",
             expected="one size",
-            fix="Pass the model's pixel_values with mean= and std= of the processor, which are of "
-            "one size, or refine the images one by one.",
+            fix="Pass the model's pixel_values, which have one size, with mean= and std= of the "
+            "processor; or refine the images one by one.",
         )
     return torch.cat([image.to(listed[0]) for image in listed])
 
 
-def _matched(
+def _match(
     name: str,
     given: Tensor,
     count: int,
@@ -244,7 +245,7 @@ def _matched(
     logits: Tensor,
     windows: SlidingWindows | None,
 ) -> Tensor:
-    """Check that there is one for each item, or one for each prompt of each item, all equal."""
+    """Return one image or feats per item; refuse others than that, or equal ones per prompt."""
     if len(given) == count:
         return given
     if repeated > 1 and len(given) == count * repeated:
@@ -259,9 +260,9 @@ def _matched(
             fix="Pass prompts=, the number of prompts of each image.",
         )
     owner = f"{tuple(logits.shape)} logits" if windows is None else "the windows of one image"
-    fix = "Pass the images that the model saw, in their order."
+    fix = "Pass the images that the model saw, in the same order."
     if repeated > 1 and not len(logits) * repeated % len(given):
-        fix = f"Pass prompts={len(logits) * repeated // len(given)} if each has so many prompts."
+        fix = f"Pass prompts={len(logits) * repeated // len(given)} if each image has so many."
     raise InputError.of(name, got=f"{len(given)}", expected=f"{count}, for {owner}", fix=fix)
 
 
@@ -270,7 +271,7 @@ def _is_universal(outputs: Any) -> bool:
 
 
 def _semantic(outputs: Any) -> Tensor:
-    """Add up the masks of all queries, weighted by their classes; the last class is none."""
+    """Sum the masks of all queries, weighted by their classes; the last class is "no object"."""
     masks, classes = outputs.masks_queries_logits, outputs.class_queries_logits
     sizes = check_tensors(
         masks_queries_logits=(masks, "B Q h w"), class_queries_logits=(classes, "B Q C+1")
@@ -279,15 +280,15 @@ def _semantic(outputs: Any) -> Tensor:
         raise InputError.of(
             "class_queries_logits",
             got=f"{sizes['C+1']} class",
-            expected="at least two, the last of them none",
+            expected="at least two, the last of them for no object",
             fix="Pass the outputs of a universal segmentation model.",
         )
     weights: Tensor = classes.softmax(-1)[..., :-1]
     return torch.einsum("bqc,bqhw->bchw", weights, masks.sigmoid())
 
 
-def _one_query_a_class(scores: Tensor) -> dict[str, Tensor]:
-    """Write scores so that the probabilities of masks, times those of classes, are the scores."""
+def _one_query_per_class(scores: Tensor) -> dict[str, Tensor]:
+    """Return logits of queries whose mask and class probabilities multiply to the scores."""
     scores = scores.float()
     low, high = (bound(scores, (1, 2, 3), keepdim=True) for bound in (torch.amin, torch.amax))
     span = torch.where(high > low, high - low, torch.ones_like(high))

@@ -6,8 +6,9 @@
 
     model = RefinedEncoderDecoder(..., affinity=backbone, refine=dict(method="lposs+"))
 
-It relies on what `mmseg.models.EncoderDecoder` documents (`encode_decode`, `whole_inference`,
-`slide_inference`, `test_cfg`, `data_preprocessor`, metainfo), and imports nothing of it.
+It relies on the documented interface of `mmseg.models.EncoderDecoder` (`encode_decode`,
+`whole_inference`, `slide_inference`, `test_cfg`, `data_preprocessor`, metainfo), and does not
+import it.
 """
 
 from __future__ import annotations
@@ -31,40 +32,41 @@ from lpprop._core.options import (
 )
 from lpprop.compose.pipeline import refine
 from lpprop.inputs.classes import merge_classes
+from lpprop.inputs.table import INPUTS
 from lpprop.inputs.windows import SlidingWindows
-from lpprop.integrations import denormalized, on_grid
+from lpprop.integrations import denormalize, on_grid
 
 __all__ = ["RefineMixin", "input_image"]
 
 
 class RefineMixin:
-    """Put before a segmentor, as in `class Refined(RefineMixin, EncoderDecoder)`.
+    """A mix-in before a segmentor, as in `class Refined(RefineMixin, EncoderDecoder)`.
 
     Between the decode head and `postprocess_result`, the logits of each image become probabilities,
-    `lpprop.refine` makes scores of the size of the input of them, and those of several queries of a
-    class are merged. `postprocess_result` then cuts the padding, turns flipped images back, resizes
-    to `ori_shape` and takes the argmax, as ever.
+    `lpprop.refine` turns these into scores at the size of the input, and the scores of several
+    queries of a class are merged. `postprocess_result` then cuts the padding, flips flipped images
+    back, resizes to `ori_shape` and takes the argmax, as it always does.
 
-    - Mode "whole": padding is cut off before, and put back, as 0, after the refinement.
-    - Mode "slide": one graph joins all windows of an image, which are those of
-      `slide_inference`. They cover the padded image, since the model has to see what it always
-      sees; padding has the mean colour then.
+    - Mode "whole": padding is cut off before the refinement, and put back as 0 afterwards.
+    - Mode "slide": one graph joins all windows of an image, which are those of `slide_inference`.
+      They cover the padded image, so that the model sees what it always sees. For the refinement,
+      the padding has the mean colour.
 
     A model of one channel (`out_channels=1`), which `postprocess_result` compares with a
-    threshold, is refined as two classes, and gets the logit of the second one's share back.
+    threshold, is refined as two classes. Its result is the logit of the second class's share.
 
     Args:
-        args, kwargs: of the segmentor.
-        affinity: turns images (n, 3, h, w), RGB in [0, 1], into feats (n, D, h', w'), or into an
-            object with `feats` and `attention`, such as what a backbone of this package returns.
-            None for a method that needs neither.
+        args, kwargs: arguments of the segmentor.
+        affinity: a function from images (n, 3, h, w), RGB in [0, 1], to feats (n, D, h', w'), or to
+            an object with `feats` and `attention`, such as the output of a backbone of this
+            package. None for a method that needs neither.
         refine: arguments of `lpprop.refine`, such as `dict(method="lposs", k=200)`.
         query_idx: class of each channel, as in `[0, 0, 1, 2]`: the class takes the largest
-            refined score of its queries. None: one channel a class.
-        is_prob: whether `encode_decode` gives probabilities. If not, it gives logits, and their
+            refined score of its queries. None: one channel per class.
+        is_prob: whether `encode_decode` returns probabilities. If not, it returns logits, and their
             softmax (sigmoid, for one channel) is refined.
-        loaded: order of the colours, "bgr" or "rgb", in which the pipeline loads images; that of
-            MMSegmentation loads "bgr".
+        loaded: order of the colours, "bgr" or "rgb", in which the pipeline loads images;
+            MMSegmentation's loads "bgr".
 
     Raises:
         InputError: in the constructor, options that cannot be used; in `predict`, metainfo that is
@@ -82,19 +84,19 @@ class RefineMixin:
         loaded: str = "bgr",
         **kwargs: Any,
     ) -> None:
-        """Build the segmentor, and keep how to refine."""
+        """Check the options, and build the segmentor."""
         check_boolean("is_prob", is_prob)
         check_choice("loaded", loaded, ("bgr", "rgb"))
         options = dict(refine or {})
-        for name in ("feats", "attention", "image", "windows", "size"):
+        for name in (*INPUTS, "size"):
             if name in options:
                 raise InputError.of(
                     "refine",
                     got=f"{name}=",
-                    expected="how to refine, not what",
-                    fix=f"Leave {name} out: the segmentor knows it, or affinity makes it.",
+                    expected="a method and its options, and no inputs",
+                    fix=f"Leave {name} out: segmentor or affinity make it for each image.",
                 )
-        groups = None if query_idx is None else _groups(query_idx)
+        groups = None if query_idx is None else _group_queries(query_idx)
         super().__init__(*args, **kwargs)
         self.affinity = affinity
         self.refine_options = options
@@ -105,7 +107,7 @@ class RefineMixin:
     def whole_inference(
         self, inputs: Float[Tensor, "B 3 H W"], batch_img_metas: list[dict[str, Any]]
     ) -> Float[Tensor, "B C H W"]:
-        """Refine what the segmentor sees in whole images."""
+        """Refine each image of a batch as a whole."""
         boxes = _valid_boxes(inputs, batch_img_metas)
         logits = super().whole_inference(inputs, batch_img_metas)  # type: ignore[misc]
         check_tensors(seg_logits=(logits, "B C H W"), inputs=(inputs, "B 3 H W"))
@@ -113,9 +115,9 @@ class RefineMixin:
         for seen, item, box in zip(inputs.split(1), logits.split(1), boxes, strict=True):
             image = self._image(_cut(seen, box))
             scores = self._probabilities(_cut(item, box))
-            scores = self._refined(scores, self._affinity(image), image)
-            refined.append(_padded(scores, box, seen))
-        return _returned(torch.cat(refined), logits.shape[1])
+            scores = self._refine(scores, self._affinity_inputs(image), image)
+            refined.append(_pad(scores, box, seen))
+        return _as_channels(torch.cat(refined), logits.shape[1])
 
     def slide_inference(
         self, inputs: Float[Tensor, "B 3 H W"], batch_img_metas: list[dict[str, Any]]
@@ -128,22 +130,22 @@ class RefineMixin:
         for number, (seen, box) in enumerate(zip(inputs.split(1), boxes, strict=True)):
             image = self._image(_cut(seen, box))
             mean = image.mean((2, 3), keepdim=True)
-            image = _padded(image - mean, box, seen) + mean
-            found = self._affinity(windows.split(image))
+            image = _pad(image - mean, box, seen) + mean
+            found = self._affinity_inputs(windows.split(image))
             parts = []
             for crop in windows.split(seen).split(1):
-                # A torch.Size here is how a decode head knows the size of a window.
+                # A decode head reads the size of a window here, as a torch.Size.
                 meta = metas[number] | {"img_shape": crop.shape[2:]}
                 part: Tensor = self.encode_decode(crop, [meta])  # type: ignore[attr-defined]
-                # Each at once on the grid of the feats: all windows' pixels would fill the memory.
+                # Each window is averaged at once: the pixels of all windows would fill the memory.
                 parts.append(_on_feats(self._probabilities(part), found.get("feats")))
-            refined.append(self._refined(torch.cat(parts), found, image, windows=windows))
-        return _returned(torch.cat(refined), part.shape[1])
+            refined.append(self._refine(torch.cat(parts), found, image, windows=windows))
+        return _as_channels(torch.cat(refined), part.shape[1])
 
     def _image(self, inputs: Tensor) -> Tensor:
         return input_image(inputs, self.data_preprocessor, loaded=self.loaded)  # type: ignore[attr-defined]
 
-    def _affinity(self, images: Tensor) -> dict[str, Any]:
+    def _affinity_inputs(self, images: Tensor) -> dict[str, Any]:
         if self.affinity is None:
             return {}
         found = self.affinity(images)
@@ -155,19 +157,19 @@ class RefineMixin:
             raise InputError.of(
                 "affinity",
                 got=f"a {type(found).__name__} without feats or attention",
-                expected="a tensor of feats, or an object that has either",
-                fix="Pass a backbone that provides them, such as one for DINO.",
+                expected="a tensor of feats, or an object with feats or attention",
+                fix="Pass a backbone that provides them, such as VisionTransformer for DINO.",
             )
         return kept
 
     def _probabilities(self, logits: Tensor) -> Tensor:
-        """Return the probabilities of classes, at least two of them."""
+        """Return probabilities of at least two classes."""
         one = logits.shape[1] == 1
         if not self.is_prob:
             logits = logits.sigmoid() if one else logits.softmax(1)
         return torch.cat([1 - logits, logits], 1) if one else logits
 
-    def _refined(
+    def _refine(
         self, probabilities: Tensor, found: dict[str, Any], image: Tensor, **windows: Any
     ) -> Tensor:
         logits = _on_feats(probabilities, found.get("feats"))
@@ -178,13 +180,13 @@ class RefineMixin:
 def input_image(
     inputs: Float[Tensor, "B 3 H W"], data_preprocessor: Any, *, loaded: str = "bgr"
 ) -> Float[Tensor, "B 3 H W"]:
-    """Undo what a `SegDataPreProcessor` does to colours: normalisation, and the order of channels.
+    """Undo the colour changes of a `SegDataPreProcessor`: normalisation and channel order.
 
-    Its `bgr_to_rgb` and `rgb_to_bgr` both reverse the channels, and nothing tells them apart; so
-    the order in which the pipeline loads decides.
+    Its `bgr_to_rgb` and `rgb_to_bgr` both reverse the channels, and the preprocessor does not keep
+    which of them it was. So the caller says in which order the pipeline loads images.
 
     Args:
-        inputs: (B, 3, H, W) what the segmentor is given.
+        inputs: (B, 3, H, W) inputs of the segmentor.
         data_preprocessor: the segmentor's own, with `mean` and `std` on the scale of 0 to 255.
         loaded: "bgr" or "rgb".
 
@@ -192,7 +194,7 @@ def input_image(
         (B, 3, H, W) RGB in [0, 1], in float32.
 
     Raises:
-        InputError: another kind of preprocessor, or inputs that it cannot have made.
+        InputError: another kind of preprocessor, or inputs that do not come from it.
 
     >>> from types import SimpleNamespace
     >>> preprocessor = SimpleNamespace(
@@ -209,9 +211,10 @@ def input_image(
             expected="a SegDataPreProcessor, which says how it normalises",
             fix="Build the segmentor with data_preprocessor=dict(type='SegDataPreProcessor', ...).",
         )
-    mean = getattr(data_preprocessor, "mean", torch.zeros(3))  # neither is there where neither is
-    std = getattr(data_preprocessor, "std", torch.ones(3))  # used
-    image = denormalized("inputs", inputs, mean / 255, std / 255)
+    # A preprocessor that does not normalise has neither attribute.
+    mean = getattr(data_preprocessor, "mean", torch.zeros(3))
+    std = getattr(data_preprocessor, "std", torch.ones(3))
+    image = denormalize("inputs", inputs, mean / 255, std / 255)
     return image.flip(1) if (loaded == "bgr") != reversed_ else image
 
 
@@ -236,8 +239,8 @@ def _valid_boxes(
         raise InputError.of(
             "batch_img_metas",
             got=f"{len(metas)}",
-            expected=f"{len(inputs)}, one for each image",
-            fix="Pass the data samples of this very batch.",
+            expected=f"{len(inputs)}, one per image",
+            fix="Pass the data samples of this batch.",
         )
     boxes = []
     for number, meta in enumerate(metas):
@@ -245,7 +248,7 @@ def _valid_boxes(
             raise InputError.of(
                 f"data_samples[{number}].metainfo",
                 got=f"{sorted(meta)}",
-                expected="'ori_shape' among them",
+                expected="keys with 'ori_shape'",
                 fix="End the pipeline with PackSegInputs, or pass data_samples=None.",
             )
         padding = tuple(meta.get("img_padding_size", meta.get("padding_size", (0, 0, 0, 0))))
@@ -254,7 +257,7 @@ def _valid_boxes(
             raise InputError.of(
                 f"data_samples[{number}].metainfo",
                 got=f"padding {padding} of {height} x {width} pixels",
-                expected="left, right, top and bottom, which leave some",
+                expected="left, right, top and bottom, which leave pixels between them",
                 fix="Pass the data samples that the preprocessor returned with these inputs.",
             )
         boxes.append((top, height - bottom, left, width - right))
@@ -266,14 +269,14 @@ def _cut(x: Tensor, box: tuple[int, int, int, int]) -> Tensor:
     return x[..., y1:y2, x1:x2]
 
 
-def _padded(x: Tensor, box: tuple[int, int, int, int], like: Tensor) -> Tensor:
-    """Put zeros where padding was cut off."""
+def _pad(x: Tensor, box: tuple[int, int, int, int], like: Tensor) -> Tensor:
+    """Put zeros back where padding was cut off."""
     y1, y2, x1, x2 = box
     return F.pad(x, (x1, like.shape[-1] - x2, y1, like.shape[-2] - y2))
 
 
-def _returned(scores: Tensor, channels: int) -> Tensor:
-    """Bring two classes back to the one channel that the segmentor has."""
+def _as_channels(scores: Tensor, channels: int) -> Tensor:
+    """Return scores in the segmentor's channels: one channel for two classes."""
     if channels > 1:
         return scores
     logs = scores.clamp(min=torch.finfo(scores.dtype).tiny).log()
@@ -284,7 +287,7 @@ def _on_feats(logits: Tensor, feats: Tensor | None) -> Tensor:
     return logits if feats is None else on_grid(logits, (feats.shape[-2], feats.shape[-1]))
 
 
-def _groups(query_idx: Sequence[int]) -> list[list[int]]:
+def _group_queries(query_idx: Sequence[int]) -> list[list[int]]:
     """List the queries of each class."""
     classes = [check_integer(f"query_idx[{i}]", one, low=0) for i, one in enumerate(query_idx)]
     groups = [
@@ -295,7 +298,7 @@ def _groups(query_idx: Sequence[int]) -> list[list[int]]:
             raise InputError.of(
                 "query_idx",
                 got=f"no query of class {number}",
-                expected="one or more of each class",
+                expected="one or more per class",
                 fix="Number the classes from 0, without gaps.",
             )
     return groups

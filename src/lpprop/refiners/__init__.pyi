@@ -15,6 +15,31 @@ from lpprop.refiners._pamr import pamr as pamr
 from lpprop.refiners._patch_propagation import propagate_patches as propagate_patches
 from lpprop.refiners._pixel_propagation import propagate_pixels as propagate_pixels
 
+__all__ = [
+    "PAMR",
+    "BilinearUpsample",
+    "ClassDistribution",
+    "DenseCRF",
+    "GuidedFilter",
+    "JointBilateralUpsample",
+    "KLDiscrepancy",
+    "MaxVelocity",
+    "OptimalPath",
+    "PatchPropagation",
+    "PixelPropagation",
+    "bilinear_upsample",
+    "class_distribution",
+    "dense_crf",
+    "guided_filter",
+    "joint_bilateral_upsample",
+    "kl_discrepancy",
+    "max_velocity",
+    "optimal_path",
+    "pamr",
+    "propagate_patches",
+    "propagate_pixels",
+]
+
 class PAMR(Refiner):
     iterations: int
     dilations: Sequence[int]

@@ -218,7 +218,10 @@ def _import_package() -> Any:
     try:
         from pydensecrf import densecrf
     except ImportError as error:
-        raise ImportError("DenseCRF needs an extra: pip install 'lpprop[crf]'") from error
+        raise ImportError(
+            "DenseCRF needs an extra: pip install 'lpprop[crf]' (from Python 3.13 on, first "
+            "pip install cython setuptools, and add --no-build-isolation)"
+        ) from error
     return densecrf
 
 

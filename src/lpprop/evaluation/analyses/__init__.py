@@ -1,4 +1,4 @@
-"""The papers' analyses: functions that return data, which draw their own figures."""
+"""The papers' analyses: functions whose results are data that draw their own figures."""
 
 from lpprop.evaluation.analyses.contrast import (
     Contrast,
@@ -8,8 +8,8 @@ from lpprop.evaluation.analyses.contrast import (
     window_ensemble,
 )
 from lpprop.evaluation.analyses.images import Changes, ImageScatter, changes, image_scatter
-from lpprop.evaluation.analyses.oracle import Cropped, OracleStart, patch_oracle, relabelled
-from lpprop.evaluation.analyses.sweep import Sweep, sweep
+from lpprop.evaluation.analyses.oracle import Cropped, OracleStart, patch_oracle, relabel
+from lpprop.evaluation.analyses.sweeps import Sweep, sweep
 from lpprop.evaluation.analyses.timing import ComponentTimes, component_times
 
 __all__ = [
@@ -27,7 +27,7 @@ __all__ = [
     "cumulative",
     "image_scatter",
     "patch_oracle",
-    "relabelled",
+    "relabel",
     "sweep",
     "window_ensemble",
 ]

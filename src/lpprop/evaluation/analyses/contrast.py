@@ -1,8 +1,8 @@
-"""Methods against a baseline: component ablations and window-size ensembles."""
+"""Compare methods with a baseline: component ablations and window-size ensembles."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,7 +14,7 @@ from lpprop._core.errors import InputError
 from lpprop._core.text import markdown_table, percent
 from lpprop.compose.chain import Chain
 from lpprop.compose.composite import step_name
-from lpprop.evaluation.predictors import Predictor, Start, describe, refinements
+from lpprop.evaluation.predictors import Predictor, Start, as_predictor, refinements
 from lpprop.evaluation.report import Report
 from lpprop.evaluation.runner import evaluate
 from lpprop.evaluation.task import Samples
@@ -28,7 +28,7 @@ __all__ = ["Contrast", "ContrastRow", "Ensemble", "ablation", "cumulative", "win
 
 
 class ContrastRow(NamedTuple):
-    """Metrics in [0, 1], what each gains over the baseline, and the seconds an image."""
+    """Metrics in [0, 1], the gains over the baseline, and the seconds per image."""
 
     name: str
     miou: float
@@ -40,17 +40,17 @@ class ContrastRow(NamedTuple):
 
 @dataclass(frozen=True)
 class Contrast(Drawn):
-    """Methods against the first of them.
+    """Methods compared with the first of them.
 
     Attributes:
-        report: with the metrics of each image and class.
+        report: the report with the metrics of each image and class.
     """
 
     report: Report
 
     @property
     def rows(self) -> list[ContrastRow]:
-        """A row a method, in their order."""
+        """A row per method, in their order."""
         rows = self.report.rows()
         base = rows[0]
         return [
@@ -67,7 +67,7 @@ class Contrast(Drawn):
 
     def to_markdown(self) -> str:
         """Return the rows as Markdown, metrics in percent, gains in points."""
-        head = ["method", "mIoU", "gain", "Boundary IoU", "gain", "seconds an image"]
+        head = ["method", "mIoU", "gain", "Boundary IoU", "gain", "seconds per image"]
         lines = [
             [
                 row.name,
@@ -82,7 +82,7 @@ class Contrast(Drawn):
         return markdown_table(head, lines)
 
     def figure(self) -> Figure:
-        """Draw two bars a method, with a line where the baseline ends."""
+        """Draw two bars per method, with a line where the baseline ends."""
         rows = self.rows
         figure, (axis,) = new_figure(6.4, 1.3 + 0.5 * len(rows))
         bars = (("mIoU", 1, 3, -0.2), ("Boundary IoU", 2, 4, 0.2))
@@ -105,10 +105,10 @@ class Contrast(Drawn):
 
 
 def cumulative(chain: Chain) -> dict[str, Chain]:
-    """Name the beginnings of a chain, each with one step more, from the start alone to the whole.
+    """Return the prefixes of a chain by name, from no step at all to the whole chain.
 
-    What such a beginning leaves on patches is brought to pixels bilinearly; a bilinear step is no
-    step of its own therefore.
+    Scores that a prefix leaves on patches are upsampled bilinearly. So a bilinear step of the chain
+    does not count as a step of its own.
 
     >>> from lpprop.compose import presets
     >>> list(cumulative(presets.lposs_plus()))
@@ -138,16 +138,16 @@ def ablation(
     Args:
         dataset: as `evaluate` takes it.
         start: makes the `Start` of a sample.
-        methods: the variants by name, the first the baseline; or a chain, whose steps are added one
-            by one (see `cumulative`).
+        methods: the variants by name, the first of them the baseline; or a chain, whose steps are
+            added one by one (see `cumulative`).
         out: as `evaluate` takes it.
-        options: further ones of `evaluate`, such as `limit` and `processes`.
+        options: further options of `evaluate`, such as `limit` and `processes`.
     """
     variants = cumulative(methods) if isinstance(methods, Chain) else methods
     return Contrast(evaluate(dataset, refinements(start, variants), out, **options))
 
 
-class Ensemble:
+class Ensemble(Predictor):
     """Average the scores of several predictors, such as one segmenter with several windows.
 
     >>> both = Ensemble([lambda sample: torch.zeros(2, 1, 1), lambda sample: torch.ones(2, 1, 1)])
@@ -155,16 +155,14 @@ class Ensemble:
     tensor([0.5000, 0.5000])
     """
 
-    def __init__(self, predictors: list[Predictor]) -> None:
+    def __init__(self, predictors: Iterable[Callable[[Any], Any]]) -> None:
         """Take the predictors, each of which returns scores (C, H, W)."""
-        self.predictors = predictors
+        self.predictors = [as_predictor(predictor) for predictor in predictors]
 
     def prepare(self, sample: Any) -> None:
-        """Prepare those that prepare."""
+        """Prepare the members."""
         for predictor in self.predictors:
-            prepare = getattr(predictor, "prepare", None)
-            if prepare is not None:
-                prepare(sample)
+            predictor.prepare(sample)
 
     def __call__(self, sample: Any) -> Tensor:
         """Return the mean of the scores."""
@@ -173,19 +171,19 @@ class Ensemble:
             raise InputError.of(
                 "predictors",
                 got="labels",
-                expected="scores (C, H, W) of each",
-                fix="Return the scores before their argmax.",
+                expected="scores (C, H, W) from each",
+                fix="Return the scores, not their argmax.",
             )
         return torch.stack(scores).mean(0)
 
     def fingerprint(self) -> dict[str, Any]:
         """Describe the members."""
-        return {"average of": [describe(predictor) for predictor in self.predictors]}
+        return {"average of": [predictor.fingerprint() for predictor in self.predictors]}
 
 
 def window_ensemble(
     dataset: Samples,
-    predictors: Mapping[str, Predictor],
+    predictors: Mapping[str, Callable[[Any], Any]],
     out: Path | None = None,
     **options: Any,
 ) -> Contrast:
@@ -196,13 +194,16 @@ def window_ensemble(
             "448 / 224": SegmenterPredictor(Segmenter(backbone, windows=(448, 224)), prompts),
         })
 
-    LPOSS's supplement gains so over either window alone (Stojnic et al., CVPR 2025, Table 6).
+    In LPOSS's supplement the average beats either window size (Stojnic et al., CVPR 2025, Table 6).
 
     Args:
         dataset: as `evaluate` takes it.
         predictors: by name; each returns scores (C, H, W). The first is the baseline.
         out: as `evaluate` takes it.
-        options: further ones of `evaluate`, such as `limit` and `processes`.
+        options: further options of `evaluate`, such as `limit` and `processes`.
     """
-    together: dict[str, Predictor] = {**predictors, "average": Ensemble(list(predictors.values()))}
+    together: dict[str, Callable[[Any], Any]] = {
+        **predictors,
+        "average": Ensemble(predictors.values()),
+    }
     return Contrast(evaluate(dataset, together, out, **options))

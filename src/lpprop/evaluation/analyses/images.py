@@ -1,4 +1,4 @@
-"""Images and classes one by one: how the two metrics go together, and what a method changes.
+"""Analyses of single images and classes: how the metrics correlate, and what a method changes.
 
 The figures of LPOSS's supplement (Stojnic et al., CVPR 2025, Figures 5 and 6).
 """
@@ -33,8 +33,8 @@ class ImageScatter(Drawn):
     """The two metrics of each image, by predictor.
 
     Attributes:
-        miou: by predictor, of each image by itself, in [0, 1]; NaN where nothing counts.
-        boundary_iou: likewise.
+        miou: by predictor the mIoU of each image, in [0, 1]; NaN where no pixel counts.
+        boundary_iou: likewise the mean Boundary IoU.
     """
 
     miou: Mapping[str, Float[np.ndarray, " images"]]
@@ -46,7 +46,7 @@ class ImageScatter(Drawn):
         return {name: _correlation(self.miou[name], self.boundary_iou[name]) for name in self.miou}
 
     def figure(self) -> Figure:
-        """Draw a point an image; below the diagonal, boundaries are worse than regions."""
+        """Draw a point per image. Below the diagonal, boundaries are worse than regions."""
         figure, (axis,) = new_figure(5.2, 4.8)
         values = np.concatenate([*self.miou.values(), *self.boundary_iou.values(), [0.0]])
         top = 10 * np.ceil(10 * np.nanmax(values) + 0.1)
@@ -74,11 +74,11 @@ class ImageScatter(Drawn):
 
 
 def image_scatter(report: Report, predictors: Iterable[str] | None = None) -> ImageScatter:
-    """Set the mIoU of each image against its Boundary IoU.
+    """Plot the mIoU of each image against its Boundary IoU.
 
     Args:
-        report: of `evaluate`.
-        predictors: whose images; all if None.
+        report: the report of `evaluate`.
+        predictors: names of the predictors; all if None.
 
     Raises:
         InputError: a predictor that is not in the report.
@@ -99,20 +99,20 @@ class Change(NamedTuple):
 
     @property
     def change(self) -> float:
-        """What was gained."""
+        """The gain."""
         return self.after - self.before
 
 
 @dataclass(frozen=True)
 class Changes(Drawn):
-    """What a predictor changes against the start, the largest gain first.
+    """The changes from one predictor to another, the largest gain first.
 
     Attributes:
-        start: the predictor that is compared with.
-        predictor: the one that is compared.
+        start: the predictor before.
+        predictor: the predictor after.
         by: "image" or "class".
         metric: "miou" or "boundary_iou".
-        rows: one an image or class in which both have a value.
+        rows: a row per image or class for which both have a value.
     """
 
     start: str
@@ -123,12 +123,12 @@ class Changes(Drawn):
 
     @property
     def better(self) -> int:
-        """How many gain."""
+        """Number of rows that gain."""
         return sum(row.change > 0 for row in self.rows)
 
     @property
     def worse(self) -> int:
-        """How many lose."""
+        """Number of rows that lose."""
         return sum(row.change < 0 for row in self.rows)
 
     @property
@@ -146,7 +146,7 @@ class Changes(Drawn):
         return markdown_table(head, lines)
 
     def figure(self) -> Figure:
-        """Draw a bar an image or class; the bars of up to 60 are named."""
+        """Draw a bar per image or class; up to 60 bars have names."""
         count = len(self.rows)
         gains = 100 * np.array([row.change for row in self.rows])
         colours = [BETTER if gain >= 0 else WORSE for gain in gains]
@@ -180,20 +180,22 @@ class Changes(Drawn):
 def changes(
     report: Report, start: str, predictor: str, *, by: str = "image", metric: str = "miou"
 ) -> Changes:
-    """Compare a predictor with the start, image by image or class by class.
+    """Compare two predictors image by image or class by class.
 
-    Images that one of the two has not labelled are left out, also of the pooled counts of a class;
-    so are classes that do not occur in one of the two.
+    Images that one of the two has not labelled are left out, also of the pooled counts of a class.
+    So are classes that do not occur in one of the two.
 
     Args:
-        report: of `evaluate`.
-        start: the predictor to compare with, such as the logits upsampled.
-        predictor: the one to compare.
-        by: "image": the metric of each image by itself; "class": of each class, pooled over images.
-        metric: "miou" (of a class, its IoU) or "boundary_iou".
+        report: the report of `evaluate`.
+        start: the predictor before, such as the upsampled logits.
+        predictor: the predictor after.
+        by: "image" for the metric of each image, "class" for that of each class, pooled over
+            images.
+        metric: "miou" (for a class, its IoU) or "boundary_iou".
 
     Raises:
-        InputError: a predictor that is not in the report, or another choice; nothing in common.
+        InputError: a predictor that is not in the report, another choice, or no image or class with
+            a value for both.
     """
     check_choice("by", by, ("image", "class"))
     check_choice("metric", metric, tuple(_METRICS))
@@ -218,8 +220,8 @@ def _values(
 ) -> dict[str, float]:
     counted = [image for image in report[predictor].images if image.name in images]
     if by == "image":
-        of = "miou" if metric == "miou" else "mean_boundary_iou"
-        return {image.name: getattr(image.metrics, of) for image in counted}
+        mean = "miou" if metric == "miou" else "mean_boundary_iou"
+        return {image.name: getattr(image.metrics, mean) for image in counted}
     if not counted:
         return {}
     first, *others = (image.metrics for image in counted)

@@ -1,14 +1,15 @@
-"""Starts made of the true labels: what a refiner does is then told apart from a model's mistakes.
+"""Starts from the true labels, which separate the effect of a refiner from a model's mistakes.
 
-The patch-level oracle is that of LPOSS's supplement (Stojnic et al., CVPR 2025, Figure 5d): it
-bounds what labels of patches can give. With part of the patches relabelled at random it is a start
-whose noise is known.
+The patch-level oracle is that of LPOSS's supplement (Stojnic et al., CVPR 2025, Figure 5d): an
+upper bound for labels of patches. With a share of the patches relabelled at random, it is a start
+with known noise.
 """
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,14 +26,14 @@ from lpprop._core.options import (
 )
 from lpprop.evaluation.counts import checked_gt
 from lpprop.evaluation.label_maps import IGNORED
-from lpprop.evaluation.predictors import LabelledImage, Start, settings, weights_hash
+from lpprop.evaluation.predictors import LabelledImage, Start, model_fingerprint
 
 if TYPE_CHECKING:
     from lpprop.backbones import Backbone
     from lpprop.evaluation.label_maps import ArrayLike
     from lpprop.evaluation.task import Samples
 
-__all__ = ["Cropped", "OracleStart", "patch_oracle", "relabelled"]
+__all__ = ["Cropped", "OracleStart", "patch_oracle", "relabel"]
 
 
 def patch_oracle(
@@ -40,21 +41,21 @@ def patch_oracle(
 ) -> Float[Tensor, "C h w"]:
     """Average the true labels over patches: the share of each class in each patch.
 
-    Pixels that do not count are left out; a patch of nothing else has zeros. Patches begin at the
-    upper left; those at the right and the bottom edge may be cut off.
+    Pixels that do not count are left out; a patch without any other pixel is zero. Patches begin at
+    the upper left; those at the right and the bottom edge may be cut off.
 
     Args:
         gt: (H, W) true classes in [0, classes), or ignore_index.
-        patch_size: side in pixels, >= 1.
+        patch_size: side of a patch in pixels, >= 1.
         classes: number of classes C.
         ignore_index: the label of pixels that do not count.
 
     Returns:
-        float32, on a grid of ceil(H / patch_size) x ceil(W / patch_size); each patch sums to 1 or,
-        where nothing counts, to 0.
+        float32, on a grid of ceil(H / patch_size) x ceil(W / patch_size). Each patch sums to 1, or
+        to 0 where no pixel counts.
 
     Raises:
-        InputError: labels that are no integers or out of range.
+        InputError: labels that are not integers or are out of range.
 
     >>> patch_oracle([[0, 1, 255, 255], [1, 1, 255, 0]], patch_size=2, classes=2)
     tensor([[[0.2500, 1.0000]],
@@ -72,18 +73,18 @@ def patch_oracle(
     return torch.from_numpy(shares.T.reshape(classes, h, w).astype(np.float32))
 
 
-def relabelled(
+def relabel(
     oracle: Float[Tensor, "C h w"], share: float = 0.4, seed: int | Sequence[int] = 0
 ) -> Float[Tensor, "C h w"]:
-    """Give a share of the patches another label, at random: the controlled start.
+    """Relabel a share of the patches at random: a start with controlled noise.
 
-    Each chosen patch belongs wholly to a class that is drawn evenly from all: one in C keeps its
-    own. Patches of zeros, about which nothing is known, stay so.
+    Each chosen patch gets one class, drawn uniformly from all classes; so one in C keeps its own.
+    Patches that are zero stay zero.
 
     Args:
-        oracle: (C, h, w) of `patch_oracle`.
-        share: of the other patches, in [0, 1]; their number is rounded.
-        seed: of the draw.
+        oracle: (C, h, w) as `patch_oracle` returns it.
+        share: share of the nonzero patches, in [0, 1]; their number is rounded.
+        seed: seed of the random draw.
 
     Returns:
         A new tensor.
@@ -91,7 +92,7 @@ def relabelled(
     Raises:
         InputError: a share outside [0, 1].
 
-    >>> changed = relabelled(torch.full((4, 10, 10), 0.25), share=0.4)
+    >>> changed = relabel(torch.full((4, 10, 10), 0.25), share=0.4)
     >>> int((changed.amax(0) == 1).sum()), float(changed.sum())
     (40, 100.0)
     """
@@ -106,17 +107,17 @@ def relabelled(
 
 
 class OracleStart:
-    """Start from the true labels of patches, with what a backbone sees in the image.
+    """Start from the true labels of patches, with a backbone's feats and attention.
 
-    Where sides of the image are no multiples of the patch size, patches of oracle and backbone need
-    not coincide: `Cropped` sees to that.
+    The patches of oracle and backbone coincide only where the image's sides are multiples of the
+    patch size. `Cropped` cuts images to such sides.
 
     Args:
         classes: number of classes.
         patch_size: side of the oracle's patches in pixels.
-        share: of the patches that are relabelled at random.
-        seed: of that; each image has its own draw, by its name.
-        backbone: provides feats or attention; neither is there if None.
+        share: share of the patches that are relabelled at random.
+        seed: seed of the random draw, which also depends on the image's name.
+        backbone: a model that provides feats or attention; None for neither.
         ignore_index: the label of pixels that do not count.
 
     >>> from types import SimpleNamespace
@@ -149,37 +150,32 @@ class OracleStart:
             sample.gt, self.patch_size, self.classes, ignore_index=self.ignore_index
         )
         if self.share:
-            oracle = relabelled(oracle, self.share, (self.seed, zlib.crc32(sample.name.encode())))
+            oracle = relabel(oracle, self.share, (self.seed, zlib.crc32(sample.name.encode())))
         if self.backbone is None:
             return Start(oracle[None])
         pixels = torch.from_numpy(np.array(sample.image)).permute(2, 0, 1)[None] / 255
         device = self.backbone.device
         seen = self.backbone(pixels.to(device))
-        return Start(oracle[None].to(device), seen.feats, seen.attention)
+        return Start(oracle[None].to(device), seen.feats, attention=seen.attention)
 
     def fingerprint(self) -> dict[str, Any]:
         """Describe the settings and the backbone."""
         own = {name: vars(self)[name] for name in ("patch_size", "share", "seed")}
         if self.backbone is None:
             return own
-        return {
-            **own,
-            "backbone": type(self.backbone).__name__,
-            "settings": settings(self.backbone),
-            "weights": weights_hash(self.backbone),
-        }
+        return {**own, "backbone": model_fingerprint(self.backbone)}
 
 
 class Cropped:
-    """A data set whose images are cut, at the right and the bottom, to multiples of some pixels.
+    """A data set whose images are cut at the right and the bottom, to sides that are multiples.
 
     Args:
-        dataset: of samples no smaller than that.
-        multiple: of the sides in pixels.
+        dataset: a data set of samples that are at least as large as the multiple.
+        multiple: the sides are cut to multiples of so many pixels.
 
     >>> from types import SimpleNamespace
     >>> class Data(list):
-    ...     name, classes = "data", ["a", "b"]
+    ...     name, class_names = "data", ["a", "b"]
     >>> image, gt = Image.new("RGB", (50, 35)), np.zeros((35, 50), dtype=int)
     >>> cropped = Cropped(Data([SimpleNamespace(name="x", image=image, gt=gt)]), 16)
     >>> cropped.name, cropped[0].image.size, cropped[0].gt.shape
@@ -187,11 +183,11 @@ class Cropped:
     """
 
     def __init__(self, dataset: Samples, multiple: int) -> None:
-        """Take the data set."""
+        """Check the multiple."""
         self.dataset = dataset
         self.multiple = check_integer("multiple", multiple)
         self.name = f"{dataset.name}, sides cut to multiples of {multiple}"
-        self.classes = dataset.classes
+        self.class_names = dataset.class_names
         self.names = getattr(dataset, "names", None)
         self.labels_from = getattr(dataset, "labels_from", None)
 
@@ -200,33 +196,32 @@ class Cropped:
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> CroppedSample:
-        """Return a sample, cut."""
+        """Return a cut sample."""
         return CroppedSample(self.dataset[index], self.multiple)
 
 
+@dataclass(frozen=True, eq=False)
 class CroppedSample:
-    """A sample that is cut when it is looked at."""
+    """A sample whose image and labels are cut when they are read."""
 
-    def __init__(self, sample: LabelledImage, multiple: int) -> None:
-        """Take the sample."""
-        self.sample = sample
-        self.multiple = multiple
+    sample: LabelledImage
+    multiple: int
 
     @property
     def name(self) -> str:
-        """The sample's own."""
+        """The sample's name."""
         return self.sample.name
 
     @property
     def image(self) -> Image.Image:
-        """RGB."""
+        """The cut image in RGB."""
         image = self.sample.image
         width, height = (side - side % self.multiple for side in image.size)
         return image.crop((0, 0, width, height))
 
     @property
     def gt(self) -> NDArray[Any]:
-        """True labels (H, W)."""
+        """The cut true labels (H, W)."""
         gt = np.asarray(self.sample.gt)
         height, width = (side - side % self.multiple for side in gt.shape)
         return gt[:height, :width]

@@ -1,4 +1,4 @@
-"""Where the time goes: seconds of each step of a method."""
+"""Time the steps of methods."""
 
 from __future__ import annotations
 
@@ -11,23 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lpprop._core.measure import (
-    time_call,
-)
-from lpprop._core.options import (
-    check_integer,
-)
+from lpprop._core.measure import time_call
+from lpprop._core.options import check_integer
 from lpprop._core.text import markdown_table
-from lpprop.compose import presets
 from lpprop.compose.chain import Chain
 from lpprop.compose.composite import Composite, step_name
-from lpprop.evaluation.predictors import Once, RefinedStart, Start
-from lpprop.evaluation.task import (
-    Samples,
-)
-from lpprop.inputs.table import (
-    INPUTS,
-)
+from lpprop.compose.pipeline import as_chain
+from lpprop.evaluation.predictors import LastSampleCache, RefinedStart, Start
+from lpprop.evaluation.task import Samples
 from lpprop.viz.figures import Drawn, colour, new_figure
 
 if TYPE_CHECKING:
@@ -40,17 +31,17 @@ _START, _REST = "start", "rest"
 
 @dataclass(frozen=True)
 class ComponentTimes(Drawn):
-    """Seconds an image, by method and component.
+    """Seconds per image, by method and component.
 
     Attributes:
-        seconds: medians over images. "start" is what makes the start; "rest" is what a method does
-            beside its steps: checks, resizing to the grid, and attention built from feats.
+        seconds: medians over images. "start" is the time of making the start; "rest" is the time of
+            a method outside its steps: checks, resizing to the grid, and attention from feats.
     """
 
     seconds: Mapping[str, Mapping[str, float]]
 
     def to_markdown(self) -> str:
-        """Return a row a component as Markdown, in milliseconds."""
+        """Return a row per component as Markdown, in milliseconds."""
         lines = [
             [
                 method,
@@ -61,10 +52,10 @@ class ComponentTimes(Drawn):
             for method, parts in self.seconds.items()
             for component, seconds in parts.items()
         ]
-        return markdown_table(["method", "component", "ms an image", "%"], lines)
+        return markdown_table(["method", "component", "ms per image", "%"], lines)
 
     def figure(self) -> Figure:
-        """Draw a bar a method, made of its components."""
+        """Draw a bar per method, stacked from its components."""
         figure, (axis,) = new_figure(6.4, 1.5 + 0.45 * len(self.seconds))
         colours: dict[str, Any] = {}
         ends = []
@@ -81,7 +72,7 @@ class ComponentTimes(Drawn):
             axis.text(end, place, f" {end:.3g} ms", va="center", fontsize=9)
         axis.set_yticks(range(len(self.seconds)), list(self.seconds))
         axis.set(
-            xlabel="ms an image (medians)",
+            xlabel="ms per image (medians)",
             ylim=(len(self.seconds) - 0.5, -0.5),
             xlim=(0, 1.18 * max(ends)),
         )
@@ -104,21 +95,21 @@ def component_times(
     Args:
         dataset: as `evaluate` takes it.
         start: makes the `Start` of a sample.
-        methods: as `lpprop.refine` takes them, by name; of a chain each step is timed.
-        limit: how many images count.
-        warmup: how many images come first, and do not count: kernels compile at their first call.
+        methods: by name, as `lpprop.refine` takes them; each step of a chain is timed.
+        limit: number of images that count.
+        warmup: number of images before them that do not count: kernels compile at their first call.
     """
     check_integer("limit", limit)
     check_integer("warmup", warmup, low=0)
     seconds: dict[str, list[dict[str, float]]] = {name: [] for name in methods}
     for number in range(warmup + min(limit, len(dataset))):
-        # The first images serve as warm-up too.
+        # The first image also serves as the warm-up.
         sample = dataset[max(0, number - warmup)]
-        made, of_start = time_call(partial(start, sample))
+        made, start_seconds = time_call(partial(start, sample))
         for name, method in methods.items():
-            parts = _parts(method, made, sample)
+            parts = _time_steps(method, made, sample)
             if number >= warmup:
-                seconds[name].append({_START: of_start, **parts})
+                seconds[name].append({_START: start_seconds, **parts})
     return ComponentTimes(
         {
             name: {part: float(np.median([one[part] for one in images])) for part in images[0]}
@@ -127,12 +118,11 @@ def component_times(
     )
 
 
-def _parts(method: str | Callable[..., Tensor], start: Start, sample: Any) -> dict[str, float]:
-    chain = presets.by_name(method) if isinstance(method, str) else method
-    chain = chain if isinstance(chain, Chain) else Chain(chain)
+def _time_steps(method: str | Callable[..., Tensor], start: Start, sample: Any) -> dict[str, float]:
+    chain = as_chain(method)
     watches = [_Stopwatch(step) for step in chain.steps]
     timed = Chain(*watches, temperature=chain.temperature)
-    refined = RefinedStart(Once(lambda _: start), timed)
+    refined = RefinedStart(LastSampleCache(lambda _: start), timed)
     _, total = time_call(partial(refined, sample))
     parts: dict[str, float] = {}
     for watch in watches:
@@ -142,14 +132,13 @@ def _parts(method: str | Callable[..., Tensor], start: Start, sample: Any) -> di
 
 
 class _Stopwatch(Composite):
-    """One step, and the seconds that it took."""
+    """One step, and the seconds of its calls."""
 
     def __init__(self, step: nn.Module) -> None:
         super().__init__(step)
-        self.seconds: list[float] = []  # shared with the copy that is fitted to the image
+        self.seconds: list[float] = []  # the copy that is fitted to the image shares this list
 
     def forward(self, logits: Tensor, **inputs: Any) -> Tensor:
-        given = {name: inputs.get(name) for name in INPUTS}
-        scores, seconds = time_call(partial(self.run, self.steps[0], logits, given))
+        scores, seconds = time_call(partial(self.run, self.steps[0], logits, inputs))
         self.seconds.append(seconds)
         return scores

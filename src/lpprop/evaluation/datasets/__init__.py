@@ -1,4 +1,4 @@
-"""The benchmarks of open-vocabulary segmentation: folders as downloaded in, samples out."""
+"""The benchmarks of open-vocabulary segmentation: downloaded folders in, samples out."""
 
 from __future__ import annotations
 
@@ -47,18 +47,19 @@ DATASETS: dict[str, Benchmark] = {
 def load_dataset(name: str, root: Path | str, *, split: str | None = None) -> Dataset:
     """Find the samples of a benchmark in a folder, laid out as it is downloaded.
 
-    Only names are read; an image and its labels are when a sample is asked for them.
+    Only names are read here. An image and its labels are read on the first access to them.
 
     Args:
         name: one of `DATASETS`.
-        root: folder of the data set; a folder that holds it under its usual name will do.
-        split: by its official name; the one that the literature evaluates if None.
+        root: the data set's folder, or a folder that contains it under its usual name.
+        split: the split's official name; the split that the literature evaluates if None.
 
     Returns:
-        The samples, in the order of the split's list, or by name where there is none.
+        The samples, in the order of the split's list, or sorted by name where there is no list.
 
     Raises:
-        InputError: an unknown name, a folder of another layout, images without labels, or none.
+        InputError: an unknown name, a folder of another layout, images without labels, or no
+            images.
 
     >>> import tempfile
     >>> from PIL import Image
@@ -67,7 +68,8 @@ def load_dataset(name: str, root: Path | str, *, split: str | None = None) -> Da
     ...         Path(root, folder).mkdir()
     ...         Image.new(mode, (4, 3), 0).save(Path(root, folder, "street.png"))
     ...     dataset = load_dataset("camvid", root)
-    ...     dataset, dataset[0].name, dataset[0].image.size, dataset.classes[dataset[0].gt[0, 0]]
+    ...     sample = dataset[0]
+    ...     dataset, sample.name, sample.image.size, dataset.class_names[sample.gt[0, 0]]
     (Dataset('camvid', 1 samples, 11 classes), 'street', (4, 3), 'sky')
     """
     check_choice("dataset", name, tuple(DATASETS))

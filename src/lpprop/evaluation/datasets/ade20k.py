@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lpprop.evaluation.datasets.benchmark import Benchmark, Found
 from lpprop.evaluation.datasets.labels import LabelMaps, reduced_zero
-from lpprop.evaluation.datasets.layout import find_root, in_folder, paired
+from lpprop.evaluation.datasets.layout import find_root, list_files, pair_files
 
 __all__ = ["ADE20K"]
 
@@ -21,8 +21,8 @@ def _find(root: Path, split: str, layout: str) -> Found:
     needs = (f"images/{split}", f"annotations/{split}")
     inside = ("ADEChallengeData2016", "ade/ADEChallengeData2016")
     home = find_root(root, inside, needs, layout)
-    images = in_folder(home / needs[0], ".jpg")
-    files = paired(images, images, in_folder(home / needs[1], ".png"))
+    images = list_files(home / needs[0], ".jpg")
+    files = pair_files(images, images, list_files(home / needs[1], ".png"))
     return Found(files, LabelMaps(reduced_zero(150)), f"annotations/{split}/*.png")
 
 

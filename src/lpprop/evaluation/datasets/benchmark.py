@@ -17,12 +17,12 @@ __all__ = ["Benchmark", "Found"]
 
 
 class Found(NamedTuple):
-    """What a layout holds.
+    """The samples that a layout holds.
 
     Attributes:
-        files: of the samples.
-        read_labels: reads their label files.
-        labels_from: what the labels are made of, in words.
+        files: files of the samples.
+        read_labels: reader of their label files.
+        labels_from: source of the labels, in words.
     """
 
     files: tuple[Files, ...]
@@ -38,20 +38,20 @@ def _lines(name: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """What makes numbers comparable; `load` reads a copy of the data.
+    """A protocol, under which numbers are comparable; `load` reads a copy of the data.
 
     Attributes:
-        name: "voc21" and so on.
-        title: in words.
-        class_list: file in classes/ with one line a class, as prompts.
+        name: short name, such as "voc21".
+        title: name in words.
+        class_list: file in classes/ with the prompts, one line per class.
         find: lists the samples of a split below a root.
-        layout: the folders that it expects, with {split}.
-        split: that is evaluated.
-        size: how many samples that split has officially.
-        background: which of `lpprop.backbones.BACKGROUND_PROMPTS` score class 0, "background",
-            which then stands before those of the class list; None where there is no such class.
-        palette: name of its own colours in `lpprop.viz.palettes`.
-        colour: which of them is class 0's.
+        layout: the expected folders, with {split}.
+        split: the split that is evaluated.
+        size: the official number of samples in that split.
+        background: key of `lpprop.backbones.BACKGROUND_PROMPTS` for class 0, "background", which
+            comes before the classes of the list; None where there is no such class.
+        palette: name of the data set's own colours in `lpprop.viz.palettes`.
+        colour: index of class 0 in that palette.
     """
 
     name: str
@@ -67,7 +67,7 @@ class Benchmark:
 
     @property
     def prompts(self) -> list[str]:
-        """One string a class, in the order of the indices."""
+        """One string per class, in the order of the indices."""
         lines = list(_lines(self.class_list))
         if self.background is None:
             return lines

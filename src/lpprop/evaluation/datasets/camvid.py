@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lpprop.evaluation.datasets.benchmark import Benchmark, Found
 from lpprop.evaluation.datasets.labels import LabelMaps, kept
-from lpprop.evaluation.datasets.layout import find_root, in_folder, paired
+from lpprop.evaluation.datasets.layout import find_root, list_files, pair_files
 from lpprop.evaluation.label_maps import IGNORED
 
 __all__ = ["CAMVID"]
@@ -25,12 +25,12 @@ camvid/
 def _find(root: Path, split: str, layout: str) -> Found:
     homes = (root, root / "CamVid", root / "camvid")
     unnamed = any((home / "images").is_dir() and (home / "labels").is_dir() for home in homes)
-    # Folders without a split's name are taken for the one that is evaluated.
+    # Folders without a split's name are taken for the split that is evaluated.
     whole = unnamed and split == CAMVID.split
     needs = ("images", "labels") if whole else (split, f"{split}annot")
     home = find_root(root, ("CamVid", "camvid"), needs, layout)
-    images = in_folder(home / needs[0], ".png")
-    files = paired(images, images, in_folder(home / needs[1], ".png"))
+    images = list_files(home / needs[0], ".png")
+    files = pair_files(images, images, list_files(home / needs[1], ".png"))
     return Found(files, LabelMaps(kept(11, ignored=(11, IGNORED))), f"{needs[1]}/*.png")
 
 

@@ -1,4 +1,4 @@
-"""Cityscapes (Cordts et al., CVPR 2016): street scenes, 19 classes that are evaluated."""
+"""Cityscapes (Cordts et al., CVPR 2016): street scenes, 19 evaluated classes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lpprop.evaluation.datasets.benchmark import Benchmark, Found
 from lpprop.evaluation.datasets.labels import LabelMaps, kept, table
-from lpprop.evaluation.datasets.layout import find_root, in_folder, paired
+from lpprop.evaluation.datasets.layout import find_root, list_files, pair_files
 from lpprop.evaluation.label_maps import IGNORED
 
 __all__ = ["CITYSCAPES"]
@@ -33,15 +33,15 @@ def _find(root: Path, split: str, layout: str) -> Found:
     labels = _in_cities(home / needs[1], "_gtFine_labelIds.png")
     trained = {} if labels else _in_cities(home / needs[1], "_gtFine_labelTrainIds.png")
     if trained:
-        files = paired(images, images, trained)
+        files = pair_files(images, images, trained)
         return Found(files, LabelMaps(kept(19)), "gtFine/*_labelTrainIds.png")
-    files = paired(images, images, labels)
+    files = pair_files(images, images, labels)
     return Found(files, LabelMaps(_LABEL_IDS), "gtFine/*_labelIds.png")
 
 
 def _in_cities(folder: Path, suffix: str) -> dict[str, Path]:
     cities = sorted(path for path in folder.iterdir() if path.is_dir())
-    return {name: path for city in cities for name, path in in_folder(city, suffix).items()}
+    return {name: path for city in cities for name, path in list_files(city, suffix).items()}
 
 
 CITYSCAPES = Benchmark(

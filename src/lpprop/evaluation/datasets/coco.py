@@ -2,7 +2,7 @@
 
 COCO-Stuff (Caesar et al., CVPR 2018) labels every pixel. Its maps number things and stuff from 0 to
 181, one less than COCO's ids, and 255 is unlabelled; 11 of the thing numbers have no images.
-COCO-Object keeps the 80 things and calls all else background, the unlabelled pixels too.
+COCO-Object keeps the 80 things; all other pixels, also the unlabelled ones, are background.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from lpprop.evaluation.datasets.benchmark import Benchmark, Found
 from lpprop.evaluation.datasets.instances import Instances
 from lpprop.evaluation.datasets.labels import LabelMaps, table
-from lpprop.evaluation.datasets.layout import in_folder, missing, paired
+from lpprop.evaluation.datasets.layout import layout_error, list_files, pair_files
 from lpprop.evaluation.label_maps import IGNORED
 
 __all__ = ["COCO_OBJECT", "COCO_STUFF"]
@@ -47,15 +47,15 @@ def _images(root: Path, split: str, layout: str) -> tuple[Path, dict[str, Path]]
     for folder in ("images", "."):
         for home in (root, root / "coco", root / "coco_stuff164k"):
             if (home / folder / split).is_dir():
-                return home, in_folder(home / folder / split, ".jpg")
-    raise missing(root, [f"images/{split}"], layout)
+                return home, list_files(home / folder / split, ".jpg")
+    raise layout_error(root, [f"images/{split}"], layout)
 
 
 def _maps(home: Path, split: str) -> dict[str, Path]:
-    """List the pixel maps, in either of two places, if they are there."""
+    """List the pixel maps, if there are any in either of two places."""
     for folder in ("annotations", "stuffthingmaps"):
         if (home / folder / split).is_dir():
-            return in_folder(home / folder / split, ".png")
+            return list_files(home / folder / split, ".png")
     return {}
 
 
@@ -63,22 +63,24 @@ def _find_stuff(root: Path, split: str, layout: str) -> Found:
     home, images = _images(root, split, layout)
     maps = _maps(home, split)
     if not maps:
-        raise missing(home, [f"annotations/{split}/*.png"], layout)
-    return Found(paired(images, images, maps), LabelMaps(_STUFF_MAPS), "COCO-Stuff's pixel maps")
+        raise layout_error(home, [f"annotations/{split}/*.png"], layout)
+    return Found(
+        pair_files(images, images, maps), LabelMaps(_STUFF_MAPS), "COCO-Stuff's pixel maps"
+    )
 
 
 def _find_object(root: Path, split: str, layout: str) -> Found:
     home, images = _images(root, split, layout)
     maps = _maps(home, split)
     if maps:
-        files = paired(images, images, maps)
+        files = pair_files(images, images, maps)
         return Found(files, LabelMaps(_OBJECT_MAPS), "the things of COCO-Stuff's pixel maps")
     path = home / "annotations" / f"instances_{split}.json"
     if not path.is_file():
-        raise missing(home, [f"annotations/{split}/*.png", f"annotations/{path.name}"], layout)
+        raise layout_error(home, [f"annotations/{split}/*.png", f"annotations/{path.name}"], layout)
     classes = {number: label for label, number in enumerate(_THINGS, 1)}
     read = Instances(classes)
-    files = paired(images, images, dict.fromkeys(read.names(path), path))
+    files = pair_files(images, images, dict.fromkeys(read.names(path), path))
     return Found(files, read, "instance annotations, smaller ones on top")
 
 

@@ -13,7 +13,7 @@ from jaxtyping import UInt8
 from lpprop._core.errors import InputError
 from lpprop.evaluation.datasets.benchmark import Benchmark, Found
 from lpprop.evaluation.datasets.labels import LabelMaps, convert, kept, reduced_zero, table
-from lpprop.evaluation.datasets.layout import find_root, in_folder, paired, read_list
+from lpprop.evaluation.datasets.layout import find_root, list_files, pair_files, read_list
 from lpprop.evaluation.label_maps import IGNORED
 from lpprop.io.files import refuse_damaged
 
@@ -36,10 +36,10 @@ _INSIDE = ("VOC2010", "VOCdevkit/VOC2010")
 
 @dataclass(frozen=True)
 class MatLabels:
-    """Reads the authors' .mat files: `LabelMap` (H, W) with the numbers of labels.txt.
+    """Reader of the authors' .mat files: `LabelMap` (H, W) with the numbers of labels.txt.
 
     Attributes:
-        known: which class each number is, as `table` makes it.
+        known: the class of each number, as `table` returns it.
     """
 
     known: tuple[int, ...]
@@ -61,21 +61,21 @@ class MatLabels:
 
 
 def _read_numbers(path: Path) -> dict[str, int]:
-    """Read labels.txt: a number and a name a line, "2: aeroplane"; blanks in names do not count."""
+    """Read labels.txt, with lines such as "2: aeroplane"; blanks in names are ignored."""
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     matches = [re.fullmatch(r"\s*(\d{1,4})\s*:\s*(\S.*?)\s*", line) for line in lines]
     return {match[2].replace(" ", ""): int(match[1]) for match in matches if match}
 
 
 def _table_by_name(path: Path, background: bool) -> tuple[int, ...]:
-    """Number the 59 classes, found by name among the 459; all others are background."""
+    """Find the 59 classes by name among the 459 labels; all other labels are background."""
     numbers = _read_numbers(path)
     names = [name.replace(" ", "") for name in CONTEXT59.prompts]
-    lacking = [name for name in names if name not in numbers]
-    if lacking:
+    missing = [name for name in names if name not in numbers]
+    if missing:
         raise InputError.of(
             "root",
-            got=f"{path} without {', '.join(lacking[:5])}",
+            got=f"{path} without {', '.join(missing[:5])}",
             expected="a line such as '2: aeroplane' for each of the 459 labels",
             fix="Download it again from the page of PASCAL-Context.",
         )
@@ -95,15 +95,15 @@ def _find(root: Path, split: str, layout: str, background: bool) -> Found:
     if not converted and any((home / "trainval").is_dir() for home in homes):
         home = find_root(root, _INSIDE, ("JPEGImages", *official), layout)
         names = read_list(home / official[0])
-        labels = in_folder(home / "trainval", ".mat")
+        labels = list_files(home / "trainval", ".mat")
         read = MatLabels(_table_by_name(home / "labels.txt", background))
-        files = paired(names, in_folder(home / "JPEGImages", ".jpg"), labels)
+        files = pair_files(names, list_files(home / "JPEGImages", ".jpg"), labels)
         return Found(files, read, "trainval/*.mat, the 59 classes found by name in labels.txt")
     home = find_root(root, _INSIDE, needs, layout)
-    files = paired(
+    files = pair_files(
         read_list(home / listed),
-        in_folder(home / "JPEGImages", ".jpg"),
-        in_folder(home / "SegmentationClassContext", ".png"),
+        list_files(home / "JPEGImages", ".jpg"),
+        list_files(home / "SegmentationClassContext", ".png"),
     )
     known = kept(60) if background else reduced_zero(59)
     return Found(files, LabelMaps(known), "SegmentationClassContext/*.png")

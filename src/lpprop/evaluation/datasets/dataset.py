@@ -1,4 +1,4 @@
-"""A labelled data set: a sequence of samples that are read when they are asked for."""
+"""A labelled data set: a sequence of samples, each read on first access."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ __all__ = ["Dataset", "Files", "Sample"]
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM")
 
-#: Reads the labels of a sample, by its name and the file that holds them, as classes (H, W).
+#: A function from a sample's name and the file with its labels to its classes (H, W).
 LabelReader = Callable[[str, Path], UInt8[np.ndarray, "H W"]]
 
 
 class Files(NamedTuple):
-    """Where a sample is.
+    """The files of a sample.
 
     Attributes:
-        name: of the sample, the same on every machine.
-        image: its image file.
-        labels: the file that holds its labels, of this image alone or of all.
+        name: the sample's name, the same on every machine.
+        image: the image file.
+        labels: the file with the labels, of this image only or of all images.
     """
 
     name: str
@@ -41,34 +41,34 @@ class Files(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """An image and its labels; both are read when first asked for, and then kept.
+    """An image and its labels; both are read on first access, and cached.
 
     Attributes:
-        files: its name and files.
-        read_labels: reads its label file.
-        classes: how many classes there are.
+        files: name and files of the sample.
+        read_labels: reader of the label file.
+        n_classes: number of classes.
     """
 
     files: Files
     read_labels: LabelReader
-    classes: int
+    n_classes: int
 
     @property
     def name(self) -> str:
-        """The sample's name, which no other of the data set has."""
+        """The sample's name, unique in the data set."""
         return self.files.name
 
     @cached_property
     def image(self) -> Image.Image:
-        """The image in RGB, its pixels as they are stored."""
+        """The image in RGB, with the pixels as they are stored."""
         return load_image(self.files.image, "root", formats=_FORMATS, upright=False)
 
     @cached_property
     def gt(self) -> UInt8[np.ndarray, "H W"]:
-        """The class of each pixel (H, W), counted from 0; 255 where it does not count.
+        """The class of each pixel (H, W), counted from 0; 255 where the pixel does not count.
 
         Raises:
-            InputError: labels that are damaged, of another size than the image, or no class.
+            InputError: labels that are damaged, of another size than the image, or of no class.
         """
         labels = self.read_labels(self.name, self.files.labels)
         with open_image(self.files.image, "root", _FORMATS) as image:
@@ -78,15 +78,15 @@ class Sample:
                 "labels",
                 got=f"{labels.shape[1]} x {labels.shape[0]} labels for {self.name!r} in "
                 f"{self.files.labels}",
-                expected=f"{width} x {height}, one a pixel of {self.files.image}",
-                fix="Labels are for the stored pixels: EXIF orientation is not applied. Do not "
-                "resize the one without the other.",
+                expected=f"{width} x {height}, one per pixel of {self.files.image}",
+                fix="Labels are for the stored pixels: EXIF orientation is not applied. Resize "
+                "image and labels together.",
             )
         last = int(labels.max(where=labels != IGNORED, initial=0))
-        if last >= self.classes:
+        if last >= self.n_classes:
             raise InputError.of(
                 "prompts",
-                got=f"{self.classes} for labels up to {last} ({self.name!r})",
+                got=f"{self.n_classes} for labels up to {last} ({self.name!r})",
                 expected="one string for each class of the data set",
                 fix="Write all synonyms of a class into one string, with ';' between them.",
             )
@@ -95,21 +95,21 @@ class Sample:
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Dataset(Sequence[Sample]):
-    """A sequence of samples, always in the same order; nothing of them is read until asked for.
+    """A sequence of samples, always in the same order; each is read on first access.
 
-    A slice is a data set too: `dataset[:10]`. It pickles, for other processes.
+    A slice is a data set too: `dataset[:10]`. A data set pickles, for other processes.
 
     Attributes:
-        name: of the benchmark, such as "voc21".
-        prompts: one string a class, in the order of the indices, as `lpprop.backbones` takes
-            them: synonyms separated by ";", which may begin with "label =".
-        files: where the samples are.
-        read_labels: reads a label file.
-        labels_from: what the labels are made of, for reports.
-        palette: its own colours (C, 3), if it has any.
+        name: name of the benchmark, such as "voc21".
+        prompts: one string per class, in the order of the indices, as `lpprop.backbones` takes
+            them: synonyms separated by ";", with or without "name =".
+        files: files of the samples.
+        read_labels: reader of a label file.
+        labels_from: source of the labels, for reports.
+        palette: the data set's own colours (C, 3), if it has any.
 
     Raises:
-        InputError: no sample, two of one name, or prompts that cannot be used.
+        InputError: no sample, two samples of one name, or prompts that cannot be used.
     """
 
     name: str
@@ -120,7 +120,7 @@ class Dataset(Sequence[Sample]):
     palette: UInt8[np.ndarray, "C 3"] | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be evaluated."""
+        """Refuse a data set that cannot be evaluated."""
         parse_classes(self.prompts)
         if not self.files:
             raise InputError.of(
@@ -135,23 +135,22 @@ class Dataset(Sequence[Sample]):
             raise InputError.of(
                 "dataset",
                 got=f"{self.name} with several samples named {', '.join(twice[:3])}",
-                expected="one sample a name",
-                fix="Remove what is double.",
+                expected="one sample per name",
+                fix="Remove or rename the duplicates.",
             )
 
     def __repr__(self) -> str:
         """Show name and size."""
-        classes = len(self.prompts)
-        return f"Dataset({self.name!r}, {len(self)} samples, {classes} classes)"
+        return f"Dataset({self.name!r}, {len(self)} samples, {len(self.prompts)} classes)"
 
     @property
-    def classes(self) -> list[str]:
-        """What each class is called."""
-        return parse_classes(self.prompts).labels
+    def class_names(self) -> list[str]:
+        """The name of each class."""
+        return parse_classes(self.prompts).class_names
 
     @property
     def names(self) -> list[str]:
-        """What each sample is called."""
+        """The name of each sample."""
         return [files.name for files in self.files]
 
     def __len__(self) -> int:
@@ -163,7 +162,7 @@ class Dataset(Sequence[Sample]):
     @overload
     def __getitem__(self, index: slice) -> Dataset: ...
     def __getitem__(self, index: int | slice) -> Sample | Dataset:
-        """Return one sample, or a data set of several."""
+        """Return one sample, or a data set for a slice."""
         if isinstance(index, slice):
             return replace(self, files=self.files[index])
         return Sample(self.files[index], self.read_labels, len(self.prompts))

@@ -1,4 +1,4 @@
-"""Images and labels of your own."""
+"""Data sets of your own images and labels."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lpprop._core.options import (
 from lpprop.backbones.prompts import parse_classes
 from lpprop.evaluation.datasets.dataset import Dataset
 from lpprop.evaluation.datasets.labels import LabelMaps, kept
-from lpprop.evaluation.datasets.layout import in_folder, missing, paired
+from lpprop.evaluation.datasets.layout import layout_error, list_files, pair_files
 from lpprop.evaluation.label_maps import IGNORED
 from lpprop.io.images import find_images
 
@@ -27,14 +27,14 @@ def dataset_from_folders(
     name: str = "folders",
     ignored: Iterable[int] = (IGNORED,),
 ) -> Dataset:
-    """Make a data set of a folder of images and one of label maps of the same names.
+    """Make a data set of a folder of images and a folder of label maps with the same names.
 
     Args:
         images: folder of images; their suffix does not matter.
-        labels: folder of PNG files, grey or indexed, one class index a pixel.
-        prompts: one string a class, in the order of the indices: synonyms separated by ";", which
-            may begin with "label =".
-        name: what reports call it.
+        labels: folder of PNG files, grey or indexed, one class index per pixel.
+        prompts: one string per class, in the order of the indices: synonyms separated by ";", with
+            or without "name =".
+        name: name of the data set in reports.
         ignored: labels from 0 to 255 of pixels that do not count.
 
     Raises:
@@ -47,12 +47,12 @@ def dataset_from_folders(
     ...         Path(root, folder).mkdir()
     ...         Image.new(mode, (4, 3), 1).save(Path(root, folder, f"cat.{folder}"))
     ...     dataset = dataset_from_folders(Path(root, "jpg"), Path(root, "png"), ["sofa", "cat"])
-    ...     dataset[0].name, dataset.classes[dataset[0].gt[0, 0]]
+    ...     dataset[0].name, dataset.class_names[dataset[0].gt[0, 0]]
     ('cat', 'cat')
     """
     for folder in (Path(images), Path(labels)):
         if not folder.is_dir():
-            raise missing(folder, [], "images/*.jpg (or another format)\nlabels/*.png")
+            raise layout_error(folder, [], "images/*.jpg (or another format)\nlabels/*.png")
     parse_classes(prompts)
     if len(prompts) > IGNORED:
         raise InputError.of(
@@ -61,15 +61,15 @@ def dataset_from_folders(
             expected=f"at most {IGNORED}, in maps of 8 bits",
             fix="Merge some of them.",
         )
-    ignored = [_checked(label) for label in ignored]
+    ignored = [_check_label(label) for label in ignored]
     found = {path.stem: path for path in find_images(Path(images))}
-    files = paired(found, found, in_folder(Path(labels), ".png"))
+    files = pair_files(found, found, list_files(Path(labels), ".png"))
     read = LabelMaps(kept(len(prompts), ignored=ignored))
     but = f", without {', '.join(map(str, ignored))}" if set(ignored) != {IGNORED} else ""
     return Dataset(name, list(prompts), files, read, f"label maps{but}")
 
 
-def _checked(label: int) -> int:
+def _check_label(label: int) -> int:
     if check_integer("ignored", label, low=0) > IGNORED:
         raise InputError.of(
             "ignored", got=str(label), expected="labels from 0 to 255", fix="Change ignored."

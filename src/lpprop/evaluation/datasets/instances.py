@@ -1,4 +1,4 @@
-"""Label maps from COCO's instance annotations."""
+"""Label maps painted from COCO's instance annotations."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Instances"]
 
 
 class _Annotated(NamedTuple):
-    """An image and the instances in it."""
+    """The size of an image, and the instances in it."""
 
     height: int
     width: int
@@ -28,14 +28,14 @@ class _Annotated(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Instances:
-    """Paints an image's instances over background, class 0.
+    """Painter of an image's instances over background, class 0.
 
-    Instances overlap where one holds another, as a table its plate: they are painted from the
-    largest to the smallest, those of equal size in the order of the file, so that what is held
-    stays visible. Crowd regions, which are outlines of many things at once, come first.
+    Instances overlap, such as a plate on a table. They are painted from the largest to the
+    smallest, those of equal size in the order of the file, so that small ones stay visible. Crowd
+    regions, which outline many things at once, are painted first.
 
     Attributes:
-        classes: which class each category id is.
+        classes: the class of each category id.
     """
 
     classes: Mapping[int, int]
@@ -47,21 +47,21 @@ class Instances:
             ImportError: the extra `eval`, which rasterises instances, is not installed.
             InputError: a file that is damaged or holds something else.
         """
-        _tools()
-        return list(_annotated(path))
+        _import_tools()
+        return list(_load_annotations(path))
 
     def __call__(self, name: str, path: Path) -> UInt8[np.ndarray, "H W"]:
-        """Paint the instances of one image, by the stem of its name, as classes (H, W)."""
-        images = _annotated(path)
+        """Paint the instances of one image, given the stem of its name, as classes (H, W)."""
+        images = _load_annotations(path)
         if name not in images:
-            raise _unusable(path, f"no image {name!r}")
+            raise _unusable_error(path, f"no image {name!r}")
         height, width, instances = images[name]
         try:
-            return self._painted(instances, height, width)
+            return self._paint(instances, height, width)
         except Exception as error:  # pycocotools raises TypeError, ValueError, KeyError, Exception
-            raise _unusable(path, f"damaged annotations of {name!r} ({error!r})") from error
+            raise _unusable_error(path, f"damaged annotations of {name!r} ({error!r})") from error
 
-    def _painted(
+    def _paint(
         self, instances: list[dict[str, Any]], height: int, width: int
     ) -> UInt8[np.ndarray, "H W"]:
         masks = [_mask(one["segmentation"], height, width) for one in instances]
@@ -77,8 +77,8 @@ class Instances:
 
 
 def _mask(segmentation: Any, height: int, width: int) -> Bool[np.ndarray, "H W"]:
-    """Rasterise polygons, or unpack a run-length code, as COCO's own tools do."""
-    coco = _tools()
+    """Rasterise polygons, or decode a run-length code, by COCO's own tools."""
+    coco = _import_tools()
     if isinstance(segmentation, list):
         code = coco.merge(coco.frPyObjects(segmentation, height, width))
     elif isinstance(segmentation["counts"], list):
@@ -93,7 +93,7 @@ def _mask(segmentation: Any, height: int, width: int) -> Bool[np.ndarray, "H W"]
     return mask
 
 
-def _tools() -> Any:
+def _import_tools() -> Any:
     try:
         from pycocotools import mask
     except ImportError as error:
@@ -101,16 +101,16 @@ def _tools() -> Any:
     return mask
 
 
-def _annotated(path: Path) -> dict[str, _Annotated]:
-    """Return the images of an annotation file by the stem of their names."""
+def _load_annotations(path: Path) -> dict[str, _Annotated]:
+    """Return the images of an annotation file by the stems of their names."""
     try:
         state = path.stat()
     except OSError as error:
-        raise _unusable(path, f"no content ({error!r})") from error
+        raise _unusable_error(path, f"no content ({error!r})") from error
     return _read(path, state.st_mtime_ns, state.st_size)
 
 
-# One file a process: it takes seconds to parse, and samples of one data set share it.
+# One file per process: it takes seconds to parse, and all samples of a data set share it.
 @lru_cache(maxsize=1)
 def _read(path: Path, changed: int, size: int) -> dict[str, _Annotated]:
     try:
@@ -125,11 +125,11 @@ def _read(path: Path, changed: int, size: int) -> dict[str, _Annotated]:
         for instance in stored["annotations"]:
             images[int(instance["image_id"])][1].instances.append(instance)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise _unusable(path, f"damaged content ({error!r})") from error
+        raise _unusable_error(path, f"damaged content ({error!r})") from error
     return dict(images.values())
 
 
-def _unusable(path: Path, held: str) -> InputError:
+def _unusable_error(path: Path, held: str) -> InputError:
     return InputError.of(
         "labels",
         got=f"{path} with {held[:200]}",

@@ -1,4 +1,4 @@
-"""Folders as the data sets come: which is the root, and which label file belongs to which image."""
+"""The folders of the data sets: find the root, and pair images with their label files."""
 
 from __future__ import annotations
 
@@ -8,37 +8,37 @@ from pathlib import Path
 from lpprop._core.errors import InputError
 from lpprop.evaluation.datasets.dataset import Files
 
-__all__ = ["find_root", "in_folder", "missing", "paired", "read_list"]
+__all__ = ["find_root", "layout_error", "list_files", "pair_files", "read_list"]
 
 
 def find_root(root: Path, inside: Sequence[str], needs: Iterable[str], layout: str) -> Path:
-    """Find the folder that has what a layout needs: the root itself, or one of those inside it.
+    """Find the folder that has what a layout needs: the root itself, or a folder inside it.
 
     Args:
-        root: what the user passed.
-        inside: folders below it that are tried too.
-        needs: files and folders that must be there.
+        root: the folder that the user passed.
+        inside: folders below the root to try as well.
+        needs: files and folders that must exist.
         layout: the expected tree, for the message.
 
     Raises:
-        InputError: no folder, or things that it lacks.
+        InputError: the root is not a folder, or something in it is missing.
     """
     needs = tuple(needs)
     homes = [root, *(root / folder for folder in inside)]
     for home in homes:
         if all((home / need).exists() for need in needs):
             return home
-    # Of several roots the one that has most is likeliest meant.
+    # The folder that has most of the needs is most likely the intended one.
     best = max(homes, key=lambda home: sum((home / need).exists() for need in needs))
-    raise missing(best, [need for need in needs if not (best / need).exists()], layout)
+    raise layout_error(best, [need for need in needs if not (best / need).exists()], layout)
 
 
-def missing(root: Path, lacking: Sequence[str], layout: str) -> InputError:
-    """Say what is there, what is lacking, and which tree is expected."""
+def layout_error(root: Path, missing: Sequence[str], layout: str) -> InputError:
+    """Make the error for missing files, with those that are there and the expected tree."""
     if root.is_dir():
         held = sorted(path.name for path in root.iterdir())
         shown = ", ".join(held[:8]) + (", ..." if len(held) > 8 else "")
-        got = f"{root} without {', '.join(lacking)} (it holds {shown or 'nothing'})"
+        got = f"{root} without {', '.join(missing)} (it holds {shown or 'nothing'})"
     else:
         got = f"{root}, which {'is not a folder' if root.exists() else 'does not exist'}"
     tree = "\n".join(f"    {line}" for line in layout.strip().splitlines())
@@ -50,14 +50,14 @@ def missing(root: Path, lacking: Sequence[str], layout: str) -> InputError:
     )
 
 
-def in_folder(folder: Path, suffix: str) -> dict[str, Path]:
-    """List the files with a suffix by what stands before it, sorted; hidden ones are left out.
+def list_files(folder: Path, suffix: str) -> dict[str, Path]:
+    """List the files with a suffix by their names without it, sorted; hidden files are left out.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     for name in ("b_gt.png", "a_gt.png", ".c_gt.png", "a.png"):
     ...         Path(folder, name).touch()
-    ...     list(in_folder(Path(folder), "_gt.png"))
+    ...     list(list_files(Path(folder), "_gt.png"))
     ['a', 'b']
     """
     return {
@@ -68,7 +68,7 @@ def in_folder(folder: Path, suffix: str) -> dict[str, Path]:
 
 
 def read_list(path: Path) -> list[str]:
-    """Read the names of a split, one a line, in the order of the file."""
+    """Read the names of a split, one per line, in the order of the file."""
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
@@ -81,22 +81,22 @@ def read_list(path: Path) -> list[str]:
     return [line.strip() for line in lines if line.strip()]
 
 
-def paired(
+def pair_files(
     names: Iterable[str], images: Mapping[str, Path], labels: Mapping[str, Path]
 ) -> tuple[Files, ...]:
-    """Put images and label files of one name together.
+    """Pair images and label files of the same name.
 
     Raises:
-        InputError: a name without image or without labels; the first few are listed.
+        InputError: names without image or without labels; the message lists the first three.
     """
     names = list(names)
     for kind, found in (("image", images), ("labels", labels)):
-        lacking = [name for name in names if name not in found]
-        if lacking:
+        missing = [name for name in names if name not in found]
+        if missing:
             raise InputError.of(
                 "root",
-                got=f"no {kind} for {len(lacking)} of {len(names)} samples, the first "
-                f"{', '.join(lacking[:3])}",
+                got=f"no {kind} for {len(missing)} of {len(names)} samples, the first "
+                f"{', '.join(missing[:3])}",
                 expected="an image and a label file each",
                 fix="Unpack the whole download again.",
             )

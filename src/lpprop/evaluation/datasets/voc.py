@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lpprop.evaluation.datasets.benchmark import Benchmark, Found
 from lpprop.evaluation.datasets.labels import LabelMaps, kept, reduced_zero
-from lpprop.evaluation.datasets.layout import find_root, in_folder, paired, read_list
+from lpprop.evaluation.datasets.layout import find_root, list_files, pair_files, read_list
 
 __all__ = ["VOC20", "VOC21"]
 
@@ -23,10 +23,10 @@ def _find(root: Path, split: str, layout: str, known: tuple[int, ...]) -> Found:
     listed = f"ImageSets/Segmentation/{split}.txt"
     needs = ("JPEGImages", "SegmentationClass", listed)
     home = find_root(root, ("VOC2012", "VOCdevkit/VOC2012"), needs, layout)
-    files = paired(
+    files = pair_files(
         read_list(home / listed),
-        in_folder(home / "JPEGImages", ".jpg"),
-        in_folder(home / "SegmentationClass", ".png"),
+        list_files(home / "JPEGImages", ".jpg"),
+        list_files(home / "SegmentationClass", ".png"),
     )
     return Found(files, LabelMaps(known), "SegmentationClass/*.png")
 

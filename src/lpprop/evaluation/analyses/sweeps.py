@@ -29,7 +29,7 @@ __all__ = ["Sweep", "SweepRow", "sweep"]
 
 
 class SweepRow(NamedTuple):
-    """The metrics, in [0, 1], at one point of the grid, and the seconds an image."""
+    """The metrics, in [0, 1], at one point of the grid, and the seconds per image."""
 
     values: dict[str, Any]
     miou: float
@@ -43,8 +43,8 @@ class Sweep(Drawn):
 
     Attributes:
         grid: the values of each option.
-        rows: a row a point, in the grid's order, the last option running fastest.
-        report: with the metrics of each image.
+        rows: a row per point, in the grid's order; the last option varies fastest.
+        report: the report with the metrics of each image.
     """
 
     grid: Mapping[str, Sequence[Any]]
@@ -53,11 +53,11 @@ class Sweep(Drawn):
 
     @property
     def best(self) -> SweepRow:
-        """The row of highest mIoU, the first of several."""
+        """The row with the highest mIoU, the first one in a tie."""
         return max(self.rows, key=lambda row: row.miou)
 
     def through_best(self, option: str) -> list[SweepRow]:
-        """Return the rows that differ from the best in one option alone."""
+        """Return the rows that differ from the best in one option only."""
         fixed = {name: value for name, value in self.best.values.items() if name != option}
         return [row for row in self.rows if fixed.items() <= row.values.items()]
 
@@ -72,10 +72,10 @@ class Sweep(Drawn):
             ]
             for row in self.rows
         ]
-        return markdown_table([*self.grid, "mIoU", "Boundary IoU", "seconds an image"], lines)
+        return markdown_table([*self.grid, "mIoU", "Boundary IoU", "seconds per image"], lines)
 
     def figure(self) -> Figure:
-        """Draw a column an option, through the best point: the other options have its values."""
+        """Draw a column per option, through the best point: the other options have its values."""
         columns = len(self.grid)
         figure, axes = new_figure(0.9 + 2.7 * columns, 4.6, 2, columns, sharex="col", sharey="row")
         for number, (label, of) in enumerate(_METRICS.items()):
@@ -139,14 +139,14 @@ def sweep(
     Args:
         dataset: as `evaluate` takes it.
         start: makes the `Start` of a sample.
-        method: a preset's name, or a function that makes a method of keywords, such as
+        method: a preset's name, or a function that builds a method from keywords, such as
             `functools.partial(lpprop.presets.lposs, gamma=7.0)`.
         grid: the values of each option, such as `{"k": [50, 100], "sigma": [0.0, 0.01]}`.
-        out: as `evaluate` takes it: a sweep that was ended is continued.
-        options: further ones of `evaluate`, such as `limit` and `processes`.
+        out: as `evaluate` takes it, which also resumes a sweep that was ended.
+        options: further options of `evaluate`, such as `limit` and `processes`.
 
     Raises:
-        InputError: an empty grid, a method or an option that is not known.
+        InputError: an empty grid, or an unknown method or option.
     """
     if not grid or not all(len(values) for values in grid.values()):
         raise InputError.of(
@@ -161,11 +161,11 @@ def sweep(
                 "grid",
                 got=f"{name}={list(values)!r}",
                 expected="each value once",
-                fix="Remove what is double.",
+                fix="Remove the duplicates.",
             )
     make = partial(presets.by_name, method) if isinstance(method, str) else method
     points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
-    methods = {_named(point): make(**point) for point in points}
+    methods = {_name(point): make(**point) for point in points}
     report = evaluate(dataset, refinements(start, methods), out, **options)
     rows = [
         SweepRow(point, row.miou, row.boundary_iou, row.seconds)
@@ -174,7 +174,7 @@ def sweep(
     return Sweep(dict(grid), rows, report)
 
 
-def _named(point: Mapping[str, Any]) -> str:
+def _name(point: Mapping[str, Any]) -> str:
     return ", ".join(f"{name}={value!r}" for name, value in point.items())
 
 

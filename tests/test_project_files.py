@@ -1,0 +1,93 @@
+"""What stands in several files about the project agrees: Pythons, pins, workflows, targets."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+yaml = pytest.importorskip("yaml")
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+WORKFLOWS = {path.name: path.read_text() for path in (ROOT / ".github/workflows").iterdir()}
+PREFIX = "Programming Language :: Python :: 3."
+PYTHONS = [
+    line.removeprefix(PREFIX[:-2])
+    for line in PROJECT["project"]["classifiers"]
+    if line.startswith(PREFIX)
+]
+workflows = pytest.mark.parametrize("name", WORKFLOWS)
+
+
+def jobs(name):
+    return yaml.safe_load(WORKFLOWS[name])["jobs"]
+
+
+def steps(name):
+    return [step for job in jobs(name).values() for step in job["steps"]]
+
+
+def canonical(requirement):
+    return re.match(r"[\w.-]+", requirement).group().lower().replace("_", "-")
+
+
+def test_the_pythons_that_are_claimed():
+    lowest = PYTHONS[0]
+    assert PROJECT["project"]["requires-python"] == f">={lowest}"
+    assert PROJECT["tool"]["ruff"]["target-version"] == f"py{lowest.replace('.', '')}"
+    assert PROJECT["tool"]["mypy"]["python_version"] == lowest
+    assert f"Python {lowest} or newer" in (ROOT / "README.md").read_text()
+    matrix = {job: jobs("tests.yml")[job]["strategy"]["matrix"] for job in ("test", "install")}
+    assert matrix["test"]["python"] == PYTHONS
+    assert matrix["install"]["python"] == [lowest, PYTHONS[-1]]
+
+
+def test_every_direct_dependency_is_pinned():
+    wanted = [*PROJECT["project"]["dependencies"], *PROJECT["build-system"]["requires"]]
+    for extra in PROJECT["project"]["optional-dependencies"].values():
+        wanted += extra
+    wanted = {canonical(requirement) for requirement in wanted} - {"lpprop"}
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pinned = {canonical(line) for line in lines if re.fullmatch(r"[\w.-]+==\S+", line)}
+    assert wanted <= pinned
+    assert len(pinned) == len([line for line in lines if not line.startswith("#")])
+
+
+@workflows
+def test_actions_are_pinned_by_commit(name):
+    lines = [line for line in WORKFLOWS[name].splitlines() if "uses:" in line]
+    assert lines
+    for line in lines:
+        assert re.fullmatch(r" +- uses: [\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", line), line
+
+
+@workflows
+def test_permissions_are_the_least(name):
+    assert yaml.safe_load(WORKFLOWS[name])["permissions"] == {"contents": "read"}
+    more = {job: what["permissions"] for job, what in jobs(name).items() if "permissions" in what}
+    assert more == ({"publish": {"id-token": "write"}} if name == "release.yml" else {})
+    for step in steps(name):
+        if step.get("uses", "").startswith("actions/checkout@"):
+            assert step["with"] == {"persist-credentials": False}
+
+
+@workflows
+def test_commands_name_what_exists(name):
+    targets = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.M).group(1).split()
+    for command in (step["run"] for step in steps(name) if "run" in step):
+        program, *arguments = command.split()
+        if program == "make":
+            assert arguments[0] in targets
+        elif program == "python" and arguments[0] != "-m":
+            assert (ROOT / arguments[0]).is_file()
+        else:
+            assert command in {
+                "python -m pip install .",
+                'test -f "dist/lpprop-${GITHUB_REF_NAME#v}.tar.gz"',
+            }
+
+
+def test_the_other_files_are_well_formed():
+    for path in [*(ROOT / ".github").rglob("*.yml"), ROOT / ".pre-commit-config.yaml"]:
+        assert isinstance(yaml.safe_load(path.read_text()), dict), path
