@@ -364,7 +364,7 @@ FEATS, IMAGES = random(2, 2, 16, 4, 4), random(3, 2, 3, 64, 64)
         (Outputs(logits=LOGITS), IMAGES, {"windows": SlidingWindows((64, 64))},
          "images: got 2, expected 1, for the windows of one image"),
         (Outputs(logits=LOGITS), IMAGES[:1], {"windows": SlidingWindows((64, 64), 64, 64)},
-         "logits: got 2 items, expected 1, one a window"),
+         "logits: got 2 items, expected 1, one per window"),
         (Outputs(class_queries_logits=random(0, 2, 7, 1), masks_queries_logits=MASKS),
          IMAGES, {}, "class_queries_logits: got 1 class"),
         (Outputs(class_queries_logits=random(0, 2, 6, 5), masks_queries_logits=MASKS),
