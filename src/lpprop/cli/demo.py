@@ -19,7 +19,8 @@ from lpprop.cli.arguments import (
     add_command,
 )
 from lpprop.cli.common import (
-    checked_device,
+    find_device,
+    refuse_one_class,
 )
 from lpprop.comparison import Row, compare
 
@@ -79,8 +80,7 @@ def add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 
 def _demo(arguments: argparse.Namespace) -> int:
-    device = checked_device(arguments.device)
-    run_demo(arguments.image, arguments.classes, arguments.out, device)
+    run_demo(arguments.image, arguments.classes, arguments.out, find_device(arguments.device))
     return 0
 
 
@@ -121,13 +121,7 @@ def run_demo(
         )
     classes = DEMO_CLASSES if classes is None else classes
     names = class_groups(classes).class_names
-    if len(names) < 2:
-        raise InputError.of(
-            "classes",
-            got=f"only {names[0]!r}",
-            expected="two or more",
-            fix="Every pixel gets one of them, so a single one would get all.",
-        )
+    refuse_one_class("classes", names)
     target = _target(out)
     picture = load_image(image_path) if image_path is not None else _astronaut()
     target.parent.mkdir(parents=True, exist_ok=True)
