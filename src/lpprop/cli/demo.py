@@ -122,8 +122,8 @@ def run_demo(
     classes = DEMO_CLASSES if classes is None else classes
     names = class_groups(classes).class_names
     refuse_one_class("classes", names)
-    target = _target(out)
-    picture = load_image(image_path) if image_path is not None else _astronaut()
+    target = _name_file(out)
+    picture = load_image(image_path) if image_path is not None else _load_astronaut()
     target.parent.mkdir(parents=True, exist_ok=True)
     width, height = (max(1, round(_SIDE / max(picture.size) * side)) for side in picture.size)
     # The backbone sees whole cells: refined at the size that it saw, patches have 16 x 16 pixels.
@@ -154,7 +154,7 @@ def run_demo(
     return target
 
 
-def _astronaut() -> Image.Image:
+def _load_astronaut() -> Image.Image:
     from PIL import Image
 
     try:
@@ -164,7 +164,7 @@ def _astronaut() -> Image.Image:
     return Image.fromarray(data.astronaut())  # type: ignore[no-untyped-call]
 
 
-def _target(out: Path) -> Path:
+def _name_file(out: Path) -> Path:
     """Return the PNG file that `out` means."""
     from lpprop.io.images import (
         IMAGE_SUFFIXES,

@@ -100,7 +100,7 @@ def _eval(arguments: argparse.Namespace) -> int:
     methods = arguments.method or [recipe.method]
     recipes = method_recipes(recipe, methods, **dict(arguments.option))  # refuses what cannot work
     device = find_device(arguments.device)
-    dataset = _dataset(arguments)
+    dataset = _find_dataset(arguments)
     out = arguments.out or Path("runs") / dataset.name
     check_folder(out)
     check_resumable(out, dataset, recipes)
@@ -124,7 +124,7 @@ def _eval(arguments: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _text(path: Path) -> str:
+def _read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -136,14 +136,14 @@ def _text(path: Path) -> str:
         ) from error
 
 
-def _dataset(arguments: argparse.Namespace) -> Dataset:
+def _find_dataset(arguments: argparse.Namespace) -> Dataset:
     """Find the samples of the benchmark, or of the user's own folders."""
     from lpprop.evaluation.datasets import DATASETS, dataset_from_folders, load_dataset
 
     names = ("dataset", "root", "split", "images", "labels", "classes")
     given = [name for name in names if getattr(arguments, name) is not None]
     if given == ["images", "labels", "classes"]:
-        classes = [line for line in _text(arguments.classes).splitlines() if line.strip()]
+        classes = [line for line in _read_text(arguments.classes).splitlines() if line.strip()]
         return dataset_from_folders(arguments.images, arguments.labels, classes)
     if given not in (["dataset", "root"], ["dataset", "root", "split"]):
         raise InputError.of(
