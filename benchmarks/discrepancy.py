@@ -8,10 +8,8 @@ that needs all 50. At the first, lpprop gains by stopping early as well as by ta
 together; a loop that stops by the same rule tells the two gains apart.
 """
 
-import argparse
 import math
 from functools import partial
-from pathlib import Path
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -20,9 +18,9 @@ import lpprop
 from lpprop.numerics.sinkhorn import sinkhorn
 
 from . import torch_loops
-from .contract import RESULTS, document, measure, save
+from .command import publish, read_arguments
+from .contract import measure
 from .inputs import Scene, scene
-from .report import table
 from .work import Competitor, Work
 
 # Each cost with its epsilon: the attention spans 3 to 5 epsilons, the distance 28.
@@ -106,19 +104,8 @@ def max_velocity(device: str, side: int, C: int, **sizes: int) -> Work:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.discrepancy")
-    parser.add_argument(
-        "--repeats",
-        type=int,
-        default=5,
-        help="rounds; a third of them on 4,096 patches, and one with 150 classes",
-    )
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument(
-        "--quick", action="store_true", help="tiny sizes, no memory: tests the benchmark alone"
-    )
-    parser.add_argument("--out", type=Path, help="default: benchmarks/results; with --quick none")
-    args = parser.parse_args(arguments)
+    rounds = "rounds; a third of them on 4,096 patches, and one with 150 classes"
+    args = read_arguments("discrepancy", arguments, rounds=rounds)
 
     many, few = args.repeats, -(-args.repeats // 3)
     small = [({"side": 32, "C": C}, many) for C in (21, 150)]
@@ -139,10 +126,7 @@ def main(arguments: list[str] | None = None) -> None:
         for sizes, repeats in full:
             build, warm_up = partial(step, **sizes), tiny if sizes["side"] == 32 else None
             works.append(measure(build, repeats=repeats, device=args.device, tiny=warm_up))
-    result = document("discrepancy", works, quick=args.quick, packages="lpprop torch")
-    if args.out or not args.quick:
-        save(result, args.out or RESULTS / f"discrepancy_{args.device}.json")
-    print(table(result))
+    publish("discrepancy", works, args, "lpprop torch")
 
 
 if __name__ == "__main__":

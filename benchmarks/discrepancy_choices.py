@@ -1,8 +1,7 @@
 """The choices that DSLO leaves open, by mIoU: `python -m benchmarks.discrepancy_choices FOLDER`.
 
-FOLDER holds `images/` and, under the same names, `labels/`: street images with CamVid's eleven
-classes as grey values, and larger values for pixels without a label. The script prints the tables
-of docs/discrepancy.md.
+FOLDER is that of `benchmarks.camvid`, whose images are taken whole here. The script prints the
+tables of docs/discrepancy.md.
 
 Three starts on 16-pixel patches, with features of EfficientNet-Lite0:
 
@@ -21,13 +20,14 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
 import lpprop
 from lpprop.backbones import EfficientNetLite0
+from lpprop.evaluation.datasets import load_dataset
+from lpprop.evaluation.metrics import confusion_matrix
 
-CLASSES = 11
+from .camvid.starts import CLASSES, SHARE
 
 
 class Scenes(NamedTuple):
@@ -40,12 +40,10 @@ class Scenes(NamedTuple):
 
 
 def load(folder: Path) -> Scenes:
-    names = sorted(path.name for path in (folder / "images").glob("*.png"))
-    pixels = [np.array(Image.open(folder / "images" / name).convert("RGB")) for name in names]
-    images = torch.from_numpy(np.stack(pixels)).movedim(-1, 1) / 255
-    labels = torch.from_numpy(
-        np.stack([np.array(Image.open(folder / "labels" / name)) for name in names])
-    ).long()
+    dataset = load_dataset("camvid", folder)
+    samples = [dataset[i] for i in range(len(dataset))]
+    images = torch.from_numpy(np.stack([sample.image for sample in samples])).movedim(-1, 1) / 255
+    labels = torch.from_numpy(np.stack([sample.gt for sample in samples])).long()
     backbone = EfficientNetLite0()
     feats = torch.cat([backbone(image).feats for image in images.split(1)])
     one_hot = F.one_hot(labels.clamp(max=CLASSES)).movedim(-1, 1).float()
@@ -53,10 +51,10 @@ def load(folder: Path) -> Scenes:
     return Scenes(images, labels, feats, shares)
 
 
-def relabelled(scenes: Scenes, seed: int = 0, share: float = 0.4) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
+def relabelled(scenes: Scenes) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
     labels = scenes.shares.argmax(1)
-    wrong = torch.rand(labels.shape, generator=generator) < share
+    wrong = torch.rand(labels.shape, generator=generator) < SHARE
     random = torch.randint(0, CLASSES, labels.shape, generator=generator)
     return F.one_hot(torch.where(wrong, random, labels)).movedim(-1, 1).float()
 
@@ -74,11 +72,9 @@ def probe(scenes: Scenes, fitted_on: int | None = None) -> Tensor:
 
 
 def mean_iou(predicted: Tensor, labels: Tensor) -> float:
-    known = labels < CLASSES
-    pairs = CLASSES * labels[known] + predicted[known]
-    counts = torch.bincount(pairs, minlength=CLASSES**2).reshape(CLASSES, CLASSES)
-    both = counts.diag()
-    return 100 * float((both / (counts.sum(0) + counts.sum(1) - both).clamp(min=1)).mean())
+    counts = confusion_matrix(predicted.flatten(0, 1), labels.flatten(0, 1), CLASSES)
+    both = counts.diagonal()
+    return 100 * float((both / (counts.sum(0) + counts.sum(1) - both)).mean())
 
 
 class Study:
@@ -143,11 +139,8 @@ def main() -> None:
     study = Study(load(parser.parse_args().folder))
     score = study.score
 
-    def many(method: str, option: str, values: list, shown: str = "{}") -> dict:
-        return {
-            f"`{shown.format(value)}`": partial(score, method, **{option: value})
-            for value in values
-        }
+    def many(method: str, option: str, values: list) -> dict:
+        return {f"`{value}`": partial(score, method, **{option: value}) for value in values}
 
     start = lpprop.ClassDistribution(early_rejection=True)
     upsample = lpprop.JointBilateralUpsample()

@@ -9,19 +9,17 @@ DenseCRF is left out if it is not installed, and `versions` of the result says s
 CPU.
 """
 
-import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 from . import discrepancy, products
-from .contract import RESULTS, document, measure, save
+from .command import publish, read_arguments
+from .contract import measure
 from .patch_step import both_steps, patch_step
 from .pixel_step import first_call, large_image, pixel_step
-from .report import table
 from .upsampling import upsampling
 from .work import Work
 
@@ -88,28 +86,14 @@ def parts_plan(repeats: int) -> Plan:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.speed")
-    parser.add_argument(
-        "--repeats",
-        type=int,
-        default=5,
-        help="rounds; twice as many for the patch step, half as many for what takes seconds",
-    )
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument(
-        "--quick", action="store_true", help="tiny sizes, no memory: tests the benchmark alone"
-    )
-    parser.add_argument("--out", type=Path, help="default: benchmarks/results; with --quick none")
-    args = parser.parse_args(arguments)
+    rounds = "rounds; twice as many for the patch step, half as many for what takes seconds"
+    args = read_arguments("speed", arguments, rounds=rounds)
 
     planned = plans(args.device, args.repeats)
     if args.device == "cpu":
         planned.insert(2, parts_plan(args.repeats))
     works = list(chain.from_iterable(plan.run(args.device, args.quick) for plan in planned))
-    result = document("speed", works, quick=args.quick, packages=PACKAGES)
-    if args.out or not args.quick:
-        save(result, args.out or RESULTS / f"speed_{args.device}.json")
-    print(table(result))
+    publish("speed", works, args, PACKAGES)
 
 
 if __name__ == "__main__":

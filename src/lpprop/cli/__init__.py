@@ -50,9 +50,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"lpprop {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    add_demo(commands)
-    add_refine(commands)
-    add_segment(commands)
-    add_compare(commands)
-    add_eval(commands)
+    for add in (add_demo, add_refine, add_segment, add_compare, add_eval):
+        add(commands)
     return parser

@@ -7,22 +7,25 @@ import ast
 import contextlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from lpprop.compose.presets import METHODS
 from lpprop.inputs.table import INPUTS
 
 __all__ = [
+    "METHOD_NAMES",
     "add_arrays",
     "add_command",
-    "add_downloads",
-    "add_options",
-    "add_size",
+    "add_shared",
     "array_paths",
     "list_methods",
-    "name_methods",
     "option_name",
     "parse_option",
 ]
+
+
+#: The methods in a line; lpprop refine --help says what they do.
+METHOD_NAMES = ", ".join(METHODS)
 
 
 def add_command(
@@ -43,9 +46,7 @@ def add_command(
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.set_defaults(run=run)
-    command.add_argument(
-        "--device", default="cpu", help='where to compute, such as "cuda" (default: cpu)'
-    )
+    add_shared(command, "--device")
     return command
 
 
@@ -70,44 +71,8 @@ def option_name(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def add_options(command: argparse.ArgumentParser) -> None:
-    """Add the options of a method."""
-    command.add_argument(
-        "--option",
-        type=parse_option,
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="an option of the method, such as k=200, feats_from=dinov2 or complement=True; may be "
-        "repeated",
-    )
-
-
-def add_size(command: argparse.ArgumentParser) -> None:
-    """Add the size of the results."""
-    command.add_argument(
-        "--size",
-        type=int,
-        nargs=2,
-        metavar=("H", "W"),
-        help="size of the results, where IMAGE is what the backbone saw (default: IMAGE's)",
-    )
-
-
-def add_downloads(command: argparse.ArgumentParser) -> None:
-    """Add the permission to download."""
-    command.add_argument(
-        "--no-download", action="store_true", help="take weights that are on disk already, or fail"
-    )
-
-
-def name_methods() -> str:
-    """Name the methods in a line; lpprop refine --help says what they do."""
-    return ", ".join(METHODS)
-
-
 def list_methods() -> str:
-    """List the methods with what they do and need, a line each."""
+    """List the methods with what they do and need, one per line."""
     lines = []
     for preset in METHODS.values():
         needs = ", ".join(preset.needs).replace("attention", "attention or feats")
@@ -127,3 +92,33 @@ def parse_option(text: str) -> tuple[str, object]:
         with contextlib.suppress(ValueError):
             return name, float(value)  # inf and nan, which are refused as numbers
         return name, value
+
+
+#: What several commands take.
+_SHARED: dict[str, dict[str, Any]] = {
+    "image": {"type": Path, "metavar": "IMAGE", "help": "an image, or a folder of them"},
+    "--device": {"default": "cpu", "help": 'where to compute, such as "cuda" (default: cpu)'},
+    "--no-download": {
+        "action": "store_true", "help": "take weights that are on disk already, or fail"
+    },
+    "--option": {
+        "type": parse_option, "action": "append", "default": [], "metavar": "NAME=VALUE",
+        "help": "an option of the method, such as k=200, feats_from=dinov2 or complement=True; may "
+        "be repeated",
+    },
+    "--out": {"type": Path, "metavar": "DIR", "help": "made if missing"},
+    "--overwrite": {"action": "store_true", "help": "redo images whose results exist"},
+    "--side": {
+        "type": int, "metavar": "PIXELS", "help": "shorter side of the image that the models see"
+    },
+    "--size": {
+        "type": int, "nargs": 2, "metavar": ("H", "W"),
+        "help": "size of the results, where IMAGE is what the backbone saw (default: IMAGE's)",
+    },
+}  # fmt: skip
+
+
+def add_shared(command: argparse.ArgumentParser, name: str, note: str = "", **changes: Any) -> None:
+    """Add an argument that several commands take; changes are this one's, a note ends its help."""
+    own = _SHARED[name] | changes
+    command.add_argument(name, **own | {"help": own["help"] + note})

@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "check_folder",
-    "checked_device",
+    "find_device",
     "find_pending",
+    "find_recipe",
     "load_inputs",
     "make_folder",
-    "named_recipe",
+    "name_results",
     "process_images",
-    "results",
+    "refuse_one_class",
     "say",
 ]
 
@@ -38,17 +39,12 @@ def say(message: str) -> None:
     tqdm.write(f"lpprop: {' '.join(message.split())}", file=sys.stderr)
 
 
-def results(image: Path, folder: Path) -> tuple[Path, Path, Path]:
+def name_results(image: Path, folder: Path) -> list[Path]:
     """Name the files of an image's labels, overlay and scores."""
-    stem = image.stem
-    return (
-        folder / f"{stem}_labels.png",
-        folder / f"{stem}_overlay.png",
-        folder / f"{stem}_scores.npy",
-    )
+    return [folder / f"{image.stem}_{x}" for x in ("labels.png", "overlay.png", "scores.npy")]
 
 
-def checked_device(name: str) -> torch.device:
+def find_device(name: str) -> torch.device:
     """Return a device that is there, or refuse it."""
     import torch
 
@@ -80,18 +76,22 @@ def check_folder(path: Path) -> None:
 
 def make_folder(path: Path) -> None:
     """Make a folder that can be written to, or say why not."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        problem = "" if os.access(path, os.W_OK) else "it cannot be written to"
-    except OSError as error:
-        problem = error.strerror or str(error)
-    if problem:
+    check_folder(path)
+    path.mkdir(parents=True, exist_ok=True)
+
+
+def refuse_one_class(argument: str, names: Sequence[str]) -> None:
+    """Refuse a single class."""
+    if len(names) < 2:
         raise InputError.of(
-            "--out", got=f"{path} ({problem})", expected="a folder to write to", fix="Change --out."
+            argument,
+            got=f"only {names[0]!r}",
+            expected="two or more",
+            fix="Every pixel gets one of them, so a single one would get all.",
         )
 
 
-def named_recipe(name: str, side: int | None) -> Recipe:
+def find_recipe(name: str, side: int | None) -> Recipe:
     """Return the recipe that --recipe names, for images of another --side if one is given."""
     from lpprop.models.recipes import RECIPES
 
@@ -116,8 +116,8 @@ def load_inputs(paths: Mapping[str, Path], device: torch.device) -> dict[str, An
     return arrays
 
 
-def find_pending(arguments: argparse.Namespace) -> tuple[list[Path], list[Path]]:
-    """List all images, and those whose results do not exist yet or are to be redone."""
+def find_pending(arguments: argparse.Namespace) -> tuple[list[Path], int]:
+    """List the images without results, or all of them to --overwrite; count the others."""
     from lpprop.io.images import find_images
 
     images = find_images(arguments.image, "IMAGE")
@@ -132,9 +132,9 @@ def find_pending(arguments: argparse.Namespace) -> tuple[list[Path], list[Path]]
         image
         for image in images
         if arguments.overwrite
-        or not all(result.is_file() for result in results(image, arguments.out))
+        or not all(result.is_file() for result in name_results(image, arguments.out))
     ]
-    return images, todo
+    return todo, len(images) - len(todo)
 
 
 def process_images(

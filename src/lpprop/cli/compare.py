@@ -6,14 +6,14 @@ import argparse
 from pathlib import Path
 
 from lpprop.cli.arguments import (
+    METHOD_NAMES,
     add_arrays,
     add_command,
-    add_size,
+    add_shared,
     array_paths,
-    name_methods,
 )
 from lpprop.cli.common import (
-    checked_device,
+    find_device,
     load_inputs,
     make_folder,
 )
@@ -53,12 +53,12 @@ def add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         metavar="N",
         help="what marks pixels of GT that do not count (default: 255)",
     )
-    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="made if missing")
+    add_shared(command, "--out", required=True)
     command.add_argument(
         "--methods",
         nargs="+",
         metavar="METHOD",
-        help=f"of {name_methods()} (default: those that the inputs allow)",
+        help=f"of {METHOD_NAMES} (default: those that the inputs allow)",
     )
     command.add_argument(
         "--classes", nargs="+", metavar="CLASS", help="their names, in the order of LOGITS"
@@ -68,7 +68,7 @@ def add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         default="default",
         help="default (made for colour-blind eyes), voc, ade20k, cityscapes or camvid",
     )
-    add_size(command)
+    add_shared(command, "--size")
 
 
 def _compare(arguments: argparse.Namespace) -> int:
@@ -77,7 +77,7 @@ def _compare(arguments: argparse.Namespace) -> int:
     from lpprop.io.images import load_image, save_image
     from lpprop.io.label_maps import load_labels
 
-    device = checked_device(arguments.device)
+    device = find_device(arguments.device)
     image = load_image(arguments.image, "IMAGE")
     gt = None if arguments.gt is None else load_labels(arguments.gt, "--gt")
     inputs = load_inputs(array_paths(arguments), device)

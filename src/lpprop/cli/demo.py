@@ -19,7 +19,8 @@ from lpprop.cli.arguments import (
     add_command,
 )
 from lpprop.cli.common import (
-    checked_device,
+    find_device,
+    refuse_one_class,
 )
 from lpprop.comparison import Row, compare
 
@@ -79,8 +80,7 @@ def add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 
 def _demo(arguments: argparse.Namespace) -> int:
-    device = checked_device(arguments.device)
-    run_demo(arguments.image, arguments.classes, arguments.out, device)
+    run_demo(arguments.image, arguments.classes, arguments.out, find_device(arguments.device))
     return 0
 
 
@@ -121,15 +121,9 @@ def run_demo(
         )
     classes = DEMO_CLASSES if classes is None else classes
     names = class_groups(classes).class_names
-    if len(names) < 2:
-        raise InputError.of(
-            "classes",
-            got=f"only {names[0]!r}",
-            expected="two or more",
-            fix="Every pixel gets one of them, so a single one would get all.",
-        )
-    target = _target(out)
-    picture = load_image(image_path) if image_path is not None else _astronaut()
+    refuse_one_class("classes", names)
+    target = _name_file(out)
+    picture = load_image(image_path) if image_path is not None else _load_astronaut()
     target.parent.mkdir(parents=True, exist_ok=True)
     width, height = (max(1, round(_SIDE / max(picture.size) * side)) for side in picture.size)
     # The backbone sees whole cells: refined at the size that it saw, patches have 16 x 16 pixels.
@@ -160,7 +154,7 @@ def run_demo(
     return target
 
 
-def _astronaut() -> Image.Image:
+def _load_astronaut() -> Image.Image:
     from PIL import Image
 
     try:
@@ -170,7 +164,7 @@ def _astronaut() -> Image.Image:
     return Image.fromarray(data.astronaut())  # type: ignore[no-untyped-call]
 
 
-def _target(out: Path) -> Path:
+def _name_file(out: Path) -> Path:
     """Return the PNG file that `out` means."""
     from lpprop.io.images import (
         IMAGE_SUFFIXES,

@@ -8,22 +8,20 @@ from typing import TYPE_CHECKING
 
 from lpprop._core.errors import InputError
 from lpprop.cli.arguments import (
+    METHOD_NAMES,
     add_command,
-    add_downloads,
-    add_options,
-    name_methods,
+    add_shared,
 )
 from lpprop.cli.common import (
     check_folder,
-    checked_device,
+    find_device,
+    find_recipe,
     make_folder,
-    named_recipe,
     say,
 )
 
 if TYPE_CHECKING:
     from lpprop.evaluation.datasets import Dataset
-    from lpprop.models.recipes import Recipe
 
 __all__ = ["add_eval"]
 
@@ -32,8 +30,8 @@ Measure methods on labelled images: mIoU, Boundary IoU, accuracy and time, by me
 
 The data set is one of voc21, voc20, context60, context59, coco-object, coco-stuff, cityscapes,
 ade20k and camvid, in the folders of its official download; or a folder of images of your own, one
-of label maps (PNG, one class index a pixel, 255 where a pixel does not count), and a text file with
-a class a line, as lpprop segment takes them.
+of label maps (PNG, one class index per pixel, 255 where a pixel does not count), and a text file
+with one class per line, as lpprop segment takes them.
 
 The recipes are those of lpprop segment. All methods see the same models, which are loaded once;
 "bilinear" is their scores without refinement.
@@ -63,26 +61,16 @@ def add_eval(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     command.add_argument("--labels", type=Path, metavar="DIR", help="their label maps")
     command.add_argument("--classes", type=Path, metavar="FILE", help="their classes")
     command.add_argument("--recipe", required=True, help="see lpprop segment --help")
-    add_downloads(command)
+    add_shared(command, "--no-download")
     command.add_argument(
         "--method",
         nargs="+",
         metavar="METHOD",
-        help=f"one or more of {name_methods()} (default: the recipe's)",
+        help=f"one or more of {METHOD_NAMES} (default: the recipe's)",
     )
-    add_options(command)
-    command.add_argument(
-        "--side",
-        type=int,
-        metavar="PIXELS",
-        help="shorter side of the image that the models see (default: the recipe's)",
-    )
-    command.add_argument(
-        "--out",
-        type=Path,
-        metavar="DIR",
-        help="made if missing (default: runs/ and the data set's name)",
-    )
+    add_shared(command, "--option")
+    add_shared(command, "--side", " (default: the recipe's)")
+    add_shared(command, "--out", " (default: runs/ and the data set's name)")
     command.add_argument("--limit", type=int, metavar="N", help="the first N images (default: all)")
     command.add_argument(
         "--processes",
@@ -99,14 +87,20 @@ def _eval(arguments: argparse.Namespace) -> int:
         check_integer,
     )
     from lpprop.evaluation import EvaluationError, evaluate
-    from lpprop.evaluation.recipe_predictors import check_resumable, recipe_predictors
+    from lpprop.evaluation.recipe_predictors import (
+        check_resumable,
+        method_recipes,
+        recipe_predictors,
+    )
 
     for name in ("limit", "processes", "side"):
         if (number := getattr(arguments, name)) is not None:
             check_integer(f"--{name}", number)
-    recipes = _recipes(arguments)
-    device = checked_device(arguments.device)
-    dataset = _dataset(arguments)
+    recipe = find_recipe(arguments.recipe, arguments.side)
+    methods = arguments.method or [recipe.method]
+    recipes = method_recipes(recipe, methods, **dict(arguments.option))  # refuses what cannot work
+    device = find_device(arguments.device)
+    dataset = _find_dataset(arguments)
     out = arguments.out or Path("runs") / dataset.name
     check_folder(out)
     check_resumable(out, dataset, recipes)
@@ -130,35 +124,26 @@ def _eval(arguments: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _text(path: Path) -> str:
+def _read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError.of(
             "--classes",
             got=f"{path} ({error})",
-            expected="a text file in UTF-8 with a class a line",
+            expected="a text file in UTF-8 with one class per line",
             fix="Save it as UTF-8.",
         ) from error
 
 
-def _recipes(arguments: argparse.Namespace) -> dict[str, Recipe]:
-    """Return the recipe with each method; what cannot work is refused here."""
-    from lpprop.evaluation.recipe_predictors import method_recipes
-
-    recipe = named_recipe(arguments.recipe, arguments.side)
-    methods = arguments.method or [recipe.method]
-    return method_recipes(recipe, methods, **dict(arguments.option))
-
-
-def _dataset(arguments: argparse.Namespace) -> Dataset:
+def _find_dataset(arguments: argparse.Namespace) -> Dataset:
     """Find the samples of the benchmark, or of the user's own folders."""
     from lpprop.evaluation.datasets import DATASETS, dataset_from_folders, load_dataset
 
     names = ("dataset", "root", "split", "images", "labels", "classes")
     given = [name for name in names if getattr(arguments, name) is not None]
     if given == ["images", "labels", "classes"]:
-        classes = [line for line in _text(arguments.classes).splitlines() if line.strip()]
+        classes = [line for line in _read_text(arguments.classes).splitlines() if line.strip()]
         return dataset_from_folders(arguments.images, arguments.labels, classes)
     if given not in (["dataset", "root"], ["dataset", "root", "split"]):
         raise InputError.of(

@@ -10,19 +10,18 @@ from lpprop._core.errors import InputError
 from lpprop.cli.arguments import (
     add_arrays,
     add_command,
-    add_options,
-    add_size,
+    add_shared,
     array_paths,
     list_methods,
     option_name,
 )
 from lpprop.cli.common import (
-    checked_device,
+    find_device,
     find_pending,
     load_inputs,
     make_folder,
+    name_results,
     process_images,
-    results,
 )
 
 if TYPE_CHECKING:
@@ -59,40 +58,34 @@ def add_refine(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         commands, "refine", _refine,
         short=short, description=_HELP.format(methods=list_methods()), example=_EXAMPLE,
     )  # fmt: skip
-    command.add_argument("image", type=Path, metavar="IMAGE", help="an image, or a folder of them")
+    add_shared(command, "image")
     add_arrays(command)
-    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="made if missing")
+    add_shared(command, "--out", required=True)
     command.add_argument("--method", default="lposs+", help="see above (default: lposs+)")
-    add_options(command)
-    add_size(command)
-    command.add_argument("--overwrite", action="store_true", help="redo images whose results exist")
+    for name in ("--option", "--size", "--overwrite"):
+        add_shared(command, name)
 
 
 def _refine(arguments: argparse.Namespace) -> int:
-    chain = _checked_chain(arguments)
-    device = checked_device(arguments.device)
-    images, todo = find_pending(arguments)
-    jobs = _jobs(arguments, todo)
-    make_folder(arguments.out)
-
-    def work(number: int) -> None:
-        _refine_image(todo[number], jobs[number], chain, device, arguments.size, arguments.out)
-
-    return process_images(todo, work, "refined", arguments.out, skipped=len(images) - len(todo))
-
-
-def _jobs(arguments: argparse.Namespace, todo: list[Path]) -> list[dict[str, Path]]:
-    """Find the arrays of the images that are to be refined, by name."""
     from lpprop.io.arrays import find_arrays
 
-    found = {
+    chain = _build_chain(arguments)
+    device = find_device(arguments.device)
+    todo, skipped = find_pending(arguments)
+    arrays = {
         name: find_arrays(path, todo, option_name(name))
         for name, path in array_paths(arguments).items()
     }
-    return [{name: paths[i] for name, paths in found.items()} for i in range(len(todo))]
+    make_folder(arguments.out)
+
+    def work(number: int) -> None:
+        files = {name: paths[number] for name, paths in arrays.items()}
+        _refine_image(todo[number], files, chain, device, arguments.size, arguments.out)
+
+    return process_images(todo, work, "refined", arguments.out, skipped)
 
 
-def _checked_chain(arguments: argparse.Namespace) -> Chain:
+def _build_chain(arguments: argparse.Namespace) -> Chain:
     """Build the method and check what it is given, so that none fails after the first image."""
     from lpprop.compose.composite import missing_input
     from lpprop.compose.pipeline import as_chain
@@ -140,7 +133,7 @@ def _refine_image(
     with torch.inference_mode():
         scores = refine(inputs.pop("logits"), image=image, method=chain, size=size, **inputs)[0]
         labels = scores.argmax(0)
-    labels_file, overlay_file, scores_file = results(path, folder)
+    labels_file, overlay_file, scores_file = name_results(path, folder)
     save_labels(labels_file, labels, classes=len(scores))
     image = image.resize((labels.shape[1], labels.shape[0]))
     save_image(overlay_file, overlay(image, labels, len(scores)))

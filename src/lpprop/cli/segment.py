@@ -6,21 +6,20 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lpprop._core.errors import InputError
 from lpprop.cli.arguments import (
+    METHOD_NAMES,
     add_command,
-    add_downloads,
-    add_options,
-    name_methods,
+    add_shared,
 )
 from lpprop.cli.common import (
     check_folder,
-    checked_device,
+    find_device,
     find_pending,
+    find_recipe,
     make_folder,
-    named_recipe,
+    name_results,
     process_images,
-    results,
+    refuse_one_class,
 )
 
 if TYPE_CHECKING:
@@ -59,7 +58,7 @@ def add_segment(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         commands, "segment", _segment,
         short="segment images into classes in words", description=_HELP, example=_EXAMPLE,
     )  # fmt: skip
-    command.add_argument("image", type=Path, metavar="IMAGE", help="an image, or a folder of them")
+    add_shared(command, "image")
     command.add_argument(
         "--classes",
         nargs="+",
@@ -67,39 +66,22 @@ def add_segment(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         metavar="CLASS",
         help='names, synonyms set apart by ";", with or without "name ="; quote each class',
     )
-    command.add_argument(
-        "--out",
-        type=Path,
-        default=Path("out"),
-        metavar="DIR",
-        help="made if missing (default: out)",
-    )
+    add_shared(command, "--out", " (default: out)", default=Path("out"))
     command.add_argument("--recipe", default="offline", help="see above (default: offline)")
-    add_downloads(command)
-    command.add_argument("--method", help=f"{name_methods()} (default: the recipe's)")
-    add_options(command)
-    command.add_argument(
-        "--side",
-        type=int,
-        metavar="PIXELS",
-        help="shorter side of the image that the models see (default: 448)",
-    )
-    command.add_argument("--overwrite", action="store_true", help="redo images whose results exist")
+    add_shared(command, "--no-download")
+    command.add_argument("--method", help=f"{METHOD_NAMES} (default: the recipe's)")
+    add_shared(command, "--option")
+    add_shared(command, "--side", " (default: 448)")
+    add_shared(command, "--overwrite")
 
 
 def _segment(arguments: argparse.Namespace) -> int:
     from lpprop.backbones.prompts import parse_classes
 
     recipe = _recipe(arguments)
-    device = checked_device(arguments.device)
-    if len(arguments.classes) < 2:
-        raise InputError.of(
-            "--classes",
-            got=f"only {arguments.classes[0]!r}",
-            expected="two or more",
-            fix="Every pixel gets one of them, so a single one would get all.",
-        )
-    images, todo = find_pending(arguments)
+    device = find_device(arguments.device)
+    refuse_one_class("--classes", arguments.classes)
+    todo, skipped = find_pending(arguments)
     if todo:  # else the models need not be loaded
         parse_classes(arguments.classes)
         check_folder(arguments.out)
@@ -110,12 +92,12 @@ def _segment(arguments: argparse.Namespace) -> int:
     def work(number: int) -> None:
         _segment_image(todo[number], segmenter, arguments.classes, arguments.out)
 
-    return process_images(todo, work, "segmented", arguments.out, skipped=len(images) - len(todo))
+    return process_images(todo, work, "segmented", arguments.out, skipped)
 
 
 def _recipe(arguments: argparse.Namespace) -> Recipe:
     """Return the recipe as the other options change it; a bad one is refused here."""
-    recipe = named_recipe(arguments.recipe, arguments.side)
+    recipe = find_recipe(arguments.recipe, arguments.side)
     return recipe.with_method(arguments.method or recipe.method, **dict(arguments.option))
 
 
@@ -128,7 +110,7 @@ def _segment_image(image: Path, segmenter: Segmenter, classes: list[str], folder
     picture = load_image(image, "IMAGE")
     segmentation = segmenter(picture, classes)
     labels, scores, names = segmentation.labels[0], segmentation.scores[0], segmentation.class_names
-    labels_file, overlay_file, scores_file = results(image, folder)
+    labels_file, overlay_file, scores_file = name_results(image, folder)
     save_labels(labels_file, labels, classes=len(names))
     drawn = drawing.overlay(picture, labels, len(names))
     page = drawing.panels([("image", picture), ("labels", drawn)], names)

@@ -98,7 +98,7 @@ class _Painter:
         pictures = self.stack(lambda box: self.painted(labels, box))
         if self.with_errors:
             pictures.append(self.errors(labels))
-        return Cell(row.method, pictures, " · ".join(_figures(row)))
+        return Cell(row.method, pictures, " · ".join(_write_figures(row)))
 
     def stack(self, paint: Callable[[Box], Image.Image]) -> list[Image.Image | None]:
         """Paint the whole image, and the region below it."""
@@ -159,7 +159,7 @@ class _Painter:
         return [keys(data.class_names, data.palette, seen.tolist()), marks]
 
 
-def _figures(row: Row) -> list[str]:
+def _write_figures(row: Row) -> list[str]:
     """Write the figures that stand below a method's title, the most telling first."""
     figures = []
     if row.miou is not None and row.boundary_iou is not None:

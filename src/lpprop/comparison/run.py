@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from lpprop.viz.palettes import Palette
 
     ArrayLike = Tensor | npt.NDArray[Any]
+    Labels = npt.NDArray[np.int64]
     Method = str | Callable[..., Tensor]
 
 __all__ = ["compare"]
@@ -111,13 +112,22 @@ def compare(
     check_integer("repeats", repeats)
     chains = named_chains(methods, request.inputs)
     prepared = _prepare(request, chains)
-    _check_some(prepared)
-
     with torch.no_grad():
-        start = _labels(_upsampled(scores, windows, target))
-        rows, labels = _measured(prepared, scores, repeats)
-    _check_some({row.method: row.skipped for row in rows})
-    rows = [_compared(row, labels, start, true, len(names), ignore_index) for row in rows]
+        merged = scores if windows is None else windows.merge(scores)
+        start = _labels(bilinear_upsample(merged, target))
+        rows, labels = _measure_all(prepared, scores, repeats)
+    if not labels:
+        raise InputError.of(
+            "methods",
+            got="none that can run",
+            expected="one or more",
+            fix=" ".join(f"{row.method}: {row.skipped}" for row in rows),
+        )
+    rows = [
+        row if row.skipped
+        else _judge(row, labels[row.method], start, true, len(names), ignore_index)
+        for row in rows
+    ]  # fmt: skip
     picture = _picture(request.inputs.get("image"), target)
     return Comparison(rows, labels, start, picture, true, names, palette, ignore_index)
 
@@ -151,35 +161,22 @@ def _prepare(request: Request, chains: Mapping[str, Chain | str]) -> dict[str, P
     prepared: dict[str, Prepared | str] = {}
     for name, chain in chains.items():
         try:
-            if isinstance(chain, Chain):
-                prepared[name] = request.only(chain.takes).prepare(chain)
-            else:
-                prepared[name] = chain
+            prepared[name] = (
+                chain if isinstance(chain, str) else request.only(chain.takes).prepare(chain)
+            )
         except InputError as error:
             prepared[name] = str(error)
     return prepared
 
 
-def _check_some(prepared: Mapping[str, Prepared | str]) -> None:
-    """Refuse a comparison of nothing, and give the reasons."""
-    reasons = {name: run for name, run in prepared.items() if isinstance(run, str) and run}
-    if len(reasons) == len(prepared):
-        raise InputError.of(
-            "methods",
-            got="none that can run",
-            expected="one or more",
-            fix=" ".join(f"{name}: {reason}" for name, reason in reasons.items()),
-        )
-
-
-def _measured(
+def _measure_all(
     prepared: Mapping[str, Prepared | str], logits: Tensor, repeats: int
-) -> tuple[list[Row], dict[str, npt.NDArray[np.int64]]]:
+) -> tuple[list[Row], dict[str, Labels]]:
     """Run each method; return its costs, and the labels of those that ran."""
     from tqdm import tqdm
 
     rows: list[Row] = []
-    labels: dict[str, npt.NDArray[np.int64]] = {}
+    labels: dict[str, Labels] = {}
     able = [run for run in prepared.values() if not isinstance(run, str)]
     # Not tqdm.auto, which warns in a notebook without ipywidgets.
     with tqdm(
@@ -216,28 +213,15 @@ def _check_classes(scores: Tensor, logits: Tensor) -> None:
         )
 
 
-def _upsampled(logits: Tensor, windows: SlidingWindows | None, size: tuple[int, int]) -> Tensor:
-    merged = logits if windows is None else windows.merge(logits)
-    return merged if merged.shape[-2:] == size else bilinear_upsample(merged, size)
-
-
-def _labels(scores: Tensor) -> npt.NDArray[np.int64]:
-    labels: npt.NDArray[np.int64] = scores[0].argmax(0).cpu().numpy()
+def _labels(scores: Tensor) -> Labels:
+    labels: Labels = scores[0].argmax(0).cpu().numpy()
     return labels
 
 
-def _compared(
-    row: Row,
-    labels: Mapping[str, npt.NDArray[np.int64]],
-    start: npt.NDArray[np.int64],
-    gt: npt.NDArray[np.int64] | None,
-    classes: int,
-    ignore_index: int,
+def _judge(
+    row: Row, own: Labels, start: Labels, gt: Labels | None, classes: int, ignore_index: int
 ) -> Row:
-    """Compare the labels with those of the start and with the true ones."""
-    if row.skipped:
-        return row
-    own = labels[row.method]
+    """Compare a method's labels with those of the start and with the true ones."""
     row = row._replace(changed=float((own != start).mean()))
     if gt is None:
         return row

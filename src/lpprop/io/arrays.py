@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -49,30 +48,28 @@ def load_array(path: Path, argument: str) -> Tensor:
                 expected=f"one of {', '.join(_READERS)}",
                 fix="Save the array with numpy.save. Other pickles are refused: they can run code.",
             )
-        return reader(path, argument)
+        return _as_tensor(reader(path, argument), path, argument)
 
 
-def _read_npy(path: Path, argument: str) -> Tensor:
+def _read_npy(path: Path, argument: str) -> object:
     # Mapped, so that a header that promises more than the file holds fails before allocation.
-    return _from_numpy(np.lib.format.open_memmap(path, mode="r"), path, argument)
+    return np.lib.format.open_memmap(path, mode="r")
 
 
-def _read_npz(path: Path, argument: str) -> Tensor:
+def _read_npz(path: Path, argument: str) -> object:
     # The file is opened here, since NumPy leaves a damaged one open.
     with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-        return _from_numpy(arrays[_pick(arrays.keys(), path, argument)], path, argument)
+        return arrays[_pick(arrays.keys(), path, argument)]
 
 
-def _read_safetensors(path: Path, argument: str) -> Tensor:
+def _read_safetensors(path: Path, argument: str) -> object:
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as tensors:
-        return _from_torch(
-            tensors.get_tensor(_pick(tensors.keys(), path, argument)), path, argument
-        )
+        return tensors.get_tensor(_pick(tensors.keys(), path, argument))
 
 
-def _read_torch(path: Path, argument: str) -> Tensor:
+def _read_torch(path: Path, argument: str) -> object:
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
@@ -81,10 +78,10 @@ def _read_torch(path: Path, argument: str) -> Tensor:
     if isinstance(loaded, dict):
         tensors = {str(key): item for key, item in loaded.items() if isinstance(item, Tensor)}
         loaded = tensors[_pick(tensors, path, argument)]
-    return _from_torch(loaded, path, argument)
+    return loaded
 
 
-_READERS: dict[str, Callable[[Path, str], Tensor]] = {
+_READERS: dict[str, Callable[[Path, str], object]] = {
     ".npy": _read_npy,
     ".npz": _read_npz,
     ".safetensors": _read_safetensors,
@@ -108,27 +105,22 @@ def _pick(names: Iterable[str], path: Path, argument: str) -> str:
     )
 
 
-def _from_numpy(array: Any, path: Path, argument: str) -> Tensor:
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
-        kind = getattr(array, "dtype", type(array).__name__)
+def _as_tensor(loaded: object, path: Path, argument: str) -> Tensor:
+    if isinstance(loaded, np.ndarray) and loaded.dtype.kind in "fiub":
+        dtype = np.float64 if loaded.dtype.newbyteorder("=") == np.float64 else np.float32
+        # One copy removes what torch cannot take: foreign byte order, negative strides, a mapping.
+        return torch.from_numpy(np.array(loaded, dtype=dtype, order="C"))
+    if not isinstance(loaded, Tensor):
+        kind = getattr(loaded, "dtype", type(loaded).__name__)
         raise _not_numbers(path, argument, f"data of type {kind}")
-    dtype = np.float64 if array.dtype.newbyteorder("=") == np.float64 else np.float32
-    # One copy removes what torch cannot take: foreign byte order, negative strides, mapped files.
-    return torch.from_numpy(np.array(array, dtype=dtype, order="C"))
-
-
-def _from_torch(tensor: object, path: Path, argument: str) -> Tensor:
-    if not isinstance(tensor, Tensor):
-        raise _not_numbers(path, argument, f"an object of type {type(tensor).__name__}")
-    plain = tensor.layout == torch.strided and tensor.device.type == "cpu"
-    if not plain or tensor.is_complex() or tensor.is_quantized:
-        raise _not_numbers(path, argument, f"a {tensor.layout} tensor of {tensor.dtype}")
+    plain = loaded.layout == torch.strided and loaded.device.type == "cpu"
+    if not plain or loaded.is_complex() or loaded.is_quantized:
+        raise _not_numbers(path, argument, f"a {loaded.layout} tensor of {loaded.dtype}")
     # A few bytes with strides of 0 can claim any size, and the first copy would allocate it.
-    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-        raise _not_numbers(path, argument, f"an expanded tensor of shape {tuple(tensor.shape)}")
-    tensor = tensor.detach()
+    if loaded.numel() * loaded.element_size() > loaded.untyped_storage().nbytes():
+        raise _not_numbers(path, argument, f"an expanded tensor of shape {tuple(loaded.shape)}")
     # A half-precision result would tie classes that differ.
-    return tensor if tensor.dtype == torch.float64 else tensor.float()
+    return loaded.detach().to(torch.float64 if loaded.dtype == torch.float64 else torch.float32)
 
 
 def _not_numbers(path: Path, argument: str, held: str) -> InputError:

@@ -72,10 +72,7 @@ def overlay(
     >>> overlay(Image.new("RGB", (2, 1)), [[0, 0]], classes=3, alpha=1).getpixel((0, 0))
     (0, 114, 178)
     """
-    array = as_label_map("labels", labels, classes)
-    _check_size(image, array)
-    # The image is grey under the colours, so that hues belong to the classes alone.
-    grey = image.convert("L").convert("RGB")
+    array, grey = _read_both(labels, classes, image)
     mixed = np.array(Image.blend(grey, colorize(array, classes, palette=palette), alpha))
     edge = _boundaries(array)
     mixed[edge] = (outline * 255 + (1 - outline) * mixed[edge]).round()
@@ -104,8 +101,7 @@ def error_map(
     >>> [name for name, colour in ERROR_KEYS if colour == picture.getpixel((1, 0))]
     ['wrong']
     """
-    array = as_label_map("labels", labels, classes)
-    _check_size(image, array)
+    array, grey = _read_both(labels, classes, image)
     true = as_label_map("gt", gt, classes, ignore_index)
     ignored = true == ignore_index
     if true.shape != array.shape:
@@ -115,7 +111,6 @@ def error_map(
             expected=f"{array.shape}, that of labels",
             fix="Resize one to the other, labels by nearest neighbour.",
         )
-    grey = image.convert("L").convert("RGB")
     picture = np.array(Image.blend(grey, Image.new("RGB", grey.size, "white"), 0.75))
     picture[(array != true) & ~ignored] = _WRONG
     picture[ignored] = _IGNORED
@@ -143,9 +138,9 @@ def framed(
     picture = picture.copy()
     draw = ImageDraw.Draw(picture)
     reach = width + 2
-    ends = (picture.width, picture.height, picture.width, picture.height)
     left, upper, right, lower = (
-        min(max(round(edge), reach), end - reach) for edge, end in zip(box, ends, strict=True)
+        min(max(round(edge), reach), end - reach)
+        for edge, end in zip(box, picture.size * 2, strict=True)
     )
     for distance in range(1, reach + 1):
         draw.rectangle(
@@ -155,7 +150,11 @@ def framed(
     return picture
 
 
-def _check_size(image: Image.Image, labels: npt.NDArray[Any]) -> None:
+def _read_both(
+    given: object, classes: int, image: Image.Image
+) -> tuple[npt.NDArray[Any], Image.Image]:
+    """Return labels as an array, and their image in grey, so that hues belong to them alone."""
+    labels = as_label_map("labels", given, classes)
     if image.size != labels.shape[::-1]:
         raise InputError.of(
             "image",
@@ -163,6 +162,7 @@ def _check_size(image: Image.Image, labels: npt.NDArray[Any]) -> None:
             expected=f"{labels.shape[1]} x {labels.shape[0]}, the labels' size",
             fix="Resize one to the other.",
         )
+    return labels, image.convert("L").convert("RGB")
 
 
 def _boundaries(labels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
