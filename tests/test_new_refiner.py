@@ -102,6 +102,19 @@ def test_a_plain_function_is_a_step_with_inputs_of_its_own():
     assert np.array_equal(comparison.labels["mine"], expected[0].argmax(0).numpy())
 
 
+def test_a_subclass_with_a_forward_of_its_own_is_given_what_it_names():
+    class Masked(lpprop.PatchPropagation):
+        def forward(self, logits, *, feats=None, image=None, depth=None, windows=None):
+            assert image is not None
+            return depth * super().forward(logits, feats=feats, windows=windows)
+
+    logits, image, _ = inputs()
+    feats = torch.rand(1, 8, 4, 5)
+    expected = 2 * lpprop.propagate_patches(logits, feats, k=3, patch_size=4)
+    method = lpprop.Chain(Masked(k=3, patch_size=4))
+    assert torch.equal(method(logits, feats=feats, image=image, depth=2), expected)
+
+
 def test_what_a_step_declares_is_asked_for_and_handed_on():
     def step(logits, **given):
         assert set(given) == {"image", "depth"}

@@ -126,17 +126,15 @@ def takes_of(step: nn.Module) -> Takes:
     """Return the inputs that a step takes: those that it declares, or that its signature names."""
     if isinstance(step, Composite):
         return step.takes
-    if isinstance(step, Refiner):
-        return Takes(frozenset(step.takes))
     parameters = list(inspect.signature(_call_of(step)).parameters.values())
     if not parameters:
         raise TypeError("it takes no scores")
     named = [x for x in parameters[1:] if x.kind in (x.KEYWORD_ONLY, x.POSITIONAL_OR_KEYWORD)]
-    return Takes(
-        frozenset(x.name for x in named),
-        required=frozenset(x.name for x in named if x.default is x.empty),
-        all=any(x.kind is x.VAR_KEYWORD for x in parameters),
-    )
+    names = frozenset(x.name for x in named)
+    required = frozenset(x.name for x in named if x.default is x.empty)
+    if isinstance(step, Refiner):  # whose `**inputs` refuse what it does not declare
+        return Takes(names.union(step.takes), required)
+    return Takes(names, required, all=any(x.kind is x.VAR_KEYWORD for x in parameters))
 
 
 def needs_of(step: nn.Module) -> tuple[str, ...]:
