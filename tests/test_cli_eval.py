@@ -301,7 +301,7 @@ class TestRecipes:
         assert made["lposs_plus"].options == {"k": 9, "r": 5}
         assert made["kl"].options == {"logit_scale": 100.0, "nms": 1}
         # Of the preset itself, not of a step.
-        made = method_recipes(RECIPES["clip-dino"], ["lposs", "bilinear"], backbone="dinov2")
+        made = method_recipes(RECIPES["clip-dino"], ["lposs", "bilinear"], feats_from="dinov2")
         assert made["lposs"].options == {"feats_from": "dinov2"}
 
     def test_a_method_whose_input_the_affinity_does_not_provide(self):

@@ -13,19 +13,15 @@ from lpprop.compose.presets import METHODS
 from lpprop.inputs.table import INPUTS
 
 __all__ = [
-    "METHOD_NAMES",
     "add_arrays",
     "add_command",
     "add_shared",
     "array_paths",
     "list_methods",
+    "name_methods",
     "option_name",
     "parse_option",
 ]
-
-
-#: The methods in a line; lpprop refine --help says what they do.
-METHOD_NAMES = ", ".join(METHODS)
 
 
 def add_command(
@@ -69,6 +65,11 @@ def array_paths(arguments: argparse.Namespace) -> dict[str, Path]:
 def option_name(name: str) -> str:
     """Return the option that hands on an input: --pixel-feats."""
     return f"--{name.replace('_', '-')}"
+
+
+def name_methods() -> str:
+    """Name the methods in one line; lpprop refine --help says what they do."""
+    return ", ".join(METHODS)
 
 
 def list_methods() -> str:

@@ -6,11 +6,11 @@ import argparse
 from pathlib import Path
 
 from lpprop.cli.arguments import (
-    METHOD_NAMES,
     add_arrays,
     add_command,
     add_shared,
     array_paths,
+    name_methods,
 )
 from lpprop.cli.common import (
     find_device,
@@ -58,7 +58,7 @@ def add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "--methods",
         nargs="+",
         metavar="METHOD",
-        help=f"of {METHOD_NAMES} (default: those that the inputs allow)",
+        help=f"of {name_methods()} (default: those that the inputs allow)",
     )
     command.add_argument(
         "--classes", nargs="+", metavar="CLASS", help="their names, in the order of LOGITS"

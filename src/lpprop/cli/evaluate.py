@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from lpprop._core.errors import InputError
 from lpprop.cli.arguments import (
-    METHOD_NAMES,
     add_command,
     add_shared,
+    name_methods,
 )
 from lpprop.cli.common import (
     check_folder,
@@ -66,7 +66,7 @@ def add_eval(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "--method",
         nargs="+",
         metavar="METHOD",
-        help=f"one or more of {METHOD_NAMES} (default: the recipe's)",
+        help=f"one or more of {name_methods()} (default: the recipe's)",
     )
     add_shared(command, "--option")
     add_shared(command, "--side", " (default: the recipe's)")

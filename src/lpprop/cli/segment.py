@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lpprop.cli.arguments import (
-    METHOD_NAMES,
     add_command,
     add_shared,
+    name_methods,
 )
 from lpprop.cli.common import (
     check_folder,
@@ -69,7 +69,7 @@ def add_segment(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     add_shared(command, "--out", " (default: out)", default=Path("out"))
     command.add_argument("--recipe", default="offline", help="see above (default: offline)")
     add_shared(command, "--no-download")
-    command.add_argument("--method", help=f"{METHOD_NAMES} (default: the recipe's)")
+    command.add_argument("--method", help=f"{name_methods()} (default: the recipe's)")
     add_shared(command, "--option")
     add_shared(command, "--side", " (default: 448)")
     add_shared(command, "--overwrite")
