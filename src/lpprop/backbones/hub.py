@@ -48,15 +48,17 @@ def load_model(
         name: name of the class in it.
         checkpoint: a folder that `save_pretrained` wrote, or the name of a repository on the hub.
         download: whether to download, with a progress bar, files that are not on disk.
-        options: further arguments of `from_pretrained`, such as `subfolder="unet"`.
+        options: further arguments of `from_pretrained`, such as `subfolder="unet"`; None for their
+            default.
 
     Raises:
         ImportError: the extra `models` is not installed.
         InputError: a checkpoint that does not exist, is damaged or of another kind, or a hub that
             cannot be reached.
     """
-    options["output_loading_info"] = True
-    return _load(_require_weights, package, name, checkpoint, download, options)
+    given = {option: value for option, value in options.items() if value is not None}
+    given["output_loading_info"] = True
+    return _load(_require_weights, package, name, checkpoint, download, given)
 
 
 def load_tokenizer(checkpoint: str | Path, *, download: bool = True, **options: Any) -> Any:
