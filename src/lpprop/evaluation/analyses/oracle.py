@@ -136,7 +136,6 @@ class OracleStart:
         backbone: Backbone | None = None,
         ignore_index: int = IGNORED,
     ) -> None:
-        """Check and keep the settings."""
         self.classes = check_integer("classes", classes)
         self.patch_size = check_integer("patch_size", patch_size)
         self.share = check_number("share", share, low=0, high=1)
@@ -183,7 +182,6 @@ class Cropped:
     """
 
     def __init__(self, dataset: Samples, multiple: int) -> None:
-        """Check the multiple."""
         self.dataset = dataset
         self.multiple = check_integer("multiple", multiple)
         self.name = f"{dataset.name}, sides cut to multiples of {multiple}"
@@ -192,11 +190,9 @@ class Cropped:
         self.labels_from = getattr(dataset, "labels_from", None)
 
     def __len__(self) -> int:
-        """Count the samples."""
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> CroppedSample:
-        """Return a cut sample."""
         return CroppedSample(self.dataset[index], self.multiple)
 
 
