@@ -184,19 +184,17 @@ def _check_hub(checkpoint: str | Path) -> None:
     """Refuse to download while the hub cannot be reached."""
     endpoint = import_extra("huggingface_hub.constants", "ENDPOINT")
     offline = import_extra("huggingface_hub.constants", "HF_HUB_OFFLINE")
-    reason = "HF_HUB_OFFLINE is set" if offline else ""
-    if not offline:
-        try:
-            urlopen(Request(endpoint, method="HEAD"), timeout=_TIMEOUT).close()
-        except HTTPError:
-            pass  # it answers
-        except OSError as error:
-            reason = str(getattr(error, "reason", error))
-    if reason:
+    try:
+        if offline:
+            raise OSError("HF_HUB_OFFLINE is set")
+        urlopen(Request(endpoint, method="HEAD"), timeout=_TIMEOUT).close()
+    except HTTPError:
+        pass  # it answers
+    except OSError as error:
         raise InputError.of(
             "checkpoint",
             got=f"{str(checkpoint)!r}, not all of which is on disk, and no way to {endpoint} "
-            f"({reason})",
+            f"({getattr(error, 'reason', error)})",
             expected="a connection, or a checkpoint on disk",
             fix="Download it where there is a connection; the folder or the cache can be copied.",
-        )
+        ) from error
