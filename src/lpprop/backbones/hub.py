@@ -18,6 +18,7 @@ from lpprop._core.errors import InputError
 __all__ = ["add_stored_colours", "import_extra", "load_model", "load_tokenizer"]
 
 _TIMEOUT = 10  # seconds
+_COLOURS = "preprocessor_config.json"
 # The backbones use none of these weights, so a checkpoint may come without them.
 _UNUSED = ("pooler.", "logit_scale", "mask_token")
 
@@ -138,19 +139,18 @@ def add_stored_colours(
     """
     if {"mean", "std"} <= options.keys():
         return options
-    file: Path | None = Path(checkpoint, "preprocessor_config.json")
-    if not Path(checkpoint).is_dir():
-        file = _fetch(str(checkpoint), "preprocessor_config.json", download)
+    on_disk = Path(checkpoint).is_dir()
+    file = Path(checkpoint, _COLOURS) if on_disk else _fetch_colours(str(checkpoint), download)
     return (_read_colours(file) if file is not None and file.is_file() else {}) | options
 
 
-def _fetch(checkpoint: str, name: str, download: bool) -> Path | None:
-    """Return a file from the cache or else from the hub; None if the repository has no such file.
+def _fetch_colours(checkpoint: str, download: bool) -> Path | None:
+    """Return the file from the cache or else from the hub; None if the repository has none.
 
     The cache also remembers which files the hub has said not to have, so that one is asked for
     once and not on every load.
     """
-    cached = import_extra("huggingface_hub", "try_to_load_from_cache")(checkpoint, name)
+    cached = import_extra("huggingface_hub", "try_to_load_from_cache")(checkpoint, _COLOURS)
     if cached is not None:
         return Path(cached) if isinstance(cached, str) else None
     failure: Exception | None = None
@@ -158,7 +158,7 @@ def _fetch(checkpoint: str, name: str, download: bool) -> Path | None:
         _check_hub(checkpoint)
         absent = import_extra("huggingface_hub.errors", "EntryNotFoundError")
         try:
-            return Path(import_extra("huggingface_hub", "hf_hub_download")(checkpoint, name))
+            return Path(import_extra("huggingface_hub", "hf_hub_download")(checkpoint, _COLOURS))
         except OSError as error:
             # A FileNotFoundError says that the hub could not be asked.
             if isinstance(error, absent) and not isinstance(error, FileNotFoundError):
@@ -166,7 +166,7 @@ def _fetch(checkpoint: str, name: str, download: bool) -> Path | None:
             failure = error
     raise InputError.of(
         "mean",
-        got=f"None, and no {name} of {checkpoint!r} in the cache",
+        got=f"None, and no {_COLOURS} of {checkpoint!r} in the cache",
         expected="the colours that the weights were trained on",
         fix="Give mean and std, or allow downloads where there is a connection.",
     ) from failure

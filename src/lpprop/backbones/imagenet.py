@@ -48,7 +48,6 @@ class ClassGroups(NamedTuple):
     """A user's classes in terms of ImageNet's.
 
     Attributes:
-        class_names: the name of each class.
         groups: for each class the indices of its ImageNet classes, as `merge_classes` takes them.
     """
 

@@ -30,7 +30,6 @@ class ClassPrompts(NamedTuple):
     """A user's classes as prompts.
 
     Attributes:
-        class_names: the name of each class.
         prompts: the synonyms of all classes, class by class.
         groups: for each class the indices of its prompts, as `merge_classes` takes them.
     """
@@ -151,15 +150,8 @@ def embed_prompts(
 ) -> Float[Tensor, "Q D"]:
     """Embed each prompt as the mean of its sentences, one per template, all of unit length.
 
-    Args:
-        model: a `transformers.CLIPModel`.
-        tokenizer: its tokenizer.
-        prompts: Q names.
-        templates: sentences with one "{}" each.
-        tokens_at_once: bound on the tokens of one batch; a batch holds at least one sentence.
-
-    Returns:
-        (Q, D) of unit length, in float32 on the model's device.
+    The result is in float32 on the device of the model, a `transformers.CLIPModel`. A batch of
+    sentences has at most `tokens_at_once` tokens, but at least one sentence.
 
     Raises:
         InputError: a sentence that is too long for the model, or that the tokenizer cannot read.

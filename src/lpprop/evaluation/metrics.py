@@ -83,12 +83,7 @@ class SegmentationMetrics:
     def update(self, labels: ArrayLike, gt: ArrayLike) -> SegmentationMetrics:
         """Add an image, and return the metrics of this image.
 
-        Args:
-            labels: (H, W) predicted classes, as for `confusion_matrix`.
-            gt: (H, W) true classes, or ignore_index.
-
-        Raises:
-            InputError: shapes that differ, or labels that are not integers or are out of range.
+        What it takes as `labels` and `gt`, and what it refuses, are as for `confusion_matrix`.
         """
         maps = checked_maps(labels, gt, self.classes, self.ignore_index)
         alone = SegmentationMetrics(**self._settings)

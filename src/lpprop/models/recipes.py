@@ -1,7 +1,6 @@
 """Recipes: the papers' protocols by name, as data.
 
-A recipe is a protocol: a backbone, an affinity and a method, with the image size and the windows.
-The method is a preset: a chain of refiners with the settings of a paper.
+The method of a recipe is a preset: a chain of refiners with the settings of a paper.
 
     from lpprop.models.recipes import RECIPES
 

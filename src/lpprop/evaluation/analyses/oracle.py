@@ -113,12 +113,9 @@ class OracleStart:
     patch size. `Cropped` cuts images to such sides.
 
     Args:
-        classes: number of classes.
-        patch_size: side of the oracle's patches in pixels.
-        share: share of the patches that are relabelled at random.
-        seed: seed of the random draw, which also depends on the image's name.
+        classes, patch_size, ignore_index: as for `patch_oracle`.
+        share, seed: as for `relabel`; the draw also depends on the image's name.
         backbone: a model that provides feats or attention; None for neither.
-        ignore_index: the label of pixels that do not count.
 
     >>> from types import SimpleNamespace
     >>> sample = SimpleNamespace(name="a", image=None, gt=np.zeros((32, 48), dtype=int))
