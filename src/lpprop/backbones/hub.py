@@ -18,6 +18,7 @@ from lpprop._core.errors import InputError
 __all__ = ["add_stored_colours", "import_extra", "load_model", "load_tokenizer"]
 
 _TIMEOUT = 10  # seconds
+_COLOURS = "preprocessor_config.json"
 # The backbones use none of these weights, so a checkpoint may come without them.
 _UNUSED = ("pooler.", "logit_scale", "mask_token")
 
@@ -48,15 +49,17 @@ def load_model(
         name: name of the class in it.
         checkpoint: a folder that `save_pretrained` wrote, or the name of a repository on the hub.
         download: whether to download, with a progress bar, files that are not on disk.
-        options: further arguments of `from_pretrained`, such as `subfolder="unet"`.
+        options: further arguments of `from_pretrained`, such as `subfolder="unet"`; None for their
+            default.
 
     Raises:
         ImportError: the extra `models` is not installed.
         InputError: a checkpoint that does not exist, is damaged or of another kind, or a hub that
             cannot be reached.
     """
-    options["output_loading_info"] = True
-    return _load(_require_weights, package, name, checkpoint, download, options)
+    given = {option: value for option, value in options.items() if value is not None}
+    given["output_loading_info"] = True
+    return _load(_require_weights, package, name, checkpoint, download, given)
 
 
 def load_tokenizer(checkpoint: str | Path, *, download: bool = True, **options: Any) -> Any:
@@ -136,19 +139,18 @@ def add_stored_colours(
     """
     if {"mean", "std"} <= options.keys():
         return options
-    file: Path | None = Path(checkpoint, "preprocessor_config.json")
-    if not Path(checkpoint).is_dir():
-        file = _fetch(str(checkpoint), "preprocessor_config.json", download)
+    on_disk = Path(checkpoint).is_dir()
+    file = Path(checkpoint, _COLOURS) if on_disk else _fetch_colours(str(checkpoint), download)
     return (_read_colours(file) if file is not None and file.is_file() else {}) | options
 
 
-def _fetch(checkpoint: str, name: str, download: bool) -> Path | None:
-    """Return a file from the cache or else from the hub; None if the repository has no such file.
+def _fetch_colours(checkpoint: str, download: bool) -> Path | None:
+    """Return the file from the cache or else from the hub; None if the repository has none.
 
     The cache also remembers which files the hub has said not to have, so that one is asked for
     once and not on every load.
     """
-    cached = import_extra("huggingface_hub", "try_to_load_from_cache")(checkpoint, name)
+    cached = import_extra("huggingface_hub", "try_to_load_from_cache")(checkpoint, _COLOURS)
     if cached is not None:
         return Path(cached) if isinstance(cached, str) else None
     failure: Exception | None = None
@@ -156,7 +158,7 @@ def _fetch(checkpoint: str, name: str, download: bool) -> Path | None:
         _check_hub(checkpoint)
         absent = import_extra("huggingface_hub.errors", "EntryNotFoundError")
         try:
-            return Path(import_extra("huggingface_hub", "hf_hub_download")(checkpoint, name))
+            return Path(import_extra("huggingface_hub", "hf_hub_download")(checkpoint, _COLOURS))
         except OSError as error:
             # A FileNotFoundError says that the hub could not be asked.
             if isinstance(error, absent) and not isinstance(error, FileNotFoundError):
@@ -164,7 +166,7 @@ def _fetch(checkpoint: str, name: str, download: bool) -> Path | None:
             failure = error
     raise InputError.of(
         "mean",
-        got=f"None, and no {name} of {checkpoint!r} in the cache",
+        got=f"None, and no {_COLOURS} of {checkpoint!r} in the cache",
         expected="the colours that the weights were trained on",
         fix="Give mean and std, or allow downloads where there is a connection.",
     ) from failure
@@ -182,19 +184,17 @@ def _check_hub(checkpoint: str | Path) -> None:
     """Refuse to download while the hub cannot be reached."""
     endpoint = import_extra("huggingface_hub.constants", "ENDPOINT")
     offline = import_extra("huggingface_hub.constants", "HF_HUB_OFFLINE")
-    reason = "HF_HUB_OFFLINE is set" if offline else ""
-    if not offline:
-        try:
-            urlopen(Request(endpoint, method="HEAD"), timeout=_TIMEOUT).close()
-        except HTTPError:
-            pass  # it answers
-        except OSError as error:
-            reason = str(getattr(error, "reason", error))
-    if reason:
+    try:
+        if offline:
+            raise OSError("HF_HUB_OFFLINE is set")
+        urlopen(Request(endpoint, method="HEAD"), timeout=_TIMEOUT).close()
+    except HTTPError:
+        pass  # it answers
+    except OSError as error:
         raise InputError.of(
             "checkpoint",
             got=f"{str(checkpoint)!r}, not all of which is on disk, and no way to {endpoint} "
-            f"({reason})",
+            f"({getattr(error, 'reason', error)})",
             expected="a connection, or a checkpoint on disk",
             fix="Download it where there is a connection; the folder or the cache can be copied.",
-        )
+        ) from error

@@ -10,7 +10,7 @@ from importlib.resources import files
 from typing import NamedTuple
 
 from lpprop._core.errors import InputError
-from lpprop.backbones.prompts import check_listed, parse_class
+from lpprop.backbones.prompts import parse_classes
 
 __all__ = ["ClassGroups", "class_groups", "imagenet_classes"]
 
@@ -48,7 +48,6 @@ class ClassGroups(NamedTuple):
     """A user's classes in terms of ImageNet's.
 
     Attributes:
-        class_names: the name of each class.
         groups: for each class the indices of its ImageNet classes, as `merge_classes` takes them.
     """
 
@@ -90,28 +89,23 @@ def class_groups(classes: Sequence[str]) -> ClassGroups:
     lpprop.InputError: classes[0]: got 'shuttle', expected names of ImageNet classes.
     Close to it: space shuttle.
     """
-    check_listed(classes)
-    found = ClassGroups([], [])
+    class_names, prompts, own_prompts = parse_classes(classes)
+    groups: list[list[int]] = []
     owner: dict[int, str] = {}
-    for number, text in enumerate(classes):
-        class_name, synonyms = parse_class(number, text)
-        group = list(dict.fromkeys(i for name in synonyms for i in _find(number, name)))
-        clash = [(repr(imagenet_classes()[i]), owner[i]) for i in group if i in owner] or [
-            ("the same name", known)
-            for known in found.class_names
-            if known.lower() == class_name.lower()
-        ]
-        if clash:
-            raise InputError.of(
-                f"classes[{number}]",
-                got=f"{text!r} with {clash[0][0]}, which {clash[0][1]!r} has",
-                expected="classes that share nothing",
-                fix="Merge the two, or leave the common name to one of them.",
-            )
-        owner |= dict.fromkeys(group, class_name)
-        found.class_names.append(class_name)
-        found.groups.append(group)
-    return found
+    for number, own in enumerate(own_prompts):
+        group = list(dict.fromkeys(i for q in own for i in _find(number, prompts[q])))
+        for i in group:
+            if i in owner:
+                raise InputError.of(
+                    f"classes[{number}]",
+                    got=f"{classes[number]!r} with {imagenet_classes()[i]!r}, which "
+                    f"{owner[i]!r} has",
+                    expected="classes that share nothing",
+                    fix="Merge the two, or leave the common name to one of them.",
+                )
+        owner |= dict.fromkeys(group, class_names[number])
+        groups.append(group)
+    return ClassGroups(class_names, groups)
 
 
 def _find(number: int, name: str) -> tuple[int, ...]:

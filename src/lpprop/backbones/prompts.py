@@ -19,10 +19,8 @@ __all__ = [
     "IMAGENET_TEMPLATES",
     "PLAIN",
     "ClassPrompts",
-    "check_listed",
     "check_templates",
     "embed_prompts",
-    "parse_class",
     "parse_classes",
     "tokenise",
 ]
@@ -32,7 +30,6 @@ class ClassPrompts(NamedTuple):
     """A user's classes as prompts.
 
     Attributes:
-        class_names: the name of each class.
         prompts: the synonyms of all classes, class by class.
         groups: for each class the indices of its prompts, as `merge_classes` takes them.
     """
@@ -42,18 +39,10 @@ class ClassPrompts(NamedTuple):
     groups: list[list[int]]
 
 
-def parse_class(number: int, text: object) -> tuple[str, list[str]]:
+def _parse_class(number: int, text: object) -> tuple[str, list[str]]:
     """Split "name = synonym; synonym" into its parts; without "name =", the first synonym names it.
 
-    Args:
-        number: position of the class in the user's list, for the message.
-        text: the user's text; runs of blanks count as one.
-
-    Raises:
-        InputError: not a string, no name or an empty synonym.
-
-    >>> parse_class(0, "tabby; tiger  cat"), parse_class(1, "pet = cat; dog")
-    (('tabby', ['tabby', 'tiger cat']), ('pet', ['cat', 'dog']))
+    Runs of blanks count as one. The number is the class's position in the list, for the message.
     """
     name, equals, words = text.rpartition("=") if isinstance(text, str) else ("", "", "")
     synonyms = [" ".join(word.split()) for word in words.split(";")]
@@ -66,17 +55,6 @@ def parse_class(number: int, text: object) -> tuple[str, list[str]]:
             fix='Write it like "cat; tiger cat" or "pet = cat; dog".',
         )
     return name, synonyms
-
-
-def check_listed(classes: object) -> None:
-    """Refuse anything but a list of classes with at least one in it."""
-    if isinstance(classes, str) or not isinstance(classes, Sequence) or not classes:
-        raise InputError.of(
-            "classes",
-            got=repr(classes),
-            expected="a list of class names",
-            fix='Pass one string per class, such as ["cat; tiger cat", "sofa"].',
-        )
 
 
 def parse_classes(classes: Sequence[str]) -> ClassPrompts:
@@ -92,16 +70,23 @@ def parse_classes(classes: Sequence[str]) -> ClassPrompts:
         The names, the prompts, and the prompts of each class.
 
     Raises:
-        InputError: no class, an empty one, or two of one name, in upper or lower case.
+        InputError: no class, one that is empty or no string, or two of one name, in upper or lower
+            case.
 
     >>> parse_classes(["background = sky; wall", "cat"])
     ClassPrompts(class_names=['background', 'cat'], prompts=['sky', 'wall', 'cat'],
                  groups=[[0, 1], [2]])
     """
-    check_listed(classes)
+    if isinstance(classes, str) or not isinstance(classes, Sequence) or not classes:
+        raise InputError.of(
+            "classes",
+            got=repr(classes),
+            expected="a list of class names",
+            fix='Pass one string per class, such as ["cat; tiger cat", "sofa"].',
+        )
     read = ClassPrompts([], [], [])
     for number, text in enumerate(classes):
-        name, synonyms = parse_class(number, text)
+        name, synonyms = _parse_class(number, text)
         known = [other for other in read.class_names if other.lower() == name.lower()]
         if known:
             raise InputError.of(
@@ -165,15 +150,8 @@ def embed_prompts(
 ) -> Float[Tensor, "Q D"]:
     """Embed each prompt as the mean of its sentences, one per template, all of unit length.
 
-    Args:
-        model: a `transformers.CLIPModel`.
-        tokenizer: its tokenizer.
-        prompts: Q names.
-        templates: sentences with one "{}" each.
-        tokens_at_once: bound on the tokens of one batch; a batch holds at least one sentence.
-
-    Returns:
-        (Q, D) of unit length, in float32 on the model's device.
+    The result is in float32 on the device of the model, a `transformers.CLIPModel`. A batch of
+    sentences has at most `tokens_at_once` tokens, but at least one sentence.
 
     Raises:
         InputError: a sentence that is too long for the model, or that the tokenizer cannot read.

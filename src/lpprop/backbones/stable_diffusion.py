@@ -8,8 +8,8 @@ attention from it too.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -100,7 +100,6 @@ class StableDiffusion(Backbone):
         side: int = 512,
         max_bytes: int = 2**30,
     ) -> None:
-        """Check that the parts fit, and find the blocks."""
         _check_parts(vae, unet, prompt_embedding)
         blocks, deepest = _transformer_blocks(unet)
         chosen = _normalise_weights(weights, blocks)
@@ -121,8 +120,7 @@ class StableDiffusion(Backbone):
         self.vae: Any = vae
         self.unet: Any = unet
         self.register_buffer("prompt_embedding", prompt_embedding.detach())
-        self.requires_grad_(False)
-        self.eval()
+        self.requires_grad_(False).eval()
 
     @classmethod
     def from_pretrained(
@@ -193,10 +191,10 @@ class StableDiffusion(Backbone):
         missing = {blocks[name].layer: name for name in self.weights}
         totals: dict[int, Tensor] = {}
 
-        def see(layer: Any, hidden: Float[Tensor, "b N D"]) -> None:
+        def see(layer: Any, inputs: tuple[Float[Tensor, "b N D"]]) -> None:
             name = missing.pop(layer)
             queries, keys = (
-                project(hidden).unflatten(-1, (layer.heads, -1)).transpose(1, 2)
+                project(inputs[0]).unflatten(-1, (layer.heads, -1)).transpose(1, 2)
                 for project in (layer.to_q, layer.to_k)
             )
             seen = patch_attention(queries, keys, scale=layer.scale).mul_(self.weights[name])
@@ -206,37 +204,15 @@ class StableDiffusion(Backbone):
                 raise _AllSeen
 
         prompt = self.prompt_embedding.to(latents.dtype).expand(len(latents), -1, -1)
-        with _watch_layers(list(missing), see), suppress(_AllSeen):
+        with ExitStack() as hooks, suppress(_AllSeen):
+            for layer in [*missing]:
+                hooks.enter_context(layer.register_forward_pre_hook(see))
             self.unet(latents, self.time_step, encoder_hidden_states=prompt)
         return totals
 
 
 class _AllSeen(Exception):  # noqa: N818
     """Raised to end a run of the U-Net after the last chosen block."""
-
-
-class _Watcher:
-    """An attention processor that shows `see` a layer's input and then runs the layer's own."""
-
-    def __init__(self, own: Callable[..., Tensor], see: Callable[[Any, Tensor], None]) -> None:
-        self.own, self.see = own, see
-
-    def __call__(self, attn: Any, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        self.see(attn, hidden_states)
-        return self.own(attn, hidden_states, *args, **kwargs)
-
-
-@contextmanager
-def _watch_layers(layers: list[Any], see: Callable[[Any, Tensor], None]) -> Iterator[None]:
-    """Watch some attention layers, and put their own processors back afterwards."""
-    own = [layer.processor for layer in layers]
-    try:
-        for layer, processor in zip(layers, own, strict=True):
-            layer.set_processor(_Watcher(processor, see))
-        yield
-    finally:
-        for layer, processor in zip(layers, own, strict=True):
-            layer.set_processor(processor)
 
 
 class _Block(NamedTuple):

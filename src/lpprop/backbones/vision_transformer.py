@@ -100,7 +100,6 @@ class VisionTransformer(Backbone):
         std: Sequence[float] = _IMAGENET_STD,
         max_bytes: int = 2**30,
     ) -> None:
-        """Check the options and the architecture, and freeze the model."""
         _check_kinds(features, attention)
         patch_size = _check_architecture(model)
         super().__init__(patch_size=patch_size, mean=mean, std=std, max_bytes=max_bytes)
@@ -115,8 +114,7 @@ class VisionTransformer(Backbone):
         self._prefix = _count_prefix(model.embeddings)
         resizes = "interpolate_pos_encoding" in inspect.signature(model.forward).parameters
         self._arguments = {"interpolate_pos_encoding": True} if resizes else {}
-        self.requires_grad_(False)
-        self.eval()
+        self.requires_grad_(False).eval()
 
     @classmethod
     def from_pretrained(
@@ -139,8 +137,8 @@ class VisionTransformer(Backbone):
             "AutoModel",
             checkpoint,
             download=download,
+            dtype=dtype,
             attn_implementation="sdpa",
-            **({} if dtype is None else {"dtype": dtype}),
         )
         return cls(model, **add_stored_colours(options, checkpoint, download=download))
 

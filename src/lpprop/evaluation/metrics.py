@@ -10,6 +10,7 @@ All counts are integers, so that sums do not depend on their order or on the num
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -72,7 +73,6 @@ class SegmentationMetrics:
     def __init__(
         self, classes: int, *, ignore_index: int = IGNORED, dilation_ratio: float = 0.02
     ) -> None:
-        """Start with all counts 0."""
         self.classes = check_integer("classes", classes)
         self.ignore_index = check_ignore_index(ignore_index, classes)
         self.dilation_ratio = check_number("dilation_ratio", dilation_ratio, low=0, open_low=True)
@@ -83,15 +83,10 @@ class SegmentationMetrics:
     def update(self, labels: ArrayLike, gt: ArrayLike) -> SegmentationMetrics:
         """Add an image, and return the metrics of this image.
 
-        Args:
-            labels: (H, W) predicted classes, as for `confusion_matrix`.
-            gt: (H, W) true classes, or ignore_index.
-
-        Raises:
-            InputError: shapes that differ, or labels that are not integers or are out of range.
+        What it takes as `labels` and `gt`, and what it refuses, are as for `confusion_matrix`.
         """
         maps = checked_maps(labels, gt, self.classes, self.ignore_index)
-        alone = self._empty()
+        alone = SegmentationMetrics(**self._settings)
         alone.confusion = count_pairs(*maps, self.classes)
         alone.boundary_intersection, alone.boundary_union = count_boundaries(
             *maps, self.classes, self.dilation_ratio
@@ -118,8 +113,7 @@ class SegmentationMetrics:
 
     def __add__(self, other: SegmentationMetrics) -> SegmentationMetrics:
         """Return the sum of the counts of both."""
-        both = self._empty()
-        both.merge(self)
+        both = copy.copy(self)
         both.merge(other)
         return both
 
@@ -179,11 +173,8 @@ class SegmentationMetrics:
     @classmethod
     def from_dict(cls, counts: Mapping[str, Any]) -> SegmentationMetrics:
         """Build the metrics from a result of `to_dict`."""
-        metrics = cls(
-            counts["classes"],
-            ignore_index=counts["ignore_index"],
-            dilation_ratio=counts["dilation_ratio"],
-        )
+        settings = {name: counts[name] for name in ("classes", "ignore_index", "dilation_ratio")}
+        metrics = cls(**settings)
         for row, column, pixels in counts["confusion"]:
             metrics.confusion[row, column] = pixels
         for number, intersection, union in counts["boundary"]:
@@ -206,9 +197,6 @@ class SegmentationMetrics:
             "ignore_index": self.ignore_index,
             "dilation_ratio": self.dilation_ratio,
         }
-
-    def _empty(self) -> SegmentationMetrics:
-        return SegmentationMetrics(**self._settings)
 
 
 def _ratio(part: npt.NDArray[Any], whole: npt.NDArray[Any]) -> Float[np.ndarray, " C"]:

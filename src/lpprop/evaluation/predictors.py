@@ -129,7 +129,6 @@ class Start:
         feats: Float[Tensor, "B D y x"] | None = None,
         **inputs: Any,
     ) -> None:
-        """Keep the inputs that are given."""
         self.logits = logits
         named = {"feats": feats, **inputs}
         self.inputs = {name: value for name, value in named.items() if value is not None}
@@ -145,7 +144,6 @@ class LastSampleCache(Generic[_T]):
     """
 
     def __init__(self, function: Callable[[Any], _T]) -> None:
-        """Wrap the function."""
         self.function = function
         self._last: tuple[Any, _T] | None = None
 
@@ -194,7 +192,6 @@ class RefinedStart(Predictor):
         method: str | Callable[..., Tensor],
         others: Sequence[Chain] = (),
     ) -> None:
-        """Keep the start, and make a chain of the method."""
         self.start = start
         self.chain = as_chain(method)
         self.others = others
@@ -268,7 +265,6 @@ class SegmenterPredictor(Predictor):
     def __init__(
         self, segmenter: Segmenter, prompts: Sequence[str], recipe: Recipe | None = None
     ) -> None:
-        """Keep the parts."""
         self.segmenter = segmenter
         self.prompts = list(prompts)
         self.recipe = recipe

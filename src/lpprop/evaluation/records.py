@@ -68,27 +68,23 @@ def merge_config(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
         *((part, old.get(part), new.get(part)) for part in sorted(parts)),
         *((name, old["predictors"][name], new["predictors"][name]) for name in shared),
     ]
-    for part, before, now in pairs:
-        where, was, is_now = _find_difference(part, before, now)
-        if where:
-            raise InputError.of(
-                "out",
-                got=f"{folder}, which holds a run with {where} = {_shorten(was)}",
-                expected=f"{_shorten(is_now)}, as in this run",
-                fix="Choose another folder, or remove this one to start again.",
-            )
+    for where, was, is_now in (found for pair in pairs for found in _find_differences(*pair)):
+        raise InputError.of(
+            "out",
+            got=f"{folder}, which holds a run with {where} = {_shorten(was)}",
+            expected=f"{_shorten(is_now)}, as in this run",
+            fix="Choose another folder, or remove this one to start again.",
+        )
     return {**new, "predictors": old["predictors"] | new["predictors"]}
 
 
-def _find_difference(where: str, old: Any, new: Any) -> tuple[str, Any, Any]:
-    """Return the first place where two JSON values differ and both values there, or "" if none."""
+def _find_differences(where: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Yield the places where two JSON values differ, with both values there."""
     if isinstance(old, dict) and isinstance(new, dict):
         for key in dict.fromkeys([*old, *new]):
-            found = _find_difference(f"{where}.{key}", old.get(key), new.get(key))
-            if found[0]:
-                return found
-        return "", None, None
-    return ("", None, None) if old == new else (where, old, new)
+            yield from _find_differences(f"{where}.{key}", old.get(key), new.get(key))
+    elif old != new:
+        yield where, old, new
 
 
 def _shorten(value: Any) -> str:
@@ -114,7 +110,6 @@ class Records:
     """
 
     def __init__(self, folder: Path | None, predictor: str) -> None:
-        """Read the records in the folder."""
         self.path = None if folder is None else folder / f"{quote(predictor, safe=' +=,()')}.jsonl"
         self.done: dict[int, dict[str, Any]] = {}
         whole: list[bytes] = []

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from lpprop._core.errors import InputError
+from lpprop._core.options import check_choice
 from lpprop._core.text import markdown_table, percent
 from lpprop.evaluation.metrics import SegmentationMetrics
 from lpprop.evaluation.records import Records, load_config, write_json
@@ -46,14 +47,7 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class ImageResult:
-    """The result of a predictor on one image.
-
-    Attributes:
-        index: the image's index in the data set.
-        name: the image's name.
-        seconds: the seconds that the predictor took.
-        counts: the metrics' counts, as `SegmentationMetrics.to_dict` returns them.
-    """
+    """A predictor's seconds and counts (`SegmentationMetrics.to_dict`) on one image."""
 
     index: int
     name: str
@@ -85,9 +79,7 @@ class Result:
     @property
     def seconds(self) -> float:
         """Median seconds per image: the first image may include compilation."""
-        return (
-            float(np.median([image.seconds for image in self.images])) if self.images else math.nan
-        )
+        return float(np.median([image.seconds for image in self.images] or [math.nan]))
 
     @cached_property
     def image_miou(self) -> Float[np.ndarray, " images"]:
@@ -119,7 +111,6 @@ class Report:
         images: int,
         failures: Mapping[str, Mapping[str, str]],
     ) -> None:
-        """Pool the records of each predictor."""
         self.config = config
         self.class_names: list[str] = list(config["dataset"]["class_names"])
         self.images = images
@@ -158,44 +149,23 @@ class Report:
         Raises:
             InputError: a name that is not in the run.
         """
-        if predictor not in self._results:
-            raise InputError.of(
-                "predictor",
-                got=repr(predictor),
-                expected=f"one of {', '.join(map(repr, self._results))}",
-                fix="Check the name.",
-            )
+        check_choice("predictor", predictor, tuple(self._results))
         return self._results[predictor]
 
     def __iter__(self) -> Iterator[str]:
-        """Iterate over the predictors' names."""
         return iter(self._results)
 
     def __len__(self) -> int:
-        """Count the predictors."""
         return len(self._results)
-
-    def __repr__(self) -> str:
-        """Show the table."""
-        return self.table()
-
-    def _repr_markdown_(self) -> str:
-        return self.table()
 
     def rows(self) -> list[Row]:
         """Return a row per predictor."""
-        return [
-            Row(
-                name,
-                result.metrics.miou,
-                result.metrics.mean_boundary_iou,
-                result.metrics.pixel_accuracy,
-                result.metrics.mean_class_accuracy,
-                result.seconds,
-                len(result.images),
-            )
-            for name, result in self._results.items()
-        ]
+        rows = []
+        for name, result in self._results.items():
+            m = result.metrics
+            means = (m.miou, m.mean_boundary_iou, m.pixel_accuracy, m.mean_class_accuracy)
+            rows.append(Row(name, *means, result.seconds, len(result.images)))
+        return rows
 
     def table(self) -> str:
         """Return the rows as Markdown, metrics in percent."""
@@ -210,6 +180,8 @@ class Report:
             for row in self.rows()
         ]
         return markdown_table([*head, "seconds per image", "images"], lines)
+
+    __repr__ = _repr_markdown_ = table
 
     def class_table(self) -> str:
         """Return the IoU and the Boundary IoU of each class as Markdown, in percent."""
@@ -255,13 +227,11 @@ class Report:
             "predictors": [
                 {
                     **{name: _plain(value) for name, value in row._asdict().items()},
-                    "failures": dict(self[row.predictor].failures),
-                    "iou": [_plain(x) for x in self[row.predictor].metrics.iou],
-                    "class_boundary_iou": [
-                        _plain(x) for x in self[row.predictor].metrics.boundary_iou
-                    ],
+                    "failures": dict(result.failures),
+                    "iou": [_plain(x) for x in result.metrics.iou],
+                    "class_boundary_iou": [_plain(x) for x in result.metrics.boundary_iou],
                 }
-                for row in self.rows()
+                for row, result in zip(self.rows(), self._results.values(), strict=True)
             ],
             "config": dict(self.config),
         }

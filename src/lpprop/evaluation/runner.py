@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from lpprop import _version
 from lpprop._core.errors import InputError
 from lpprop._core.optional import import_cv2
 from lpprop._core.options import (
@@ -120,7 +121,12 @@ def evaluate(
             write_json(out / CONFIG, config)
         records = {name: Records(out, name) for name in predictors}
         failures: dict[str, dict[str, str]] = {name: {} for name in predictors}
-        for name, outcome in _run(task, _list_jobs(records, images), processes, progress):
+        missing = (
+            (index, tuple(name for name, kept in records.items() if index not in kept.done))
+            for index in range(images)
+        )
+        jobs = [job for job in missing if job[1]]
+        for name, outcome in _run(task, jobs, processes, progress):
             if isinstance(outcome, Failure):
                 failures[name][outcome.image] = outcome.reason
                 message = f"{outcome.image}: {name!r} failed: {outcome.reason}"
@@ -139,9 +145,6 @@ def evaluate(
 
 
 def _describe_run(task: Task, processes: int) -> dict[str, Any]:
-
-    from lpprop._version import __version__
-
     return {
         "dataset": dataset_fingerprint(task.dataset),
         "metrics": {
@@ -149,10 +152,9 @@ def _describe_run(task: Task, processes: int) -> dict[str, Any]:
             "dilation_ratio": task.metrics.dilation_ratio,
         },
         "versions": {
-            "lpprop": __version__,
+            "lpprop": _version.__version__,
             "torch": torch.__version__,
             "numpy": np.__version__,
-            **_opencv(),
             "python": platform.python_version(),
             **_find_versions("scipy", "kornia", "transformers", "diffusers", "pydensecrf2"),
         },
@@ -166,30 +168,15 @@ def _describe_run(task: Task, processes: int) -> dict[str, Any]:
     }
 
 
-def _opencv() -> dict[str, str]:
-    """Return OpenCV's version, whichever package it comes from; nothing where it fails."""
-    try:
-        return {"opencv": import_cv2().__version__}
-    except ImportError:
-        return {}
-
-
 def _find_versions(*packages: str) -> dict[str, str]:
-    """Return the versions of the packages that are installed."""
+    """Return the versions of OpenCV, whichever package it comes from, and of those installed."""
     found = {}
+    with contextlib.suppress(ImportError):
+        found["opencv"] = import_cv2().__version__
     for package in packages:
         with contextlib.suppress(PackageNotFoundError):
             found[package] = version(package)
     return found
-
-
-def _list_jobs(records: Mapping[str, Records], images: int) -> list[Job]:
-    jobs = []
-    for index in range(images):
-        missing = tuple(name for name, kept in records.items() if index not in kept.done)
-        if missing:
-            jobs.append((index, missing))
-    return jobs
 
 
 def _run(

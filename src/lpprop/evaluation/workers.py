@@ -25,7 +25,6 @@ class WorkerError(RuntimeError):
     """A process ended before its job was done; `job` is that job."""
 
     def __init__(self, job: Any, reason: str) -> None:
-        """Keep the job."""
         super().__init__(reason)
         self.job = job
 

@@ -84,7 +84,6 @@ class RefineMixin:
         loaded: str = "bgr",
         **kwargs: Any,
     ) -> None:
-        """Check the options, and build the segmentor."""
         check_boolean("is_prob", is_prob)
         check_choice("loaded", loaded, ("bgr", "rgb"))
         options = dict(refine or {})
@@ -293,12 +292,11 @@ def _group_queries(query_idx: Sequence[int]) -> list[list[int]]:
     groups = [
         [i for i, one in enumerate(classes) if one == c] for c in range(max(classes, default=0) + 1)
     ]
-    for number, group in enumerate(groups):
-        if not group:
-            raise InputError.of(
-                "query_idx",
-                got=f"no query of class {number}",
-                expected="one or more per class",
-                fix="Number the classes from 0, without gaps.",
-            )
+    if [] in groups:
+        raise InputError.of(
+            "query_idx",
+            got=f"no query of class {groups.index([])}",
+            expected="one or more per class",
+            fix="Number the classes from 0, without gaps.",
+        )
     return groups

@@ -1,7 +1,6 @@
 """Recipes: the papers' protocols by name, as data.
 
-A recipe is a protocol: a backbone, an affinity and a method, with the image size and the windows.
-The method is a preset: a chain of refiners with the settings of a paper.
+The method of a recipe is a preset: a chain of refiners with the settings of a paper.
 
     from lpprop.models.recipes import RECIPES
 
@@ -179,7 +178,6 @@ class Recipe:
         )
 
     def __str__(self) -> str:
-        """List the parts, one per line."""
         rows = {
             "backbone": _describe(self.backbone),
             "affinity": "the backbone's" if self.affinity is None else _describe(self.affinity),
@@ -200,12 +198,17 @@ def _list_options(options: Mapping[str, Any]) -> str:
     return "".join(f", {name}={value!r}" for name, value in options.items())
 
 
-# The authors' code propagates the cosines of each prompt, and then takes a class's best prompt.
-_CLIP = Model("MaskCLIP", "laion-vitb16", {"scores": "cosine", "merge": False})
-_DINO = Model("VisionTransformer", "dino-vitb16")
 _CLIP_SCALE = 100.0
-_LPOSS = "Stojnic et al., LPOSS, CVPR 2025"
-_DSLO = "Li et al., arXiv:2604.07723"
+
+
+def _lposs(dino: str, part: str = "", windows: tuple[int, int] = (224, 112)) -> Recipe:
+    # The authors' code propagates the cosines of each prompt, and then takes a class's best prompt.
+    return Recipe(
+        Model("MaskCLIP", "laion-vitb16", {"scores": "cosine", "merge": False}),
+        Model("VisionTransformer", dino),
+        windows=windows,
+        source=f"Stojnic et al., LPOSS, CVPR 2025{part}",
+    )
 
 
 def _discrepancy(clip: str) -> Recipe:
@@ -217,7 +220,7 @@ def _discrepancy(clip: str) -> Recipe:
         method="max_velocity",
         options={"logit_scale": _CLIP_SCALE},
         shorter_side=512,
-        source=f"{_DSLO}, Section 4.1 and Table 3",
+        source="Li et al., arXiv:2604.07723, Section 4.1 and Table 3",
     )
 
 
@@ -225,22 +228,10 @@ def _discrepancy(clip: str) -> Recipe:
 #: windows (supplement, Table 6).
 RECIPES: dict[str, Recipe] = {
     "offline": Recipe(Model("EfficientNetLite0"), source="this package; needs no download"),
-    "clip-dino": Recipe(_CLIP, _DINO, windows=(224, 112), source=_LPOSS),
-    "clip-dino-448": Recipe(
-        _CLIP, _DINO, windows=(448, 224), source=f"{_LPOSS}, supplement, Table 6"
-    ),
-    "clip-dino8": Recipe(
-        _CLIP,
-        Model("VisionTransformer", "dino-vitb8"),
-        windows=(224, 112),
-        source=f"{_LPOSS}, supplement, Table 5",
-    ),
-    "clip-dinov2": Recipe(
-        _CLIP,
-        Model("VisionTransformer", "dinov2-vitb14"),
-        windows=(224, 112),
-        source=f"{_LPOSS}, supplement, Table 5",
-    ),
+    "clip-dino": _lposs("dino-vitb16"),
+    "clip-dino-448": _lposs("dino-vitb16", ", supplement, Table 6", windows=(448, 224)),
+    "clip-dino8": _lposs("dino-vitb8", ", supplement, Table 5"),
+    "clip-dinov2": _lposs("dinov2-vitb14", ", supplement, Table 5"),
     "clip-sd2": _discrepancy("openai-vitb16"),
     "clip-l14-sd2": _discrepancy("openai-vitl14"),
 }

@@ -42,7 +42,6 @@ class Segmentation(NamedTuple):
 
     Attributes:
         scores: the scores of each class at each pixel, larger = likelier.
-        class_names: the names of the classes.
     """
 
     scores: Float[Tensor, "B C H W"]
@@ -99,17 +98,16 @@ class Segmenter:
         windows: tuple[int, int] | None = None,
         **options: Any,
     ) -> None:
-        """Check that the parts fit."""
-        for name, model in (("backbone", backbone), ("affinity", affinity)):
-            if not (isinstance(model, Backbone) or (name == "affinity" and model is None)):
+        self.backbone = backbone
+        self.affinity = backbone if affinity is None else affinity
+        for name, model in (("backbone", self.backbone), ("affinity", self.affinity)):
+            if not isinstance(model, Backbone):
                 raise InputError.of(
                     name,
                     got=type(model).__name__,
                     expected="a backbone, as in lpprop.backbones",
                     fix="Wrap a model of your own in a subclass of lpprop.backbones.Backbone.",
                 )
-        self.backbone = backbone
-        self.affinity = backbone if affinity is None else affinity
         if "logits" not in backbone.provides:
             raise InputError.of(
                 "backbone",
@@ -118,7 +116,8 @@ class Segmenter:
                 fix="Use MaskCLIP or EfficientNetLite0, and pass this one as affinity.",
             )
         if method in ("lposs", "lposs+", "lposs_plus"):
-            options = _suitable_options(self.affinity) | options
+            suited = {name: getattr(self.affinity, name) for name in ("patch_size", "feats_from")}
+            options = {name: value for name, value in suited.items() if value is not None} | options
         self.method = as_chain(method, **options)
         # A method of the user's own does not say what it needs: it gets all that there is.
         self._wants_attention = "attention" in self.method.needs or not isinstance(
@@ -138,7 +137,6 @@ class Segmenter:
         self.windows = None if windows is None else self._check_windows(windows)
 
     def __repr__(self) -> str:
-        """Show the parts."""
         models = type(self.backbone).__name__
         if self.affinity is not self.backbone:
             models += f", {type(self.affinity).__name__}"
@@ -239,15 +237,14 @@ class Segmenter:
                 expected="None, since this method works on the attention of whole images",
                 fix="Leave windows out, or use a method on feats, such as 'lposs+'.",
             )
-        pair = windows if isinstance(windows, (tuple, list)) and len(windows) == 2 else None
-        if pair is None:
+        if not (isinstance(windows, (tuple, list)) and len(windows) == 2):
             raise InputError.of(
                 "windows",
                 got=repr(windows),
                 expected="a pair (window, stride) of pixels",
                 fix="The papers use (224, 112) and (448, 224).",
             )
-        checked = SlidingWindows((1, 1), *pair)
+        checked = SlidingWindows((1, 1), *windows)
         for model in (self.backbone, self.affinity):
             if checked.window % model.patch_size:
                 raise InputError.of(
@@ -258,11 +255,3 @@ class Segmenter:
                     f"{model.patch_size * max(1, round(checked.window / model.patch_size))}.",
                 )
         return checked.window, checked.stride
-
-
-def _suitable_options(affinity: Backbone) -> dict[str, Any]:
-    """Return the settings of LPOSS that suit an affinity's features."""
-    options: dict[str, Any] = {"patch_size": affinity.patch_size}
-    if affinity.feats_from is not None:
-        options["feats_from"] = affinity.feats_from
-    return options

@@ -55,12 +55,7 @@ class Contrast(Drawn):
         base = rows[0]
         return [
             ContrastRow(
-                row.predictor,
-                row.miou,
-                row.boundary_iou,
-                row.miou - base.miou,
-                row.boundary_iou - base.boundary_iou,
-                row.seconds,
+                *row[:3], row.miou - base.miou, row.boundary_iou - base.boundary_iou, row.seconds
             )
             for row in rows
         ]
@@ -202,8 +197,5 @@ def window_ensemble(
         out: as `evaluate` takes it.
         options: further options of `evaluate`, such as `limit` and `processes`.
     """
-    together: dict[str, Callable[[Any], Any]] = {
-        **predictors,
-        "average": Ensemble(predictors.values()),
-    }
-    return Contrast(evaluate(dataset, together, out, **options))
+    average = {"average": Ensemble(predictors.values())}
+    return Contrast(evaluate(dataset, {**predictors, **average}, out, **options))

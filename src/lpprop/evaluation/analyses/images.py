@@ -152,7 +152,8 @@ class Changes(Drawn):
         colours = [BETTER if gain >= 0 else WORSE for gain in gains]
         named = count <= 60
         figure, (axis,) = new_figure(6.4, 1.3 + 0.2 * count if named else 3.6)
-        label = f"change of {'IoU' if self._of_class else _METRICS[self.metric]} (points)"
+        of_class = self.by == "class" and self.metric == "miou"
+        label = f"change of {'IoU' if of_class else _METRICS[self.metric]} (points)"
         if named:
             axis.barh(range(count), gains, color=colours, height=0.75)
             axis.set_yticks(range(count), [row.name for row in self.rows], fontsize=8)
@@ -171,10 +172,6 @@ class Changes(Drawn):
             loc="left",
         )
         return figure
-
-    @property
-    def _of_class(self) -> bool:
-        return self.by == "class" and self.metric == "miou"
 
 
 def changes(

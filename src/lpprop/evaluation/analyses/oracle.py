@@ -113,12 +113,9 @@ class OracleStart:
     patch size. `Cropped` cuts images to such sides.
 
     Args:
-        classes: number of classes.
-        patch_size: side of the oracle's patches in pixels.
-        share: share of the patches that are relabelled at random.
-        seed: seed of the random draw, which also depends on the image's name.
+        classes, patch_size, ignore_index: as for `patch_oracle`.
+        share, seed: as for `relabel`; the draw also depends on the image's name.
         backbone: a model that provides feats or attention; None for neither.
-        ignore_index: the label of pixels that do not count.
 
     >>> from types import SimpleNamespace
     >>> sample = SimpleNamespace(name="a", image=None, gt=np.zeros((32, 48), dtype=int))
@@ -136,7 +133,6 @@ class OracleStart:
         backbone: Backbone | None = None,
         ignore_index: int = IGNORED,
     ) -> None:
-        """Check and keep the settings."""
         self.classes = check_integer("classes", classes)
         self.patch_size = check_integer("patch_size", patch_size)
         self.share = check_number("share", share, low=0, high=1)
@@ -183,7 +179,6 @@ class Cropped:
     """
 
     def __init__(self, dataset: Samples, multiple: int) -> None:
-        """Check the multiple."""
         self.dataset = dataset
         self.multiple = check_integer("multiple", multiple)
         self.name = f"{dataset.name}, sides cut to multiples of {multiple}"
@@ -192,11 +187,9 @@ class Cropped:
         self.labels_from = getattr(dataset, "labels_from", None)
 
     def __len__(self) -> int:
-        """Count the samples."""
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> CroppedSample:
-        """Return a cut sample."""
         return CroppedSample(self.dataset[index], self.multiple)
 
 

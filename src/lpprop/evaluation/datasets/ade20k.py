@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from lpprop.evaluation.datasets.benchmark import Benchmark, Found
-from lpprop.evaluation.datasets.labels import LabelMaps, reduced_zero
+from lpprop.evaluation.datasets.labels import read_map, reduced_zero
 from lpprop.evaluation.datasets.layout import find_root, list_files, pair_files
 
 __all__ = ["ADE20K"]
@@ -23,7 +24,7 @@ def _find(root: Path, split: str, layout: str) -> Found:
     home = find_root(root, inside, needs, layout)
     images = list_files(home / needs[0], ".jpg")
     files = pair_files(images, images, list_files(home / needs[1], ".png"))
-    return Found(files, LabelMaps(reduced_zero(150)), f"annotations/{split}/*.png")
+    return Found(files, partial(read_map, known=reduced_zero(150)), f"{needs[1]}/*.png")
 
 
 ADE20K = Benchmark(

@@ -17,13 +17,7 @@ __all__ = ["Benchmark", "Found"]
 
 
 class Found(NamedTuple):
-    """The samples that a layout holds.
-
-    Attributes:
-        files: files of the samples.
-        read_labels: reader of their label files.
-        labels_from: source of the labels, in words.
-    """
+    """The files of a layout's samples, the reader of their labels, and the labels' source."""
 
     files: tuple[Files, ...]
     read_labels: LabelReader

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from lpprop.evaluation.datasets.benchmark import Benchmark, Found
-from lpprop.evaluation.datasets.labels import LabelMaps, kept
+from lpprop.evaluation.datasets.labels import kept, read_map
 from lpprop.evaluation.datasets.layout import find_root, list_files, pair_files
 from lpprop.evaluation.label_maps import IGNORED
 
@@ -31,7 +32,8 @@ def _find(root: Path, split: str, layout: str) -> Found:
     home = find_root(root, ("CamVid", "camvid"), needs, layout)
     images = list_files(home / needs[0], ".png")
     files = pair_files(images, images, list_files(home / needs[1], ".png"))
-    return Found(files, LabelMaps(kept(11, ignored=(11, IGNORED))), f"{needs[1]}/*.png")
+    read = partial(read_map, known=kept(11, ignored=(11, IGNORED)))
+    return Found(files, read, f"{needs[1]}/*.png")
 
 
 CAMVID = Benchmark(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from lpprop.evaluation.datasets.benchmark import Benchmark, Found
-from lpprop.evaluation.datasets.labels import LabelMaps, kept, table
+from lpprop.evaluation.datasets.labels import kept, read_map, table
 from lpprop.evaluation.datasets.layout import find_root, list_files, pair_files
 from lpprop.evaluation.label_maps import IGNORED
 
@@ -31,12 +32,12 @@ def _find(root: Path, split: str, layout: str) -> Found:
     home = find_root(root, ("cityscapes",), needs, layout)
     images = _in_cities(home / needs[0], "_leftImg8bit.png")
     labels = _in_cities(home / needs[1], "_gtFine_labelIds.png")
+    kind, known = "labelIds", _LABEL_IDS
     trained = {} if labels else _in_cities(home / needs[1], "_gtFine_labelTrainIds.png")
     if trained:
-        files = pair_files(images, images, trained)
-        return Found(files, LabelMaps(kept(19)), "gtFine/*_labelTrainIds.png")
+        kind, known, labels = "labelTrainIds", kept(19), trained
     files = pair_files(images, images, labels)
-    return Found(files, LabelMaps(_LABEL_IDS), "gtFine/*_labelIds.png")
+    return Found(files, partial(read_map, known=known), f"gtFine/*_{kind}.png")
 
 
 def _in_cities(folder: Path, suffix: str) -> dict[str, Path]:

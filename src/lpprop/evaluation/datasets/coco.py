@@ -7,11 +7,12 @@ COCO-Object keeps the 80 things; all other pixels, also the unlabelled ones, are
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from lpprop.evaluation.datasets.benchmark import Benchmark, Found
-from lpprop.evaluation.datasets.instances import Instances
-from lpprop.evaluation.datasets.labels import LabelMaps, table
+from lpprop.evaluation.datasets.instances import list_images, paint_instances
+from lpprop.evaluation.datasets.labels import read_map, table
 from lpprop.evaluation.datasets.layout import layout_error, list_files, pair_files
 from lpprop.evaluation.label_maps import IGNORED
 
@@ -21,12 +22,12 @@ __all__ = ["COCO_OBJECT", "COCO_STUFF"]
 # window, desk, door, blender, hair brush.
 _UNUSED = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83, 91)
 _IDS = tuple(number for number in range(1, 183) if number not in _UNUSED)
-_THINGS = _IDS[:80]
+_OBJECTS = {number: label for label, number in enumerate(_IDS[:80], 1)}
 
 _STUFF_MAPS = table({number - 1: label for label, number in enumerate(_IDS)})
 _OBJECT_MAPS = table(
     {number - 1: 0 for number in _IDS}
-    | {number - 1: label for label, number in enumerate(_THINGS, 1)}
+    | {number - 1: label for number, label in _OBJECTS.items()}
     | {IGNORED: 0},
     ignored=(),
 )
@@ -64,24 +65,23 @@ def _find_stuff(root: Path, split: str, layout: str) -> Found:
     maps = _maps(home, split)
     if not maps:
         raise layout_error(home, [f"annotations/{split}/*.png"], layout)
-    return Found(
-        pair_files(images, images, maps), LabelMaps(_STUFF_MAPS), "COCO-Stuff's pixel maps"
-    )
+    read = partial(read_map, known=_STUFF_MAPS)
+    return Found(pair_files(images, images, maps), read, "COCO-Stuff's pixel maps")
 
 
 def _find_object(root: Path, split: str, layout: str) -> Found:
     home, images = _images(root, split, layout)
     maps = _maps(home, split)
     if maps:
+        read = partial(read_map, known=_OBJECT_MAPS)
         files = pair_files(images, images, maps)
-        return Found(files, LabelMaps(_OBJECT_MAPS), "the things of COCO-Stuff's pixel maps")
+        return Found(files, read, "the things of COCO-Stuff's pixel maps")
     path = home / "annotations" / f"instances_{split}.json"
     if not path.is_file():
         raise layout_error(home, [f"annotations/{split}/*.png", f"annotations/{path.name}"], layout)
-    classes = {number: label for label, number in enumerate(_THINGS, 1)}
-    read = Instances(classes)
-    files = pair_files(images, images, dict.fromkeys(read.names(path), path))
-    return Found(files, read, "instance annotations, smaller ones on top")
+    files = pair_files(images, images, dict.fromkeys(list_images(path), path))
+    paint = partial(paint_instances, classes=_OBJECTS)
+    return Found(files, paint, "instance annotations, smaller ones on top")
 
 
 COCO_OBJECT = Benchmark(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -12,12 +12,12 @@ from jaxtyping import UInt8
 
 from lpprop._core.errors import InputError
 from lpprop.evaluation.datasets.benchmark import Benchmark, Found
-from lpprop.evaluation.datasets.labels import LabelMaps, convert, kept, reduced_zero, table
+from lpprop.evaluation.datasets.labels import convert, kept, read_map, reduced_zero, table
 from lpprop.evaluation.datasets.layout import find_root, list_files, pair_files, read_list
 from lpprop.evaluation.label_maps import IGNORED
 from lpprop.io.files import refuse_damaged
 
-__all__ = ["CONTEXT59", "CONTEXT60", "MatLabels"]
+__all__ = ["CONTEXT59", "CONTEXT60"]
 
 _LAYOUT = """
 VOC2010/
@@ -34,30 +34,20 @@ VOC2010/
 _INSIDE = ("VOC2010", "VOCdevkit/VOC2010")
 
 
-@dataclass(frozen=True)
-class MatLabels:
-    """Reader of the authors' .mat files: `LabelMap` (H, W) with the numbers of labels.txt.
+def _read_mat(name: str, path: Path, *, known: Sequence[int]) -> UInt8[np.ndarray, "H W"]:
+    """Read a .mat file of the authors, `LabelMap` (H, W) with the numbers of labels.txt."""
+    from scipy.io import loadmat
 
-    Attributes:
-        known: the class of each number, as `table` returns it.
-    """
-
-    known: tuple[int, ...]
-
-    def __call__(self, name: str, path: Path) -> UInt8[np.ndarray, "H W"]:
-        """Read one map as classes (H, W)."""
-        from scipy.io import loadmat
-
-        with refuse_damaged(path, "labels", "an undamaged MATLAB file with a LabelMap"):
-            stored = np.asarray(loadmat(path, variable_names=["LabelMap"])["LabelMap"])
-        if stored.ndim != 2 or stored.dtype.kind not in "uif" or (stored % 1 != 0).any():
-            raise InputError.of(
-                "labels",
-                got=f"{path} with a LabelMap of shape {stored.shape} and type {stored.dtype}",
-                expected="whole numbers (H, W)",
-                fix="Download or unpack it again.",
-            )
-        return convert(stored.astype(np.int64), self.known, path)
+    with refuse_damaged(path, "labels", "an undamaged MATLAB file with a LabelMap"):
+        stored = np.asarray(loadmat(path, variable_names=["LabelMap"])["LabelMap"])
+    if stored.ndim != 2 or stored.dtype.kind not in "uif" or (stored % 1 != 0).any():
+        raise InputError.of(
+            "labels",
+            got=f"{path} with a LabelMap of shape {stored.shape} and type {stored.dtype}",
+            expected="whole numbers (H, W)",
+            fix="Download or unpack it again.",
+        )
+    return convert(stored.astype(np.int64), known, path)
 
 
 def _read_numbers(path: Path) -> dict[str, int]:
@@ -79,10 +69,8 @@ def _table_by_name(path: Path, background: bool) -> tuple[int, ...]:
             expected="a line such as '2: aeroplane' for each of the 459 labels",
             fix="Download it again from the page of PASCAL-Context.",
         )
-    rest = 0 if background else IGNORED
-    every = dict.fromkeys((0, *numbers.values()), rest)
-    first = 1 if background else 0
-    mine = {numbers[name]: label for label, name in enumerate(names, first)}
+    every = dict.fromkeys((0, *numbers.values()), 0 if background else IGNORED)
+    mine = {numbers[name]: label for label, name in enumerate(names, int(background))}
     return table({**every, **mine}, ignored=(), size=max(every) + 1)
 
 
@@ -96,7 +84,7 @@ def _find(root: Path, split: str, layout: str, background: bool) -> Found:
         home = find_root(root, _INSIDE, ("JPEGImages", *official), layout)
         names = read_list(home / official[0])
         labels = list_files(home / "trainval", ".mat")
-        read = MatLabels(_table_by_name(home / "labels.txt", background))
+        read = partial(_read_mat, known=_table_by_name(home / "labels.txt", background))
         files = pair_files(names, list_files(home / "JPEGImages", ".jpg"), labels)
         return Found(files, read, "trainval/*.mat, the 59 classes found by name in labels.txt")
     home = find_root(root, _INSIDE, needs, layout)
@@ -106,7 +94,7 @@ def _find(root: Path, split: str, layout: str, background: bool) -> Found:
         list_files(home / "SegmentationClassContext", ".png"),
     )
     known = kept(60) if background else reduced_zero(59)
-    return Found(files, LabelMaps(known), "SegmentationClassContext/*.png")
+    return Found(files, partial(read_map, known=known), "SegmentationClassContext/*.png")
 
 
 CONTEXT60 = Benchmark(

@@ -41,13 +41,7 @@ class Files(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """An image and its labels; both are read on first access, and cached.
-
-    Attributes:
-        files: name and files of the sample.
-        read_labels: reader of the label file.
-        n_classes: number of classes.
-    """
+    """An image and its labels; both are read on first access, and cached."""
 
     files: Files
     read_labels: LabelReader
@@ -120,7 +114,6 @@ class Dataset(Sequence[Sample]):
     palette: UInt8[np.ndarray, "C 3"] | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a data set that cannot be evaluated."""
         parse_classes(self.prompts)
         if not self.files:
             raise InputError.of(
@@ -140,7 +133,6 @@ class Dataset(Sequence[Sample]):
             )
 
     def __repr__(self) -> str:
-        """Show name and size."""
         return f"Dataset({self.name!r}, {len(self)} samples, {len(self.prompts)} classes)"
 
     @property
@@ -154,7 +146,6 @@ class Dataset(Sequence[Sample]):
         return [files.name for files in self.files]
 
     def __len__(self) -> int:
-        """Count the samples."""
         return len(self.files)
 
     @overload

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 from lpprop._core.errors import InputError
 from lpprop._core.options import (
     check_integer,
+    check_number,
 )
 from lpprop.backbones.prompts import parse_classes
 from lpprop.evaluation.datasets.dataset import Dataset
-from lpprop.evaluation.datasets.labels import LabelMaps, kept
+from lpprop.evaluation.datasets.labels import kept, read_map
 from lpprop.evaluation.datasets.layout import layout_error, list_files, pair_files
 from lpprop.evaluation.label_maps import IGNORED
 from lpprop.io.images import find_images
@@ -61,17 +63,11 @@ def dataset_from_folders(
             expected=f"at most {IGNORED}, in maps of 8 bits",
             fix="Merge some of them.",
         )
-    ignored = [_check_label(label) for label in ignored]
+    ignored = [check_integer("ignored", label, low=0) for label in ignored]
+    for label in ignored:
+        check_number("ignored", label, low=0, high=IGNORED)
     found = {path.stem: path for path in find_images(Path(images))}
     files = pair_files(found, found, list_files(Path(labels), ".png"))
-    read = LabelMaps(kept(len(prompts), ignored=ignored))
+    read = partial(read_map, known=kept(len(prompts), ignored=ignored))
     but = f", without {', '.join(map(str, ignored))}" if set(ignored) != {IGNORED} else ""
     return Dataset(name, list(prompts), files, read, f"label maps{but}")
-
-
-def _check_label(label: int) -> int:
-    if check_integer("ignored", label, low=0) > IGNORED:
-        raise InputError.of(
-            "ignored", got=str(label), expected="labels from 0 to 255", fix="Change ignored."
-        )
-    return label

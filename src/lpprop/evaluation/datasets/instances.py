@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,8 +13,9 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from lpprop._core.errors import InputError
+from lpprop._core.optional import import_hint
 
-__all__ = ["Instances"]
+__all__ = ["list_images", "paint_instances"]
 
 
 class _Annotated(NamedTuple):
@@ -26,54 +26,48 @@ class _Annotated(NamedTuple):
     instances: list[dict[str, Any]]
 
 
-@dataclass(frozen=True, eq=False)
-class Instances:
-    """Painter of an image's instances over background, class 0.
+def list_images(path: Path) -> list[str]:
+    """List the images of an annotation file.
+
+    Raises:
+        ImportError: the extra `eval`, which rasterises instances, is not installed.
+        InputError: a file that is damaged or holds something else.
+    """
+    _import_tools()
+    return list(_load_annotations(path))
+
+
+def paint_instances(
+    name: str, path: Path, *, classes: Mapping[int, int]
+) -> UInt8[np.ndarray, "H W"]:
+    """Paint an image's instances as classes (H, W), over background, class 0.
 
     Instances overlap, such as a plate on a table. They are painted from the largest to the
     smallest, those of equal size in the order of the file, so that small ones stay visible. Crowd
     regions, which outline many things at once, are painted first.
 
-    Attributes:
+    Args:
+        name: the stem of the image's name.
+        path: the annotation file.
         classes: the class of each category id.
     """
-
-    classes: Mapping[int, int]
-
-    def names(self, path: Path) -> list[str]:
-        """List the images of an annotation file.
-
-        Raises:
-            ImportError: the extra `eval`, which rasterises instances, is not installed.
-            InputError: a file that is damaged or holds something else.
-        """
-        _import_tools()
-        return list(_load_annotations(path))
-
-    def __call__(self, name: str, path: Path) -> UInt8[np.ndarray, "H W"]:
-        """Paint the instances of one image, given the stem of its name, as classes (H, W)."""
-        images = _load_annotations(path)
-        if name not in images:
-            raise _unusable_error(path, f"no image {name!r}")
-        height, width, instances = images[name]
-        try:
-            return self._paint(instances, height, width)
-        except Exception as error:  # pycocotools raises TypeError, ValueError, KeyError, Exception
-            raise _unusable_error(path, f"damaged annotations of {name!r} ({error!r})") from error
-
-    def _paint(
-        self, instances: list[dict[str, Any]], height: int, width: int
-    ) -> UInt8[np.ndarray, "H W"]:
+    images = _load_annotations(path)
+    if name not in images:
+        raise _unusable_error(path, f"no image {name!r}")
+    height, width, instances = images[name]
+    painted = np.zeros((height, width), dtype=np.uint8)
+    try:
         masks = [_mask(one["segmentation"], height, width) for one in instances]
         crowds = [bool(one["iscrowd"]) for one in instances]
         areas = [int(mask.sum()) for mask in masks]
-        painted = np.zeros((height, width), dtype=np.uint8)
         for number in sorted(range(len(masks)), key=lambda i: (not crowds[i], -areas[i])):
             category = instances[number]["category_id"]
-            if category not in self.classes:
+            if category not in classes:
                 raise ValueError(f"the category {category}")
-            painted[masks[number]] = self.classes[category]
-        return painted
+            painted[masks[number]] = classes[category]
+    except Exception as error:  # pycocotools raises TypeError, ValueError, KeyError, Exception
+        raise _unusable_error(path, f"damaged annotations of {name!r} ({error!r})") from error
+    return painted
 
 
 def _mask(segmentation: Any, height: int, width: int) -> Bool[np.ndarray, "H W"]:
@@ -94,10 +88,8 @@ def _mask(segmentation: Any, height: int, width: int) -> Bool[np.ndarray, "H W"]
 
 
 def _import_tools() -> Any:
-    try:
+    with import_hint("COCO's instances need an extra: pip install 'lpprop[eval]'"):
         from pycocotools import mask
-    except ImportError as error:
-        raise ImportError("COCO's instances need an extra: pip install 'lpprop[eval]'") from error
     return mask
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +14,9 @@ from lpprop.evaluation.label_maps import IGNORED
 from lpprop.io.label_maps import load_labels
 
 __all__ = [
-    "LabelMaps",
     "convert",
     "kept",
+    "read_map",
     "reduced_zero",
     "table",
 ]
@@ -106,16 +105,6 @@ def _ranges(known: Sequence[int]) -> str:
     return ", ".join(str(low) if low == high else f"{low}-{high}" for low, high in runs)
 
 
-@dataclass(frozen=True)
-class LabelMaps:
-    """Reads PNG label maps: grey or indexed, one stored label per pixel.
-
-    Attributes:
-        known: which class each stored label is, as `table` makes it.
-    """
-
-    known: tuple[int, ...]
-
-    def __call__(self, name: str, path: Path) -> UInt8[np.ndarray, "H W"]:
-        """Read one map as classes (H, W)."""
-        return convert(load_labels(path, "labels").astype(np.int64), self.known, path)
+def read_map(name: str, path: Path, *, known: Sequence[int]) -> UInt8[np.ndarray, "H W"]:
+    """Read a PNG label map, grey or indexed, as classes (H, W); `known` is as `table` makes it."""
+    return convert(load_labels(path, "labels").astype(np.int64), known, path)

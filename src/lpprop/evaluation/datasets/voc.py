@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from lpprop.evaluation.datasets.benchmark import Benchmark, Found
-from lpprop.evaluation.datasets.labels import LabelMaps, kept, reduced_zero
+from lpprop.evaluation.datasets.labels import kept, read_map, reduced_zero
 from lpprop.evaluation.datasets.layout import find_root, list_files, pair_files, read_list
 
 __all__ = ["VOC20", "VOC21"]
@@ -28,7 +28,7 @@ def _find(root: Path, split: str, layout: str, known: tuple[int, ...]) -> Found:
         list_files(home / "JPEGImages", ".jpg"),
         list_files(home / "SegmentationClass", ".png"),
     )
-    return Found(files, LabelMaps(known), "SegmentationClass/*.png")
+    return Found(files, partial(read_map, known=known), "SegmentationClass/*.png")
 
 
 VOC21 = Benchmark(
