@@ -16,11 +16,7 @@ import torch
 
 from lpprop.evaluation import Report, evaluate
 from lpprop.evaluation.datasets import DATASETS, load_dataset
-from lpprop.evaluation.recipe_predictors import (
-    check_resumable,
-    method_recipes,
-    recipe_predictors,
-)
+from lpprop.evaluation.recipe_predictors import check_resumable, method_recipes, recipe_predictors
 from lpprop.models.recipes import RECIPES
 
 

@@ -15,9 +15,7 @@ import torch
 import torch.nn.functional as F
 
 import lpprop
-from lpprop.refiners import (
-    dense_crf,
-)
+from lpprop.refiners import dense_crf
 from reference_crf import mean_field
 
 SIZE = (36, 48)

@@ -6,15 +6,7 @@ import torch
 from PIL import Image
 
 from lpprop import InputError
-from lpprop.viz.drawing import (
-    ERROR_KEYS,
-    colorize,
-    error_map,
-    framed,
-    keys,
-    overlay,
-    panels,
-)
+from lpprop.viz.drawing import ERROR_KEYS, colorize, error_map, framed, keys, overlay, panels
 from lpprop.viz.palettes import colours
 from lpprop.viz.sheets import Cell, sheet
 

@@ -5,9 +5,7 @@ import pytest
 import torch
 
 import lpprop
-from lpprop.refiners import (
-    guided_filter,
-)
+from lpprop.refiners import guided_filter
 
 
 def random(*shape, seed=0):

@@ -11,9 +11,7 @@ import pytest
 import torch
 
 import lpprop
-from lpprop.refiners import (
-    pamr,
-)
+from lpprop.refiners import pamr
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # benchmarks/ is no part of the package
 

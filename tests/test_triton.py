@@ -21,9 +21,7 @@ import reference_dslo
 from lpprop.kernels import portable
 from lpprop.numerics.cg import cg
 from lpprop.numerics.propagation import propagation_system
-from lpprop.refiners import (
-    propagate_pixels,
-)
+from lpprop.refiners import propagate_pixels
 
 if importlib.util.find_spec("triton") is None:
     pytest.skip("Triton is not installed", allow_module_level=True)

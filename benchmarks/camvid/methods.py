@@ -4,9 +4,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from lpprop import (
-    Chain,
-)
+from lpprop import Chain
 from lpprop.refiners import (
     PAMR,
     BilinearUpsample,

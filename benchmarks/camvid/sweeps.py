@@ -9,10 +9,7 @@ from typing import Any, NamedTuple
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lpprop import (
-    Chain,
-    presets,
-)
+from lpprop import Chain, presets
 from lpprop.evaluation import Start
 from lpprop.evaluation.analyses import sweep
 from lpprop.evaluation.task import Samples

@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lpprop._core.text import markdown_table, percent
-from lpprop.io.atomic import (
-    atomic_write,
-)
+from lpprop.io.atomic import atomic_write
 
 from .methods import REFINERS, UPSAMPLERS, pair
 from .study import BASE, Document

@@ -11,11 +11,7 @@ from lpprop.compose import presets
 from lpprop.compose.chain import Chain
 from lpprop.compose.fusion import Fusion
 from lpprop.compose.pipeline import refine
-from lpprop.inputs.attention import (
-    aggregate_attention,
-    attention_from_features,
-    sharpen_attention,
-)
+from lpprop.inputs.attention import aggregate_attention, attention_from_features, sharpen_attention
 from lpprop.inputs.classes import merge_classes
 from lpprop.inputs.colour import lab_features
 from lpprop.inputs.windows import SlidingWindows

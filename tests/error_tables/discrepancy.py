@@ -5,17 +5,7 @@ import math
 import torch
 
 import lpprop
-from error_tables.samples import (
-    ATTENTION,
-    CROPS,
-    FEATS,
-    FULL,
-    IMAGE,
-    LOGITS,
-    WIDE,
-    WINDOWS,
-    spoilt,
-)
+from error_tables.samples import ATTENTION, CROPS, FEATS, FULL, IMAGE, LOGITS, WIDE, WINDOWS, spoilt
 from lpprop.numerics.ipf import ipf
 from lpprop.numerics.sinkhorn import sinkhorn
 

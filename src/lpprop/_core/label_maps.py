@@ -12,9 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lpprop._core.errors import InputError
-from lpprop._core.options import (
-    check_integer,
-)
+from lpprop._core.options import check_integer
 
 __all__ = ["as_label_map", "check_ignore_index"]
 

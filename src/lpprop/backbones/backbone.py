@@ -21,13 +21,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lpprop._core.checks import (
-    check_tensors,
-)
+from lpprop._core.checks import check_tensors
 from lpprop._core.errors import InputError
-from lpprop._core.options import (
-    check_integer,
-)
+from lpprop._core.options import check_integer
 
 __all__ = ["Backbone", "BackboneOutput"]
 

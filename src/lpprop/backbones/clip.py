@@ -17,11 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lpprop._core.errors import InputError
-from lpprop._core.options import (
-    check_boolean,
-    check_choice,
-    check_number,
-)
+from lpprop._core.options import check_boolean, check_choice, check_number
 from lpprop.backbones.backbone import Backbone, BackboneOutput
 from lpprop.backbones.hub import add_stored_colours, load_model, load_tokenizer
 from lpprop.backbones.prompts import (

@@ -15,9 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lpprop._core.optional import import_hint
-from lpprop._core.options import (
-    check_choice,
-)
+from lpprop._core.options import check_choice
 from lpprop.backbones.backbone import Backbone, BackboneOutput
 from lpprop.backbones.imagenet import class_groups
 from lpprop.inputs.classes import merge_classes

@@ -19,15 +19,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from lpprop._core.checks import (
-    check_tensors,
-)
+from lpprop._core.checks import check_tensors
 from lpprop._core.errors import InputError
-from lpprop._core.options import (
-    check_choice,
-    check_integer,
-    check_number,
-)
+from lpprop._core.options import check_choice, check_integer, check_number
 from lpprop.backbones.backbone import Backbone, BackboneOutput
 from lpprop.backbones.hub import load_model, load_tokenizer
 from lpprop.backbones.self_attention import patch_attention

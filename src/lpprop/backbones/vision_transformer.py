@@ -18,9 +18,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from lpprop._core.errors import InputError
-from lpprop._core.options import (
-    check_choice,
-)
+from lpprop._core.options import check_choice
 from lpprop.backbones.backbone import Backbone, BackboneOutput
 from lpprop.backbones.hub import add_stored_colours, load_model
 from lpprop.backbones.self_attention import patch_attention

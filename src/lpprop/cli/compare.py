@@ -5,18 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from lpprop.cli.arguments import (
-    add_arrays,
-    add_command,
-    add_shared,
-    array_paths,
-    name_methods,
-)
-from lpprop.cli.common import (
-    find_device,
-    load_inputs,
-    make_folder,
-)
+from lpprop.cli.arguments import add_arrays, add_command, add_shared, array_paths, name_methods
+from lpprop.cli.common import find_device, load_inputs, make_folder
 
 __all__ = ["add_compare"]
 

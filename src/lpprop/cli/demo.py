@@ -15,13 +15,8 @@ from torch import Tensor
 
 from lpprop._core.errors import InputError
 from lpprop._core.measure import time_call
-from lpprop.cli.arguments import (
-    add_command,
-)
-from lpprop.cli.common import (
-    find_device,
-    refuse_one_class,
-)
+from lpprop.cli.arguments import add_command
+from lpprop.cli.common import find_device, refuse_one_class
 from lpprop.comparison import Row, compare
 
 if TYPE_CHECKING:
@@ -107,10 +102,7 @@ def run_demo(
         ImportError: the extra `demo` is not installed.
     """
     from lpprop.backbones import EfficientNetLite0, class_groups
-    from lpprop.io.images import (
-        load_image,
-        save_image,
-    )
+    from lpprop.io.images import load_image, save_image
 
     if classes is None and image_path is not None:
         raise InputError.of(
@@ -166,9 +158,7 @@ def _load_astronaut() -> Image.Image:
 
 def _name_file(out: Path) -> Path:
     """Return the PNG file that `out` means."""
-    from lpprop.io.images import (
-        IMAGE_SUFFIXES,
-    )
+    from lpprop.io.images import IMAGE_SUFFIXES
 
     suffix = out.suffix.lower()
     if out.is_dir() or suffix not in IMAGE_SUFFIXES:

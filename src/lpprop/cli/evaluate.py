@@ -7,18 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lpprop._core.errors import InputError
-from lpprop.cli.arguments import (
-    add_command,
-    add_shared,
-    name_methods,
-)
-from lpprop.cli.common import (
-    check_folder,
-    find_device,
-    find_recipe,
-    make_folder,
-    say,
-)
+from lpprop.cli.arguments import add_command, add_shared, name_methods
+from lpprop.cli.common import check_folder, find_device, find_recipe, make_folder, say
 
 if TYPE_CHECKING:
     from lpprop.evaluation.datasets import Dataset
@@ -83,9 +73,7 @@ def add_eval(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 def _eval(arguments: argparse.Namespace) -> int:
     # Imported here, since the other commands need none of it.
-    from lpprop._core.options import (
-        check_integer,
-    )
+    from lpprop._core.options import check_integer
     from lpprop.evaluation import EvaluationError, evaluate
     from lpprop.evaluation.recipe_predictors import (
         check_resumable,

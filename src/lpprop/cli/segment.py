@@ -6,11 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lpprop.cli.arguments import (
-    add_command,
-    add_shared,
-    name_methods,
-)
+from lpprop.cli.arguments import add_command, add_shared, name_methods
 from lpprop.cli.common import (
     check_folder,
     find_device,

@@ -9,9 +9,7 @@ import numpy as np
 from PIL import Image
 
 from lpprop._core.errors import InputError
-from lpprop._core.options import (
-    check_integer,
-)
+from lpprop._core.options import check_integer
 from lpprop.viz.drawing import ERROR_KEYS, error_map, framed, keys, overlay
 from lpprop.viz.palettes import colours
 from lpprop.viz.sheets import Cell, sheet

@@ -12,9 +12,7 @@ from torch import Tensor
 
 from lpprop._core.errors import InputError
 from lpprop._core.measure import count_runs, measure
-from lpprop._core.options import (
-    check_integer,
-)
+from lpprop._core.options import check_integer
 from lpprop._core.refiner import COMMON, unknown_input
 from lpprop.comparison.inputs import as_class_names, as_gt, named_chains
 from lpprop.comparison.result import Comparison

@@ -11,10 +11,7 @@ from jaxtyping import Int
 from lpprop._core.errors import InputError
 from lpprop._core.label_maps import as_label_map, check_ignore_index
 from lpprop._core.optional import import_cv2
-from lpprop._core.options import (
-    check_integer,
-    check_number,
-)
+from lpprop._core.options import check_integer, check_number
 from lpprop.evaluation.label_maps import IGNORED
 
 if TYPE_CHECKING:

@@ -11,9 +11,7 @@ from torch import Tensor
 
 from lpprop._core.errors import InputError
 from lpprop._core.label_maps import as_label_map
-from lpprop._core.options import (
-    check_integer,
-)
+from lpprop._core.options import check_integer
 
 if TYPE_CHECKING:
     import numpy.typing as npt

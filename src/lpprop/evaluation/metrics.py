@@ -20,10 +20,7 @@ from jaxtyping import Float, Int
 
 from lpprop._core.errors import InputError
 from lpprop._core.label_maps import check_ignore_index
-from lpprop._core.options import (
-    check_integer,
-    check_number,
-)
+from lpprop._core.options import check_integer, check_number
 from lpprop.evaluation.counts import (
     boundary_counts,
     checked_maps,

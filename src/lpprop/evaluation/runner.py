@@ -21,10 +21,7 @@ import torch
 from lpprop import _version
 from lpprop._core.errors import InputError
 from lpprop._core.optional import import_cv2
-from lpprop._core.options import (
-    check_choice,
-    check_integer,
-)
+from lpprop._core.options import check_choice, check_integer
 from lpprop.evaluation.label_maps import IGNORED
 from lpprop.evaluation.metrics import SegmentationMetrics
 from lpprop.evaluation.predictors import as_predictor

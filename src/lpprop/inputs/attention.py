@@ -10,17 +10,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from lpprop._core.checks import (
-    check_non_negative,
-    check_positive_sums,
-    check_tensors,
-)
+from lpprop._core.checks import check_non_negative, check_positive_sums, check_tensors
 from lpprop._core.errors import InputError
 from lpprop._core.memory import check_memory
-from lpprop._core.options import (
-    check_number,
-    check_size,
-)
+from lpprop._core.options import check_number, check_size
 from lpprop._core.precision import cast_back, compute_dtype, full_precision
 from lpprop._core.scans import mark_passed
 from lpprop.numerics.graphs import unit_features

@@ -10,16 +10,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lpprop._core.checks import (
-    check_axes,
-    check_finite,
-    check_tensors,
-)
+from lpprop._core.checks import check_axes, check_finite, check_tensors
 from lpprop._core.errors import InputError
-from lpprop._core.options import (
-    check_integer,
-    check_size,
-)
+from lpprop._core.options import check_integer, check_size
 from lpprop._core.precision import compute_dtype
 from lpprop._core.scans import pass_on
 

@@ -21,15 +21,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lpprop._core.checks import (
-    check_tensors,
-)
+from lpprop._core.checks import check_tensors
 from lpprop._core.convert import as_grid, as_image
 from lpprop._core.errors import InputError
-from lpprop._core.options import (
-    check_integer,
-    check_size,
-)
+from lpprop._core.options import check_integer, check_size
 from lpprop.compose.pipeline import refine
 from lpprop.inputs.windows import SlidingWindows
 from lpprop.integrations import denormalize, on_grid

@@ -21,15 +21,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from lpprop._core.checks import (
-    check_tensors,
-)
+from lpprop._core.checks import check_tensors
 from lpprop._core.errors import InputError
-from lpprop._core.options import (
-    check_boolean,
-    check_choice,
-    check_integer,
-)
+from lpprop._core.options import check_boolean, check_choice, check_integer
 from lpprop.compose.pipeline import refine
 from lpprop.inputs.classes import merge_classes
 from lpprop.inputs.table import INPUTS

@@ -24,9 +24,7 @@ import torch
 from torch import Tensor
 
 from lpprop._core.errors import InputError
-from lpprop._core.options import (
-    check_choice,
-)
+from lpprop._core.options import check_choice
 from lpprop.kernels import portable
 from lpprop.kernels.interface import Kernels
 

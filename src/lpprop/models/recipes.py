@@ -21,9 +21,7 @@ from typing import Any
 import torch
 
 from lpprop._core.errors import InputError
-from lpprop._core.options import (
-    check_choice,
-)
+from lpprop._core.options import check_choice
 from lpprop.backbones import EfficientNetLite0, MaskCLIP, StableDiffusion, VisionTransformer
 from lpprop.backbones.backbone import Backbone
 from lpprop.compose import presets

@@ -10,14 +10,10 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lpprop._core.checks import (
-    check_tensors,
-)
+from lpprop._core.checks import check_tensors
 from lpprop._core.convert import as_image
 from lpprop._core.errors import InputError
-from lpprop._core.options import (
-    check_integer,
-)
+from lpprop._core.options import check_integer
 from lpprop.backbones.backbone import Backbone, BackboneOutput
 from lpprop.compose.chain import Chain
 from lpprop.compose.composite import missing_input

@@ -16,9 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lpprop._core.errors import InputError
-from lpprop._core.options import (
-    check_choice,
-)
+from lpprop._core.options import check_choice
 from lpprop._core.precision import compute_dtype
 from lpprop.kernels import portable, torch_sparse
 from lpprop.kernels.interface import Graph, Kernels, PropagatingGraph

@@ -15,10 +15,7 @@ from lpprop._core.checks import (
     check_tensors,
 )
 from lpprop._core.errors import InputError
-from lpprop._core.options import (
-    check_integer,
-    check_number,
-)
+from lpprop._core.options import check_integer, check_number
 from lpprop.numerics.cg import _ROUNDINGS
 
 __all__ = ["IPFResult", "fit_marginals", "ipf"]

@@ -10,12 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from lpprop._core.options import (
-    Check,
-    check_from_0,
-    check_integer,
-    check_number,
-)
+from lpprop._core.options import Check, check_from_0, check_integer, check_number
 from lpprop.numerics.cg import cg
 from lpprop.numerics.graphs import Graph, PropagatingGraph
 

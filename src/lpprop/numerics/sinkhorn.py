@@ -17,10 +17,7 @@ from lpprop._core.checks import (
     check_precision,
     finite_bounds,
 )
-from lpprop._core.options import (
-    check_integer,
-    check_number,
-)
+from lpprop._core.options import check_integer, check_number
 from lpprop.numerics.cg import _ROUNDINGS
 from lpprop.numerics.gibbs import GibbsKernel
 

@@ -9,12 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from lpprop._core.checks import (
-    check_tensors,
-)
-from lpprop._core.options import (
-    check_size,
-)
+from lpprop._core.checks import check_tensors
+from lpprop._core.options import check_size
 from lpprop._core.precision import compute_dtype, uncompiled
 from lpprop._core.refiner import Refiner
 from lpprop._core.scans import mark_passed

@@ -16,15 +16,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lpprop._core.checks import (
-    check_tensors,
-)
-from lpprop._core.options import (
-    check_boolean,
-    check_choice,
-    check_number,
-    checked,
-)
+from lpprop._core.checks import check_tensors
+from lpprop._core.options import check_boolean, check_choice, check_number, checked
 from lpprop._core.precision import cast_back, compute_dtype, full_precision
 from lpprop._core.refiner import Refiner
 

@@ -15,17 +15,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lpprop._core.checks import (
-    check_tensors,
-)
+from lpprop._core.checks import check_tensors
 from lpprop._core.errors import InputError
-from lpprop._core.options import (
-    check_above_0,
-    check_from_0,
-    check_integer,
-    check_number,
-    checked,
-)
+from lpprop._core.options import check_above_0, check_from_0, check_integer, check_number, checked
 from lpprop._core.precision import full_precision
 from lpprop._core.refiner import Refiner
 from lpprop._core.scans import values_are_checked

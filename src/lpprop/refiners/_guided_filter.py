@@ -12,14 +12,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from lpprop._core.checks import (
-    check_tensors,
-)
-from lpprop._core.options import (
-    check_integer,
-    check_number,
-    checked,
-)
+from lpprop._core.checks import check_tensors
+from lpprop._core.options import check_integer, check_number, checked
 from lpprop._core.precision import cast_back, full_precision
 from lpprop._core.refiner import Refiner
 

@@ -16,15 +16,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lpprop._core.checks import (
-    check_tensors,
-)
-from lpprop._core.options import (
-    check_integer,
-    check_number,
-    check_size,
-    checked,
-)
+from lpprop._core.checks import check_tensors
+from lpprop._core.options import check_integer, check_number, check_size, checked
 from lpprop._core.precision import cast_back, compute_dtype, full_precision
 from lpprop._core.refiner import Refiner
 from lpprop.kernels import portable

@@ -14,18 +14,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lpprop._core.checks import (
-    check_non_negative,
-    check_positive_sums,
-    check_tensors,
-)
+from lpprop._core.checks import check_non_negative, check_positive_sums, check_tensors
 from lpprop._core.memory import STEP_BYTES, check_memory
-from lpprop._core.options import (
-    check_choice,
-    check_integer,
-    check_number,
-    checked,
-)
+from lpprop._core.options import check_choice, check_integer, check_number, checked
 from lpprop._core.precision import cast_back, compute_dtype, full_precision
 from lpprop._core.refiner import Refiner
 from lpprop.numerics.ipf import fit_marginals

@@ -13,20 +13,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lpprop._core.checks import (
-    check_axes,
-    check_finite,
-    finite_bounds,
-)
+from lpprop._core.checks import check_axes, check_finite, finite_bounds
 from lpprop._core.errors import InputError
 from lpprop._core.memory import STEP_BYTES, check_memory
-from lpprop._core.options import (
-    check_boolean,
-    check_choice,
-    check_integer,
-    check_number,
-    checked,
-)
+from lpprop._core.options import check_boolean, check_choice, check_integer, check_number, checked
 from lpprop._core.precision import cast_back, full_precision
 from lpprop._core.refiner import Refiner
 from lpprop.inputs.distribution import as_distribution

@@ -16,9 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lpprop._core.checks import (
-    check_tensors,
-)
+from lpprop._core.checks import check_tensors
 from lpprop._core.options import (
     check_above_0,
     check_choice,

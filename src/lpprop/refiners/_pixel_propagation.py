@@ -10,18 +10,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from lpprop._core.checks import (
-    check_finite,
-    check_tensors,
-    require,
-)
-from lpprop._core.options import (
-    check_above_0,
-    check_boolean,
-    check_from_0,
-    check_integer,
-    checked,
-)
+from lpprop._core.checks import check_finite, check_tensors, require
+from lpprop._core.options import check_above_0, check_boolean, check_from_0, check_integer, checked
 from lpprop._core.precision import cast_back, compute_dtype, full_precision
 from lpprop._core.refiner import Refiner
 from lpprop.inputs.colour import lab

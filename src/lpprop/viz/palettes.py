@@ -7,10 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lpprop._core.errors import InputError
-from lpprop._core.options import (
-    check_choice,
-    check_integer,
-)
+from lpprop._core.options import check_choice, check_integer
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -13,9 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from lpprop._core.errors import InputError
-from lpprop._core.options import (
-    check_choice,
-)
+from lpprop._core.options import check_choice
 from lpprop._core.text import markdown_table, percent
 from lpprop.evaluation.report import Report
 from lpprop.viz.figures import BETTER, MARKERS, WORSE, Drawn, colour, new_figure

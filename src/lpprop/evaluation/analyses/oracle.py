@@ -20,10 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from lpprop._core.options import (
-    check_integer,
-    check_number,
-)
+from lpprop._core.options import check_integer, check_number
 from lpprop.evaluation.counts import checked_gt
 from lpprop.evaluation.label_maps import IGNORED
 from lpprop.evaluation.predictors import LabelledImage, Start, model_fingerprint

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lpprop._core.options import (
-    check_choice,
-)
+from lpprop._core.options import check_choice
 from lpprop.evaluation.datasets.ade20k import ADE20K
 from lpprop.evaluation.datasets.benchmark import Benchmark
 from lpprop.evaluation.datasets.camvid import CAMVID

@@ -7,10 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from lpprop._core.errors import InputError
-from lpprop._core.options import (
-    check_integer,
-    check_number,
-)
+from lpprop._core.options import check_integer, check_number
 from lpprop.backbones.prompts import parse_classes
 from lpprop.evaluation.datasets.dataset import Dataset
 from lpprop.evaluation.datasets.labels import kept, read_map

@@ -2,12 +2,7 @@
 
 from lpprop.kernels.portable.gibbs import build_gibbs_kernel
 from lpprop.kernels.portable.patches import csr_product, gram_matrix, symmetric_csr
-from lpprop.kernels.portable.stencil import (
-    Stencil,
-    build_stencil,
-    half_offsets,
-    stencil_weights,
-)
+from lpprop.kernels.portable.stencil import Stencil, build_stencil, half_offsets, stencil_weights
 from lpprop.kernels.portable.upsampling import upsample
 
 __all__ = [
