@@ -24,7 +24,6 @@ __all__ = [
     "check_size",
     "checked",
     "hint",
-    "option_checks",
     "unknown_option",
 ]
 
@@ -52,12 +51,6 @@ def checked(**checks: Check) -> Callable[[Callable[P, R]], Callable[P, R]]:
         return wrapper
 
     return decorate
-
-
-def option_checks(function: Callable[..., object]) -> Mapping[str, Check]:
-    """Return the checks that `checked` gave a function."""
-    found: Mapping[str, Check] = getattr(function, "checks", {})
-    return found
 
 
 def check_options(checks: Mapping[str, Check], options: Mapping[str, object]) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lpprop._core.checks import require
 from lpprop._core.errors import InputError
-from lpprop._core.options import Check, check_options, hint, option_checks, unknown_option
+from lpprop._core.options import Check, check_options, hint, unknown_option
 from lpprop._core.scans import pass_on
 
 __all__ = ["COMMON", "Refiner", "unknown_input"]
@@ -43,7 +43,7 @@ class Refiner(nn.Module):
     __call__: Callable[..., Tensor]
     _function: ClassVar[Callable[..., Tensor]]
     _on_patches: ClassVar[bool] = False
-    _defaults: ClassVar[dict[str, Any]] = {}
+    defaults: ClassVar[dict[str, Any]] = {}
     _checks: ClassVar[Mapping[str, Check]] = {}
 
     def __init_subclass__(
@@ -68,34 +68,29 @@ class Refiner(nn.Module):
             return
         cls.needs, cls.takes = needs, (*needs, *takes)
         cls._function, cls._on_patches = staticmethod(function), on_patches
-        cls._checks = option_checks(function)
+        cls._checks = getattr(function, "checks", {})
         keywords = [
             parameter
             for parameter in inspect.signature(function).parameters.values()
             if parameter.kind is parameter.KEYWORD_ONLY and parameter.name not in takes
         ]
-        cls._defaults = {keyword.name: keyword.default for keyword in keywords}
+        cls.defaults = {keyword.name: keyword.default for keyword in keywords}
         cls.__signature__ = inspect.Signature(keywords)  # type: ignore[attr-defined]
 
     def __init__(self, **config: Any) -> None:
         """Take the function's keywords; each is an attribute of the module."""
         super().__init__()
         for name in config:
-            if name not in self._defaults:
-                raise unknown_option(name, type(self).__name__, self._defaults)
+            if name not in self.defaults:
+                raise unknown_option(name, type(self).__name__, self.defaults)
         check_options(self._checks, config)
-        for name, default in self._defaults.items():
+        for name, default in self.defaults.items():
             setattr(self, name, config.get(name, default))
-
-    @classmethod
-    def defaults(cls) -> dict[str, Any]:
-        """Return the keywords of the configuration with their defaults."""
-        return dict(cls._defaults)
 
     @property
     def config(self) -> dict[str, Any]:
         """The keywords that `forward` calls the function with."""
-        return {name: getattr(self, name) for name in self._defaults}
+        return {name: getattr(self, name) for name in self.defaults}
 
     def forward(self, logits: Tensor, **inputs: Any) -> Tensor:
         """Call the function with the inputs that it takes; other `COMMON` inputs are ignored.

@@ -111,10 +111,15 @@ class Chain(Composite):
         """
         self.check_known(inputs)
         for name in self.needs:
-            if name == "attention" and inputs.get("attention") is None:
-                _check_source(inputs.get("feats"))
-            else:
+            if name != "attention":
                 require(name, inputs.get(name))
+            elif inputs.get("attention") is None and inputs.get("feats") is None:
+                raise InputError.of(
+                    "attention",
+                    got="None, and no feats to build it from",
+                    expected="attention or feats",
+                    fix="This method needs one of them: pass attention= or feats=.",
+                )
         if self.temperature is not None and inputs.get("attention") is not None:
             raise InputError.of(
                 "temperature",
@@ -164,16 +169,6 @@ class Chain(Composite):
                 )
             if getattr(step, "merges_windows", False):
                 return
-
-
-def _check_source(feats: object) -> None:
-    if feats is None:
-        raise InputError.of(
-            "attention",
-            got="None, and no feats to build it from",
-            expected="attention or feats",
-            fix="This method needs one of them: pass attention= or feats=.",
-        )
 
 
 def _check_memory(source: str, made_of: Tensor, patches: int) -> None:

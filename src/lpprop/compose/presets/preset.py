@@ -156,7 +156,7 @@ def _refiner(step: Step) -> type[Refiner]:
 
 def _defaults(step: Step) -> dict[str, Any]:
     keywords = step.keywords if isinstance(step, partial) else {}
-    return {**_refiner(step).defaults(), **keywords}
+    return {**_refiner(step).defaults, **keywords}
 
 
 def _prefix(step: Step) -> str:
