@@ -21,7 +21,7 @@ from PIL import Image
 import lpprop
 from lpprop import InputError, presets
 from lpprop._core import measure
-from lpprop.comparison import Comparison, Row, compare, figure
+from lpprop.comparison import Comparison, Row, compare, figure, run
 from lpprop.evaluation.metrics import boundary_counts
 from lpprop.viz.drawing import ERROR_KEYS, overlay
 from lpprop.viz.palettes import colours
@@ -465,21 +465,22 @@ class Terminal(io.StringIO):
 
 
 @pytest.mark.parametrize(
-    ("stream", "shell", "seconds", "shown"),
+    ("stream", "shell", "delay", "shown"),
     [
-        (Terminal(), None, 0.36, True),
-        (Terminal(), None, 0.0, False),
-        (io.StringIO(), None, 0.36, False),
-        (io.StringIO(), SimpleNamespace(), 0.36, False),
-        (io.StringIO(), SimpleNamespace(kernel=1), 0.36, True),
+        (Terminal(), None, 0.1, True),
+        (Terminal(), None, 600, False),
+        (io.StringIO(), None, 0.1, False),
+        (io.StringIO(), SimpleNamespace(), 0.1, False),
+        (io.StringIO(), SimpleNamespace(kernel=1), 0.1, True),
     ],
     ids=["terminal", "quick", "file", "IPython without a kernel", "notebook"],
 )
-def test_a_bar_shows_where_someone_waits(monkeypatch, stream, shell, seconds, shown):
-    def slow(logits, *, feats, image, attention):
-        time.sleep(seconds)
+def test_a_bar_shows_where_someone_waits(monkeypatch, stream, shell, delay, shown):
+    def slow(logits):
+        time.sleep(0.1)
         return logits
 
+    monkeypatch.setattr(run, "_DELAY", delay)
     monkeypatch.setattr(sys, "stderr", stream)
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
     compare(inputs()[0], methods=[slow], size=SIZE, repeats=1)

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 __all__ = ["compare"]
 
+# Seconds before the bar shows: whoever waits less needs none.
+_DELAY = 1.0
+
 
 def compare(
     logits: ArrayLike,
@@ -178,7 +181,7 @@ def _measure_all(
     able = [run for run in prepared.values() if not isinstance(run, str)]
     # Not tqdm.auto, which warns in a notebook without ipywidgets.
     with tqdm(
-        total=len(able) * count_runs(repeats), unit="run", delay=1, leave=False, file=sys.stderr,
+        total=len(able) * count_runs(repeats), unit="run", delay=_DELAY, leave=False, file=sys.stderr,
         disable=not (sys.stderr.isatty() or _in_notebook()),
     ) as bar:  # fmt: skip
         for name, run in prepared.items():
