@@ -181,8 +181,8 @@ def _measure_all(
     able = [run for run in prepared.values() if not isinstance(run, str)]
     # Not tqdm.auto, which warns in a notebook without ipywidgets.
     with tqdm(
-        total=len(able) * count_runs(repeats), unit="run", delay=_DELAY, leave=False, file=sys.stderr,
-        disable=not (sys.stderr.isatty() or _in_notebook()),
+        total=len(able) * count_runs(repeats), unit="run", delay=_DELAY, leave=False,
+        file=sys.stderr, disable=not (sys.stderr.isatty() or _in_notebook()),
     ) as bar:  # fmt: skip
         for name, run in prepared.items():
             if isinstance(run, str):
