@@ -276,9 +276,7 @@ def test_evaluation_needs_opencv_for_boundaries_alone():
 import sys
 sys.modules["cv2"] = None  # as where it is not installed
 from lpprop import evaluation
-from lpprop.evaluation.runner import _find_versions
 assert evaluation.confusion_matrix([[0]], [[0]], 1).tolist() == [[1]]
-assert _find_versions() == {}
 try:
     evaluation.boundary_counts([[0]], [[0]], 1)
 except ImportError:

@@ -55,7 +55,7 @@ def compared(arrays):
 
 
 class Squares(list):
-    name, classes = "squares", ["left", "middle", "right"]
+    name, class_names = "squares", ["left", "middle", "right"]
 
 
 def evaluated(arrays):

@@ -6,7 +6,7 @@ import copy
 import inspect
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
@@ -17,6 +17,9 @@ from lpprop._core.scans import pass_on, unmark
 from lpprop.inputs.table import INPUTS
 
 __all__ = ["Composite", "Takes", "missing_input", "needs_of", "step_name", "steps_of", "takes_of"]
+
+
+_Own = TypeVar("_Own", bound="Composite")
 
 
 @dataclass(frozen=True)
@@ -82,14 +85,14 @@ class Composite(nn.Module):
         """Whether some step turns the scores of n windows into those of one image."""
         return any(getattr(step, "merges_windows", False) for step in self.steps)
 
-    def fitted(self, grid: tuple[int, int], pixels: tuple[int, int]) -> Self:
+    def fitted(self: _Own, grid: tuple[int, int], pixels: tuple[int, int]) -> _Own:
         """Return this with its steps adapted to a feature grid that spans the pixels."""
         return self.with_steps(
             step.fitted(grid, pixels) if isinstance(step, (Refiner, Composite)) else step
             for step in self.steps
         )
 
-    def with_steps(self, steps: Iterable[nn.Module]) -> Self:
+    def with_steps(self: _Own, steps: Iterable[nn.Module]) -> _Own:
         """Return a copy with other steps, or itself if the steps are the same."""
         steps = list(steps)
         if all(new is old for new, old in zip(steps, self.steps, strict=True)):

@@ -166,10 +166,8 @@ def _describe_run(task: Task, processes: int) -> dict[str, Any]:
 
 
 def _find_versions(*packages: str) -> dict[str, str]:
-    """Return the versions of OpenCV, whichever package it comes from, and of those installed."""
-    found = {}
-    with contextlib.suppress(ImportError):
-        found["opencv"] = import_cv2().__version__
+    """Return the versions of OpenCV, which boundaries need, and of the packages installed."""
+    found = {"opencv": import_cv2().__version__}  # whichever package it comes from
     for package in packages:
         with contextlib.suppress(PackageNotFoundError):
             found[package] = version(package)
