@@ -127,6 +127,21 @@ def test_what_a_step_declares_is_asked_for_and_handed_on():
     assert lpprop.refine(logits, image=image, depth="any", method=step).shape == (1, 3, 16, 20)
 
 
+def test_what_a_signature_requires_is_asked_for_in_every_composition():
+    def by_depth(logits, *, depth):
+        return logits * depth
+
+    class Masked(lpprop.PatchPropagation):
+        def forward(self, logits, *, feats, depth):
+            return super().forward(logits, feats=feats) * depth
+
+    logits, _, _ = inputs()
+    feats = torch.rand(1, 8, 4, 5)
+    for method in (lpprop.Fusion(by_depth, torch.nn.Softmax(1)), lpprop.Chain(Masked())):
+        with pytest.raises(lpprop.InputError, match=r"^depth: got None.+pass depth="):
+            method(logits, feats=feats)
+
+
 def test_a_fusion_hands_on_what_its_maps_name():
     logits, _, masks = inputs()
     full = lpprop.bilinear_upsample(logits, (16, 20))

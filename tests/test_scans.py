@@ -66,6 +66,20 @@ def test_a_step_that_writes_into_its_input_is_found_out():
         lpprop.Chain(spoil, lpprop.BilinearUpsample())(LOGITS.clone(), image=IMAGE)
 
 
+@pytest.mark.parametrize("name", ["feats", "image"])
+@pytest.mark.parametrize("write", [lambda x: x.fill_(torch.nan), lambda x: x.data.fill_(torch.nan)])
+def test_a_step_that_writes_into_another_input_is_found_out(name, write):
+    def spoil(logits, **inputs):
+        write(inputs[name])
+        return logits
+
+    steps = spoil, lpprop.PatchPropagation(k=5), lpprop.BilinearUpsample()
+    method = lpprop.Chain(*steps, lpprop.PixelPropagation(r=3))
+    for context in (torch.inference_mode(), torch.no_grad()):
+        with context, pytest.raises(lpprop.InputError, match=rf"^{name}: got .*NaN"):
+            method(LOGITS, feats=FEATS.clone(), image=IMAGE.clone())
+
+
 def test_what_has_passed_is_forgotten_where_it_changes_or_the_call_ends():
     tensor = torch.zeros(3)
     mark_passed(tensor)
@@ -133,7 +147,9 @@ def test_results_do_not_depend_on_the_scans():
         assert torch.equal(lpprop.refine(LOGITS, FEATS, IMAGE), expected)
 
 
-@pytest.mark.parametrize(("value", "checked"), [("0", False), ("1", True), (None, True)])
+@pytest.mark.parametrize(
+    ("value", "checked"), [("0", False), ("Off", False), ("1", True), (None, True)]
+)
 def test_the_environment_turns_them_off_for_a_process(value, checked):
     variables = {name: x for name, x in os.environ.items() if name != "LPPROP_CHECKS"}
     variables |= {} if value is None else {"LPPROP_CHECKS": value}

@@ -12,9 +12,11 @@ from error_tables.samples import (
     IMAGE,
     LOGITS,
     WINDOWS,
+    needy,
     no_scores,
     one_image,
     returns,
+    sized,
     spoilt,
 )
 from lpprop.kernels.dispatch import kernels_for
@@ -217,6 +219,10 @@ TABLE = {
     "module of an input that it does not take": (
         lambda: lpprop.PixelPropagation()(LOGITS, image=IMAGE, windows=WINDOWS),
         "windows: got an input that nobody takes"),
+    "step that names a keyword of refine": (lambda: lpprop.Chain(sized),
+        "steps: got <function sized at 0x...> (it names 'size', which lpprop.refine takes itself)"),
+    "step whose needs are a string": (lambda: lpprop.Chain(needy),
+        "steps: got <function needy at 0x...> (its needs are 'depth', not a tuple of names)"),
     "chain without feats": (lambda: lpprop.presets.lposs()(LOGITS, image=IMAGE), "feats: got None"),
     "chain without image": (lambda: lpprop.presets.lposs_plus()(LOGITS, feats=FEATS),
         "image: got None"),

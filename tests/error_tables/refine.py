@@ -129,6 +129,7 @@ TABLE = {
         "k: got an input that nobody takes"),
     "as_chain options beside a module": (lambda: as_chain(lpprop.presets.lposs(), k=5, tau=0.1),
         "k, tau: got options beside a method that is configured already"),
+    "a method that is no name": (lambda: lpprop.presets.find(3), "method: got 3"),
     "refine option mistyped": (lambda: refine(LOGITS, FEATS, IMAGE, gama=2.0),
         "gama: got an option that lposs+ does not have"),
     "refine option unknown": (lambda: refine(LOGITS, FEATS, IMAGE, epsilon=0.1),

@@ -27,6 +27,17 @@ def one_image(logits, *, feats, image, attention):
     return logits
 
 
+def sized(logits, *, size):
+    return logits
+
+
+def needy(logits, **inputs):
+    return logits
+
+
+needy.needs = "depth"
+
+
 def no_scores():
     return LOGITS
 

@@ -60,14 +60,16 @@ def check_options(checks: Mapping[str, Check], options: Mapping[str, object]) ->
             checks[name](name, value)
 
 
-def unknown_option(name: str, owner: str, known: Iterable[str]) -> InputError:
+def unknown_option(
+    name: str, owner: str, known: Iterable[str], inputs: Iterable[str] = ()
+) -> InputError:
     """Make the error for a keyword that a refiner or preset does not have."""
     known = list(known)
     return InputError.of(
         name,
         got=f"an option that {owner} does not have",
         expected=f"one of {', '.join(known)}" if known else "no option",
-        fix=hint(name, known, otherwise=f"Remove {name}."),
+        fix=hint(name, [*known, *inputs], otherwise=f"Remove {name}."),
     )
 
 

@@ -128,12 +128,15 @@ class Refiner(nn.Module):
         return ", ".join(f"{name}={value!r}" for name, value in self.config.items())
 
 
-def unknown_input(name: str, owner: str, takes: Iterable[str]) -> InputError:
-    """Make the error for an input that no step takes."""
-    known = list(dict.fromkeys((*takes, *COMMON)))
+def unknown_input(
+    name: str, owner: str, takes: Iterable[str], *, known: bool = False
+) -> InputError:
+    """Make the error for an input that no step takes, whether other methods know it or not."""
+    names = list(dict.fromkeys((*takes, *COMMON)))
+    advice = f"Remove {name}, or use a method that takes it."
     return InputError.of(
         name,
         got="an input that nobody takes",
-        expected=f"one of {', '.join(known)}, which {owner} takes",
-        fix=hint(name, known, otherwise=f"Remove {name}, or give an option to the module itself."),
+        expected=f"one of {', '.join(names)}, the inputs of {owner}",
+        fix=advice if known else hint(name, names, otherwise=advice),
     )

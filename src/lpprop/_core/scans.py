@@ -16,16 +16,17 @@ from contextvars import ContextVar
 from torch import Tensor
 
 __all__ = [
+    "forget",
     "has_passed",
     "mark_passed",
     "one_call",
     "pass_on",
-    "unmark",
     "value_checks",
     "values_are_checked",
 ]
 
-_enabled = ContextVar("lpprop_checks", default=os.environ.get("LPPROP_CHECKS", "1") != "0")
+_SETTING = os.environ.get("LPPROP_CHECKS", "1").lower()
+_enabled = ContextVar("lpprop_checks", default=_SETTING not in ("0", "false", "no", "off"))
 
 # By check and id of a tensor: a weak reference, so that its memory can be freed, and its version.
 _Passed = dict[tuple[str, int], tuple["weakref.ref[Tensor]", int]]
@@ -88,11 +89,9 @@ def pass_on(tensor: Tensor, result: Tensor) -> Tensor:
     return result
 
 
-def unmark(tensor: object) -> None:
-    """Forget the checks that a tensor has passed, when foreign code may have written to it."""
-    passed = _passed.get() or {}
-    for key in [key for key in passed if key[1] == id(tensor)]:
-        del passed[key]
+def forget() -> None:
+    """Forget what has passed, since foreign code ran, which may have written to any tensor."""
+    (_passed.get() or {}).clear()
 
 
 def has_passed(tensor: Tensor, check: str = "finite") -> bool:

@@ -19,6 +19,7 @@ from lpprop.comparison.result import Comparison
 from lpprop.comparison.rows import Row
 from lpprop.compose.chain import Chain
 from lpprop.compose.pipeline import Prepared, Request
+from lpprop.inputs.table import INPUTS
 from lpprop.inputs.windows import SlidingWindows
 from lpprop.refiners import bilinear_upsample
 from lpprop.viz.palettes import colours
@@ -158,7 +159,9 @@ def _prepare(request: Request, chains: Mapping[str, Chain | str]) -> dict[str, P
     for name in request.inputs:
         if name not in (*COMMON, "windows") and not any(name in chain.takes for chain in able):
             known = {name for chain in able for name in chain.takes.names}
-            raise unknown_input(name, "one of the methods", sorted(known - set(COMMON)))
+            raise unknown_input(
+                name, "these methods", sorted(known - set(COMMON)), known=name in INPUTS
+            )
     prepared: dict[str, Prepared | str] = {}
     for name, chain in chains.items():
         try:

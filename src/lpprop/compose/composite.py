@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
-from lpprop._core.checks import check_tensors
+from lpprop._core.checks import check_tensors, require
 from lpprop._core.errors import InputError
 from lpprop._core.refiner import COMMON, Refiner, unknown_input
-from lpprop._core.scans import pass_on, unmark
+from lpprop._core.scans import forget, pass_on
 from lpprop.inputs.table import INPUTS
 
 __all__ = ["Composite", "Takes", "missing_input", "needs_of", "step_name", "steps_of", "takes_of"]
@@ -107,18 +107,22 @@ class Composite(nn.Module):
             # Windows are checked step by step, until they are merged.
             known = name in (*COMMON, "windows") or name in self.takes
             if value is not None and not known:
-                owners = ", ".join(dict.fromkeys(map(step_name, steps_of(self))))
-                raise unknown_input(name, owners, sorted(self.takes.names - set(COMMON)))
+                takes = sorted(self.takes.names - set(COMMON))
+                raise unknown_input(name, "this method", takes, known=name in INPUTS)
 
     @staticmethod
     def run(step: nn.Module, logits: Tensor, inputs: Mapping[str, Any]) -> Tensor:
         """Call a step with the inputs that it takes, and put its scores on their grid."""
+        for name in needs_of(step):
+            if name not in INPUTS:  # steps ask for those by themselves, or can build them
+                require(name, inputs.get(name))
         scores: Tensor = step(logits, **takes_of(step).pick(inputs))
         height, width = logits.shape[-2:]
         if isinstance(scores, Tensor) and scores.ndim == 3 and scores.shape[2] == height * width:
             scores = pass_on(scores, scores.unflatten(2, (height, width)))
         merged = inputs.get("windows") is not None and getattr(step, "merges_windows", False)
         if not isinstance(step, (Refiner, Composite)):
+            forget()
             _check_scores(step, scores, batch=1 if merged else len(logits))
         return scores
 
@@ -144,8 +148,6 @@ def needs_of(step: nn.Module) -> tuple[str, ...]:
     An input that lpprop knows may be None, unless the step declares that it needs it.
     """
     declared: tuple[str, ...] = getattr(step, "needs", ())
-    if isinstance(step, (Refiner, Composite)):
-        return declared
     required = takes_of(step).required
     return (*declared, *sorted(required - {*declared, *INPUTS}))
 
@@ -208,8 +210,12 @@ def _as_module(step: Callable[..., Tensor]) -> nn.Module:
             raise TypeError("a class" if callable(step) else "it is not callable")
         module = step if isinstance(step, nn.Module) else _FunctionStep(step)
         if not isinstance(module, (Refiner, Composite)):
-            takes = takes_of(module)
-            names = {*takes.required, *getattr(module, "needs", ())}
+            needs = getattr(module, "needs", ())
+            if not isinstance(needs, (tuple, list)):
+                raise TypeError(f"its needs are {needs!r}, not a tuple of names")
+            names = {*takes_of(module).required, *needs}
+            if reserved := names & {"logits", "method", "self", "size"}:
+                raise TypeError(f"it names {min(reserved)!r}, which lpprop.refine takes itself")
             inspect.signature(_call_of(module)).bind(None, **dict.fromkeys(names))
     except (TypeError, ValueError) as error:
         raise InputError.of(
@@ -217,14 +223,13 @@ def _as_module(step: Callable[..., Tensor]) -> nn.Module:
             got=f"{step!r} ({error})",
             expected="callables step(logits, *, ...), whose keywords name the inputs they take",
             fix="Pass modules, such as PatchPropagation(), results of presets, such as "
-            "presets.lposs(), or functions of that form.",
+            "presets.lposs(), or functions of that form; wrap a builtin in a lambda.",
         ) from None
     return module
 
 
 def _check_scores(step: nn.Module, scores: object, batch: int) -> None:
     try:
-        unmark(scores)  # it may be an input that the step has written to
         sizes = check_tensors(scores=(scores, "B C h w"))
     except InputError as error:
         raise InputError(f"{step_name(step)} returned unusable {error}") from None

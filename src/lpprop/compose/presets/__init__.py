@@ -1,6 +1,7 @@
 """Presets: each returns a `Chain` with the settings of a paper.
 
-    chain = lpprop.presets.lposs_plus(feats_from="dinov2")
+    from lpprop import presets
+    chain = presets.lposs_plus(feats_from="dinov2")
     scores = chain(logits, feats=feats, image=image)
 
 `lpprop.refine(..., method="lposs+")` finds them by name, and fits patch_size to the image; a chain

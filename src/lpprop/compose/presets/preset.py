@@ -14,6 +14,7 @@ from typing import Any, cast
 from lpprop._core.options import check_choice, unknown_option
 from lpprop._core.refiner import Refiner
 from lpprop.compose.chain import Chain
+from lpprop.inputs.table import INPUTS
 
 __all__ = ["Preset"]
 
@@ -73,8 +74,10 @@ class Preset:
             inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
             for name, default in self.options.items()
         ]
-        needs = ", ".join(self.needs) or "nothing beside the scores"
-        text = f"{self.note[0].upper()}{self.note[1:]}.\n\n{self.paper}. Needs {needs}.\n\n"
+        needs = ", ".join(self.needs).replace("attention", "attention or feats")
+        options = ", ".join(f"{name}={default!r}" for name, default in self.options.items())
+        text = f"{self.note[:1].upper()}{self.note[1:]}.\n\n{self.paper}. "
+        text += f"Needs {needs or 'nothing beside the scores'}. Options: {options or 'none'}.\n\n"
         named = {
             "__name__": self.python_name,
             "__doc__": text + textwrap.dedent(self.details).strip(),
@@ -91,7 +94,7 @@ class Preset:
         """Build the chain, with options in place of the paper's settings."""
         for name in options:
             if name not in self.options:
-                raise unknown_option(name, self.name, self.options)
+                raise unknown_option(name, self.name, self.options, inputs=INPUTS)
         if self.feats_from:
             made_by = options.pop("feats_from", next(iter(self.feats_from)))
             check_choice("feats_from", made_by, tuple(self.feats_from))

@@ -53,7 +53,7 @@ _ROWS = (
     Preset(
         "bilinear",
         (BilinearUpsample,),
-        paper="what all others start from",
+        paper="What all others start from",
         note="bilinear to pixels and nothing else",
         compared=True,
     ),
@@ -216,12 +216,12 @@ def find(method: str | Preset) -> Preset:
     if isinstance(method, Preset):
         return method
     known = METHODS | {preset.python_name: preset for preset in METHODS.values()}
-    if method not in known:
+    if not isinstance(method, str) or method not in known:
         raise InputError.of(
             "method",
             got=repr(method),
             expected=f"one of {', '.join(map(repr, METHODS))}, a module or a callable",
-            fix=hint(method.lower(), METHODS, "Change method.", cutoff=0.3, show=repr),
+            fix=hint(str(method).lower(), METHODS, "Change method.", cutoff=0.3, show=repr),
         )
     return known[method]
 
