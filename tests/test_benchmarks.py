@@ -326,12 +326,12 @@ def test_the_parts_of_the_pixel_step_are_its_parts():
     labels = s.pixel_logits[0].flatten(1)
     parts = pixel_parts.Parts(s.image[0], labels, r=5)
     value = np.empty_like(parts.labels)
-    with parts.threads(parts.work()) as work:
-        work.start(parts.labels, parts.one)
-        rr = work.update(np.zeros(work.lanes))
-        step = rr / np.where(rr > 0, work.multiply(1.0, 0.95), 1)
-        work.turn(step, work.update(step) / np.where(rr > 0, rr, 1))
-        work.finish(work.x, value, parts.one)
+    with parts.threads(parts.group()) as group:
+        group.pack(parts.labels, parts.one)
+        rr = group.lower_residual(np.zeros(group.lanes))
+        step = rr / np.where(rr > 0, group.multiply(1.0, 0.95), 1)
+        group.advance(step, group.lower_residual(step) / np.where(rr > 0, rr, 1))
+        group.unpack(group.x, value, parts.one)
     expected = pixel_step.propagate(s.pixel_logits, s.image, r=5, backend="torch")
     one = lpprop.propagate_pixels(s.pixel_logits, s.image, r=5, max_iter=1, backend="torch")
     np.testing.assert_allclose(value, one[0].flatten(1), rtol=1e-5, atol=1e-6)
