@@ -470,3 +470,14 @@ def test_torch_upsampling_is_the_equation(radius):
                 total += weight
         expected[0, :, py, px] /= total
     close(got.numpy(), expected)
+
+
+def test_a_quick_run_of_the_compilers_gives_a_valid_result(tmp_path):
+    pytest.importorskip("numba", reason="the compiled kernels are compared with Numba's")
+    from benchmarks import compilers
+
+    file = tmp_path / "result.json"
+    compilers.main(["--quick", "--repeats", "1", "--out", str(file)])
+    result = json.loads(file.read_text())
+    contract.validate(result)
+    assert [len(work["agreement"]["differences"]) for work in result["works"]] == [1, 2, 1, 2]

