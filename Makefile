@@ -60,11 +60,12 @@ resolve: $(READY)
 	$(BIN)/python .ci/resolve.py
 
 # The fast part on the lowest versions that pyproject.toml allows, and on the newest that the index has.
+# Compiled at once, as pip does: the suite takes the warnings of a compiler for errors.
 oldest: RESOLUTION := lowest-direct
 newest: RESOLUTION := highest
 oldest newest: $(READY)
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(VENV)-$@
-	$(BIN)/uv pip install --quiet --python $(VENV)-$@ --resolution $(RESOLUTION) -e '.[demo,test]'
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(VENV)-$@ --resolution $(RESOLUTION) -e '.[demo,test]'
 	$(VENV)-$@/bin/python $(PYTEST) $(FAST)
 
 # pydensecrf2 asks for a Cython that does not know Python 3.13, hence no isolation.
