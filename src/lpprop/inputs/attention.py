@@ -265,9 +265,7 @@ def _normalise_weights(
 
 
 def _find_grids(
-    maps: list[Tensor],
-    grids: Sequence[tuple[int, int]] | None,
-    size: tuple[int, int] | None,
+    maps: list[Tensor], grids: Sequence[tuple[int, int]] | None, size: tuple[int, int] | None
 ) -> list[tuple[int, int]]:
     """Return the grid of each map, as given or with the aspect ratio of the result."""
     counts = [x.shape[-1] for x in maps]

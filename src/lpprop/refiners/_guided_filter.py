@@ -24,10 +24,7 @@ _CHUNK_BYTES = 2**24
 
 
 @full_precision
-@checked(
-    radius=partial(check_integer, low=0),
-    eps=partial(check_number, low=1e-9, high=1e9),
-)
+@checked(radius=partial(check_integer, low=0), eps=partial(check_number, low=1e-9, high=1e9))
 def guided_filter(
     x: Float[Tensor, "B C H W"],
     image: Float[Tensor, "B 3 H W"],

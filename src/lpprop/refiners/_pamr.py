@@ -35,10 +35,7 @@ def _check_dilations(name: str, value: object) -> None:
 
 
 @full_precision
-@checked(
-    iterations=partial(check_integer, low=0),
-    dilations=_check_dilations,
-)
+@checked(iterations=partial(check_integer, low=0), dilations=_check_dilations)
 def pamr(
     x: Float[Tensor, "B C H W"],
     image: Float[Tensor, "B 3 H W"],

@@ -13,13 +13,7 @@ from lpprop._core.errors import InputError
 from lpprop.evaluation.label_maps import IGNORED
 from lpprop.io.label_maps import load_labels
 
-__all__ = [
-    "convert",
-    "kept",
-    "read_map",
-    "reduced_zero",
-    "table",
-]
+__all__ = ["convert", "kept", "read_map", "reduced_zero", "table"]
 
 _REFUSED = -1
 

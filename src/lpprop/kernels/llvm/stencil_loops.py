@@ -249,11 +249,7 @@ def pack_loop(vectors: int) -> Kernel:
         count: Index, top: Index, end: Index,
     ) -> None:  # fmt: skip
         grid = Grid.of(shape)
-        with (
-            code.loop(top, end) as y,
-            code.loop(0, grid.width) as x,
-            code.loop(0, count) as c,
-        ):
+        with code.loop(top, end) as y, code.loop(0, grid.width) as x, code.loop(0, count) as c:
             source = (c * grid.height + y) * grid.width + x
             value = scores.load(source, 1) * factor.load(c, 1)
             pixel = y * grid.columns + x
@@ -272,11 +268,7 @@ def unpack_loop(vectors: int) -> Kernel:
         top: Index, end: Index,
     ) -> None:  # fmt: skip
         grid = Grid.of(shape)
-        with (
-            code.loop(top, end) as y,
-            code.loop(0, grid.width) as column,
-            code.loop(0, count) as c,
-        ):
+        with code.loop(top, end) as y, code.loop(0, grid.width) as column, code.loop(0, count) as c:
             source = (y * grid.columns + column) * (vectors * LANES) + c
             target = (c * grid.height + y) * grid.width + column
             value.store(target, x.load(source, 1) * factor.load(c, 1))
