@@ -3,7 +3,7 @@
 scores = lpprop.refine(logits, feats, image)          # (B, C, H, W), ready for argmax
 """
 
-from lpprop._core.errors import InputError
+from lpprop._core.errors import InputError, InputWarning
 from lpprop._core.scans import value_checks
 from lpprop._version import __version__
 from lpprop.comparison import Comparison, compare
@@ -23,6 +23,7 @@ __all__ = [
     "Comparison",
     "Fusion",
     "InputError",
+    "InputWarning",
     "SlidingWindows",
     "__version__",
     "aggregate_attention",

@@ -1,11 +1,16 @@
-"""The one error that bad input raises, and warnings that point at the caller."""
+"""The one error and the one warning about input, which point at the caller."""
 
 from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
-__all__ = ["InputError", "warn"]
+from lpprop._core.scans import first_time
+
+__all__ = ["InputError", "InputWarning", "collect_warnings", "warn"]
 
 
 class InputError(ValueError):
@@ -22,17 +27,62 @@ class InputError(ValueError):
         return cls(f"{argument}: got {got}, expected {expected}. {fix}")
 
 
-def warn(message: str) -> None:
-    """Warn, and point at the first line that is neither this package's nor PyTorch's."""
+class InputWarning(UserWarning):
+    """Input that can be used, but is probably not what was meant; the message says what to do.
+
+    A call warns once per kind of doubt. To turn these warnings into errors:
+
+    >>> import warnings, lpprop
+    >>> warnings.simplefilter("error", lpprop.InputWarning)
+    """
+
+
+_collected: ContextVar[list[str] | None] = ContextVar("lpprop_warnings", default=None)
+
+
+def warn(kind: str, message: str) -> None:
+    """Warn of doubtful input, once per kind and call.
+
+    The warning points at the first line that is neither this package's nor PyTorch's.
+
+    Args:
+        kind: what is doubtful, in a word or two; a call warns once of each.
+        message: which argument it is, what came, what it does, and what to do.
+    """
+    if not first_time(kind):
+        return
+    collected = _collected.get()
+    if collected is not None and message not in collected:
+        collected.append(message)
     level, frame = 1, sys._getframe()
     while frame.f_back is not None and _is_inside(frame.f_globals.get("__name__", "")):
         level, frame = level + 1, frame.f_back
-    warnings.warn(message, stacklevel=level)
+    warnings.warn(message, InputWarning, stacklevel=level)
+
+
+@contextmanager
+def collect_warnings(*, shown: bool = True) -> Iterator[list[str]]:
+    """Gather the messages of `warn` within a block, so that they stand beside the result.
+
+    Args:
+        shown: whether they are also shown as Python warnings, as elsewhere.
+    """
+    collected: list[str] = []
+    token = _collected.set(collected)
+    try:
+        if shown:
+            yield collected
+        else:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", InputWarning)
+                yield collected
+    finally:
+        _collected.reset(token)
 
 
 def _is_inside(module: str) -> bool:
     return module.partition(".")[0] in ("lpprop", "torch", "contextlib")
 
 
-# Tracebacks show the name under which users catch it.
-InputError.__module__ = "lpprop"
+# Tracebacks show the names under which users catch them.
+InputError.__module__ = InputWarning.__module__ = "lpprop"

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
 import math
+import reprlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from numbers import Integral, Real
 from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
 
 from lpprop._core.errors import InputError
 
@@ -30,8 +34,9 @@ __all__ = [
 P = ParamSpec("P")
 R = TypeVar("R")
 
-#: A check takes an option's name and value, and raises InputError if the value cannot be used.
-Check = Callable[[str, Any], object]
+#: A check takes an option's name and value, and returns the value to work with, such as a Python
+#: integer for one of NumPy; it raises InputError if the value cannot be used.
+Check = Callable[[str, Any], Any]
 
 
 def checked(**checks: Check) -> Callable[[Callable[P, R]], Callable[P, R]]:
@@ -44,8 +49,8 @@ def checked(**checks: Check) -> Callable[[Callable[P, R]], Callable[P, R]]:
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         @functools.wraps(function)
         def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-            check_options(checks, kwargs)
-            return function(*args, **kwargs)
+            usable: Any = check_options(checks, kwargs)
+            return function(*args, **usable)
 
         wrapper.checks = checks  # type: ignore[attr-defined]
         return wrapper
@@ -53,11 +58,12 @@ def checked(**checks: Check) -> Callable[[Callable[P, R]], Callable[P, R]]:
     return decorate
 
 
-def check_options(checks: Mapping[str, Check], options: Mapping[str, object]) -> None:
-    """Run the check of each option that has one."""
-    for name, value in options.items():
-        if name in checks:
-            checks[name](name, value)
+def check_options(checks: Mapping[str, Check], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options to work with: what the check of each returns, if it has one."""
+    return {
+        name: checks[name](name, value) if name in checks else value
+        for name, value in options.items()
+    }
 
 
 def unknown_option(
@@ -86,10 +92,11 @@ def hint(
     return f"Did you mean {show(close[0])}?" if close else otherwise
 
 
-def check_boolean(name: str, value: object) -> None:
-    """Refuse anything but True and False."""
-    if not isinstance(value, bool):
-        raise InputError.of(name, got=repr(value), expected="True or False", fix=f"Change {name}.")
+def check_boolean(name: str, value: object) -> bool:
+    """Return True or False; refuse anything else."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise _wrong(name, value, "True or False")
+    return bool(value)
 
 
 def check_number(
@@ -101,21 +108,18 @@ def check_number(
     open_low: bool = False,
     open_high: bool = False,
 ) -> float:
-    """Refuse anything but a finite number from `low` to `high` (an open bound is excluded)."""
-    nan = math.nan
+    """Return a finite number from `low` to `high` (an open bound is excluded); refuse others."""
     bounds = f"{'(' if open_low or low == -math.inf else '['}{low:g}, {high:g}"
     bounds += ")" if open_high or high == math.inf else "]"
-    try:
-        number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else nan
-    except OverflowError:
-        number = nan
+    number = math.nan
+    if isinstance(value, Real) and not isinstance(value, bool):
+        with contextlib.suppress(OverflowError):
+            number = float(value)
     inside = (number > low if open_low else number >= low) and (
         number < high if open_high else number <= high
     )
     if not (inside and math.isfinite(number)):
-        raise InputError.of(
-            name, got=repr(value), expected=f"a number in {bounds}", fix=f"Change {name}."
-        )
+        raise _wrong(name, value, f"a number in {bounds}")
     return number
 
 
@@ -125,30 +129,29 @@ check_above_0 = partial(check_number, low=0, open_low=True)
 check_from_0 = partial(check_number, low=0)
 
 
-def check_integer(name: str, value: object, *, low: int = 1) -> int:
-    """Refuse anything but an integer >= `low`."""
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < low:
-        raise InputError.of(
-            name, got=repr(value), expected=f"an integer >= {low}", fix=f"Change {name}."
-        )
-    return int(value)
+def check_integer(name: str, value: object, *, low: int = 1, high: int = 2**63 - 1) -> int:
+    """Return an integer from `low` to `high`; refuse anything else."""
+    number = None if isinstance(value, bool) or not isinstance(value, Integral) else int(value)
+    if number is None or number < low:
+        raise _wrong(name, value, f"an integer >= {low}")
+    if number > high:
+        raise _wrong(name, value, f"an integer <= {high}")
+    return number
 
 
-def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
-    """Refuse a name that is not one of `choices`."""
-    if value not in choices:
+def check_choice(name: str, value: object, choices: Sequence[str]) -> str:
+    """Return a name that is one of `choices`; refuse anything else."""
+    if not isinstance(value, str) or value not in choices:
         known = ", ".join(repr(choice) for choice in choices)
-        raise InputError.of(
-            name, got=repr(value), expected=f"one of {known}", fix=f"Change {name}."
-        )
+        close = difflib.get_close_matches(value, choices, n=1) if isinstance(value, str) else []
+        raise _wrong(name, value, f"one of {known}", f"Did you mean {close[0]!r}?" if close else "")
+    return str(value)
 
 
 def check_size(name: str, value: object) -> tuple[int, int]:
-    """Refuse anything but a pair (H, W) of positive integers whose product torch can index."""
-    if not isinstance(value, Sequence) or len(value) != 2:
-        raise InputError.of(
-            name, got=repr(value), expected="a pair (H, W)", fix=f"Pass {name}=(height, width)."
-        )
+    """Return a pair (H, W) of positive integers whose product torch can index; refuse others."""
+    if isinstance(value, str) or not isinstance(value, (Sequence, np.ndarray)) or len(value) != 2:
+        raise _wrong(name, value, "a pair (H, W)", f"Pass {name}=(height, width).")
     height, width = (check_integer(f"{name}[{i}]", side) for i, side in enumerate(value))
     if height * width > 2**31 - 1:
         raise InputError.of(
@@ -158,3 +161,10 @@ def check_size(name: str, value: object) -> tuple[int, int]:
             fix="Work on tiles of the image.",
         )
     return height, width
+
+
+def _wrong(name: str, value: object, expected: str, fix: str = "") -> InputError:
+    """Make the error for a value that an option cannot have; a long value is shortened."""
+    return InputError.of(
+        name, got=reprlib.repr(value), expected=expected, fix=fix or f"Change {name}."
+    )

@@ -83,7 +83,7 @@ class Refiner(nn.Module):
         for name in config:
             if name not in self.defaults:
                 raise unknown_option(name, type(self).__name__, self.defaults)
-        check_options(self._checks, config)
+        config = check_options(self._checks, config)
         for name, default in self.defaults.items():
             setattr(self, name, config.get(name, default))
 

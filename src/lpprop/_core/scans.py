@@ -16,6 +16,7 @@ from contextvars import ContextVar
 from torch import Tensor
 
 __all__ = [
+    "first_time",
     "forget",
     "has_passed",
     "mark_passed",
@@ -31,6 +32,7 @@ _enabled = ContextVar("lpprop_checks", default=_SETTING not in ("0", "false", "n
 # By check and id of a tensor: a weak reference, so that its memory can be freed, and its version.
 _Passed = dict[tuple[str, int], tuple["weakref.ref[Tensor]", int]]
 _passed: ContextVar[_Passed | None] = ContextVar("lpprop_passed", default=None)
+_warned: ContextVar[set[str] | None] = ContextVar("lpprop_warned", default=None)
 
 
 @contextmanager
@@ -63,15 +65,26 @@ def values_are_checked() -> bool:
 
 @contextmanager
 def one_call() -> Iterator[None]:
-    """Remember which tensors have passed a scan until the outermost of these blocks ends."""
+    """Until the outermost of these blocks ends, remember what has passed and what was warned of."""
     if _passed.get() is not None:
         yield
         return
-    token = _passed.set({})
+    passed, warned = _passed.set({}), _warned.set(set())
     try:
         yield
     finally:
-        _passed.reset(token)
+        _passed.reset(passed)
+        _warned.reset(warned)
+
+
+def first_time(kind: str) -> bool:
+    """Tell whether this call has not warned of this kind yet, and remember that it has now."""
+    warned = _warned.get()
+    if warned is None:
+        return True
+    new = kind not in warned
+    warned.add(kind)
+    return new
 
 
 def mark_passed(tensor: Tensor, check: str = "finite") -> None:

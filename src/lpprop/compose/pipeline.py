@@ -280,10 +280,11 @@ def _fit(chain: Chain, inputs: Mapping[str, Any]) -> Chain:
     for before, after in zip(_list_patch_sizes(chain), _list_patch_sizes(fitted), strict=True):
         if before != after:
             warn(
+                "patch size",
                 f"the feats' grid of {grid[0]} x {grid[1]} patches of {before:g} pixels does not "
                 f"span {pixels[0]} x {pixels[1]} pixels: distances are taken as if patches had "
                 f"{after:.4g}. Pass patch_size={after:.4g} if that is right; if the backbone saw "
-                "a resized image, pass that one as image and the full size as size=."
+                "a resized image, pass that one as image and the full size as size=.",
             )
     return fitted
 

@@ -39,10 +39,10 @@ _WORTH_COMPILING = 1.5e9
 _log = logging.getLogger("lpprop")
 
 
-def check_backend(name: str, backend: object) -> None:
-    """Refuse a backend that is unknown or not installed."""
-    check_choice(name, backend, BACKENDS)
-    package = {"llvm": "llvmlite", "triton": "triton"}.get(str(backend))
+def check_backend(name: str, backend: object) -> str:
+    """Return a backend; refuse one that is unknown or not installed."""
+    backend = check_choice(name, backend, BACKENDS)
+    package = {"llvm": "llvmlite", "triton": "triton"}.get(backend)
     if package and not _installed(package):
         raise InputError.of(
             name,
@@ -50,6 +50,7 @@ def check_backend(name: str, backend: object) -> None:
             expected="an installed one",
             fix=f"Run pip install {package}, or pass 'auto'.",
         )
+    return backend
 
 
 def kernels_for(backend: str, scores: Tensor, guide: tuple[str, Tensor], work: float) -> Kernels:

@@ -128,9 +128,9 @@ def symmetric_graph(
     return CSRGraph(*portable.symmetric_csr(neighbours, weights), multiply)
 
 
-def check_storage(name: str, storage: object) -> None:
-    """Refuse a storage that `symmetric_graph` does not know, or that is not installed."""
-    check_choice(name, storage, ("auto", "dense", "csr", "torch-sparse"))
+def check_storage(name: str, storage: object) -> str:
+    """Return a storage that `symmetric_graph` knows and that is installed; refuse others."""
+    storage = check_choice(name, storage, ("auto", "dense", "csr", "torch-sparse"))
     if storage == "torch-sparse" and not torch_sparse.is_installed():
         raise InputError.of(
             name,
@@ -138,6 +138,7 @@ def check_storage(name: str, storage: object) -> None:
             expected="an installed one",
             fix="Run pip install --no-build-isolation torch-scatter torch-sparse, or pass 'csr'.",
         )
+    return storage
 
 
 def _dense_limit(weights: Tensor, k: int) -> int:

@@ -34,7 +34,7 @@ _positive = partial(check_number, low=1e-9, high=1e9)
     sigma_space=_positive,
     sigma_range=_positive,
     radius=partial(check_integer, low=0),
-    size=lambda name, size: size is None or check_size(name, size),
+    size=lambda name, size: None if size is None else check_size(name, size),
     backend=check_backend,
 )
 def joint_bilateral_upsample(

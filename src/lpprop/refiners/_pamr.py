@@ -25,13 +25,12 @@ __all__ = ["PAMR", "pamr"]
 _CHUNK_BYTES = 2**26
 
 
-def _check_dilations(name: str, value: object) -> None:
+def _check_dilations(name: str, value: object) -> tuple[int, ...]:
     if not isinstance(value, Sequence) or isinstance(value, str) or len(value) == 0:
         raise InputError.of(
             name, got=repr(value), expected="at least one integer", fix=f"Pass {name}=(8, 16)."
         )
-    for i, dilation in enumerate(value):
-        check_integer(f"{name}[{i}]", dilation)
+    return tuple(check_integer(f"{name}[{i}]", dilation) for i, dilation in enumerate(value))
 
 
 @full_precision
