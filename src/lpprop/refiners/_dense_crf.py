@@ -31,11 +31,11 @@ _LOWEST = 1e-5
 _LOG_ODDS = 12.0
 
 
-def _check_scale(name: str, value: object) -> None:
-    if value is None or value == "auto":
-        return
+def _check_scale(name: str, value: object) -> float | str | None:
+    if value is None or (isinstance(value, str) and value == "auto"):
+        return value
     try:
-        check_number(name, value, low=0, open_low=True)
+        return check_number(name, value, low=0, open_low=True)
     except InputError:
         raise InputError.of(
             name, got=repr(value), expected="'auto', None or a number > 0", fix=f"Change {name}."
