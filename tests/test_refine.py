@@ -97,7 +97,7 @@ def test_feats_from_sets_the_published_values(made_by):
 
 
 def test_logits_on_another_grid_are_resized_to_that_of_the_feats():
-    logits, feats, image = scores_of(2, (7, 3)), feats_of(2), random(2, 3, *PIXELS)
+    logits, feats, image = scores_of(2, (8, 10)), feats_of(2), random(2, 3, *PIXELS)
     expected = lposs_by_hand(lpprop.bilinear_upsample(logits, GRID), feats, image)
     assert torch.equal(lpprop.refine(logits, feats, image, method="lposs"), expected)
     module = lpprop.PatchPropagation()
@@ -450,7 +450,7 @@ def test_attention_of_one_item_needs_no_batch_axis():
 
 def test_discrepancies_do_not_ask_how_large_a_patch_is():
     """Nothing in them is a distance in pixels: no warning, whatever the image's size."""
-    logits, feats, image = scores_of(), feats_of(), random(1, 3, 50, 170)
+    logits, feats, image = scores_of(), feats_of(), random(1, 3, 320, 400)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         result = lpprop.refine(logits, feats, image, method="optimal_path", size=(20, 30))
@@ -566,12 +566,12 @@ def test_a_window_ensemble_without_feats():
 def test_distances_are_scaled_with_a_warning_where_the_image_is_larger():
     logits, feats, image = scores_of(), feats_of(), random(1, 3, 128, 160)
     with pytest.warns(UserWarning, match="the feats' grid") as caught:
-        result = lpprop.refine(logits, feats, image, method="lposs")
-    assert torch.equal(result, lposs_by_hand(logits, feats, image, patch_size=32.0))
+        result = lpprop.refine(logits, feats, image, method="lposs", k=5)
+    assert torch.equal(result, lposs_by_hand(logits, feats, image, k=5, patch_size=32.0))
     assert [str(warning.message) for warning in caught] == [
-        "the feats' grid of 4 x 5 patches of 16 pixels does not span 128 x 160 pixels: distances "
-        "are taken as if patches had 32. Pass patch_size=32 if that is right; if the backbone saw "
-        "a resized image, pass that one as image and the full size as size=."
+        "the feats' grid of 4 x 5 patches of 16 pixels spans 64 x 80 pixels, not 128 x 160: "
+        "distances are taken as if patches had 32. Pass patch_size=32 if that is right; if the "
+        "backbone saw a resized image, pass that one as image and the full size as size=."
     ]
     assert caught[0].filename == __file__  # it points at the user's line
 
@@ -601,13 +601,13 @@ def test_the_patch_size_that_the_warning_names_silences_it():
     assert torch.equal(result, lposs_by_hand(logits, feats, image, patch_size=32))
 
 
-@pytest.mark.parametrize("pixels", [(64, 80), (79, 65), (49, 95), (70, 75)])
-def test_less_than_a_patch_of_difference_is_silent(pixels):
+@pytest.mark.parametrize("pixels", [(79, 65), (49, 95), (70, 75), (65, 80)])
+def test_less_than_a_patch_of_difference_warns_and_keeps_the_patch_size(pixels):
     logits, feats, image = scores_of(), feats_of(), random(1, 3, *pixels)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        result = lpprop.refine(logits, feats, image, method="lposs")
-    assert torch.equal(result, lposs_by_hand(logits, feats, image))
+    with pytest.warns(lpprop.InputWarning, match=r"pass span=\(64, 80\)") as caught:
+        result = lpprop.refine(logits, feats, image, method="lposs", k=5)
+    assert torch.equal(result, lposs_by_hand(logits, feats, image, k=5))
+    assert len(caught) == 1
 
 
 @pytest.mark.parametrize("pixels", [(64, 160), (20, 400), (320, 80)])
@@ -635,7 +635,7 @@ def test_every_patch_step_of_a_method_is_fitted():
 def test_distances_of_windows_are_fitted_to_the_window():
     windows = lpprop.SlidingWindows((160, 224), 128, 64)
     logits, feats = scores_of(len(windows), (4, 4)), feats_of(len(windows), (4, 4))
-    with pytest.warns(UserWarning, match="does not span 128 x 128 pixels.* as if patches had 32"):
+    with pytest.warns(UserWarning, match="not 128 x 128: .* as if patches had 32"):
         result = lpprop.refine(logits, feats, windows=windows, method="lposs")
     patches = lpprop.propagate_patches(logits, feats, windows=windows, patch_size=32.0)
     assert torch.equal(result, windows.merge(patches))

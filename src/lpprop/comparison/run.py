@@ -18,10 +18,10 @@ from lpprop.comparison.inputs import as_class_names, as_gt, named_chains
 from lpprop.comparison.result import Comparison
 from lpprop.comparison.rows import Row
 from lpprop.compose.chain import Chain
-from lpprop.compose.pipeline import Prepared, Request
+from lpprop.compose.pipeline import as_chain
+from lpprop.compose.request import Prepared, Request
 from lpprop.inputs.table import INPUTS
 from lpprop.inputs.windows import SlidingWindows
-from lpprop.refiners import bilinear_upsample
 from lpprop.viz.palettes import colours
 
 if TYPE_CHECKING:
@@ -107,17 +107,16 @@ def compare(
     }  # fmt: skip
     request = Request.of(logits, inputs, size=size)
     _check_one_image(request)
-    scores, target = request.logits, request.size
-    names = as_class_names(class_names, scores.shape[1])
+    target = request.size
+    names = as_class_names(class_names, request.n_classes)
     colours(palette, len(names))
     true = None if gt is None else as_gt(gt, target, len(names), ignore_index)
     check_integer("repeats", repeats)
     chains = named_chains(methods, request.inputs)
     prepared = _prepare(request, chains)
     with torch.no_grad():
-        merged = scores if windows is None else windows.merge(scores)
-        start = _labels(bilinear_upsample(merged, target))
-        rows, labels = _measure_all(prepared, scores, repeats)
+        start = _labels(request.only(()).prepare(as_chain("bilinear")).run())
+        rows, labels = _measure_all(prepared, request, repeats)
     if not labels:
         raise InputError.of(
             "methods",
@@ -174,7 +173,7 @@ def _prepare(request: Request, chains: Mapping[str, Chain | str]) -> dict[str, P
 
 
 def _measure_all(
-    prepared: Mapping[str, Prepared | str], logits: Tensor, repeats: int
+    prepared: Mapping[str, Prepared | str], request: Request, repeats: int
 ) -> tuple[list[Row], dict[str, Labels]]:
     """Run each method; return its costs, and the labels of those that ran."""
     from tqdm import tqdm
@@ -193,8 +192,10 @@ def _measure_all(
                 continue
             bar.set_description(name, refresh=False)
             try:
-                scores, seconds, memory = measure(run.run, logits.device, repeats, bar.update)
-                _check_classes(scores, logits)
+                scores, seconds, memory = measure(
+                    run.run, request.logits.device, repeats, bar.update
+                )
+                _check_classes(scores, request.n_classes)
             except (*_UNABLE, RuntimeError) as error:
                 # For a CPU whose memory is full torch has no exception of its own.
                 if not isinstance(error, _UNABLE) and "can't allocate memory" not in str(error):
@@ -207,12 +208,12 @@ def _measure_all(
     return rows, labels
 
 
-def _check_classes(scores: Tensor, logits: Tensor) -> None:
-    if scores.shape[1] != logits.shape[1]:
+def _check_classes(scores: Tensor, classes: int) -> None:
+    if scores.shape[1] != classes:
         raise InputError.of(
             "it returned scores",
             got=f"{scores.shape[1]} classes",
-            expected=f"{logits.shape[1]}, those of the logits",
+            expected=f"{classes}, those of the logits",
             fix="Labels are compared by number: keep the classes.",
         )
 

@@ -189,8 +189,9 @@ class Segmenter:
         if seen.feats is not None and pixels != span:
             spanned = F.interpolate(spanned, pixels, mode="bilinear", antialias=True).clamp(0, 1)
         scores = refine(
-            logits, seen.feats, spanned, attention=self._attention(seen), method=self.method
-        )
+            logits, seen.feats, spanned, attention=self._attention(seen), method=self.method,
+            span=(spanned.shape[-2], spanned.shape[-1]),
+        )  # fmt: skip
         return bilinear_upsample(scores, span)[..., :height, :width]
 
     def _segment_windows(
