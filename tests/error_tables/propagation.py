@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import torch
 
 import lpprop
@@ -202,6 +203,12 @@ TABLE = {
     "merge_classes of NaN": (
         lambda: lpprop.merge_classes(spoilt(LOGITS, math.nan, 0, 0, 0, 0), [[0]]),
         "scores: got 1 NaN or infinite of 120 values, the first at (0, 0, 0, 0)"),
+    "merge_classes of integers": (lambda: lpprop.merge_classes(LOGITS.long(), [[0]]),
+        "scores: got dtype torch.int64"),
+    "groups without an order": (lambda: lpprop.merge_classes(LOGITS, {(0,), (1, 2)}),
+        "groups: got {"),
+    "group of an array of no axes": (lambda: lpprop.merge_classes(LOGITS, [np.array(0)]),
+        "groups[0]: got array(0)"),
     "no groups": (lambda: lpprop.merge_classes(LOGITS, []), "groups: got []"),
     "groups a number": (lambda: lpprop.merge_classes(LOGITS, 3), "groups: got 3"),
     "group empty": (lambda: lpprop.merge_classes(LOGITS, [[0], []]), "groups[1]: got []"),

@@ -54,6 +54,8 @@ def full_precision(function: Callable[P, R]) -> Callable[P, R]:
         every = [*given, *named.values()]
         every += [x for item in every if isinstance(item, (list, tuple)) for x in item]
         device = next((x.device.type for x in every if isinstance(x, Tensor)), "cpu")
+        if not torch.amp.is_autocast_available(device):
+            return function(*given, **named)
         with torch.autocast(device, enabled=False):
             return function(*given, **named)
 
