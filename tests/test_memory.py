@@ -123,6 +123,18 @@ def test_many_classes_are_solved_in_groups():
     assert used < 512 + 131
 
 
+def test_a_dilation_beyond_the_image_takes_no_more_than_one_across_it():
+    # A plane of 448 x 597 float32 is 1.07 MB: weights, distances and exponents of 8 neighbours, and
+    # one plane of a frame that is three times as wide and as high. A frame of 8,000 pixels around
+    # the image would be 1.1 GB.
+    used = peak(
+        inputs="x, image = torch.rand(1, 3, 448, 597), torch.rand(1, 3, 448, 597)",
+        small="lpprop.pamr(x[..., :16, :16], image[..., :16, :16], dilations=(1,))",
+        call="lpprop.pamr(x, image, dilations=(8000,), iterations=1)",
+    )
+    assert used < (5 * 8 + 9 + 10) * 1.07
+
+
 # --------------------------------------------------------------------------- discrepancy
 
 # 48 x 48 patches: one N x N float32 matrix is 21 MB, a (C, N) one of 150 classes 1.4 MB; a
