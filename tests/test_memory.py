@@ -163,7 +163,7 @@ DISCREPANCIES = {
         "lpprop.optimal_path(f[..., :9].softmax(-1), A[:, :9, :9])",
         "lpprop.optimal_path(f, A)",
         SQUARE + 20 * CLASSES,
-        20 * CLASSES,
+        5,
     ),
     # The same beside the turned cost.
     "complement": Case(
@@ -171,15 +171,47 @@ DISCREPANCIES = {
         "lpprop.optimal_path(f[..., :9].softmax(-1), A[:, :9, :9])",
         "lpprop.optimal_path(f, A, complement=True, iterations=5)",
         2 * SQUARE + 20 * CLASSES,
-        20 * CLASSES,
+        5,
     ),
-    # In float64, and of the sums that are taken in logarithms some, up to 64 MB at a time.
+    # Kernel and exponents in float64, beside the turned cost.
+    "complement in float64": Case(
+        UNEVEN,
+        "lpprop.optimal_path(f[..., :9].softmax(-1), A[:, :9, :9], epsilon=1e-2)",
+        "lpprop.optimal_path(f, A, epsilon=1e-2, complement=True, iterations=2)",
+        5 * SQUARE + 20 * 2 * CLASSES,
+        5,
+    ),
+    # In float64, and of the sums that are taken in logarithms some, up to 16 MB at a time.
     "path in logarithms": Case(
         UNEVEN,
         "lpprop.optimal_path(f[..., :9].softmax(-1), A[:, :9, :9], epsilon=1e-3)",
         "lpprop.optimal_path(f, A, epsilon=1e-3, iterations=2)",
-        2 * SQUARE + 20 * 2 * CLASSES,
-        20 * 2 * CLASSES,
+        2 * SQUARE + 20 * 2 * CLASSES + 4 * 16,
+        4 * 16,
+    ),
+    # Kernel, product with the cost, and gradients of both, in float64.
+    "gradient of the path in the cost": Case(
+        UNEVEN.replace("150", "3") + "; A.requires_grad_()",
+        "lpprop.optimal_path(f[..., :9].softmax(-1), A[:, :9, :9], epsilon=1e-2).sum().backward()",
+        "lpprop.optimal_path(f, A, epsilon=1e-2, iterations=3).sum().backward()",
+        16 * SQUARE,
+        5,
+    ),
+    # The kernel's product with the cost is kept.
+    "gradient of the path in the distribution": Case(
+        LARGE.replace("150", "3") + "; f.requires_grad_()",
+        "lpprop.optimal_path(f[..., :9].softmax(-1), A[:, :9, :9]).sum().backward()",
+        "lpprop.optimal_path(f, A, iterations=3).sum().backward()",
+        2 * SQUARE + 10,
+        10,
+    ),
+    # T before and after the columns are scaled, and gradients.
+    "gradient of the velocity in the attention": Case(
+        LARGE.replace("150", "3") + "; A.requires_grad_()",
+        "lpprop.max_velocity(f[..., :9], A[:, :9, :9]).sum().backward()",
+        "lpprop.max_velocity(f, A).sum().backward()",
+        4 * SQUARE + 10,
+        10,
     ),
     # T, and (C, N) some times over.
     "velocity": Case(
