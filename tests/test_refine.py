@@ -420,13 +420,18 @@ def test_a_backward_pass_where_all_classes_are_rejected(function):
     assert not attention.grad.any()
 
 
+def rows_of_1(attention):
+    return attention / attention.sum(-1, keepdim=True)
+
+
 @pytest.mark.parametrize("heads", [None, 4])
 @pytest.mark.parametrize("grid", [GRID, (8, 10)])
 @pytest.mark.parametrize("convert", ARRAYS.values(), ids=ARRAYS)
 def test_attention_of_every_kind(heads, grid, convert):
     patches = grid[0] * grid[1]
     shape = (2, patches, patches) if heads is None else (2, heads, patches, patches)
-    logits, image, attention = scores_of(2), random(2, 3, *PIXELS), random(*shape) + 0.1
+    logits, image = scores_of(2), random(2, 3, *PIXELS)
+    attention = rows_of_1(random(*shape) + 0.1)
     one = attention if heads is None else lpprop.aggregate_attention([attention], grids=[grid])
     f = lpprop.class_distribution(lpprop.bilinear_upsample(logits, grid), nms=0.5)
     path = lpprop.optimal_path(f, one, epsilon=0.05, norm="class")
@@ -440,7 +445,7 @@ def test_attention_of_every_kind(heads, grid, convert):
 
 
 def test_attention_of_one_item_needs_no_batch_axis():
-    logits, image, attention = scores_of(), random(1, 3, *PIXELS), random(20, 20)
+    logits, image, attention = scores_of(), random(1, 3, *PIXELS), rows_of_1(random(20, 20))
     expected = lpprop.refine(logits, attention=attention[None], image=image, method="max_velocity")
     result = lpprop.refine(
         logits[0].numpy(), attention=attention.numpy(), image=image[0], method="max_velocity"
@@ -460,7 +465,7 @@ def test_discrepancies_do_not_ask_how_large_a_patch_is():
 
 def test_gradients_reach_attention_and_feats():
     logits, feats, image = scores_of(), feats_of(), random(1, 3, *PIXELS)
-    attention = random(1, 4, 20, 20).requires_grad_()
+    attention = rows_of_1(random(1, 4, 20, 20)).requires_grad_()
     lpprop.refine(
         logits, attention=attention, image=image, method="fusion", nms=0
     ).square().sum().backward()
