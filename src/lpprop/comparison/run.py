@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lpprop._core.errors import InputError
+from lpprop._core.errors import InputError, collect_warnings
 from lpprop._core.measure import count_runs, measure
 from lpprop._core.options import check_integer
 from lpprop._core.refiner import COMMON, unknown_input
+from lpprop._core.scans import one_call
 from lpprop.comparison.inputs import as_class_names, as_gt, named_chains
 from lpprop.comparison.result import Comparison
 from lpprop.comparison.rows import Row
@@ -105,19 +106,21 @@ def compare(
     inputs = {
         "feats": feats, "image": image, "attention": attention, "windows": windows, **others
     }  # fmt: skip
-    request = Request.of(logits, inputs, size=size)
-    _check_one_image(request)
-    scores, target = request.logits, request.size
-    names = as_class_names(class_names, scores.shape[1])
-    colours(palette, len(names))
-    true = None if gt is None else as_gt(gt, target, len(names), ignore_index)
-    check_integer("repeats", repeats)
-    chains = named_chains(methods, request.inputs)
-    prepared = _prepare(request, chains)
-    with torch.no_grad():
-        merged = scores if windows is None else windows.merge(scores)
-        start = _labels(bilinear_upsample(merged, target))
-        rows, labels = _measure_all(prepared, scores, repeats)
+    with collect_warnings():  # Python shows each message once, whatever rows it belongs to
+        with collect_warnings() as of_all, one_call():
+            request = Request.of(logits, inputs, size=size)
+            _check_one_image(request)
+            scores, target = request.logits, request.size
+            names = as_class_names(class_names, scores.shape[1])
+            colours(palette, len(names))
+            true = None if gt is None else as_gt(gt, target, len(names), ignore_index)
+            repeats = check_integer("repeats", repeats)
+        chains = named_chains(methods, request.inputs)
+        prepared = _prepare(request, chains)
+        with torch.no_grad():
+            merged = scores if windows is None else windows.merge(scores)
+            start = _labels(bilinear_upsample(merged, target))
+            rows, labels = _measure_all(prepared, scores, repeats)
     if not labels:
         raise InputError.of(
             "methods",
@@ -131,7 +134,9 @@ def compare(
         for row in rows
     ]  # fmt: skip
     picture = _picture(request.inputs.get("image"), target)
-    return Comparison(rows, labels, start, picture, true, names, palette, ignore_index)
+    return Comparison(
+        rows, labels, start, picture, true, names, palette, ignore_index, tuple(of_all)
+    )
 
 
 # What a method may raise and is then skipped: a package is missing, a user's own method returned
@@ -149,8 +154,15 @@ def _check_one_image(request: Request) -> None:
         )
 
 
-def _prepare(request: Request, chains: Mapping[str, Chain | str]) -> dict[str, Prepared | str]:
-    """Check every method before the first runs; return it, or why it cannot run.
+class _Ready(NamedTuple):
+    """A method that is checked, or why it cannot run, and what was warned of meanwhile."""
+
+    run: Prepared | str
+    warnings: list[str]
+
+
+def _prepare(request: Request, chains: Mapping[str, Chain | str]) -> dict[str, _Ready]:
+    """Check every method before the first runs.
 
     Raises:
         InputError: an input that no method takes.
@@ -162,49 +174,58 @@ def _prepare(request: Request, chains: Mapping[str, Chain | str]) -> dict[str, P
             raise unknown_input(
                 name, "these methods", sorted(known - set(COMMON)), known=name in INPUTS
             )
-    prepared: dict[str, Prepared | str] = {}
+    prepared: dict[str, _Ready] = {}
     for name, chain in chains.items():
-        try:
-            prepared[name] = (
-                chain if isinstance(chain, str) else request.only(chain.takes).prepare(chain)
-            )
-        except InputError as error:
-            prepared[name] = str(error)
+        run: Prepared | str
+        with collect_warnings() as doubts:
+            try:
+                run = chain if isinstance(chain, str) else request.only(chain.takes).prepare(chain)
+            except InputError as error:
+                run = str(error)
+        prepared[name] = _Ready(run, doubts)
     return prepared
 
 
 def _measure_all(
-    prepared: Mapping[str, Prepared | str], logits: Tensor, repeats: int
+    prepared: Mapping[str, _Ready], logits: Tensor, repeats: int
 ) -> tuple[list[Row], dict[str, Labels]]:
     """Run each method; return its costs, and the labels of those that ran."""
     from tqdm import tqdm
 
     rows: list[Row] = []
     labels: dict[str, Labels] = {}
-    able = [run for run in prepared.values() if not isinstance(run, str)]
+    able = [name for name, ready in prepared.items() if not isinstance(ready.run, str)]
     # Not tqdm.auto, which warns in a notebook without ipywidgets.
     with tqdm(
         total=len(able) * count_runs(repeats), unit="run", delay=_DELAY, leave=False,
         file=sys.stderr, disable=not (sys.stderr.isatty() or _in_notebook()),
     ) as bar:  # fmt: skip
-        for name, run in prepared.items():
-            if isinstance(run, str):
-                rows.append(Row(name, skipped=run))
-                continue
+        for name, ready in prepared.items():
             bar.set_description(name, refresh=False)
-            try:
-                scores, seconds, memory = measure(run.run, logits.device, repeats, bar.update)
-                _check_classes(scores, logits)
-            except (*_UNABLE, RuntimeError) as error:
-                # For a CPU whose memory is full torch has no exception of its own.
-                if not isinstance(error, _UNABLE) and "can't allocate memory" not in str(error):
-                    raise
-                rows.append(Row(name, skipped=str(error) or "out of memory"))
-                continue
-            labels[name] = _labels(scores)
-            rows.append(Row(name, seconds, memory))
-            del scores  # frees memory before the next method is measured
+            with collect_warnings() as doubts:
+                row, scores = _measure(name, ready.run, logits, repeats, bar.update)
+            if scores is not None:
+                labels[name] = _labels(scores)
+                del scores  # frees memory before the next method is measured
+            rows.append(row._replace(warnings=tuple(dict.fromkeys([*ready.warnings, *doubts]))))
     return rows, labels
+
+
+def _measure(
+    name: str, run: Prepared | str, logits: Tensor, repeats: int, tick: Callable[[], object]
+) -> tuple[Row, Tensor | None]:
+    """Run a method; return its costs and scores, or the row that says why there are none."""
+    if isinstance(run, str):
+        return Row(name, skipped=run), None
+    try:
+        scores, seconds, memory = measure(run.run, logits.device, repeats, tick)
+        _check_classes(scores, logits)
+    except (*_UNABLE, RuntimeError) as error:
+        # For a CPU whose memory is full torch has no exception of its own.
+        if not isinstance(error, _UNABLE) and "can't allocate memory" not in str(error):
+            raise
+        return Row(name, skipped=str(error) or "out of memory"), None
+    return Row(name, seconds, memory), scores
 
 
 def _check_classes(scores: Tensor, logits: Tensor) -> None:
