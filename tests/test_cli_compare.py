@@ -73,7 +73,8 @@ def test_files_equal_the_library(tmp_path, item, capsys):
         differ = (np.asarray(figure) != np.asarray(drawn)).any(-1)
         assert differ.mean() < 0.01
     table, last = streams.out.rstrip("\n").rsplit("\n", 1)
-    assert [line.split()[0] for line in table.splitlines()] == ["method", "bilinear", "lposs"]
+    firsts = [line.split()[0] for line in table.splitlines()]
+    assert firsts == ["method", "bilinear", "lposs", "gt:"]
     assert last == f"figure and tables: {tmp_path / 'out' / 'a.b_compare'}.png, .md, .csv"
     assert streams.err == ""
 

@@ -23,6 +23,7 @@ __all__ = [
     "check_choice",
     "check_from_0",
     "check_integer",
+    "check_names",
     "check_number",
     "check_options",
     "check_size",
@@ -161,6 +162,26 @@ def check_size(name: str, value: object) -> tuple[int, int]:
             fix="Work on tiles of the image.",
         )
     return height, width
+
+
+def check_names(name: str, value: object, classes: int) -> list[str]:
+    """Return a list of strings, one per class, in a known order; refuse anything else."""
+    names = value.tolist() if isinstance(value, np.ndarray) else value
+    if isinstance(names, (str, bytes)) or not isinstance(names, Sequence):
+        got = reprlib.repr(value)  # a set has no order, and a generator no end
+    elif len(names) != classes:
+        got = f"{len(names)} names"
+    else:
+        odd = [x for x in names if not isinstance(x, str)]
+        if not odd:
+            return [str(x) for x in names]
+        got = f"{reprlib.repr(odd[0])} among them"
+    raise InputError.of(
+        name,
+        got=got,
+        expected=f"{classes} strings, one per class of the logits",
+        fix="Pass a list of names, in the order of the logits' classes.",
+    )
 
 
 def _wrong(name: str, value: object, expected: str, fix: str = "") -> InputError:

@@ -1,27 +1,22 @@
-"""What a comparison is given, checked: methods by name, ground truth, names of classes."""
+"""What a comparison is given, checked: methods by name, and names of classes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from torch import Tensor
 
 from lpprop._core.errors import InputError
-from lpprop._core.label_maps import as_label_map, check_ignore_index
+from lpprop._core.options import check_names
 from lpprop.compose.chain import Chain
 from lpprop.compose.composite import missing_input, step_name
 from lpprop.compose.pipeline import as_chain
 from lpprop.compose.presets import METHODS
 
-if TYPE_CHECKING:
-    import numpy.typing as npt
+__all__ = ["as_class_names", "named_chains"]
 
-    Method = str | Callable[..., Tensor]
-    Methods = Sequence[Method] | Mapping[str, Method] | None
-
-__all__ = ["as_class_names", "as_gt", "named_chains"]
+Method = str | Callable[..., Tensor]
+Methods = Sequence[Method] | Mapping[str, Method] | None
 
 
 def named_chains(methods: Methods, given: Collection[str]) -> dict[str, Chain | str]:
@@ -80,38 +75,8 @@ def _numbered(named: Sequence[tuple[str, Method]]) -> dict[str, Method]:
     return methods
 
 
-def as_class_names(names: Sequence[str] | None, classes: int) -> list[str]:
+def as_class_names(names: object, classes: int) -> list[str]:
     """Return the classes' names, or their numbers if names is None."""
     if names is None:
         return [str(number) for number in range(classes)]
-    if isinstance(names, str) or len(names) != classes:
-        raise InputError.of(
-            "class_names",
-            got=repr(names) if isinstance(names, str) else f"{len(names)} names",
-            expected=f"{classes}, one per class of the logits",
-            fix="Pass a list of names, in the order of the logits' classes.",
-        )
-    return [str(name) for name in names]
-
-
-def as_gt(gt: Any, size: tuple[int, int], classes: int, ignore_index: int) -> npt.NDArray[np.int64]:
-    """Return true labels (H, W) from an array, a tensor or a PIL image of class indices."""
-    check_ignore_index(ignore_index, classes)
-    if not hasattr(gt, "convert") and np.shape(gt)[:-2] == (1,):  # one item, and no PIL image
-        (gt,) = gt
-    array = as_label_map("gt", gt, classes, ignore_index)
-    if array.shape != size:
-        raise InputError.of(
-            "gt",
-            got=f"{array.shape[0]} x {array.shape[1]} pixels",
-            expected=f"{size[0]} x {size[1]}, the results' size",
-            fix=f"Pass size={array.shape} to compare at the size of gt.",
-        )
-    if (array == ignore_index).all():
-        raise InputError.of(
-            "gt",
-            got=f"no label but {ignore_index}, which does not count",
-            expected=f"classes from 0 to {classes - 1}",
-            fix="Change ignore_index.",
-        )
-    return array.astype(np.int64)
+    return check_names("class_names", names, classes)

@@ -10,12 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lpprop._core.errors import InputError, collect_warnings
+from lpprop._core.errors import InputError, collect_warnings, warn
+from lpprop._core.label_maps import check_ignore_index
 from lpprop._core.measure import count_runs, measure
 from lpprop._core.options import check_integer
 from lpprop._core.refiner import COMMON, unknown_input
 from lpprop._core.scans import one_call
-from lpprop.comparison.inputs import as_class_names, as_gt, named_chains
+from lpprop.comparison.ground_truth import as_gt, warn_of_gt
+from lpprop.comparison.inputs import as_class_names, named_chains
 from lpprop.comparison.result import Comparison
 from lpprop.comparison.rows import Row
 from lpprop.compose.chain import Chain
@@ -75,8 +77,12 @@ def compare(
             packages are installed.
         attention: attention maps, for the methods that take them; built from the feats if None.
         gt: (H, W) true labels, integers in [0, C) or `ignore_index`: an array, a tensor or a PIL
-            image of class indices, of the result's size.
-        class_names: a name per class; their numbers if None.
+            image of class indices, of the result's size. The table says how many classes occur, and
+            how many pixels are ignored. Gt is warned of in which every pixel has the same class, or
+            in which class 0 alone counts beside ignored pixels (a mask of 0 and 255); if fewer than
+            one pixel in a hundred counts; and if its labels look like those of the logits plus or
+            minus one.
+        class_names: a list of strings, one per class; their numbers if None.
         windows: the `SlidingWindows` that logits and feats belong to.
         size: (H, W) of the results; the image's size if None.
         ignore_index: marks pixels of `gt` that do not count.
@@ -89,11 +95,13 @@ def compare(
     Returns:
         A `Comparison`: `rows`, `agreement`, `labels`, `.figure()`, `.to_markdown()`, `.to_csv()`.
         A method that lacks an input or an optional package, or runs out of memory, has a row that
-        says so.
+        says so. A row's `warnings` hold what is doubtful about its input, those of the comparison
+        what is doubtful for all rows; the tables show both, and Python's `warnings` see each once.
 
     Raises:
         InputError: input that cannot be used, several images, an unknown method, or no method that
             can run.
+        ImportError: gt without OpenCV, which Boundary IoU needs.
 
     >>> import torch
     >>> logits, feats = torch.rand(5, 6, 6), torch.rand(64, 6, 6)
@@ -109,10 +117,11 @@ def compare(
     with collect_warnings():  # Python shows each message once, whatever rows it belongs to
         with collect_warnings() as of_all, one_call():
             request = Request.of(logits, inputs, size=size)
-            _check_one_image(request)
+            _check_logits(request)
             scores, target = request.logits, request.size
             names = as_class_names(class_names, scores.shape[1])
             colours(palette, len(names))
+            ignore_index = check_ignore_index(ignore_index, len(names))
             true = None if gt is None else as_gt(gt, target, len(names), ignore_index)
             repeats = check_integer("repeats", repeats)
         chains = named_chains(methods, request.inputs)
@@ -120,6 +129,9 @@ def compare(
         with torch.no_grad():
             merged = scores if windows is None else windows.merge(scores)
             start = _labels(bilinear_upsample(merged, target))
+            with collect_warnings() as of_gt:
+                if true is not None:
+                    warn_of_gt(true, start, names, ignore_index)
             rows, labels = _measure_all(prepared, scores, repeats)
     if not labels:
         raise InputError.of(
@@ -135,7 +147,7 @@ def compare(
     ]  # fmt: skip
     picture = _picture(request.inputs.get("image"), target)
     return Comparison(
-        rows, labels, start, picture, true, names, palette, ignore_index, tuple(of_all)
+        rows, labels, start, picture, true, names, palette, ignore_index, (*of_all, *of_gt)
     )
 
 
@@ -144,13 +156,19 @@ def compare(
 _UNABLE = (ImportError, InputError, MemoryError, torch.cuda.OutOfMemoryError)
 
 
-def _check_one_image(request: Request) -> None:
+def _check_logits(request: Request) -> None:
     if "windows" not in request.inputs and len(request.logits) > 1:
         raise InputError.of(
             "logits",
             got=f"{len(request.logits)} items",
             expected="those of one image",
             fix="Compare images one by one: logits[i:i+1], feats[i:i+1], image[i:i+1].",
+        )
+    if request.logits.shape[1] == 1:
+        warn(
+            "one class",
+            "logits: there is one class, which every pixel gets, whatever its score. Add the "
+            "logits of another, such as the background.",
         )
 
 

@@ -13,6 +13,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from lpprop._core.text import markdown_table, percent
+from lpprop.comparison.ground_truth import describe_gt
 from lpprop.comparison.rows import Row
 
 if TYPE_CHECKING:
@@ -84,13 +85,15 @@ def _marked_name(row: Row, marks: Mapping[str, str]) -> str:
 
 
 def _notes(data: ComparisonData) -> list[str]:
-    """Return what stands below the table: the warnings of the rows, and those of all rows."""
+    """Return what stands below the table: what gt holds, and the warnings, first the rows' own."""
+    gt = data.gt
+    facts = [] if gt is None else [describe_gt(gt, data.class_names, data.ignore_index)]
     own = [f"{mark} {message}" for message, mark in _marks(data.rows).items()]
-    return [*own, *(f"all rows: {message}" for message in data.warnings)]
+    return [*facts, *own, *(f"all rows: {message}" for message in data.warnings)]
 
 
 def text(data: ComparisonData) -> str:
-    """Align the table in columns, above a line per skipped method and per warning."""
+    """Align the table in columns, above a line per skipped method and per note."""
     table = [list(map(_one_line, line)) for line in _table(data.rows)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     aligned = (
@@ -102,7 +105,7 @@ def text(data: ComparisonData) -> str:
 
 
 def markdown(data: ComparisonData) -> str:
-    """Write the table, the skipped methods, the warnings, and the agreement."""
+    """Write the table, the skipped methods, the notes, and the agreement."""
     below = [f"- {_mark(name)}: skipped. {_mark(why)}" for name, why in _skipped(data.rows)]
     below += [f"- {_mark(note)}" for note in _notes(data)]
     parts = [_marked(_table(data.rows)), "\n".join(below), _marked(_agreement(data))]
