@@ -170,8 +170,7 @@ def test_methods_by_name_module_callable_and_mapping():
     methods = ["lposs", presets.lposs(k=2), lpprop.BilinearUpsample(), mine, "lposs", mine]
     comparison = compare(logits, feats, image, methods=methods, repeats=1)
     names = [
-        "lposs", "PatchPropagation + BilinearUpsample", "BilinearUpsample", "mine", "lposs (2)",
-        "mine (2)",
+        "lposs", "lposs(k=2)", "BilinearUpsample", "mine", "lposs (2)", "mine (2)",
     ]  # fmt: skip
     assert [row.method for row in comparison.rows] == names
     expected = lpprop.refine(logits, feats, image, method=presets.lposs(k=2))[0].argmax(0)

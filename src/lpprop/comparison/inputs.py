@@ -9,9 +9,10 @@ from torch import Tensor
 from lpprop._core.errors import InputError
 from lpprop._core.options import check_names
 from lpprop.compose.chain import Chain
-from lpprop.compose.composite import missing_input, step_name
+from lpprop.compose.composite import missing_input
 from lpprop.compose.pipeline import as_chain
 from lpprop.compose.presets import METHODS
+from lpprop.compose.presets.naming import name_method
 
 __all__ = ["as_class_names", "named_chains"]
 
@@ -32,7 +33,7 @@ def named_chains(methods: Methods, given: Collection[str]) -> dict[str, Chain | 
     if isinstance(methods, Mapping):
         named = [(str(name), method) for name, method in methods.items()]
     elif isinstance(methods, Sequence) and not isinstance(methods, str):
-        named = [(_name(method), method) for method in methods]
+        named = [(name_method(method), method) for method in methods]
     else:
         raise InputError.of(
             "methods",
@@ -53,14 +54,6 @@ def _chain(method: Method) -> Chain | str:
         return as_chain(method)
     except ImportError as error:
         return str(error)
-
-
-def _name(method: Method) -> str:
-    if isinstance(method, str):
-        return method
-    if isinstance(method, Chain):
-        return " + ".join(step_name(step) for step in method.steps)
-    return getattr(method, "__name__", type(method).__name__)
 
 
 def _numbered(named: Sequence[tuple[str, Method]]) -> dict[str, Method]:

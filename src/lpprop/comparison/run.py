@@ -70,11 +70,11 @@ def compare(
             windows.
         feats: affinity features, for the methods that need them.
         image: the image, for the methods that need it, and for the figure.
-        methods: presets' names, modules or callables, as `lpprop.refine` takes them; or a mapping
-            from names of your own to them, such as
-            `{"k=100": presets.lposs(k=100), "k=400": presets.lposs(k=400)}`. If None, those of
-            `lpprop.presets.METHODS` that are meant for it, whose inputs are given and whose
-            packages are installed.
+        methods: presets' names, modules or callables, as `lpprop.refine` takes them; a preset is
+            called by its name and what differs from its defaults, such as "lposs(k=100)". Or a
+            mapping from names of your own to them, such as `{"few": presets.lposs(k=100)}`. If
+            None, those of `lpprop.presets.METHODS` that are meant for it, whose inputs are given
+            and whose packages are installed.
         attention: attention maps, for the methods that take them; built from the feats if None.
         gt: (H, W) true labels, integers in [0, C) or `ignore_index`: an array, a tensor or a PIL
             image of class indices, of the result's size. The table says how many classes occur, and
