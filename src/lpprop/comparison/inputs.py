@@ -11,10 +11,10 @@ from lpprop._core.options import check_names
 from lpprop.compose.chain import Chain
 from lpprop.compose.composite import missing_input
 from lpprop.compose.pipeline import as_chain
-from lpprop.compose.presets import METHODS
+from lpprop.compose.presets import METHODS, Preset
 from lpprop.compose.presets.naming import name_method
 
-__all__ = ["as_class_names", "named_chains"]
+__all__ = ["as_class_names", "default_presets", "named_chains"]
 
 Method = str | Callable[..., Tensor]
 Methods = Sequence[Method] | Mapping[str, Method] | None
@@ -28,8 +28,7 @@ def named_chains(methods: Methods, given: Collection[str]) -> dict[str, Chain | 
         given: the names of the inputs that there are.
     """
     if methods is None:
-        rows = [row for row in METHODS.values() if row.compared and row.is_installed]
-        return {row.name: row() for row in rows if not missing_input(row, given)}
+        return {row.name: row() for row in default_presets(given)}
     if isinstance(methods, Mapping):
         named = [(str(name), method) for name, method in methods.items()]
     elif isinstance(methods, Sequence) and not isinstance(methods, str):
@@ -46,6 +45,12 @@ def named_chains(methods: Methods, given: Collection[str]) -> dict[str, Chain | 
             "methods", got="none", expected="one or more", fix="Leave it out for the default."
         )
     return {name: _chain(method) for name, method in _numbered(named).items()}
+
+
+def default_presets(given: Collection[str]) -> list[Preset]:
+    """List the presets that are compared if none is named: those that these inputs allow."""
+    rows = [row for row in METHODS.values() if row.compared and row.is_installed]
+    return [row for row in rows if not missing_input(row, given)]
 
 
 def _chain(method: Method) -> Chain | str:

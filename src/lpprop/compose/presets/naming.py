@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
@@ -55,7 +55,7 @@ def _options(preset: Preset, chain: Chain) -> list[dict[str, Any]]:
     if _structure(preset()) != _structure(chain):
         return []
     values: dict[str, Any] = {}
-    for step, (_, own) in zip(steps, names, strict=True):
+    for step, (_, own) in zip(cast(list[Refiner], steps), names, strict=True):
         for keyword, value in step.config.items():
             if values.setdefault(own[keyword], value) != value:
                 return []  # two steps differ in an option that the preset sets for both
