@@ -164,12 +164,18 @@ def check_size(name: str, value: object) -> tuple[int, int]:
     return height, width
 
 
-def check_names(name: str, value: object, classes: int) -> list[str]:
-    """Return a list of strings, one per class, in a known order; refuse anything else."""
+def check_names(name: str, value: object, classes: int | None = None) -> list[str]:
+    """Return a list of strings in a known order, one per class; refuse anything else.
+
+    Args:
+        name: what errors call it.
+        value: the names.
+        classes: how many there are; any number but none if None.
+    """
     names = value.tolist() if isinstance(value, np.ndarray) else value
     if isinstance(names, (str, bytes)) or not isinstance(names, Sequence):
         got = reprlib.repr(value)  # a set has no order, and a generator no end
-    elif len(names) != classes:
+    elif not names or len(names) != (classes or len(names)):
         got = f"{len(names)} names"
     else:
         odd = [x for x in names if not isinstance(x, str)]
@@ -179,8 +185,8 @@ def check_names(name: str, value: object, classes: int) -> list[str]:
     raise InputError.of(
         name,
         got=got,
-        expected=f"{classes} strings, one per class of the logits",
-        fix="Pass a list of names, in the order of the logits' classes.",
+        expected=f"{classes or 'a list of'} strings, one per class",
+        fix="Pass a list of names, in the order of the classes.",
     )
 
 

@@ -278,11 +278,11 @@ def _picture(image: Tensor | None, size: tuple[int, int]) -> Image | None:
     """Convert the image to PIL, at the results' size."""
     if image is None:
         return None
-    from PIL.Image import Resampling, fromarray
+    from PIL.Image import Resampling
 
-    levels = (image[0].detach().float().clamp(0, 1) * 255).round().to(torch.uint8)
-    picture = fromarray(levels.movedim(0, -1).cpu().numpy())
-    return picture.resize(size[::-1], Resampling.BICUBIC)
+    from lpprop.viz.drawing import to_picture
+
+    return to_picture(image).resize(size[::-1], Resampling.BICUBIC)
 
 
 def _in_notebook() -> bool:
