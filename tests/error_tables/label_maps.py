@@ -3,6 +3,8 @@
 import numpy as np
 from PIL import Image
 
+from error_tables.samples import LOGITS
+from lpprop.comparison import compare
 from lpprop.evaluation import confusion_matrix
 from lpprop.viz.drawing import colorize
 
@@ -24,6 +26,9 @@ TABLE = {
         "labels: got an image of mode 'RGB', " + INTEGERS),
     "label too large": (lambda: colorize([[0, 2]], 2),
         f"labels: got the label 2, expected 0 to 1. {NUMBERED}"),
+    "names without an order": (lambda: compare(LOGITS[:1], size=(2, 2), class_names={"a"}),
+        f"class_names: got {{'a'}}, expected {LOGITS.shape[1]} strings, one per class. "
+        "Pass a list of names, in the order of the classes."),
     "label below 0": (lambda: confusion_matrix([[0, 0]], [[0, -1]], 2),
         f"gt: got the label -1, expected 0 to 1, or 255 (ignore_index). {NUMBERED}"),
     "ignore_index of a class": (lambda: confusion_matrix([[0]], [[0]], 2, ignore_index=1),

@@ -16,7 +16,7 @@ from torch import Tensor
 from lpprop._core.errors import InputError, warn
 from lpprop._core.tensors import check_kind, densify, resolve
 
-__all__ = ["as_attention", "as_grid", "as_image"]
+__all__ = ["as_attention", "as_grid", "as_image", "only_item"]
 
 
 # The field of EXIF that says how a camera was held.
@@ -58,6 +58,13 @@ def as_image(image: object, like: Tensor) -> Tensor:
             fix="Convert it: uint8 for 0-255, or divide by its largest possible value.",
         )
     return tensor
+
+
+def only_item(maps: Any) -> Any:
+    """Return the map (H, W) of a batch of one, in an array, a tensor or a list; all else as is."""
+    if isinstance(maps, (list, tuple)):
+        return maps[0] if len(maps) == 1 and getattr(maps[0], "ndim", 0) == 2 else maps
+    return maps[0] if getattr(maps, "ndim", 0) == 3 and len(maps) == 1 else maps
 
 
 def _read_pil(image: Any) -> NDArray[np.uint8]:
