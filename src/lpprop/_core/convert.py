@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lpprop._core.errors import InputError
+from lpprop._core.label_maps import refuse_masked
 
 __all__ = ["as_attention", "as_grid", "as_image"]
 
@@ -81,6 +82,7 @@ def _as_tensor(name: str, array: object) -> Tensor:
             expected="a dtype that torch has",
             fix="Convert it with .astype.",
         )
+    refuse_masked(name, array)
     # A copy, since torch reads neither foreign byte order nor negative strides, and since a write
     # to the tensor must not change the user's array.
     return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))
