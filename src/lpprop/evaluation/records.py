@@ -20,6 +20,7 @@ from urllib.parse import quote
 
 from lpprop._core.errors import InputError, warn
 from lpprop._core.options import check_integer
+from lpprop.evaluation.datasets.layout import no_folder
 from lpprop.evaluation.metrics import SegmentationMetrics
 from lpprop.io.atomic import atomic_write
 
@@ -238,8 +239,10 @@ def lock(folder: Path) -> Iterator[None]:
     has no such lock, none is taken.
 
     Raises:
-        InputError: another run is at work.
+        InputError: another run is at work, or the path is a file.
     """
+    if folder.exists() and not folder.is_dir():
+        raise no_folder("out", folder)
     try:
         import fcntl
     except ImportError:
