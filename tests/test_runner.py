@@ -1,9 +1,11 @@
 """The runner: killed, continued, spread over processes, always with the same counts."""
 
 import contextlib
+import dataclasses
 import io
 import json
 import os
+import pickle
 import shutil
 import signal
 import subprocess
@@ -33,8 +35,10 @@ from lpprop.evaluation import (
 from lpprop.evaluation.analyses.oracle import OracleStart
 from lpprop.evaluation.content import is_unchanged
 from lpprop.evaluation.datasets import dataset_from_folders
-from lpprop.evaluation.predictors import describe, hash_weights
+from lpprop.evaluation.predictors import describe, hash_weights, share_models
 from lpprop.evaluation.progress import LINE_SECONDS
+from lpprop.evaluation.recipe_predictors import method_recipes, recipe_predictors
+from lpprop.models.recipes import RECIPES, Model
 
 CLASSES = ["sky", "road", "tree"]
 
@@ -678,7 +682,7 @@ class TestOddArguments:
             {"class_names": {"a": 1}}, {"class_names": []}, {"class_names": [1, 2, 3]},
             {"class_names": (name for name in CLASSES)}, {"name": 5}, {"count": 0},
         ],
-        ids=str,
+        ids=lambda changes: next(iter(changes)),
     )  # fmt: skip
     def test_data_sets(self, changes):
         dataset = Scenes()
@@ -700,7 +704,7 @@ class TestOddArguments:
             {"on_error": None}, {"on_error": np.array(["stop"])}, {"progress": "yes"},
             {"ignore_index": 1}, {"ignore_index": None}, {"dilation_ratio": "wide"},
         ],
-        ids=str,
+        ids=lambda changes: next(iter(changes)),
     )  # fmt: skip
     def test_arguments(self, options):
         with pytest.raises(lpprop.InputError, match=f"^{next(iter(options))}: "):
@@ -959,6 +963,122 @@ class TestReport:
             Report.load(tmp_path / "nothing")
 
 
+CATS = ["cat", "sofa", "bus"]
+
+
+class TestSharedModels:
+    METHODS = ("bilinear", "lposs", "lposs+", "max_velocity", "kl")
+
+    @pytest.fixture
+    def offline(self):
+        pytest.importorskip("efficientnet_lite_pytorch", reason="the extra demo is not installed")
+        return dataclasses.replace(RECIPES["offline"], shorter_side=64)
+
+    def predictors(self, recipe, methods=METHODS):
+        options = {"k": 5} if any("lposs" in name for name in methods) else {}
+        return recipe_predictors(method_recipes(recipe, methods, **options), CATS)
+
+    @pytest.mark.parametrize("windows", [None, (32, 16)])
+    def test_scores_are_those_of_separate_runs_to_the_bit(self, offline, windows):
+        recipe = dataclasses.replace(offline, windows=windows)
+        methods = self.METHODS[: 4 if windows else 5]  # "kl" takes whole images alone
+        predictors = self.predictors(recipe, methods)
+        alone = {name: self.predictors(recipe, [name])[name].segmenter for name in methods}
+        for index in (0, 1, 0):
+            sample = Scenes()[index]
+            for name, predictor in predictors.items():
+                alone[name].call_model = lambda model, *inputs: model(*inputs)
+                expected = alone[name](sample.image, CATS).scores[0]
+                assert torch.equal(predictor(sample), expected)
+
+    def test_each_model_runs_once_per_image(self, offline):
+        predictors = self.predictors(offline)
+        segmenter = predictors["bilinear"].segmenter
+        calls = []
+        see = segmenter.backbone._see
+        segmenter.backbone._see = lambda *inputs: calls.append(inputs) or see(*inputs)
+        report = evaluate(Scenes(), predictors)
+        assert len(calls) == 6
+        calls.clear()
+        for name in self.METHODS:
+            alone = evaluate(Scenes(), {name: SegmenterPredictor(
+                predictors[name].segmenter, CATS)})  # fmt: skip
+            assert counts(alone, name) == counts(report, name)
+        assert len(calls) == 6 * len(self.METHODS)
+
+    def test_other_inputs_are_not_taken_for_the_same(self, offline):
+        """Other windows, another size: of one image, other inputs of the model."""
+        small = dataclasses.replace(offline, shorter_side=48)
+        first, second = self.predictors(offline, ["kl"]), self.predictors(small, ["kl"])
+        share_models([first["kl"], second["kl"]])
+        sample = Scenes()[0]
+        for shared, recipe in ((first, offline), (second, small), (first, offline)):
+            alone = recipe.with_method("kl").build()
+            expected = alone(sample.image, CATS).scores[0]
+            assert torch.equal(shared["kl"](sample), expected)
+
+    def test_nothing_is_remembered_outside_a_run(self, offline):
+        predictor = self.predictors(offline, ["bilinear"])["bilinear"]
+        predictor(Scenes()[0])
+        kept = len(predictor.calls._calls)
+        predictor.segmenter(Scenes()[1].image, ["cat", "sofa"])
+        assert len(predictor.calls._calls) == kept == 1
+        assert pickle.loads(pickle.dumps(predictor.calls))._calls == []
+
+    def test_each_time_contains_the_models(self, offline, monkeypatch):
+        now = [0.0]
+        monkeypatch.setattr(
+            "lpprop._core.measure.time", SimpleNamespace(perf_counter=lambda: now[0])
+        )
+        predictors = self.predictors(offline, ["bilinear", "kl"])
+        backbone = predictors["kl"].segmenter.backbone
+        see = backbone._see
+
+        def slow(*inputs):
+            now[0] += 7
+            return see(*inputs)
+
+        backbone._see = slow
+        report = evaluate(Scenes(2), predictors)
+        assert [image.seconds for name in report for image in report[name].images] == [7] * 4
+
+    def test_warnings_of_the_model_are_of_each_method(self, offline):
+        predictors = self.predictors(offline, ["bilinear", "kl"])
+        backbone = predictors["kl"].segmenter.backbone
+        see = backbone._see
+
+        def doubtful(*inputs):
+            warn("pixels", "image: dark")
+            return see(*inputs)
+
+        backbone._see = doubtful
+        with pytest.warns(lpprop.InputWarning, match="^3 images, the first scene-0: image: dark"):
+            report = evaluate(Scenes(3), predictors)
+        assert [one.images for name in report for one in report[name].warnings] == [3, 3]
+
+    def test_the_revision_of_a_model_is_recorded(self, offline, out):
+        """Whatever a recipe says about its models, also what this test alone knows."""
+
+        @dataclasses.dataclass(frozen=True)
+        class Pinned(Model):
+            revision: str = "main"
+
+        model = Pinned(offline.backbone.kind, revision="0123abc")
+        recipe = dataclasses.replace(offline, backbone=model)
+        predictors = self.predictors(recipe, ["kl"])
+        evaluate(Scenes(1), predictors, out, limit=1)
+        results = json.loads((out / "results.json").read_text())
+        described = results["config"]["predictors"]["kl"]["recipe"]["backbone"]
+        assert described["revision"] == "0123abc"
+        assert '"revision": "0123abc"' in (out / "results.md").read_text()
+
+    def test_prompts_are_checked_first(self, offline):
+        segmenter = offline.build()
+        for prompts in ("cat", {"cat", "sofa"}, None, [1]):
+            with pytest.raises(lpprop.InputError, match=r"^classes"):
+                SegmenterPredictor(segmenter, prompts)
+
+
 class TestPredictors:
     def test_a_start_is_made_once_for_all_methods(self):
         made = []
@@ -1053,9 +1173,9 @@ class TestPredictors:
         from lpprop.models.segmenter import Segmenter
 
         segmenter = Segmenter(EfficientNetLite0(), method="lposs", shorter_side=64)
-        predictor = SegmenterPredictor(segmenter, ["cat", "sofa", "bus"])
+        predictor = SegmenterPredictor(segmenter, CATS)
         sample = Scenes()[0]
-        expected = segmenter(sample.image, ["cat", "sofa", "bus"]).scores[0]
+        expected = segmenter(sample.image, CATS).scores[0]
         assert torch.equal(predictor(sample), expected)
         described = predictor.fingerprint()
         assert described["backbone"] == described["affinity"]
