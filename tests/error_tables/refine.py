@@ -63,9 +63,6 @@ TABLE = {
         "image: got a PIL image of mode 'I;16'"),
     "PIL image of floats": (lambda: refine(LOGITS[:1], FEATS[:1], Image.new("F", (80, 64))),
         "image: got a PIL image of mode 'F'"),
-    "a masked array": (
-        lambda: refine(np.ma.masked_array(LOGITS.numpy(), LOGITS.numpy() > 0.5), FEATS, IMAGE),
-        "logits: got a masked array"),
     # refine: axes in another order, sizes, spans
     "refine channels last": (lambda: refine(LOGITS.movedim(1, -1), FEATS, IMAGE),
         "logits: got shape (2, 4, 5, 3)"),

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lpprop._core.errors import InputError, warn
+from lpprop._core.label_maps import refuse_masked
 from lpprop._core.tensors import check_kind, densify, resolve
 
 __all__ = ["as_attention", "as_grid", "as_image", "only_item"]
@@ -100,13 +101,6 @@ def _as_tensor(name: str, array: object) -> Tensor:
             expected="a torch.Tensor or a NumPy array",
             fix=_advise(name, array),
         )
-    if isinstance(array, np.ma.MaskedArray) and np.ma.is_masked(array):
-        raise InputError.of(
-            name,
-            got=f"a masked array, {int(np.sum(array.mask))} of whose values are masked",
-            expected="an array without missing values",
-            fix=f"Fill them with {name}.filled(value).",
-        )
     if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
         raise InputError.of(
             name,
@@ -114,6 +108,7 @@ def _as_tensor(name: str, array: object) -> Tensor:
             expected="a dtype that torch has",
             fix="Convert it with .astype.",
         )
+    refuse_masked(name, array)
     # A copy, since torch reads neither foreign byte order nor negative strides, and since a write
     # to the tensor must not change the user's array.
     return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))

@@ -80,9 +80,7 @@ class GibbsKernel:
         else:  # every row and every column then has an entry near 1
             scale = -1 / epsilon
             # No more matrices than needed: one is as large as two of the cost.
-            exponent = (
-                cost * scale if cost.dtype == self.dtype else cost.to(self.dtype).mul_(scale)
-            )
+            exponent = cost * scale if cost.dtype == self.dtype else cost.to(self.dtype).mul_(scale)
             with torch.no_grad():
                 self.row = exponent.amax(1)
                 rows = _count_rows(exponent)
