@@ -56,7 +56,7 @@ def test_a_folder_goes_on_after_a_bad_image(tmp_path, picture, capsys):
     said = capsys.readouterr()
     assert said.out == f"1 segmented into {tmp_path / 'out'}, 1 failed\n"
     assert "b.png" in said.err
-    assert len(list((tmp_path / "out").iterdir())) == 3
+    assert len(list((tmp_path / "out").iterdir())) == 4
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_a_folder_goes_on_after_a_bad_image(tmp_path, picture, capsys):
         (["--recipe", "clip"], "--recipe: got 'clip', expected one of offline, clip-dino"),
         (["--method", "lpos"], "Did you mean 'lposs'?"),
         (["--option", "kk=3"], "kk: got an option that"),
-        (["--side", "0"], "shorter_side: got 0"),
+        (["--side", "0"], "--side: got 0, expected an integer >= 1. Change --side."),
         (["--out", "."], "where the images are"),
         (["--device", "moon"], "--device: got moon"),
     ],
