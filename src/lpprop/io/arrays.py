@@ -189,7 +189,7 @@ def find_arrays(path: Path, images: Sequence[Path], argument: str) -> list[Path]
         InputError: images without a file, or with several; all of them are listed.
     """
     if not path.is_dir():
-        require_file(path, argument)
+        require_file(path, argument, "a file, or a folder with one file per image")
         if len(images) > 1:
             raise InputError.of(
                 argument,

@@ -13,14 +13,14 @@ from lpprop._core.errors import InputError
 __all__ = ["fingerprint", "is_unchanged", "list_folder", "refuse_damaged", "require_file"]
 
 
-def require_file(path: Path, argument: str) -> None:
+def require_file(path: Path, argument: str, expected: str = "a file") -> None:
     """Refuse a path without a file, or with an empty one."""
     if not path.is_file():
         state = "is not a file" if path.exists() else "does not exist"
-        if not path.exists() and not path.parent.exists():
-            state = f"does not exist: there is no folder {path.parent}"
+        if not path.parent.exists():
+            state += f", since there is no folder {path.parent}"
         raise InputError.of(
-            argument, got=f"{path}, which {state}", expected="a file", fix="Check the path."
+            argument, got=f"{path}, which {state}", expected=expected, fix="Check the path."
         )
     if path.stat().st_size == 0:
         raise InputError.of(

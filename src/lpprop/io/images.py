@@ -121,7 +121,7 @@ def find_images(path: Path, argument: str = "image") -> list[Path]:
         InputError: nothing there, or two images of one stem, whose results would collide.
     """
     if not path.is_dir():
-        require_file(path, argument)
+        require_file(path, argument, "an image, or a folder of images")
         return [path]
     images = list_folder(path, IMAGE_SUFFIXES)
     if not images:
