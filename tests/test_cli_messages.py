@@ -47,6 +47,12 @@ def command(name):
         ("refine", "k: got 0. Change k.", "--option k: got 0. Change --option k."),
         ("refine", "Pass --option k=5.", "Pass --option k=5."),
         ("refine", "unknown=3, B=1 and a.b=2", "unknown=3, B=1 and a.b=2"),
+        (
+            "refine",
+            "got run/k=5/a.npy, k=5/a.npy, lr=1,k=5",
+            "got run/k=5/a.npy, k=5/a.npy, lr=1,k=5",
+        ),
+        ("refine", "feats_from=vit-b/8", "--option feats_from=vit-b/8"),
         ("segment", "shorter_side: got 0. Change it.", "--side: got 0. Change it."),
         ("segment", "classes[1]: got 'x'.", "--classes[1]: got 'x'."),
         ("segment", "Pass size=(H, W).", "Pass --option size=H,W."),

@@ -237,11 +237,11 @@ def test_folders_are_matched_by_stem(tmp_path):
         (images / name).write_bytes(b"x")
     found = find_images(images)
     assert [image.name for image in found] == ["a.jpg", "b.PNG"]
-    for name in ("a.npz", "b.pt", "other.npy"):
+    for name in ("a.NPZ", "b.pt", "other.npy"):
         (arrays / name).write_bytes(b"x")
-    assert find_arrays(arrays, found, "--feats") == [arrays / "a.npz", arrays / "b.pt"]
+    assert find_arrays(arrays, found, "--feats") == [arrays / "a.NPZ", arrays / "b.pt"]
     (arrays / "b.npy").write_bytes(b"x")
-    (arrays / "a.npz").unlink()
+    (arrays / "a.NPZ").unlink()
     with pytest.raises(InputError, match=r"--feats: .* 2 of 2 images: a \(0 files\), b \(2 files"):
         find_arrays(arrays, found, "--feats")
     with pytest.raises(InputError, match="for 2 images"):

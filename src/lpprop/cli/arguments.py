@@ -129,7 +129,10 @@ _SHARED: dict[str, dict[str, Any]] = {
         "be repeated",
     },
     "--out": {"type": Path, "metavar": "DIR", "help": "made if missing"},
-    "--overwrite": {"action": "store_true", "help": "redo images whose results exist"},
+    "--overwrite": {
+        "action": "store_true",
+        "help": "make all results again, those of other settings or inputs too",
+    },
     "--side": {
         "type": int, "metavar": "PIXELS", "help": "shorter side of the image that the models see"
     },

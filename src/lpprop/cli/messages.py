@@ -8,7 +8,7 @@ import re
 from typing import TextIO
 
 from lpprop._core.errors import InputError, InputWarning
-from lpprop.compose.presets import METHODS
+from lpprop.compose.presets import FEATS_FROM, METHODS
 
 __all__ = ["PlainStream", "one_line", "translate", "visible"]
 
@@ -92,6 +92,8 @@ def translate(message: str, command: argparse.ArgumentParser) -> str:
         if name not in names:
             return found[0]
         own, plain = names[name], value.strip("()[]\"'")
+        if "/" in plain and plain not in FEATS_FROM:  # a folder called k=50
+            return found[0]
         if own.startswith("--option"):
             return f"{own}={plain.replace(', ', ',')}"
         return own if not (plain and own.startswith("-")) else f"{own} {plain.replace(',', '')}"
@@ -103,4 +105,5 @@ def translate(message: str, command: argparse.ArgumentParser) -> str:
         message = names[start[1]] + message[start.end(1) :].replace(
             f"Change {start[1]}.", f"Change {names[start[1]]}."
         )
-    return re.sub(rf"(?<![\w-])(?<!--option )(?P<name>\w+)=(?P<value>{_VALUE})", keyword, message)
+    start_of_word = r"(?<![^\s(])(?<!--option )"
+    return re.sub(rf"{start_of_word}(?P<name>\w+)=(?P<value>{_VALUE})", keyword, message)
