@@ -10,7 +10,7 @@ import zipfile
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from safetensors.torch import save_file
 
 import lpprop
@@ -212,6 +212,34 @@ def test_a_warning_names_the_file_and_its_orientation(tmp_path, suffix):
     assert len(said) == 1
     assert said[0].filename == __file__
     assert load_image(tmp_path / f"a.{suffix}").size == (4, 8)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_an_image_alone_is_turned_as_pillow_turns_it(tmp_path, orientation, suffix):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 8, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "plain.png")
+    Image.fromarray(pixels).save(tmp_path / f"a.{suffix}", exif=exif)
+    with Image.open(tmp_path / f"a.{suffix}") as image:
+        shown = ImageOps.exif_transpose(image)
+    np.testing.assert_array_equal(load_image(tmp_path / f"a.{suffix}"), shown)
+
+
+@pytest.mark.filterwarnings("ignore::lpprop.InputWarning")
+def test_odd_tags_do_not_spoil_a_photograph(tmp_path):
+    """These are such that Pillow cannot write them again, as exif_transpose does."""
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "maker"
+    random = np.random.default_rng(0)
+    good = np.frombuffer(exif.tobytes(), np.uint8)
+    for _ in range(500):
+        odd = good.copy()
+        odd[random.integers(6, len(odd), 3)] = random.integers(0, 256, 3)
+        Image.new("RGB", (8, 4)).save(tmp_path / "a.jpg", exif=odd.tobytes())
+        for upright in (True, False):
+            assert sorted(load_image(tmp_path / "a.jpg", upright=upright).size) == [4, 8]
 
 
 @pytest.mark.parametrize("orientation", [0, 1, 9, 6000])

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image
 
 from lpprop._core.errors import InputError, warn
 from lpprop.io.atomic import atomic_write
@@ -80,10 +80,18 @@ def load_image(
                 expected="8 bits per channel",
                 fix="Scale it to 0-255 and save it as RGB.",
             )
-        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-        turned = ImageOps.exif_transpose(image) if upright else _as_stored(image, orientation)
-        pixels = turned.convert("RGB")
-    if not upright and orientation in _TURNED:  # outside: nothing is heard in there
+        tag = ExifTags.Base.Orientation
+        orientation = image.getexif().get(tag, 1)
+        image.load()
+        # Pillow turns TIFF files while it loads them, and takes the tag away.
+        turned = orientation in _TURNED and tag not in image.getexif()
+        if orientation in _TURNED and turned != upright:
+            show = _TURNED[orientation][1]
+            # Not ImageOps.exif_transpose, which writes all other tags again and fails on odd ones.
+            pixels = image.transpose(show if upright else _UNDO.get(show, show)).convert("RGB")
+        else:
+            pixels = image.convert("RGB")
+    if orientation in _TURNED and not upright:  # outside, where warnings are heard
         warn(
             "EXIF orientation",
             f"{path}: its EXIF orientation {orientation} ({_TURNED[orientation][0]}) is not "
@@ -94,24 +102,22 @@ def load_image(
     return pixels
 
 
-# How each EXIF orientation is shown, and what undoes that.
+# How an image with each EXIF orientation is shown.
 _TURNED = {
     2: ("mirrored", Image.Transpose.FLIP_LEFT_RIGHT),
     3: ("turned by 180 degrees", Image.Transpose.ROTATE_180),
     4: ("upside down and mirrored", Image.Transpose.FLIP_TOP_BOTTOM),
     5: ("turned by 90 degrees and mirrored", Image.Transpose.TRANSPOSE),
-    6: ("turned clockwise by 90 degrees", Image.Transpose.ROTATE_90),
+    6: ("turned clockwise by 90 degrees", Image.Transpose.ROTATE_270),
     7: ("turned by 90 degrees and mirrored", Image.Transpose.TRANSVERSE),
-    8: ("turned counter-clockwise by 90 degrees", Image.Transpose.ROTATE_270),
+    8: ("turned counter-clockwise by 90 degrees", Image.Transpose.ROTATE_90),
 }
 
-
-def _as_stored(image: Image.Image, orientation: int) -> Image.Image:
-    """Return the pixels as the file holds them, of which the orientation was read before."""
-    image.load()
-    # Pillow turns TIFF files while it loads them, and takes the tag away.
-    turned = ExifTags.Base.Orientation not in image.getexif()
-    return image.transpose(_TURNED[orientation][1]) if turned and orientation in _TURNED else image
+# All others undo themselves.
+_UNDO = {
+    Image.Transpose.ROTATE_90: Image.Transpose.ROTATE_270,
+    Image.Transpose.ROTATE_270: Image.Transpose.ROTATE_90,
+}
 
 
 def find_images(path: Path, argument: str = "image") -> list[Path]:
