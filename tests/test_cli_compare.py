@@ -74,13 +74,14 @@ def test_files_equal_the_library(tmp_path, item, capsys):
         assert differ.mean() < 0.01
     table, last = streams.out.rstrip("\n").rsplit("\n", 1)
     firsts = [line.split()[0] for line in table.splitlines()]
-    assert firsts == ["method", "bilinear", "lposs", "gt:"]
+    assert firsts == ["method", "bilinear", "lposs", "gt:", "[1]"]
     assert last == f"figure and tables: {tmp_path / 'out' / 'a.b_compare'}.png, .md, .csv"
     assert streams.err == ""
 
 
 def test_the_default_methods_and_a_size(tmp_path, item, capsys):
     attention = np.random.default_rng(1).random((2, 12, 12)).astype(np.float32)
+    attention /= attention.sum(-1, keepdims=True)
     np.save(tmp_path / "attention.npy", attention)
     more = ["--attention", tmp_path / "attention.npy", "--size", 30, 40]
     assert main(arguments(tmp_path, *more, methods=())) == 0
@@ -250,18 +251,21 @@ def test_each_warning_is_said_once_beside_its_rows(tmp_path, item):
     """The grid of 3 x 4 patches does not span an image of twice the size."""
     Image.fromarray(item["image"]).resize((128, 96)).save(tmp_path / "a.b.png")
     Image.fromarray(np.uint8(255 * np.eye(96, 128))).save(tmp_path / "mask.png")
-    methods = ("bilinear", "lposs", "lposs+")
+    methods = ("bilinear", "lposs:k=3", "lposs+:k=3")
     argv = arguments(tmp_path, "--gt", tmp_path / "mask.png", methods=methods)
     done = subprocess.run(
         [sys.executable, "-m", "lpprop", *argv], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     said = done.stdout + done.stderr
-    assert said.count("does not span 96 x 128 pixels") == said.count("alone counts") == 1
+    assert said.count("pixels, not 96 x 128") == said.count("alone counts") == 1
     lines = done.stdout.splitlines()
-    assert [line.split()[:2] for line in lines[2:4]] == [["lposs", "[1]"], ["lposs+", "[1]"]]
+    assert [line.split()[:2] for line in lines[2:4]] == [
+        ["lposs(k=3)", "[1]"],
+        ["lposs+(k=3)", "[1]"],
+    ]
     assert lines[5].startswith("[1] the feats' grid of 3 x 4 patches")
     assert lines[6].startswith("all rows: gt: the class 0 (0) alone counts")
     table = table_of(tmp_path)
     assert table["bilinear"]["warnings"] == ""
-    assert table["lposs"]["warnings"] == lines[5].removeprefix("[1] ")
+    assert table["lposs(k=3)"]["warnings"] == lines[5].removeprefix("[1] ")
