@@ -35,7 +35,8 @@ from lpprop.evaluation import (
 from lpprop.evaluation.analyses.oracle import OracleStart
 from lpprop.evaluation.content import is_unchanged
 from lpprop.evaluation.datasets import dataset_from_folders
-from lpprop.evaluation.predictors import describe, hash_weights, share_models
+from lpprop.evaluation.fingerprints import describe, hash_weights
+from lpprop.evaluation.predictors import share_models
 from lpprop.evaluation.progress import LINE_SECONDS
 from lpprop.evaluation.recipe_predictors import method_recipes, recipe_predictors
 from lpprop.models.recipes import RECIPES, Model
