@@ -269,6 +269,7 @@ PART = pytest.mark.filterwarnings("ignore:labels. no pixel is of class:lpprop.In
 
 
 @PART
+@pytest.mark.filterwarnings("ignore:labels. rolled mostly predicts:lpprop.InputWarning")
 def test_labels_are_made_once(dataset, tmp_path):
     """Both widths of the boundary come from one labelling, and a second run makes none."""
     calls = []
