@@ -84,10 +84,12 @@ def as_class_names(names: Sequence[str] | None, classes: int) -> list[str]:
     """Return the classes' names, or their numbers if names is None."""
     if names is None:
         return [str(number) for number in range(classes)]
-    if isinstance(names, str) or len(names) != classes:
+    # A set has no order, in which the names could stand for the classes.
+    listed = isinstance(names, (Sequence, np.ndarray)) and not isinstance(names, (str, bytes))
+    if not listed or len(names) != classes:
         raise InputError.of(
             "class_names",
-            got=repr(names) if isinstance(names, str) else f"{len(names)} names",
+            got=f"{len(names)} names" if listed else repr(names)[:200],
             expected=f"{classes}, one per class of the logits",
             fix="Pass a list of names, in the order of the logits' classes.",
         )
