@@ -14,6 +14,7 @@ from lpprop._core.checks import check_tensors
 from lpprop._core.convert import as_image
 from lpprop._core.errors import InputError
 from lpprop._core.label_maps import as_label_map
+from lpprop.viz.fonts import legible
 from lpprop.viz.palettes import colours
 from lpprop.viz.sheets import Cell, Key, sheet
 
@@ -242,6 +243,8 @@ def keys(
 ) -> list[Key]:
     """Return the names and colours for a legend, of all classes or only of some.
 
+    A class whose name no font of this machine has is called by its number.
+
     >>> keys(["cat", "sofa"], only=[1])
     [('sofa', (230, 159, 0))]
     """
@@ -249,7 +252,9 @@ def keys(
         return []
     known = colours(palette, len(class_names)).tolist()
     shown = range(len(class_names)) if only is None else only
-    return [(class_names[i], tuple(known[i])) for i in shown]
+    names = {i: legible(class_names[i]) for i in shown}
+    # What is left of a name that cannot be written is "?".
+    return [(names[i] if names[i].strip("? ") else str(i), tuple(known[i])) for i in shown]
 
 
 def panels(
