@@ -98,6 +98,7 @@ def test_labels_are_those_of_refine(everything):
 def test_the_default_is_what_the_inputs_allow(given, expected):
     logits, feats, image = inputs()
     attention = np.random.default_rng(1).random((12, 12))
+    attention /= attention.sum(-1, keepdims=True)
     known = {"feats": feats, "image": image, "attention": attention}
     size = None if "image" in given else SIZE
     comparison = compare(logits, **{name: known[name] for name in given}, size=size, repeats=1)

@@ -14,7 +14,8 @@ from lpprop.compose import presets
 from lpprop.compose.chain import Chain
 from lpprop.compose.fusion import Fusion
 from lpprop.compose.pipeline import refine
-from lpprop.inputs.attention import aggregate_attention, attention_from_features, sharpen_attention
+from lpprop.inputs.aggregation import aggregate_attention
+from lpprop.inputs.attention import attention_from_features, proxy_attention, sharpen_attention
 from lpprop.inputs.classes import merge_classes
 from lpprop.inputs.colour import lab_features
 from lpprop.inputs.windows import SlidingWindows
@@ -46,6 +47,7 @@ __all__ = [
     "lab_features",
     "merge_classes",
     "presets",
+    "proxy_attention",
     "refine",
     "sharpen_attention",
     "show",

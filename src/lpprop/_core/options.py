@@ -151,7 +151,9 @@ def check_choice(name: str, value: object, choices: Sequence[str]) -> str:
 
 def check_size(name: str, value: object) -> tuple[int, int]:
     """Return a pair (H, W) of positive integers whose product torch can index; refuse others."""
-    if isinstance(value, str) or not isinstance(value, (Sequence, np.ndarray)) or len(value) != 2:
+    if isinstance(value, np.ndarray):
+        value = list(value) if value.ndim else value
+    if isinstance(value, str) or not isinstance(value, Sequence) or len(value) != 2:
         raise _wrong(name, value, "a pair (H, W)", f"Pass {name}=(height, width).")
     height, width = (check_integer(f"{name}[{i}]", side) for i, side in enumerate(value))
     if height * width > 2**31 - 1:

@@ -21,10 +21,10 @@ from lpprop.comparison.inputs import as_class_names, named_chains
 from lpprop.comparison.result import Comparison
 from lpprop.comparison.rows import Row
 from lpprop.compose.chain import Chain
-from lpprop.compose.pipeline import Prepared, Request
+from lpprop.compose.pipeline import as_chain
+from lpprop.compose.request import Prepared, Request
 from lpprop.inputs.table import INPUTS
 from lpprop.inputs.windows import SlidingWindows
-from lpprop.refiners import bilinear_upsample
 from lpprop.viz.palettes import colours
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ def compare(
     class_names: Sequence[str] | None = None,
     windows: SlidingWindows | None = None,
     size: tuple[int, int] | None = None,
+    span: tuple[int, int] | None = None,
     ignore_index: int = 255,
     palette: Palette = "default",
     repeats: int = 3,
@@ -85,6 +86,7 @@ def compare(
         class_names: a list of strings, one per class; their numbers if None.
         windows: the `SlidingWindows` that logits and feats belong to.
         size: (H, W) of the results; the image's size if None.
+        span: (H, W) of the pixels that the grids cover, as `lpprop.refine` takes it.
         ignore_index: marks pixels of `gt` that do not count.
         palette: the figure's colours: a name in `lpprop.viz.palettes`, or uint8 RGB (n, 3).
         repeats: how often each method is timed; the median counts. Two runs come before, to warm up
@@ -116,10 +118,10 @@ def compare(
     }  # fmt: skip
     with collect_warnings():  # Python shows each message once, whatever rows it belongs to
         with collect_warnings() as of_all, one_call():
-            request = Request.of(logits, inputs, size=size)
+            request = Request.of(logits, inputs, size=size, span=span)
             _check_logits(request)
-            scores, target = request.logits, request.size
-            names = as_class_names(class_names, scores.shape[1])
+            target = request.size
+            names = as_class_names(class_names, request.n_classes)
             colours(palette, len(names))
             ignore_index = check_ignore_index(ignore_index, len(names))
             true = None if gt is None else as_gt(gt, target, len(names), ignore_index)
@@ -127,12 +129,11 @@ def compare(
         chains = named_chains(methods, request.inputs)
         prepared = _prepare(request, chains)
         with torch.no_grad():
-            merged = scores if windows is None else windows.merge(scores)
-            start = _labels(bilinear_upsample(merged, target))
+            start = _labels(request.only(()).prepare(as_chain("bilinear")).run())
             with collect_warnings() as of_gt:
                 if true is not None:
                     warn_of_gt(true, start, names, ignore_index)
-            rows, labels = _measure_all(prepared, scores, repeats)
+            rows, labels = _measure_all(prepared, request, repeats)
     if not labels:
         raise InputError.of(
             "methods",
@@ -205,7 +206,7 @@ def _prepare(request: Request, chains: Mapping[str, Chain | str]) -> dict[str, _
 
 
 def _measure_all(
-    prepared: Mapping[str, _Ready], logits: Tensor, repeats: int
+    prepared: Mapping[str, _Ready], request: Request, repeats: int
 ) -> tuple[list[Row], dict[str, Labels]]:
     """Run each method; return its costs, and the labels of those that ran."""
     from tqdm import tqdm
@@ -221,7 +222,7 @@ def _measure_all(
         for name, ready in prepared.items():
             bar.set_description(name, refresh=False)
             with collect_warnings() as doubts:
-                row, scores = _measure(name, ready.run, logits, repeats, bar.update)
+                row, scores = _measure(name, ready.run, request, repeats, bar.update)
             if scores is not None:
                 labels[name] = _labels(scores)
                 del scores  # frees memory before the next method is measured
@@ -230,14 +231,14 @@ def _measure_all(
 
 
 def _measure(
-    name: str, run: Prepared | str, logits: Tensor, repeats: int, tick: Callable[[], object]
+    name: str, run: Prepared | str, request: Request, repeats: int, tick: Callable[[], object]
 ) -> tuple[Row, Tensor | None]:
     """Run a method; return its costs and scores, or the row that says why there are none."""
     if isinstance(run, str):
         return Row(name, skipped=run), None
     try:
-        scores, seconds, memory = measure(run.run, logits.device, repeats, tick)
-        _check_classes(scores, logits)
+        scores, seconds, memory = measure(run.run, request.logits.device, repeats, tick)
+        _check_classes(scores, request.n_classes)
     except (*_UNABLE, RuntimeError) as error:
         # For a CPU whose memory is full torch has no exception of its own.
         if not isinstance(error, _UNABLE) and "can't allocate memory" not in str(error):
@@ -246,12 +247,12 @@ def _measure(
     return Row(name, seconds, memory), scores
 
 
-def _check_classes(scores: Tensor, logits: Tensor) -> None:
-    if scores.shape[1] != logits.shape[1]:
+def _check_classes(scores: Tensor, classes: int) -> None:
+    if scores.shape[1] != classes:
         raise InputError.of(
             "it returned scores",
             got=f"{scores.shape[1]} classes",
-            expected=f"{logits.shape[1]}, those of the logits",
+            expected=f"{classes}, those of the logits",
             fix="Labels are compared by number: keep the classes.",
         )
 
