@@ -6,6 +6,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+DEMO   := $(VENV)/.ready-demo
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 PYTEST := -m pytest -n auto --maxprocesses 4 --dist worksteal
 
@@ -14,7 +15,7 @@ FAST := $(patsubst %,tests/test_%.py,api chain cli compare contract invariants l
 
 .PHONY: demo test lint docs derived bench fuzz gpu notebooks dist torch-sparse resolve oldest newest clean
 
-demo: $(READY)
+demo: $(DEMO)
 	$(BIN)/lpprop demo --out out
 
 test: lint
@@ -72,9 +73,14 @@ oldest newest: $(READY)
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(VENV)-$@ --resolution $(RESOLUTION) -e '.[demo,test]'
 	$(VENV)-$@/bin/python $(PYTEST) $(FAST)
 
-# pydensecrf2 asks for a Cython that does not know Python 3.13, hence no isolation.
-$(READY): pyproject.toml constraints.txt
+# What the demo needs, which is also the start of everything else.
+$(DEMO): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) -e '.[demo]'
+	touch $@
+
+# pydensecrf2 asks for a Cython that does not know Python 3.13, hence no isolation.
+$(READY): $(DEMO)
 	$(PIP) -e '.[demo,dev]'
 	$(PIP) cython setuptools
 	$(PIP) --no-build-isolation pydensecrf2 >$(VENV)/crf.log 2>&1 || \

@@ -149,7 +149,7 @@ def replaced(argv, name, *values):
         (lambda argv, d: [*argv, "--gt", str(d / "logits.npy")], "an undamaged PNG"),
         (lambda argv, d: [*argv, "--gt", str(d / "a.b.png")], "one label per pixel"),
         (lambda argv, d: [*argv, "--gt", str(d / "gt.png")], "gt: got the label 9"),
-        (lambda argv, d: [*argv, "--classes", "a", "b"], "class_names: got 2 names"),
+        (lambda argv, d: [*argv, "--classes", "a", "b"], "--classes: got 2 names"),
         (lambda argv, d: [*argv, "--palette", "vok"], "palette: got 'vok'"),
         (lambda argv, d: [*argv, "--device", "quantum"], "--device: got quantum"),
     ],

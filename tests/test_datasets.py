@@ -577,8 +577,9 @@ def test_pixels_are_as_they_are_stored(tree):
         stored.save(path, exif=exif, quality=95)
     assert load_image(path).size == stored.size[::-1]
     sample = load_dataset("voc21", root)[0]
-    with pytest.warns(lpprop.InputWarning, match=r"2011_000003.jpg has the EXIF orientation 6"):
+    with pytest.warns(lpprop.InputWarning, match="2011_000003.jpg: its EXIF orientation 6") as said:
         assert sample.image.size == stored.size
+    assert said[0].filename == __file__
     with Image.open(path) as image:
         np.testing.assert_array_equal(np.asarray(sample.image), np.asarray(image))
     np.testing.assert_array_equal(sample.gt, expected["2011_000003"])

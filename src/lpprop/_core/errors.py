@@ -88,7 +88,7 @@ def collect_warnings(*, shown: bool = True) -> Iterator[list[str]]:
 
 
 def _is_inside(module: str) -> bool:
-    return module.partition(".")[0] in ("lpprop", "torch", "contextlib")
+    return module.partition(".")[0] in ("lpprop", "torch", "contextlib", "functools")
 
 
 # Tracebacks show the names under which users catch them.

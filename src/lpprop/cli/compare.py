@@ -29,7 +29,8 @@ Refine the scores of one image by several methods, and set them side by side.
 
 Arrays and methods are those of lpprop refine. GT is a PNG of class indices,
 grey or with a palette: with it, the methods are also measured by mIoU and Boundary IoU, and their
-errors drawn.
+errors drawn. The image counts as its stored pixels, to which arrays and GT belong: an EXIF
+orientation is not applied, and a warning names it.
 
 The table goes to the screen, and with the figure to DIR: <stem>_compare.png, <stem>_compare.md and
 <stem>_compare.csv. They replace those of an earlier run."""
@@ -94,7 +95,7 @@ def _compare(arguments: argparse.Namespace) -> int:
         refuse_one_class("--classes", arguments.classes)
     methods = _build_methods(arguments, ["image", *array_paths(arguments)])
     device = find_device(arguments.device)
-    image = load_image(arguments.image, "IMAGE")
+    image = load_image(arguments.image, "IMAGE", upright=False)
     gt = None if arguments.gt is None else load_labels(arguments.gt, "--gt")
     inputs = load_inputs(array_paths(arguments), device)
     make_folder(arguments.out)

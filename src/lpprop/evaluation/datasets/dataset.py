@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from lpprop._core.errors import InputError, warn
+from lpprop._core.errors import InputError
 from lpprop.backbones.prompts import parse_classes
 from lpprop.evaluation.label_maps import IGNORED
 from lpprop.io.images import load_image, open_image
@@ -63,17 +63,7 @@ class Sample:
 
         An orientation in the file's EXIF data is not applied, and an `lpprop.InputWarning` says so.
         """
-        path = self.files.image
-        with open_image(path, "root", FORMATS) as image:
-            orientation = _read_orientation(image)
-        if orientation in range(2, 9):
-            warn(
-                "orientation",
-                f"image: {path} has the EXIF orientation {orientation}, which is not applied: the "
-                "labels belong to the pixels as they are stored. If they were drawn on the turned "
-                "picture, save it turned (PIL.ImageOps.exif_transpose).",
-            )
-        return load_image(path, "root", formats=FORMATS, upright=False)
+        return load_image(self.files.image, "root", formats=FORMATS, upright=False)
 
     @cached_property
     def gt(self) -> UInt8[np.ndarray, "H W"]:
@@ -103,13 +93,6 @@ class Sample:
                 fix="Write all synonyms of a class into one string, with ';' between them.",
             )
         return labels
-
-
-def _read_orientation(image: Image.Image) -> object:
-    try:
-        return image.getexif().get(_ORIENTATION)
-    except Exception:  # damaged metadata of an image that may well be readable
-        return None
 
 
 @dataclass(frozen=True, repr=False, eq=False)
