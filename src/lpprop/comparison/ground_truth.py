@@ -81,21 +81,21 @@ def warn_of_gt(gt: Labels, start: Labels, names: Sequence[str], ignore_index: in
     if len(present) == 1 < len(names) and counted.all():
         warn(
             "gt of one class",
-            f"gt: every pixel has the {only}, so that mIoU tells little. Check how it was read: "
+            f"gt: got the {only} at every pixel, so that mIoU tells little. Check how it was read: "
             "each pixel holds the index of its class.",
         )
     elif len(present) == 1 < len(names) and present[0] == 0:
         warn(
             "gt of one class",
-            f"gt: the {only} alone counts, and {ignored} % of the pixels are {ignore_index} "
+            f"gt: got the {only} alone, and {ignored} % of the pixels are {ignore_index} "
             f"(ignore_index). If this is a mask of 0 and {ignore_index}, its object never counts: "
-            f"pass (gt == {ignore_index}) as integers.",
+            f"make it (gt == {ignore_index}), as integers.",
         )
     if counted.mean() < _FEWEST:
         warn(
             "ignored gt",
-            f"gt: {ignored} % of the pixels are {ignore_index} (ignore_index) and do not count, "
-            "so that few pixels decide. Check gt and ignore_index.",
+            f"gt: got {ignored} % of the pixels as {ignore_index} (ignore_index), which does not "
+            "count, so that few pixels decide. Check both.",
         )
     for shift, edge in ((1, 0), (-1, len(names) - 1)):
         alike = counted & (gt == start + shift)
@@ -104,9 +104,9 @@ def warn_of_gt(gt: Labels, start: Labels, names: Sequence[str], ignore_index: in
         if edge not in present and len(moved) > 1 and 2 * alike.sum() > counted.sum():
             warn(
                 "numbering of gt",
-                f"gt: {percent(alike.sum() / counted.sum(), 1)} % of its labels are those of the "
-                f"logits {'plus' if shift > 0 else 'minus'} 1, and class {edge} ({names[edge]}) "
-                f"is absent. If gt and logits number the classes differently, "
+                f"gt: got labels of which {percent(alike.sum() / counted.sum(), 1)} % are those of "
+                f"the logits {'plus' if shift > 0 else 'minus'} 1, and class {edge} "
+                f"({names[edge]}) is absent. If gt and logits number the classes differently, "
                 f"{'subtract 1' if shift > 0 else 'add 1'} where gt is not {ignore_index}.",
             )
 
