@@ -743,11 +743,19 @@ def test_figures_of_odd_shapes(size):
     assert comparison._repr_html_()
 
 
+def test_figures_take_numbers_of_numpy():
+    comparison, _ = painted()
+    given = comparison.figure(errors=np.False_, columns=np.int8(2), side=np.uint8(100))
+    assert given == comparison.figure(columns=2, side=100)
+
+
 def test_figures_that_cannot_be_drawn():
     comparison, _ = painted()
     for options, message in [
         ({"errors": True}, "errors: got True, expected False without gt"),
         ({"columns": 0}, "columns: got 0"),
+        ({"columns": 2.0}, "columns: got 2.0"),
+        ({"errors": "no"}, "errors: got 'no'"),
         ({"side": 10}, "side: got 10"),
     ]:
         with pytest.raises(InputError) as refused:
