@@ -1,4 +1,4 @@
-"""Ground truth of a comparison: what can be used, what is doubtful, and what is in it."""
+"""Ground truth of a comparison: what can be used, and what is doubtful."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     Labels = npt.NDArray[np.int64]
 
-__all__ = ["as_gt", "describe_gt", "warn_of_gt"]
+__all__ = ["as_gt", "warn_of_gt"]
 
 # Fewer pixels that count than this share of all are too few to judge by. It is low, since
 # protocols that ignore the background count the pixels of one small object.
@@ -109,16 +109,3 @@ def warn_of_gt(gt: Labels, start: Labels, names: Sequence[str], ignore_index: in
                 f"({names[edge]}) is absent. If gt and logits number the classes differently, "
                 f"{'subtract 1' if shift > 0 else 'add 1'} where gt is not {ignore_index}.",
             )
-
-
-def describe_gt(gt: Labels, names: Sequence[str], ignore_index: int) -> str:
-    """Say how many classes occur, and which share of the pixels does not count.
-
-    >>> describe_gt(np.array([[0, 2, 2, 255]]), ["sky", "cat", "sofa"], 255)
-    'gt: 2 of 3 classes occur, 25.0 % of the pixels are ignored'
-    """
-    counted = gt != ignore_index
-    return (
-        f"gt: {len(np.unique(gt[counted]))} of {len(names)} classes occur, "
-        f"{percent(1 - float(counted.mean()), 1)} % of the pixels are ignored"
-    )

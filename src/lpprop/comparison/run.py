@@ -16,7 +16,6 @@ from lpprop._core.measure import count_runs, measure
 from lpprop._core.options import check_integer
 from lpprop._core.refiner import COMMON, unknown_input
 from lpprop._core.scans import one_call
-from lpprop.comparison.ground_truth import as_gt, warn_of_gt
 from lpprop.comparison.inputs import as_class_names, named_chains
 from lpprop.comparison.result import Comparison
 from lpprop.comparison.rows import Row
@@ -25,7 +24,6 @@ from lpprop.compose.pipeline import as_chain
 from lpprop.compose.request import Prepared, Request
 from lpprop.inputs.table import INPUTS
 from lpprop.inputs.windows import SlidingWindows
-from lpprop.viz.palettes import colours
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -113,6 +111,10 @@ def compare(
     >>> comparison.labels["lposs+"].shape
     (96, 96)
     """
+    # What only a call needs, so that to import the package stays quick.
+    from lpprop.comparison.ground_truth import as_gt, warn_of_gt
+    from lpprop.viz.palettes import colours
+
     inputs = {
         "feats": feats, "image": image, "attention": attention, "windows": windows, **others
     }  # fmt: skip
