@@ -101,7 +101,7 @@ def test_what_cannot_run_is_named(tmp_path, item, capsys):
     argv = arguments(tmp_path, methods=("bilinear", "lposs"))
     place = argv.index("--feats")
     assert main(argv[:place] + argv[place + 2 :]) == 0
-    assert "lposs: skipped. feats: got None" in capsys.readouterr().out
+    assert "lposs: skipped. --feats: got None" in capsys.readouterr().out
 
 
 def test_in_a_process(tmp_path, item):
@@ -251,21 +251,21 @@ def test_each_warning_is_said_once_beside_its_rows(tmp_path, item):
     """The grid of 3 x 4 patches does not span an image of twice the size."""
     Image.fromarray(item["image"]).resize((128, 96)).save(tmp_path / "a.b.png")
     Image.fromarray(np.uint8(255 * np.eye(96, 128))).save(tmp_path / "mask.png")
-    methods = ("bilinear", "lposs:k=3", "lposs+:k=3")
+    methods = ("bilinear", "lposs", "lposs+")
     argv = arguments(tmp_path, "--gt", tmp_path / "mask.png", methods=methods)
     done = subprocess.run(
         [sys.executable, "-m", "lpprop", *argv], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     said = done.stdout + done.stderr
-    assert said.count("pixels, not 96 x 128") == said.count("alone counts") == 1
+    assert said.count("not 96 x 128: distances") == said.count("(0) alone") == 1
     lines = done.stdout.splitlines()
-    assert [line.split()[:2] for line in lines[2:4]] == [
-        ["lposs(k=3)", "[1]"],
-        ["lposs+(k=3)", "[1]"],
-    ]
+    marked = [["lposs", "[1]", "[2]"], ["lposs+", "[1]", "[2]"]]
+    assert [line.split()[:3] for line in lines[2:4]] == marked
     assert lines[5].startswith("[1] the feats' grid of 3 x 4 patches")
-    assert lines[6].startswith("all rows: gt: the class 0 (0) alone counts")
+    assert "Pass --option patch_size=32 if that is right" in lines[5]
+    assert lines[6].startswith("[2] --option k: got 400 for 12 patches.")
+    assert lines[7].startswith("all rows: --gt: got the class 0 (0) alone")
     table = table_of(tmp_path)
     assert table["bilinear"]["warnings"] == ""
-    assert table["lposs(k=3)"]["warnings"] == lines[5].removeprefix("[1] ")
+    assert table["lposs"]["warnings"] == f"{lines[5][4:]} | {lines[6][4:]}"

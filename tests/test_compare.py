@@ -1,6 +1,7 @@
 """Comparisons: labels are those of refine, figures those of loops, and what cannot run says so."""
 
 import base64
+import contextlib
 import csv
 import html.parser
 import importlib.util
@@ -148,7 +149,7 @@ def test_size_and_pixel_features():
     logits, feats, image = inputs()
     depth = np.random.default_rng(3).random((2, *SIZE))
     gt = np.zeros((30, 50), np.uint8)
-    with pytest.warns(InputWarning, match=r"every pixel has the class 0 \(0\)"):
+    with pytest.warns(InputWarning, match=r"gt: got the class 0 \(0\) at every pixel"):
         comparison = compare(
             logits, feats, image, methods=["lposs", "lposs+"], size=(30, 50), pixel_feats=depth,
             gt=gt, repeats=1,
@@ -367,9 +368,6 @@ def test_bad_input_is_refused_before_any_work():
         ({"gt": Image.new("RGB", SIZE[::-1])}, "gt: got an image of mode 'RGB'"),
         ({"class_names": ["a"]}, "class_names: got 1 names, expected 4"),
         ({"class_names": "abcd"}, "class_names: got 'abcd'"),
-        ({"class_names": {"a": 1, "b": 2, "c": 3, "d": 4}}, "class_names: got {'a': 1"),
-        ({"class_names": set("abcd")}, "class_names: got {'"),
-        ({"class_names": 4}, "class_names: got 4, expected 4, one per class"),
         ({"palette": "vok"}, "palette: got 'vok'"),
         ({"palette": np.zeros((3, 3), np.uint8)}, "palette: got a palette with 3 colours"),
         ({"repeats": 0}, "repeats: got 0"),
@@ -385,9 +383,9 @@ def test_warnings_point_here_once():
     logits, feats, _ = inputs()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")
-        methods = [lpprop.presets.lposs(k=3), lpprop.presets.lposs_plus(k=3)]
-        compare(logits, feats, np.zeros((96, 128, 3), np.uint8), methods=methods)
-    assert [Path(warning.filename).name for warning in caught] == ["test_compare.py"]
+        compare(logits, feats, np.zeros((96, 128, 3), np.uint8), methods=["lposs", "lposs+"])
+    assert {Path(warning.filename).name for warning in caught} == {"test_compare.py"}
+    assert len({str(warning.message) for warning in caught}) == len(caught) > 1
 
 
 def test_time_is_the_median_of_the_repeats(monkeypatch):
@@ -735,13 +733,20 @@ def test_pictures_are_the_overlays_of_their_region():
     np.testing.assert_array_equal(region, near)
 
 
+@pytest.mark.filterwarnings("ignore:logits. got a grid:UserWarning")  # that does not fit the image
 @pytest.mark.parametrize("size", [(1, 1), (1, 200), (300, 2)])
 def test_figures_of_odd_shapes(size):
     gt = np.arange(size[0] * size[1]).reshape(size) % CLASSES
-    with pytest.warns(InputWarning):  # of the ground truth, or of the patches' aspect ratio
+    with pytest.warns(InputWarning) if gt.size == 1 else contextlib.nullcontext():
         comparison = compare(inputs()[0], methods=["bilinear"], size=size, gt=gt)
     assert comparison.figure(errors=True).mode == "RGB"
     assert comparison._repr_html_()
+
+
+def test_figures_take_numbers_of_numpy():
+    comparison, _ = painted()
+    given = comparison.figure(errors=np.False_, columns=np.int8(2), side=np.uint8(100))
+    assert given == comparison.figure(columns=2, side=100)
 
 
 def test_figures_that_cannot_be_drawn():
@@ -749,6 +754,8 @@ def test_figures_that_cannot_be_drawn():
     for options, message in [
         ({"errors": True}, "errors: got True, expected False without gt"),
         ({"columns": 0}, "columns: got 0"),
+        ({"columns": 2.0}, "columns: got 2.0"),
+        ({"errors": "no"}, "errors: got 'no'"),
         ({"side": 10}, "side: got 10"),
     ]:
         with pytest.raises(InputError) as refused:
