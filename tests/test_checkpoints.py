@@ -89,6 +89,25 @@ def test_compiled_code_from_the_hub_never_runs(folder, key, kernel):
     assert "it asks for other code" in refused(folder)
 
 
+def test_code_beside_a_model_that_the_library_has_never_runs(tmp_path, monkeypatch):
+    """In every configuration that may name code: the model's, the tokenizer's, the images'."""
+    from test_clip import tiny_model, tiny_tokenizer
+
+    tokenizer, folder, marker = tiny_tokenizer(), tmp_path / "clip", tmp_path / "marker"
+    tiny_model(tokenizer).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    (folder / COLOURS).write_text("{}")
+    (folder / "own.py").write_text(CODE.format(marker=str(marker)))
+    kinds = ("Config", "Model", "ImageProcessor", "Processor", "Tokenizer")
+    owned = {f"Auto{kind}": "own.OwnModel" for kind in kinds}
+    for file in folder.glob("*config.json"):
+        edit(file, auto_map=owned)
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n" * 20))
+    backbone = MaskCLIP.from_pretrained(folder, templates=["a {}"])
+    assert backbone(torch.rand(1, 3, 32, 32), ["cat", "dog"]).logits.shape[1] == 2
+    assert not marker.exists()
+
+
 class Payload:
     def __init__(self, marker):
         self.marker = marker

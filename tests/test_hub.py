@@ -50,7 +50,9 @@ def test_files_on_disk_are_used_without_asking_the_hub(calls):
 
 def test_downloads_can_be_switched_off(calls):
     _, asked = calls
-    told = r"\(not here\).* neither a folder here nor downloaded, and downloads are off: allow them"
+    told = (
+        r"\(not here\).* no folder here, not wholly downloaded, and downloads are off: allow them"
+    )
     with pytest.raises(InputError, match=told):
         load_model("any", "Model", "me/model", download=False)
     assert len(asked) == 1

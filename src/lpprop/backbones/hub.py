@@ -180,7 +180,7 @@ def _load(
     damage = _recognise(failure) or (None if folder is None else find_damage(folder))
     advice = "Check config.json and the weights in the folder."
     if damage is None and not on_disk:
-        advice = "It is neither a folder here nor downloaded, and downloads are off: allow them."
+        advice = "It is no folder here, not wholly downloaded, and downloads are off: allow them."
         if download:
             # One request, since the packages themselves would retry for minutes.
             _check_hub(checkpoint)
