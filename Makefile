@@ -1,4 +1,4 @@
-# make demo | test | lint | docs | derived | bench | gpu | notebooks | dist | clean: each works alone on a fresh clone,
+# make demo | test | lint | docs | derived | bench | fuzz | gpu | notebooks | dist | clean: each works alone on a fresh clone,
 # and is quick afterwards.
 # make resolve | oldest | newest: what CONTRIBUTING.md asks for when dependencies change; they need an index.
 
@@ -6,15 +6,16 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+DEMO   := $(VENV)/.ready-demo
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 PYTEST := -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 # The part of the suite that tells in minutes whether a version of a dependency will do.
 FAST := $(patsubst %,tests/test_%.py,api chain cli compare contract invariants llvm refine twin_*)
 
-.PHONY: demo test lint docs derived bench gpu notebooks dist torch-sparse resolve oldest newest clean
+.PHONY: demo test lint docs derived bench fuzz gpu notebooks dist torch-sparse resolve oldest newest clean
 
-demo: $(READY)
+demo: $(DEMO)
 	$(BIN)/lpprop demo --out out
 
 test: lint
@@ -37,6 +38,10 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.speed
 	$(BIN)/python -m benchmarks.discrepancy
 	$(BIN)/python -m benchmarks.report docs/benchmarks.md
+
+# Odd calls of every public name, an hour of them; the suite makes a part. SEED=N repeats a run.
+fuzz: $(READY)
+	PYTHONPATH=tests $(BIN)/python tests/fuzzing.py --calls $(or $(CALLS),100000) $(if $(SEED),--seed $(SEED))
 
 # On a machine with CUDA. VENV= takes PYTHON as it is, where torch is installed already.
 gpu: $(if $(VENV),$(READY))
@@ -68,9 +73,14 @@ oldest newest: $(READY)
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(VENV)-$@ --resolution $(RESOLUTION) -e '.[demo,test]'
 	$(VENV)-$@/bin/python $(PYTEST) $(FAST)
 
-# pydensecrf2 asks for a Cython that does not know Python 3.13, hence no isolation.
-$(READY): pyproject.toml constraints.txt
+# What the demo needs, which is also the start of everything else.
+$(DEMO): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) -e '.[demo]'
+	touch $@
+
+# pydensecrf2 asks for a Cython that does not know Python 3.13, hence no isolation.
+$(READY): $(DEMO)
 	$(PIP) -e '.[demo,dev]'
 	$(PIP) cython setuptools
 	$(PIP) --no-build-isolation pydensecrf2 >$(VENV)/crf.log 2>&1 || \

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from lpprop import cli
+from lpprop.backbones.imagenet import EVERYDAY_WORDS, imagenet_classes
 from lpprop.cli import main
 from lpprop.models import recipes
 from lpprop.models.segmenter import Segmenter
@@ -56,7 +57,7 @@ def test_a_folder_goes_on_after_a_bad_image(tmp_path, picture, capsys):
     said = capsys.readouterr()
     assert said.out == f"1 segmented into {tmp_path / 'out'}, 1 failed\n"
     assert "b.png" in said.err
-    assert len(list((tmp_path / "out").iterdir())) == 3
+    assert len(list((tmp_path / "out").iterdir())) == 4
 
 
 @pytest.mark.parametrize(
@@ -67,7 +68,7 @@ def test_a_folder_goes_on_after_a_bad_image(tmp_path, picture, capsys):
         (["--recipe", "clip"], "--recipe: got 'clip', expected one of offline, clip-dino"),
         (["--method", "lpos"], "Did you mean 'lposs'?"),
         (["--option", "kk=3"], "kk: got an option that"),
-        (["--side", "0"], "shorter_side: got 0"),
+        (["--side", "0"], "--side: got 0, expected an integer >= 1. Change --side."),
         (["--out", "."], "where the images are"),
         (["--device", "moon"], "--device: got moon"),
     ],
@@ -142,3 +143,128 @@ def test_the_help_lists_every_recipe(capsys):
     said = capsys.readouterr().out
     for name in recipes.RECIPES:
         assert f"\n  {name} " in said
+
+
+@pytest.mark.parametrize(
+    ("change", "difference"),
+    [
+        (["--classes", "cat", "flag"], "classes was cat, sofa and is cat, flag"),
+        (["--method", "pamr"], "method was lposs and is pamr"),
+        (["--option", "k=3"], "k was 400 and is 3"),
+        (["--side", "96"], "side was 64 and is 96"),
+    ],
+)
+def test_results_of_other_settings_are_refused(tmp_path, picture, capsys, change, difference):
+    base = {"--classes": ["cat", "sofa"], "--method": ["lposs"], "--side": ["64"]}
+    base |= {"--out": [str(tmp_path / "out")]}
+
+    def again():
+        flat = [part for name, values in base.items() for part in (name, *values)]
+        return run(picture, *flat)
+
+    assert again() == 0
+    before = {file: file.read_bytes() for file in (tmp_path / "out").iterdir()}
+    base |= {change[0]: change[1:]}
+    assert again() == 1
+    assert f"a.png: {difference})" in capsys.readouterr().err
+    assert {file: file.read_bytes() for file in (tmp_path / "out").iterdir()} == before
+    base |= {"--overwrite": []}
+    assert again() == 0
+    del base["--overwrite"]
+    assert again() == 0
+    assert "1 skipped" in capsys.readouterr().out
+
+
+def test_results_of_another_image_or_command_are_refused(tmp_path, picture, capsys):
+    options = ["--classes", "cat", "sofa", "--side", 64, "--out", tmp_path / "out"]
+    assert run(picture, *options) == 0
+    Image.new("RGB", (90, 70)).save(picture)
+    assert run(picture, *options) == 1
+    assert f"the content of IMAGE, {picture}, has changed" in capsys.readouterr().err
+    np.save(tmp_path / "a.npy", np.zeros((2, 3, 4), np.float32))
+    refine = ["refine", picture, "--logits", tmp_path / "a.npy", "--out", tmp_path / "out"]
+    assert main([*map(str, refine), "--method", "bilinear"]) == 1
+    assert "command was segment and is refine" in capsys.readouterr().err
+
+
+def test_a_photograph_alone_is_turned_upright(tmp_path, picture):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    with Image.open(picture) as upright:
+        upright.save(tmp_path / "b.png", exif=exif)
+    options = ["--side", 64, "--method", "bilinear", "--out", tmp_path / "out"]
+    assert run(tmp_path / "b.png", "--classes", "cat", "sofa", *options) == 0
+    with Image.open(tmp_path / "out" / "b_labels.png") as labels:
+        assert labels.size == (70, 90)
+
+
+# --------------------------------------------------------------------------- classes
+
+
+def lines_of(capsys):
+    return capsys.readouterr().out.splitlines()
+
+
+def test_the_classes_are_listed(capsys):
+    assert run("--list-classes") == 0
+    listed = lines_of(capsys)
+    assert set(imagenet_classes()) <= set(listed)
+    assert len(listed) == 1000 + len(EVERYDAY_WORDS)
+    assert run("--list-classes", "TABLE") == 0
+    listed = lines_of(capsys)
+    assert "dining table, board" in listed
+    assert "table = dining table" in listed
+    assert all("table" in line.lower() for line in listed)
+    assert run("--list-classes", "qzxwvk") == 1
+    assert capsys.readouterr().err.startswith("lpprop: error: --list-classes: got 'qzxwvk'")
+    assert run("--list-classes", "--recipe", "clip-dino") == 0
+    assert lines_of(capsys) == ["The recipe clip-dino takes any words."]
+
+
+@pytest.mark.parametrize("word", ["unicorn thing", "qzxwvk", "tabel"])
+def test_an_unknown_class_points_to_the_list(tmp_path, picture, capsys, word):
+    assert run(picture, "--classes", "cat", word, "--out", tmp_path / "out") == 1
+    assert "lpprop segment --list-classes lists all 1000." in capsys.readouterr().err
+
+
+def test_classes_that_become_others_are_told(tmp_path, picture, capsys):
+    options = ["--side", 64, "--method", "bilinear", "--out", tmp_path / "out"]
+    classes = ["table", "cat", "pet = beagle; pug", "studio couch", "crane"]
+    assert run(picture, "--classes", *classes, *options) == 0
+    assert capsys.readouterr().err.splitlines() == [
+        "lpprop: class table = dining table",
+        "lpprop: class cat = tabby; tiger cat; Persian cat; Siamese cat; Egyptian cat",
+        "lpprop: class crane = crane; crane",
+    ]
+
+
+def test_an_image_after_the_classes_is_understood(tmp_path, picture, capsys):
+    options = ["--side", 64, "--method", "bilinear", "--out", tmp_path / "out"]
+    assert run(*options, "--classes", "beagle", "pug", picture) == 0
+    said = capsys.readouterr()
+    assert f"{picture} is taken for IMAGE" in said.err
+    assert said.out == f"1 segmented into {tmp_path / 'out'}\n"
+    assert run(*options, "--overwrite", picture, "--classes", "beagle", "pug") == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--classes", "cat", "sofa"], "arguments are required: IMAGE"),
+        (["."], "arguments are required: --classes"),
+        (["--classes", "."], "argument --classes: expected at least one"),
+    ],
+)
+def test_what_is_missing_is_usage(tmp_path, capsys, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stopped:
+        run(*arguments)
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_commas_between_classes_are_told(tmp_path, picture, capsys):
+    assert run(picture, "--classes", "cat, sofa,", "--out", tmp_path / "out") == 1
+    said = capsys.readouterr().err
+    assert "--classes: got only 'cat, sofa,', expected two or more" in said
+    assert 'Write "cat" "sofa": blanks set classes apart, commas do not.' in said

@@ -1,6 +1,8 @@
 """What stands in several files about the project agrees: Pythons, pins, workflows, targets."""
 
 import re
+import shutil
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -91,3 +93,26 @@ def test_commands_name_what_exists(name):
 def test_the_other_files_are_well_formed():
     for path in [*(ROOT / ".github").rglob("*.yml"), ROOT / ".pre-commit-config.yaml"]:
         assert isinstance(yaml.safe_load(path.read_text()), dict), path
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
+def test_the_demo_installs_what_it_needs_and_the_tests_install_all(tmp_path):
+    def installed(target):
+        line = ["make", "--dry-run", target, f"VENV={tmp_path / 'venv'}"]
+        done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=True)
+        return [line for line in done.stdout.splitlines() if "/pip install" in line]
+
+    (demo,) = installed("demo")
+    assert demo.endswith(" -e '.[demo]'")
+    first, *others = installed("test")
+    assert first == demo
+    assert "-e '.[demo,dev]'" in others[0]
+    assert "pydensecrf2" in others[-1]
+
+
+def test_the_readme_says_the_versions_that_are_required():
+    readme = (ROOT / "README.md").read_text()
+    (llvmlite,) = (x for x in PROJECT["project"]["dependencies"] if x.startswith("llvmlite"))
+    assert f"**llvmlite** {llvmlite.partition('>=')[2]} or newer is required" in readme
+    for extra in re.findall(r"'\.\[(\w+)\]'", readme):
+        assert extra in PROJECT["project"]["optional-dependencies"]

@@ -45,3 +45,13 @@ def test_how_blocks_are_found():
         (2, "x = 1\n"),
         (13, "y = x\n"),
     ]
+
+
+FOLDER_ROW = re.compile(r"^lpprop (refine|segment|compare|eval) .*--out (\S+)", re.MULTILINE)
+
+
+def test_the_examples_write_into_different_folders():
+    """Results of one command are not for the next one to skip."""
+    folders = [folder for _, folder in FOLDER_ROW.findall(PAGES[0].read_text(encoding="utf-8"))]
+    assert len(folders) >= 6
+    assert len(set(folders)) == len(folders)

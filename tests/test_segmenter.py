@@ -497,7 +497,7 @@ def test_recipes_are_data():
         lpprop.presets.by_name(recipe.method, **recipe.options)
     assert str(RECIPES["clip-dino"]).splitlines() == [
         "backbone      MaskCLIP laion-vitb16 at 7288da5, scores='cosine', merge=False",
-        "affinity      VisionTransformer dino-vitb16 at f205d5d",
+        "affinity      VisionTransformer dino-vitb16 at f205d5d, position_offset=0.1",
         "method        lposs+",
         "shorter side  448, the longer one at most 2048",
         "antialias     False",

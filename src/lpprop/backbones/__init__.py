@@ -3,8 +3,7 @@
 from lpprop.backbones.backbone import Backbone, BackboneOutput
 from lpprop.backbones.clip import MaskCLIP
 from lpprop.backbones.efficientnet_lite import EfficientNetLite0
-from lpprop.backbones.imagenet import ClassGroups, class_groups
-from lpprop.backbones.imagenet_names import imagenet_classes
+from lpprop.backbones.imagenet import ClassGroups, class_groups, imagenet_classes
 from lpprop.backbones.prompts import BACKGROUND_PROMPTS, IMAGENET_BEST, IMAGENET_TEMPLATES, PLAIN
 from lpprop.backbones.stable_diffusion import StableDiffusion
 from lpprop.backbones.vision_transformer import VisionTransformer

@@ -12,10 +12,10 @@ from lpprop._core.errors import InputError
 from lpprop.backbones.imagenet_names import imagenet_classes
 from lpprop.backbones.prompts import read_classes
 
-__all__ = ["ClassGroups", "class_groups"]
+__all__ = ["EVERYDAY_WORDS", "ClassGroups", "class_groups", "imagenet_classes"]
 
-# Everyday words for families of classes; ImageNet has their members, but not the words.
-_KINDS: dict[str, tuple[int, ...]] = {
+#: Everyday words for families of classes; ImageNet has their members, but not the words.
+EVERYDAY_WORDS: dict[str, tuple[int, ...]] = {
     "airplane": (404, 895),
     "bear": (294, 295, 296, 297),
     "bird": (*range(7, 25), *range(80, 101), *range(127, 147)),
@@ -76,7 +76,7 @@ def class_groups(classes: Sequence[str]) -> ClassGroups:
     >>> class_groups(["shuttle"])
     Traceback (most recent call last):
     lpprop.InputError: classes[0]: got 'shuttle', expected names of ImageNet classes.
-    Close to it: space shuttle.
+    Close to it: space shuttle. lpprop.backbones.imagenet_classes() lists all 1000.
     """
     class_names, prompts, own_prompts = read_classes(classes)
     groups: list[list[int]] = []
@@ -98,14 +98,13 @@ def class_groups(classes: Sequence[str]) -> ClassGroups:
 
 
 def _find(number: int, name: str) -> tuple[int, ...]:
-    found = _index().get(name.lower()) or _KINDS.get(name.lower())
+    found = _index().get(name.lower()) or EVERYDAY_WORDS.get(name.lower())
     if not found:
         close = _suggest(name.lower())
-        fix = "lpprop.backbones.imagenet_classes() lists all 1000."
+        fix = f"Close to it: {', '.join(close)}. " if close else ""
         if "," in name:
-            fix = f'Separate synonyms by ";": {"; ".join(map(str.strip, name.split(",")))!r}.'
-        elif close:
-            fix = f"Close to it: {', '.join(close)}."
+            fix = f'Separate synonyms by ";": {"; ".join(map(str.strip, name.split(",")))!r}. '
+        fix += "lpprop.backbones.imagenet_classes() lists all 1000."
         raise InputError.of(
             f"classes[{number}]", got=repr(name), expected="names of ImageNet classes", fix=fix
         )
@@ -124,7 +123,7 @@ def _index() -> dict[str, tuple[int, ...]]:
 
 def _suggest(name: str) -> list[str]:
     """List names that have all words of this one, else names that are similar or contain it."""
-    known = [text for text in (*_KINDS, *_index()) if "," not in text]
+    known = [text for text in (*EVERYDAY_WORDS, *_index()) if "," not in text]
     words = set(re.findall(r"\w+", name))
     close = [text for text in known if words and words <= set(re.findall(r"\w+", text))]
     if not close:

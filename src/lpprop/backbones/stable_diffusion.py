@@ -26,7 +26,7 @@ from lpprop.backbones.backbone import Backbone, BackboneOutput
 from lpprop.backbones.checkpoints import find_checkpoint
 from lpprop.backbones.hub import find_commit, load_model, load_tokenizer
 from lpprop.backbones.self_attention import patch_attention
-from lpprop.inputs.attention import aggregate_attention
+from lpprop.inputs.aggregation import aggregate_attention
 
 __all__ = ["StableDiffusion"]
 

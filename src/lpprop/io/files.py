@@ -1,22 +1,26 @@
-"""What all readers share: is the file there, is it damaged, and which files does a folder hold."""
+"""What all readers share: is a file there, damaged or changed, and which files a folder holds."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from lpprop._core.errors import InputError
 
-__all__ = ["list_folder", "refuse_damaged", "require_file"]
+__all__ = ["fingerprint", "is_unchanged", "list_folder", "refuse_damaged", "require_file"]
 
 
-def require_file(path: Path, argument: str) -> None:
+def require_file(path: Path, argument: str, expected: str = "a file") -> None:
     """Refuse a path without a file, or with an empty one."""
     if not path.is_file():
         state = "is not a file" if path.exists() else "does not exist"
+        if not path.parent.exists():
+            state += f", since there is no folder {path.parent}"
         raise InputError.of(
-            argument, got=f"{path}, which {state}", expected="a file", fix="Check the path."
+            argument, got=f"{path}, which {state}", expected=expected, fix="Check the path."
         )
     if path.stat().st_size == 0:
         raise InputError.of(
@@ -50,6 +54,38 @@ def refuse_damaged(path: Path, argument: str, expected: str) -> Iterator[None]:
             fix="It may be cut off, or of another format than its name says: write or download it "
             "again.",
         ) from error
+
+
+def fingerprint(path: Path) -> dict[str, Any]:
+    """Describe a file's content, so that `is_unchanged` can tell later whether it is still that."""
+    state = path.stat()
+    with path.open("rb") as file:
+        content = hashlib.file_digest(file, "sha256").hexdigest()
+    return {
+        "path": str(path.resolve()), "size": state.st_size, "mtime_ns": state.st_mtime_ns,
+        "sha256": content,
+    }  # fmt: skip
+
+
+def is_unchanged(path: Path, before: Mapping[str, Any]) -> bool:
+    """Tell whether a file has the content of a fingerprint.
+
+    The same file with the same size and time is taken for unchanged; otherwise the content decides.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     a, b = Path(folder, "a"), Path(folder, "b")
+    ...     _ = a.write_text("0"), b.write_text("0")
+    ...     is_unchanged(b, fingerprint(a))
+    True
+    """
+    state = path.stat()
+    if state.st_size != before["size"]:
+        return False
+    same_place = str(path.resolve()) == before["path"]
+    if same_place and state.st_mtime_ns == before["mtime_ns"]:
+        return True
+    return bool(fingerprint(path)["sha256"] == before["sha256"])
 
 
 def list_folder(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 
-from lpprop._core.errors import InputError
+from lpprop._core.errors import InputError, warn
 from lpprop.io.atomic import atomic_write
 from lpprop.io.files import list_folder, refuse_damaged, require_file
 
@@ -64,8 +64,9 @@ def load_image(
         path: a JPEG, PNG, WebP, TIFF, BMP, GIF or PPM file.
         argument: what errors call it.
         formats: the formats that it may have, as for `open_image`.
-        upright: whether to turn it as its EXIF orientation says; labels belong to the pixels as
-            they are stored.
+        upright: whether to turn it as its EXIF orientation says, which is right for an image that
+            comes alone. Arrays and label maps belong to the pixels as they are stored: with them
+            pass False, and an `lpprop.InputWarning` names an orientation that is not applied.
 
     Raises:
         InputError: a file that `open_image` refuses, or grey of 16 bits or more, whose range is
@@ -79,7 +80,44 @@ def load_image(
                 expected="8 bits per channel",
                 fix="Scale it to 0-255 and save it as RGB.",
             )
-        return (ImageOps.exif_transpose(image) if upright else image).convert("RGB")
+        tag = ExifTags.Base.Orientation
+        orientation = image.getexif().get(tag, 1)
+        image.load()
+        # Pillow turns TIFF files while it loads them, and takes the tag away.
+        turned = orientation in _TURNED and tag not in image.getexif()
+        if orientation in _TURNED and turned != upright:
+            show = _TURNED[orientation][1]
+            # Not ImageOps.exif_transpose, which writes all other tags again and fails on odd ones.
+            pixels = image.transpose(show if upright else _UNDO.get(show, show)).convert("RGB")
+        else:
+            pixels = image.convert("RGB")
+    if orientation in _TURNED and not upright:  # outside, where warnings are heard
+        warn(
+            "EXIF orientation",
+            f"{path}: its EXIF orientation {orientation} ({_TURNED[orientation][0]}) is not "
+            "applied, since arrays and label maps belong to the pixels as they are stored. If "
+            "yours were made from the upright image, save that one without the orientation and "
+            "use it here (PIL.ImageOps.exif_transpose turns it).",
+        )
+    return pixels
+
+
+# How an image with each EXIF orientation is shown.
+_TURNED = {
+    2: ("mirrored", Image.Transpose.FLIP_LEFT_RIGHT),
+    3: ("turned by 180 degrees", Image.Transpose.ROTATE_180),
+    4: ("upside down and mirrored", Image.Transpose.FLIP_TOP_BOTTOM),
+    5: ("turned by 90 degrees and mirrored", Image.Transpose.TRANSPOSE),
+    6: ("turned clockwise by 90 degrees", Image.Transpose.ROTATE_270),
+    7: ("turned by 90 degrees and mirrored", Image.Transpose.TRANSVERSE),
+    8: ("turned counter-clockwise by 90 degrees", Image.Transpose.ROTATE_90),
+}
+
+# All others undo themselves.
+_UNDO = {
+    Image.Transpose.ROTATE_90: Image.Transpose.ROTATE_270,
+    Image.Transpose.ROTATE_270: Image.Transpose.ROTATE_90,
+}
 
 
 def find_images(path: Path, argument: str = "image") -> list[Path]:
@@ -89,7 +127,7 @@ def find_images(path: Path, argument: str = "image") -> list[Path]:
         InputError: nothing there, or two images of one stem, whose results would collide.
     """
     if not path.is_dir():
-        require_file(path, argument)
+        require_file(path, argument, "an image, or a folder of images")
         return [path]
     images = list_folder(path, IMAGE_SUFFIXES)
     if not images:

@@ -12,10 +12,10 @@ from PIL import Image
 from torch import Tensor
 
 from lpprop._core.errors import InputError
-from lpprop.io.images import open_image, save_image
+from lpprop.io.images import open_image
 from lpprop.viz.palettes import colours
 
-__all__ = ["load_labels", "save_labels"]
+__all__ = ["check_class_count", "label_image", "load_labels"]
 
 
 def load_labels(path: Path, argument: str) -> NDArray[Any]:
@@ -39,19 +39,35 @@ def load_labels(path: Path, argument: str) -> NDArray[Any]:
         return np.asarray(image)
 
 
-def save_labels(path: Path, labels: Tensor, classes: int) -> None:
-    """Write labels (H, W) as a PNG of class indices: with a palette up to 256 classes, else 16-bit.
+def check_class_count(classes: int) -> None:
+    """Refuse more classes than the 16 bits of a PNG can number.
 
-    Raises:
-        InputError: more classes than 16 bits can number.
+    >>> check_class_count(70_000)
+    Traceback (most recent call last):
+    lpprop.InputError: logits: got 70000 classes, expected at most 65536, ...
     """
     if classes > 2**16:
         raise InputError.of(
-            "logits", got=f"{classes} classes", expected="at most 65536", fix="Merge some of them."
+            "logits",
+            got=f"{classes} classes",
+            expected="at most 65536, which a PNG of labels can number",
+            fix="Merge some of them; if the array's axes are in another order, bring them to "
+            "(C, h, w).",
         )
-    if classes <= 256:
-        image = Image.fromarray(labels.to(torch.uint8).cpu().numpy())
-        image.putpalette(colours("default", classes).tobytes())
-    else:
-        image = Image.fromarray(labels.cpu().numpy().astype(np.uint16))
-    save_image(path, image)
+
+
+def label_image(labels: Tensor, classes: int) -> Image.Image:
+    """Return labels (H, W) as they are stored: with a palette up to 256 classes, else in 16 bits.
+
+    Raises:
+        InputError: as `check_class_count` raises it.
+
+    >>> label_image(torch.tensor([[0, 299]]), classes=300).mode
+    'I;16'
+    """
+    check_class_count(classes)
+    if classes > 256:
+        return Image.fromarray(labels.cpu().numpy().astype(np.uint16))
+    image = Image.fromarray(labels.to(torch.uint8).cpu().numpy())
+    image.putpalette(colours("default", classes).tobytes())
+    return image

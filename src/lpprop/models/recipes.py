@@ -228,10 +228,11 @@ def _pinned(kind: str, checkpoint: str, **options: Any) -> Model:
 
 def _lposs(dino: str, part: str = "", windows: tuple[int, int] = (224, 112)) -> Recipe:
     # The authors' code propagates the cosines of each prompt, and then takes a class's best prompt.
-    # It resizes by OpenCV, which samples.
+    # It resizes by OpenCV, which samples. Its DINO, or DINOv2, is that of the hub; its MaskCLIP
+    # resizes position embeddings to a size.
     return Recipe(
         _pinned("MaskCLIP", "laion-vitb16", scores="cosine", merge=False),
-        _pinned("VisionTransformer", dino),
+        _pinned("VisionTransformer", dino, position_offset=0.1),
         antialias=False,
         windows=windows,
         source=f"Stojnic et al., LPOSS, CVPR 2025{part}",
