@@ -332,7 +332,7 @@ def test_names_that_cannot_be_used(names):
         compare(LOGITS, size=SIZE, methods=["bilinear"], class_names=names)
 
 
-@pytest.mark.parametrize("names", [tuple("abca"), np.array(list("abca")), list("abca")], ids=repr)
+@pytest.mark.parametrize("names", [tuple("abca"), np.array(list("abca")), list("abca")], ids=lambda value: type(value).__name__)
 def test_names_in_order(names):
     comparison = compare(LOGITS, size=SIZE, methods=["bilinear"], class_names=names, repeats=1)
     assert comparison.class_names == ["a", "b", "c", "a"]
