@@ -325,14 +325,18 @@ def test_numbers_of_numpy():
         [1, 2, 3, 4], ["a", "b", "c", b"d"], ["a", "b", "c", None], [["a"], "b", "c", "d"],
         np.array("a"), np.array([["a", "b"], ["c", "d"]]), ["a", "b"], [], iter("abcd"), object(),
     ],
-    ids=str,
+    ids=lambda value: type(value).__name__,
 )  # fmt: skip
 def test_names_that_cannot_be_used(names):
     with pytest.raises(InputError, match=r"^class_names: got "):
         compare(LOGITS, size=SIZE, methods=["bilinear"], class_names=names)
 
 
-@pytest.mark.parametrize("names", [tuple("abca"), np.array(list("abca")), list("abca")], ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize(
+    "names",
+    [tuple("abca"), np.array(list("abca")), list("abca")],
+    ids=lambda value: type(value).__name__,
+)
 def test_names_in_order(names):
     comparison = compare(LOGITS, size=SIZE, methods=["bilinear"], class_names=names, repeats=1)
     assert comparison.class_names == ["a", "b", "c", "a"]
