@@ -57,8 +57,8 @@ class VisionTransformer(Backbone):
 
     This class has been run with random weights of `ViTModel`, `DeiTModel`, `Dinov2Model`,
     `Dinov2WithRegistersModel`, `DINOv3ViTModel`, `BeitModel`, `IJepaModel`, `ViTMSNModel`,
-    `CLIPVisionModel` and `SiglipVisionModel`, and not yet with trained ones. A model of another
-    architecture is refused, at the latest at the first image.
+    `CLIPVisionModel` and `SiglipVisionModel`, and with the trained ones of DINOv2 ViT-S/14. A model
+    of another architecture is refused, at the latest at the first image.
 
     Args:
         model: a model of `transformers`; it is frozen and put into evaluation mode.
