@@ -631,6 +631,17 @@ LAID_OUT = {
 }
 
 
+@MAPS
+@pytest.mark.parametrize("heads", [None, 3])
+def test_strides_of_attention_do_not_change_a_bit_of_a_map(method, heads):
+    logits, _ = scene()
+    attention = softmaxed(*((1, 180, 180) if heads is None else (1, heads, 180, 180)))
+    expected = lpprop.refine(logits, attention=attention, size=(8, 10), method=method_of(method))
+    for other in layouts(attention):
+        found = lpprop.refine(logits, attention=other, size=(8, 10), method=method_of(method))
+        assert torch.equal(found, expected)
+
+
 @DTYPES
 @pytest.mark.parametrize("name", LAID_OUT)
 def test_strides_do_not_change_a_bit(name, dtype):

@@ -6,6 +6,7 @@ import pickle
 import string
 import sys
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -227,6 +228,8 @@ def test_default_blocks_are_dslos_for_its_means_and_the_last_for_others(model, t
     blocks = {a: MaskCLIP(model, tokenizer, attention=a).blocks for a in ATTENTIONS}
     last, every = (2,), (0, 1, 2)
     assert blocks == dict(zip(ATTENTIONS, (last, last, every, every, last), strict=True))
+    chosen = MaskCLIP(model, tokenizer, attention="key-key", blocks=[np.int64(-1), np.uint8(0)])
+    assert chosen.blocks == (2, 0)
 
 
 @pytest.mark.parametrize("std", [1e-320, 1e-3])

@@ -1,6 +1,7 @@
 """Outputs of tiny random models of transformers, refined, against `lpprop.refine` by hand."""
 
 import dataclasses
+import math
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 
 import lpprop
 from lpprop import InputError, SlidingWindows
+from lpprop.integrations import on_grid
 from lpprop.integrations.huggingface import hidden_features, refine_outputs
 
 OPTIONS = {"method": "lposs", "k": 20, "patch_size": 16}
@@ -354,6 +356,12 @@ FEATS, IMAGES = random(2, 2, 16, 4, 4), random(3, 2, 3, 64, 64)
         (Outputs(logits=LOGITS), IMAGES, {"mean": [0.5] * 3}, "std: got None, expected both"),
         (Outputs(logits=LOGITS), IMAGES, {"std": [0.5] * 3}, "mean: got None, expected both"),
         (Outputs(logits=LOGITS), IMAGES, {"mean": [0.5], "std": [1] * 3}, "mean: got [0.5]"),
+        (Outputs(logits=LOGITS), IMAGES, {"mean": [0.5] * 3, "std": [0.5, 0.5, 0]},
+         "std: got [0.5, 0.5, 0.0], expected three numbers above 0"),
+        (Outputs(logits=LOGITS), IMAGES, {"mean": [0.5] * 3, "std": [math.nan] * 3},
+         "std: got [nan, nan, nan], expected three finite numbers"),
+        (Outputs(logits=LOGITS), IMAGES, {"mean": [math.inf] * 3, "std": [1] * 3}, "mean: got"),
+        (Outputs(logits=LOGITS), IMAGES, {"mean": "imagenet", "std": [1] * 3}, "mean: got 'image"),
         (Outputs(logits=LOGITS), IMAGES, {"mean": [0.5] * 3, "std": [1] * 3},
          "images: got values that mean and std bring to 0.5"),
         (Outputs(logits=LOGITS), 3 * IMAGES, {}, "image: got values from"),
@@ -392,6 +400,8 @@ STATES = (random(0, 2, 17, 8), None, random(0, 2, 21, 8))
         ),
         (Outputs(hidden_states=STATES), {"layer": 1}, "layer: got 1"),
         (Outputs(hidden_states=STATES), {"layer": "last"}, "layer: got 'last'"),
+        (Outputs(hidden_states=STATES), {"layer": False}, "layer: got False"),
+        (Outputs(hidden_states=STATES), {"layer": 0.0}, "layer: got 0.0"),
         (Outputs(hidden_states=STATES), {}, "grid: got None, expected (h, w) of the patches among"),
         (Outputs(hidden_states=STATES), {"grid": (5, 5)}, "grid: got (5, 5)"),
         (Outputs(hidden_states=STATES), {"grid": (5,)}, "grid: got (5,), expected a pair"),
@@ -405,7 +415,39 @@ def test_missing_hidden_states_are_refused(outputs, options, message):
 
 def test_registers_are_left_out():
     outputs = Outputs(hidden_states=STATES)
-    assert torch.equal(hidden_features(outputs, 0), STATES[0][:, 1:].mT.unflatten(2, (4, 4)))
+    for layer in (0, np.int64(0), np.uint8(0)):
+        found = hidden_features(outputs, layer)
+        assert torch.equal(found, STATES[0][:, 1:].mT.unflatten(2, (4, 4)))
     assert torch.equal(
         hidden_features(outputs, grid=(2, 8)), STATES[2][:, 5:].mT.unflatten(2, (2, 8))
     )
+
+
+# ------------------------------------------------------------------------ the grid of the feats
+
+
+def test_scores_on_a_grid_are_those_of_pillow():
+    """Pillow widens the bilinear filter by the ratio, in single precision."""
+    logits = random(0, 2, 3, 17, 23)
+    found = on_grid(logits, (5, 7))
+    for plane, expected in zip(logits.flatten(0, 1), found.flatten(0, 1), strict=True):
+        image = Image.fromarray(plane.numpy()).resize((7, 5), Image.Resampling.BILINEAR)
+        np.testing.assert_allclose(np.asarray(image), expected, atol=1e-6)
+    assert on_grid(logits, (17, 30)) is logits
+    assert torch.equal(on_grid(logits, np.array([5, 7])), found)
+
+
+@pytest.mark.parametrize(
+    ("logits", "grid", "message"),
+    [
+        (LOGITS[0], (2, 2), "logits: got shape (5, 4, 4)"),
+        (LOGITS.numpy(), (2, 2), "logits: got ndarray"),
+        (LOGITS, 2, "grid: got 2, expected a pair"),
+        (LOGITS, (2, 0), "grid[1]: got 0, expected an integer >= 1"),
+        (LOGITS / 0, (2, 2), "logits: got 160 NaN or infinite of 160 values"),
+    ],
+)
+def test_bad_grids_are_refused(logits, grid, message):
+    with pytest.raises(InputError) as refused:
+        on_grid(logits, grid)
+    assert message in str(refused.value)

@@ -8,6 +8,7 @@ compiled operators; where `mmseg.models` imports, every test runs on both.
 import importlib.util
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -395,6 +396,25 @@ def test_queries_are_merged_once_they_are_refined(kind, test_cfg):
     torch.testing.assert_close(best, expected)
 
 
+@pytest.mark.parametrize("convert", [torch.tensor, np.array, tuple])
+def test_queries_in_any_form(kind, convert):
+    options = {"query_idx": convert([0, 1, 1, 0, 2])}
+    _, merged = kind.build(5, WHOLE, normalising(kind), options)
+    assert merged.query_groups == [[0, 3], [1, 2], [4]]
+
+
+@pytest.mark.parametrize("test_cfg", [WHOLE, SLIDE], ids=["whole", "slide"])
+@torch.no_grad()
+def test_a_batch_warns_once(kind, test_cfg):
+    preprocessor = normalising(kind)
+    options = {"affinity": lambda x: 0 * affinity(x), "refine": {"method": "lposs", "k": 20}}
+    _, refined = kind.build(3, test_cfg, preprocessor, options)
+    inputs, samples = prepared(kind, photos(), preprocessor)
+    with pytest.warns(lpprop.InputWarning, match="patches of 16 pixels does not span") as said:
+        refined.predict(inputs, samples)
+    assert len([one for one in said if "does not span" in str(one.message)]) == 1
+
+
 @torch.no_grad()
 def test_one_channel_is_two_classes(kind):
     preprocessor = normalising(kind)
@@ -482,6 +502,15 @@ def test_colours_come_back(kind, options, loaded):
         ({"query_idx": [0, 2]}, "query_idx: got no query of class 1"),
         ({"query_idx": [0, -1]}, "query_idx[1]: got -1, expected an integer >= 0"),
         ({"query_idx": []}, "query_idx: got no query of class 0"),
+        ({"query_idx": 3}, "query_idx: got int, expected a list with the class of each channel"),
+        ({"query_idx": "001"}, "query_idx: got str"),
+        ({"query_idx": [0.5]}, "query_idx[0]: got 0.5, expected an integer >= 0"),
+        ({"refine": "lposs"}, "refine: got str, expected a dictionary of a method and its options"),
+        ({"refine": [("method", "lposs")]}, "refine: got list"),
+        ({"refine": {"method": "lpos"}}, "Did you mean 'lposs'?"),
+        ({"refine": {"kk": 3}}, "kk: got an option that lposs+ does not have"),
+        ({"refine": {"k": 2.5}}, "k: got 2.5"),
+        ({"affinity": "dino"}, "affinity: got str, expected a function from images to feats"),
     ],
 )
 def test_bad_options_are_refused(kind, options, message):
@@ -502,6 +531,8 @@ def test_bad_options_are_refused(kind, options, message):
         ({"metas": [{"ori_shape": (40, 52), "padding_size": (0, 1)}]}, "padding (0, 1)"),
         ({"test_cfg": {"crop_size": (24, 32)}}, "test_cfg: got crop_size (24, 32)"),
         ({"test_cfg": {"stride": (8, 16)}}, "stride (8, 16), expected square windows"),
+        ({"test_cfg": {"stride": 8}}, "test_cfg: got crop_size (24, 24) and stride 8"),
+        ({"test_cfg": {"crop_size": (24,)}}, "test_cfg: got crop_size (24,) and stride"),
         ({"test_cfg": {"stride": (30, 30)}}, "stride: got 30, expected at most window = 24"),
         ({"preprocessor": None}, "expected a SegDataPreProcessor"),
         ({"preprocessor": {"mean": [0.0] * 3, "std": [255.0] * 3}}, "inputs: got values that mean"),

@@ -288,7 +288,10 @@ def test_outputs_that_are_not_asked_for_are_not_computed():
 def test_two_threads_share_a_model_and_do_not_mix():
     model = tiny("ViT")
     given = [images(2, (40, 24), seed) for seed in (1, 2)]
-    backbones = [VisionTransformer(model, attention=a) for a in ("query-key", "key-key")]
+    backbones = [
+        VisionTransformer(model, attention=attention, position_offset=offset)
+        for attention, offset in (("query-key", 0.0), ("key-key", 0.1))
+    ]
     expected = [backbone(image) for backbone, image in zip(backbones, given, strict=True)]
     found, gate = [[], []], threading.Barrier(2)
 
@@ -309,8 +312,10 @@ def test_two_threads_share_a_model_and_do_not_mix():
             torch.testing.assert_close(output.attention, expected[number].attention)
 
 
-def test_modes_of_torch():
-    backbone, image = VisionTransformer(tiny("ViT"), attention="query-key"), images()
+@pytest.mark.parametrize("offset", [0.0, 0.1])
+def test_modes_of_torch(offset):
+    options = {"attention": "query-key", "position_offset": offset}
+    backbone, image = VisionTransformer(tiny("ViT"), **options), images()
     expected = backbone(image)
     with torch.inference_mode():
         torch.testing.assert_close(backbone(image), expected)

@@ -1,7 +1,9 @@
 """Dense logits of CLIP for classes in words: MaskCLIP, and its variants of the last attention.
 
 Zhou et al., "Extract free dense labels from CLIP", ECCV 2022; Radford et al., "Learning
-transferable visual models from natural language supervision", ICML 2021.
+transferable visual models from natural language supervision", ICML 2021; Wang et al., "SCLIP", ECCV
+2024; Lan et al., "ClearCLIP", ECCV 2024; Hajimiri et al., "Pay attention to your neighbours"
+(NACLIP), WACV 2025.
 """
 
 from __future__ import annotations

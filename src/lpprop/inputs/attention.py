@@ -217,7 +217,7 @@ def as_rows(attention: Tensor) -> Float[Tensor, "B N N"]:
         attention: (B, N, N), or (B, heads, N, N), non-negative, with a positive entry in every row.
 
     Returns:
-        (B, N, N); the attention itself if it has no heads and all its rows sum to 1.
+        (B, N, N), contiguous; the attention itself if it is that, and all its rows sum to 1.
 
     Raises:
         InputError: another number of axes, values that are negative or not finite, or a row of
@@ -241,6 +241,7 @@ def as_rows(attention: Tensor) -> Float[Tensor, "B N N"]:
             attention, divisors = attention[:, None], divisors[:, None]
         count = attention.shape[1]
         attention = sum_heads(attention, [1 / count] * count, divisors)
+    attention = attention.contiguous()  # for the same bits of what is made of it, too
     for check in ("finite", "rows"):
         mark_passed(attention, check)
     return attention

@@ -6,6 +6,7 @@ CLIPSeg; `lpprop.integrations.mmsegmentation` is a mix-in for the segmentors of 
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ from torch import Tensor
 from lpprop._core.checks import check_tensors
 from lpprop._core.errors import InputError
 from lpprop._core.optional import import_later
+from lpprop._core.options import check_size
+from lpprop._core.precision import compute_dtype
 
 if not TYPE_CHECKING:
     __getattr__ = import_later(__name__, {"huggingface": "", "mmsegmentation": ""})
@@ -43,6 +46,13 @@ def denormalize(
     """
     check_tensors(**{name: (pixels, "B 3 H W")})
     shift, scale = (_as_column(*item, like=pixels) for item in (("mean", mean), ("std", std)))
+    if not bool((scale > 0).all()):
+        raise InputError.of(
+            "std",
+            got=str(scale.flatten().tolist()),
+            expected="three numbers above 0",
+            fix="Pass the std with which these pixels were normalised.",
+        )
     image = pixels.float() * scale + shift
     low, high = (float(bound) for bound in torch.aminmax(image.detach()))
     if low < -_ROUNDING or high > 1 + _ROUNDING:
@@ -60,9 +70,12 @@ def _as_column(name: str, values: Sequence[float] | Tensor, like: Tensor) -> Ten
         tensor = torch.as_tensor(values, dtype=torch.float32, device=like.device).flatten()
     except (TypeError, ValueError, RuntimeError):
         tensor = torch.zeros(0)
-    if len(tensor) != 3:
+    if len(tensor) != 3 or not bool(tensor.isfinite().all()):
         raise InputError.of(
-            name, got=repr(values), expected="three numbers", fix="Pass one per colour channel."
+            name,
+            got=reprlib.repr(values),
+            expected="three finite numbers",
+            fix="Pass one per colour channel.",
         )
     return tensor[:, None, None]
 
@@ -73,11 +86,15 @@ def on_grid(logits: Float[Tensor, "B C h w"], grid: tuple[int, int]) -> Float[Te
     The heads of these pipelines upsample. The plain bilinear resampling of a chain would read only
     the few pixels around the centre of each patch.
 
+    Raises:
+        InputError: not four axes, values that are not finite, or no (y, x).
+
     >>> on_grid(torch.tensor([[[[0.0, 1.0, 2.0, 3.0]]]]), (1, 2))
     tensor([[[[0.7143, 2.2857]]]])
     """
-    height, width = logits.shape[-2:]
-    if height <= grid[0] and width <= grid[1]:
+    sizes = check_tensors(logits=(logits, "B C h w"))
+    grid = check_size("grid", grid)
+    if sizes["h"] <= grid[0] and sizes["w"] <= grid[1]:
         return logits
-    dtype = torch.promote_types(logits.dtype, torch.float32)
-    return F.interpolate(logits.to(dtype), grid, mode="bilinear", antialias=True).to(logits.dtype)
+    wide = logits.to(compute_dtype(logits))
+    return F.interpolate(wide, grid, mode="bilinear", antialias=True).to(logits.dtype)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
+from numbers import Integral
 from typing import Any, TypeVar
 
 import torch
@@ -139,8 +140,8 @@ def hidden_features(
             expected="outputs with hidden states",
             fix="Call the model with output_hidden_states=True.",
         )
-    known = isinstance(layer, int) and -len(states) <= layer < len(states)
-    if not known or states[layer] is None:
+    whole = isinstance(layer, Integral) and not isinstance(layer, bool)
+    if not whole or not -len(states) <= layer < len(states) or states[layer] is None:
         kept = [number for number, state in enumerate(states) if state is not None]
         raise InputError.of(
             "layer", got=repr(layer), expected=f"one of {kept}, or -1", fix="Change layer."

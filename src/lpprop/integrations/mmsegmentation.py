@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -24,7 +25,8 @@ from torch import Tensor
 from lpprop._core.checks import check_tensors
 from lpprop._core.errors import InputError
 from lpprop._core.options import check_boolean, check_choice, check_integer
-from lpprop.compose.pipeline import refine
+from lpprop._core.precision import uncompiled
+from lpprop.compose.pipeline import as_chain, refine
 from lpprop.inputs.classes import merge_classes
 from lpprop.inputs.table import INPUTS
 from lpprop.inputs.windows import SlidingWindows
@@ -78,9 +80,16 @@ class RefineMixin:
         loaded: str = "bgr",
         **kwargs: Any,
     ) -> None:
-        check_boolean("is_prob", is_prob)
-        check_choice("loaded", loaded, ("bgr", "rgb"))
-        options = dict(refine or {})
+        is_prob = check_boolean("is_prob", is_prob)
+        loaded = check_choice("loaded", loaded, ("bgr", "rgb"))
+        if affinity is not None and not callable(affinity):
+            raise InputError.of(
+                "affinity",
+                got=type(affinity).__name__,
+                expected="a function from images to feats, or None",
+                fix="Pass a backbone, or a function of your own.",
+            )
+        options = _check_refine(refine)
         for name in (*INPUTS, "size"):
             if name in options:
                 raise InputError.of(
@@ -89,6 +98,7 @@ class RefineMixin:
                     expected="a method and its options, and no inputs",
                     fix=f"Leave {name} out: segmentor or affinity make it for each image.",
                 )
+        as_chain(**{"method": "lposs+"} | options)  # refuses what it cannot use
         groups = None if query_idx is None else _group_queries(query_idx)
         super().__init__(*args, **kwargs)
         self.affinity = affinity
@@ -97,6 +107,7 @@ class RefineMixin:
         self.is_prob = is_prob
         self.loaded = loaded
 
+    @uncompiled
     def whole_inference(
         self, inputs: Float[Tensor, "B 3 H W"], batch_img_metas: list[dict[str, Any]]
     ) -> Float[Tensor, "B C H W"]:
@@ -112,6 +123,7 @@ class RefineMixin:
             refined.append(_pad(scores, box, seen))
         return _as_channels(torch.cat(refined), logits.shape[1])
 
+    @uncompiled
     def slide_inference(
         self, inputs: Float[Tensor, "B 3 H W"], batch_img_metas: list[dict[str, Any]]
     ) -> Float[Tensor, "B C H W"]:
@@ -130,6 +142,7 @@ class RefineMixin:
                 # A decode head reads the size of a window here, as a torch.Size.
                 meta = metas[number] | {"img_shape": crop.shape[2:]}
                 part: Tensor = self.encode_decode(crop, [meta])  # type: ignore[attr-defined]
+                check_tensors(seg_logits=(part, "1 C h w"))
                 # Each window is averaged at once: the pixels of all windows would fill the memory.
                 parts.append(_on_feats(self._probabilities(part), found.get("feats")))
             refined.append(self._refine(torch.cat(parts), found, image, windows=windows))
@@ -195,7 +208,7 @@ def input_image(
     >>> input_image(torch.zeros(1, 3, 1, 1), preprocessor).flatten()
     tensor([0.2000, 0.4000, 0.6000])
     """
-    check_choice("loaded", loaded, ("bgr", "rgb"))
+    loaded = check_choice("loaded", loaded, ("bgr", "rgb"))
     reversed_ = getattr(data_preprocessor, "channel_conversion", None)
     if not isinstance(reversed_, bool):
         raise InputError.of(
@@ -212,15 +225,16 @@ def input_image(
 
 
 def _windows(segmentor: Any, size: tuple[int, int]) -> SlidingWindows:
-    crop, stride = tuple(segmentor.test_cfg.crop_size), tuple(segmentor.test_cfg.stride)
-    if len(set(crop)) != 1 or len(set(stride)) != 1:
+    crop, stride = segmentor.test_cfg.crop_size, segmentor.test_cfg.stride
+    pairs = [tuple(x) if isinstance(x, Sequence) else () for x in (crop, stride)]
+    if any(len(pair) != 2 or pair[0] != pair[1] for pair in pairs):
         raise InputError.of(
             "test_cfg",
             got=f"crop_size {crop} and stride {stride}",
-            expected="square windows and one stride",
+            expected="square windows and one stride, as pairs of equal numbers",
             fix="Change test_cfg, or use mode 'whole'.",
         )
-    return SlidingWindows(size, window=crop[0], stride=stride[0])
+    return SlidingWindows(size, window=pairs[0][0], stride=pairs[1][0])
 
 
 def _valid_boxes(
@@ -280,8 +294,28 @@ def _on_feats(logits: Tensor, feats: Tensor | None) -> Tensor:
     return logits if feats is None else on_grid(logits, (feats.shape[-2], feats.shape[-1]))
 
 
-def _group_queries(query_idx: Sequence[int]) -> list[list[int]]:
+def _check_refine(refine: object) -> dict[str, Any]:
+    if refine is not None and not isinstance(refine, Mapping):
+        raise InputError.of(
+            "refine",
+            got=type(refine).__name__,
+            expected="a dictionary of a method and its options",
+            fix="Pass refine=dict(method='lposs+').",
+        )
+    return dict(refine or {})
+
+
+def _group_queries(query_idx: Any) -> list[list[int]]:
     """List the queries of each class."""
+    if isinstance(query_idx, (Tensor, np.ndarray)):
+        query_idx = query_idx.tolist()
+    if not isinstance(query_idx, (list, tuple)):
+        raise InputError.of(
+            "query_idx",
+            got=type(query_idx).__name__,
+            expected="a list with the class of each channel",
+            fix="Pass one such as [0, 0, 1, 2].",
+        )
     classes = [check_integer(f"query_idx[{i}]", one, low=0) for i, one in enumerate(query_idx)]
     groups = [
         [i for i, one in enumerate(classes) if one == c] for c in range(max(classes, default=0) + 1)
