@@ -99,6 +99,7 @@ def load_image(
             "yours were made from the upright image, save that one without the orientation and "
             "use it here (PIL.ImageOps.exif_transpose turns it).",
         )
+    pixels.info.pop("exif", None)  # so that nobody takes the orientation for one to apply
     return pixels
 
 
