@@ -325,7 +325,7 @@ def test_numbers_of_numpy():
         [1, 2, 3, 4], ["a", "b", "c", b"d"], ["a", "b", "c", None], [["a"], "b", "c", "d"],
         np.array("a"), np.array([["a", "b"], ["c", "d"]]), ["a", "b"], [], iter("abcd"), object(),
     ],
-    ids=str,
+    ids=lambda names: type(names).__name__,
 )  # fmt: skip
 def test_names_that_cannot_be_used(names):
     with pytest.raises(InputError, match=r"^class_names: got "):
