@@ -85,6 +85,15 @@ def test_a_skipped_row_keeps_what_was_said_before_it_failed():
     assert "failing [1]" in comparison._repr_html_()
 
 
+def test_flat_scores_are_said_beside_the_methods_that_take_their_softmax():
+    logits, feats, image = inputs()
+    methods = ["bilinear", "max_velocity", "pamr"]
+    comparison, seen = run(0.25 + 0.02 * logits, feats, image, methods=methods, repeats=1)
+    assert [row.method for row in comparison.rows if row.warnings] == ["max_velocity"]
+    assert seen == [*comparison.rows[1].warnings]
+    assert "pass logit_scale=100" in seen[0]
+
+
 @pytest.mark.parametrize("methods", [["lposs"], [doubter("odd")]], ids=["prepared", "run"])
 def test_warnings_can_be_errors(methods):
     logits, feats, _ = inputs()
@@ -325,14 +334,18 @@ def test_numbers_of_numpy():
         [1, 2, 3, 4], ["a", "b", "c", b"d"], ["a", "b", "c", None], [["a"], "b", "c", "d"],
         np.array("a"), np.array([["a", "b"], ["c", "d"]]), ["a", "b"], [], iter("abcd"), object(),
     ],
-    ids=lambda names: type(names).__name__,
+    ids=lambda value: type(value).__name__,
 )  # fmt: skip
 def test_names_that_cannot_be_used(names):
     with pytest.raises(InputError, match=r"^class_names: got "):
         compare(LOGITS, size=SIZE, methods=["bilinear"], class_names=names)
 
 
-@pytest.mark.parametrize("names", [tuple("abca"), np.array(list("abca")), list("abca")], ids=repr)
+@pytest.mark.parametrize(
+    "names",
+    [tuple("abca"), np.array(list("abca")), list("abca")],
+    ids=lambda value: type(value).__name__,
+)
 def test_names_in_order(names):
     comparison = compare(LOGITS, size=SIZE, methods=["bilinear"], class_names=names, repeats=1)
     assert comparison.class_names == ["a", "b", "c", "a"]

@@ -18,11 +18,16 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lpprop._core.checks import check_tensors
+from lpprop._core.errors import warn
 from lpprop._core.options import check_boolean, check_choice, check_number, checked
 from lpprop._core.precision import cast_back, compute_dtype, full_precision
 from lpprop._core.refiner import Refiner
+from lpprop._core.scans import values_are_checked
 
 __all__ = ["ClassDistribution", "class_distribution"]
+
+# Cosines of CLIP differ by less between the classes of a patch; probabilities and logits by more.
+_FLAT = 0.3
 
 
 @full_precision
@@ -69,12 +74,17 @@ def class_distribution(
     Raises:
         InputError: not four axes, values that are not finite, or an option out of range.
 
+    Warns:
+        InputWarning: scores so close that their softmax is nearly flat, such as cosines.
+
     >>> logits = torch.tensor([[[[2.0, 1.9, -9.0]], [[0.0, 0.0, 1.0]]]])
     >>> class_distribution(logits)
     tensor([[[0.5250, 0.4750, 0.0000],
              [0.0000, 0.0000, 1.0000]]])
     """
     check_tensors(logits=(logits, "B C h w"))
+    if confidence == "softmax":
+        _warn_if_flat(logits, logit_scale)
 
     # Minus each class's largest score, which no softmax over patches depends on, so that scores of
     # any size stay finite when they are scaled.
@@ -88,6 +98,20 @@ def class_distribution(
         winners.scatter_(1, plain.detach().argmax(1, keepdim=True), True)
         f = f * winners.any(2, keepdim=True)
     return cast_back(f, logits)
+
+
+def _warn_if_flat(logits: Float[Tensor, "B C h w"], logit_scale: float) -> None:
+    """Warn of scores so close that every class is about as confident as every other."""
+    if not values_are_checked() or logits.shape[1] == 1:
+        return
+    spread = float((logits.detach().amax(1) - logits.detach().amin(1)).max())
+    if spread * logit_scale < _FLAT:
+        warn(
+            "flat scores",
+            f"logits: got scores that differ by at most {spread:.3g} between the classes of a "
+            "patch. Their softmax is nearly flat, so that classes tie, and the first of them wins. "
+            "If they are cosines, pass logit_scale=100, the factor of CLIP.",
+        )
 
 
 def _find_kept(
