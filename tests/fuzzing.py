@@ -386,6 +386,21 @@ def compare_inputs(scene: Scene) -> dict[str, Any]:
     return given
 
 
+def show_inputs(scene: Scene) -> dict[str, Any]:
+    grid = scene.rng.choice([("h", "w"), ("H", "W")])
+    classes, size = scene.sizes["C"], [scene.sizes[x] for x in grid]
+    return {
+        "image": scene.image("1 3 H W"),
+        "labels": torch.randint(0, classes, size, generator=scene.generator).numpy(),
+        "names": scene.rng.choice([None, ["猫", "Café", "a" * 999, "\x1b[0m", *"bcdefgh"]]),
+    }
+
+
+def judge_picture(scene: Scene, given: dict[str, Any], result: Any) -> None:
+    assert isinstance(result, Image.Image)
+    assert result.mode == "RGB"
+
+
 def run_windows(image_size: Any, window: Any, stride: Any, scores: Any) -> Tensor:
     windows = lpprop.SlidingWindows(image_size, window, stride)
     if isinstance(scores, Tensor) and scores.ndim == 4:
@@ -501,7 +516,20 @@ TARGETS: dict[str, Target] = {
         like="scores",
     ),
     "refine": Target(lpprop.refine, refine_inputs, judge=judge_refined, exact=False),
-    "compare": Target(lpprop.compare, compare_inputs, judge=judge_comparison, like=""),
+    "compare": Target(
+        lpprop.compare,
+        compare_inputs,
+        ("class_names", "ignore_index", "palette"),
+        judge=judge_comparison,
+        like="",
+    ),
+    "show": Target(
+        lpprop.show,
+        show_inputs,
+        ("side", "palette", "ignore_index"),
+        judge=judge_picture,
+        like="",
+    ),
     "cg": Target(
         cg_of, draw(b=lambda s: s.scores("B C N")), ("tol", "max_iter"), "B C N", "b", exact=False
     ),

@@ -85,6 +85,15 @@ def test_a_skipped_row_keeps_what_was_said_before_it_failed():
     assert "failing [1]" in comparison._repr_html_()
 
 
+def test_flat_scores_are_said_beside_the_methods_that_take_their_softmax():
+    logits, feats, image = inputs()
+    methods = ["bilinear", "max_velocity", "pamr"]
+    comparison, seen = run(0.25 + 0.02 * logits, feats, image, methods=methods, repeats=1)
+    assert [row.method for row in comparison.rows if row.warnings] == ["max_velocity"]
+    assert seen == [*comparison.rows[1].warnings]
+    assert "pass logit_scale=100" in seen[0]
+
+
 @pytest.mark.parametrize("methods", [["lposs"], [doubter("odd")]], ids=["prepared", "run"])
 def test_warnings_can_be_errors(methods):
     logits, feats, _ = inputs()

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -11,13 +12,8 @@ from lpprop import Chain, Fusion, presets
 from lpprop.comparison import compare
 from lpprop.compose.presets.naming import name_method
 
-# Another value for each option that has no number for a default.
-OTHERS = {
-    "feats_from": "dinov2", "appearance": "exponential", "spatial": "linear", "storage": "csr",
-    "threshold": "absolute", "confidence": "minmax", "early_rejection": False, "norm": "sum",
-    "complement": True, "criterion": "step", "size": (8, 9), "backend": "torch", "prune": True,
-    "dilations": (3,), "scale": 7.0, "temperature": 0.5,
-}  # fmt: skip
+# Other values of the options whose defaults are no numbers and no choices.
+OTHERS = {"size": (8, 9), "dilations": (3,), "scale": 7.0, "temperature": 0.5}
 ROWS = [row for row in presets.METHODS.values() if row.is_installed]
 OPTIONS = [(row, option) for row in ROWS for option in row.options]
 
@@ -33,9 +29,18 @@ def built(name):
     return preset(**options)
 
 
-def other(option, default):
+def other(row, option):
+    """Return a value that differs from an option's default."""
+    default = row.options[option]
     if option in OTHERS:
         return OTHERS[option]
+    if isinstance(default, bool):
+        return not default
+    if isinstance(default, str):  # the error lists the choices
+        with pytest.raises(lpprop.InputError) as refused:
+            row(**{option: "?"})
+        choices = re.findall(r"'([^']+)'", str(refused.value).partition("expected")[2])
+        return next(choice for choice in choices if choice != default)
     return default + 2 if isinstance(default, int) else default / 2 + 0.125
 
 
@@ -46,7 +51,7 @@ def test_a_preset_is_called_by_its_name(row):
 
 @pytest.mark.parametrize(("row", "option"), OPTIONS, ids=lambda x: getattr(x, "name", x))
 def test_one_other_option_is_the_only_one_that_is_named(row, option):
-    value = other(option, row.options[option])
+    value = other(row, option)
     chain = row(**{option: value})
     assert read(name_method(chain)) == (row, {option: value})
     assert repr(built(name_method(chain))) == repr(chain)
@@ -58,7 +63,7 @@ def test_names_of_many_options_build_the_same_chain(row):
     random = np.random.default_rng(0)
     for _ in range(20):
         some = [option for option in row.options if random.random() < 0.4]
-        chain = row(**{option: other(option, row.options[option]) for option in some})
+        chain = row(**{option: other(row, option) for option in some})
         for same in (chain, copy.deepcopy(chain), pickle.loads(pickle.dumps(chain))):
             assert repr(built(name_method(same))) == repr(chain)
 
