@@ -226,6 +226,18 @@ def test_narrow_streams(tmp_path, environment):
     assert (done.returncode, done.stderr) == (0, b"")
 
 
+def test_a_process_without_streams(tmp_path, monkeypatch):
+    for stem in "ab":
+        make_item(tmp_path, stem)
+    with monkeypatch.context() as without:
+        without.setattr(sys, "stdout", None)
+        without.setattr(sys, "stderr", None)
+        code = main([*arguments(tmp_path), "--method", "lposs"])
+        failed = main([*arguments(tmp_path), "--method", "nothing"])
+    assert (code, failed) == (0, 1)
+    assert len(list((tmp_path / "out").iterdir())) == 8
+
+
 def test_usage_errors_obey_no_codes(capsys):
     with pytest.raises(SystemExit):
         main(["refine", "a.png", "--logits", "a", "--out", "b", "--\x1b[31mred"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import io
 import os
 import sys
 import textwrap
@@ -43,6 +44,8 @@ def say(message: str) -> None:
     """Write a line to stderr, beside a progress bar if there is one."""
     from tqdm import tqdm
 
+    if sys.stderr is None:  # a process may have none
+        return
     # Not print, which would write into a progress bar.
     tqdm.write(visible(f"lpprop: {message}"), file=sys.stderr)
 
@@ -56,7 +59,8 @@ def reporting() -> Iterator[None]:
     """Keep stdout plain within a block, and remember of what `say_warning` has warned."""
     token = _warned.set({})
     try:
-        with redirect_stdout(PlainStream(sys.stdout)):
+        # A process may have no stdout; then nobody reads.
+        with redirect_stdout(PlainStream(sys.stdout) if sys.stdout else io.StringIO()):
             yield
         for message, images in (_warned.get() or {}).items():
             if images:
@@ -197,7 +201,7 @@ def process_images(
 
     failed = 0
     # On a terminal only (None), and only where there is something to wait for.
-    hidden = True if len(todo) < 2 else None
+    hidden = True if len(todo) < 2 or sys.stderr is None else None
     for results in tqdm(todo, unit="image", file=sys.stderr, disable=hidden):
         with collect_warnings(shown=False) as warned:
             try:
