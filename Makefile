@@ -1,4 +1,4 @@
-# make demo | test | lint | docs | derived | bench | gpu | notebooks | dist | clean: each works alone on a fresh clone,
+# make demo | test | lint | docs | derived | bench | fuzz | gpu | notebooks | dist | clean: each works alone on a fresh clone,
 # and is quick afterwards.
 # make resolve | oldest | newest: what CONTRIBUTING.md asks for when dependencies change; they need an index.
 
@@ -13,7 +13,7 @@ PYTEST := -m pytest -n auto --maxprocesses 4 --dist worksteal
 # The part of the suite that tells in minutes whether a version of a dependency will do.
 FAST := $(patsubst %,tests/test_%.py,api chain cli compare contract invariants llvm refine twin_*)
 
-.PHONY: demo test lint docs derived bench gpu notebooks dist torch-sparse resolve oldest newest clean
+.PHONY: demo test lint docs derived bench fuzz gpu notebooks dist torch-sparse resolve oldest newest clean
 
 demo: $(DEMO)
 	$(BIN)/lpprop demo --out out
@@ -38,6 +38,10 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.speed
 	$(BIN)/python -m benchmarks.discrepancy
 	$(BIN)/python -m benchmarks.report docs/benchmarks.md
+
+# Odd calls of every public name, an hour of them; the suite makes a part. SEED=N repeats a run.
+fuzz: $(READY)
+	PYTHONPATH=tests $(BIN)/python tests/fuzzing.py --calls $(or $(CALLS),100000) $(if $(SEED),--seed $(SEED))
 
 # On a machine with CUDA. VENV= takes PYTHON as it is, where torch is installed already.
 gpu: $(if $(VENV),$(READY))

@@ -216,7 +216,8 @@ class TestImages:
                 sample.gt = np.minimum(sample.gt, 1)
                 return sample
 
-        report = evaluate(NoTree(), {"a": no_tree, "b": no_tree})
+        with pytest.warns(lpprop.InputWarning, match="no pixel is of class 'tree'"):
+            report = evaluate(NoTree(), {"a": no_tree, "b": no_tree})
         assert [row.name for row in changes(report, "a", "b", by="class").rows] == ["road", "sky"]
         nothing = Report(report.config, {"a": [], "b": []}, images=0, failures={"a": {}, "b": {}})
         with pytest.raises(lpprop.InputError, match="no image"):

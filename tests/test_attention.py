@@ -1,5 +1,10 @@
 """Attention: from features, sharpened and aggregated, against NumPy written from the equations."""
 
+import itertools
+import re
+import warnings
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +15,7 @@ from PIL import Image
 import lpprop
 import reference
 import reference_dslo as twin
-from lpprop.inputs.attention import fit_grid
+from lpprop.inputs.attention import as_rows, fit_grid
 
 # Roundings of a few sums and one softmax, whose exponents at most reach 20 where it says 0.1.
 TOLERANCE = {torch.float64: 1e-13, torch.float32: 1e-5}
@@ -404,3 +409,267 @@ def test_fit_grid_of_other_shapes():
     assert fit_grid(768, like=(12, 16)) == (24, 32)
     assert fit_grid(28 * 37, like=(14, 19)) == (28, 37)
     assert fit_grid(7, like=(1, 1)) is None
+
+
+# --------------------------------------------------------------------------- proxy attention
+
+
+def proxy_by_hand(feats, beta=1.2, gamma=3.0):
+    """ProxyCLIP's rule, patch by patch; a patch without any goes to itself."""
+    feats = np.asarray(feats, dtype=np.float64)
+    found = []
+    for item in feats:
+        cosines = reference.similarities(item.reshape(len(item), -1).T)
+        rows = []
+        for number, row in enumerate(cosines):
+            exponents = gamma * (row - beta * cosines.mean())
+            shares = np.where(exponents >= 0, np.exp(exponents), 0.0)
+            shares = shares if shares.any() else np.eye(len(row))[number]
+            rows.append(shares / shares.sum())
+        found.append(rows)
+    return np.array(found)
+
+
+@DTYPES
+@pytest.mark.parametrize("options", [{}, {"beta": 0.0}, {"beta": 2.5, "gamma": 0.5}, {"gamma": 40}])
+def test_proxy_attention_by_hand(options, dtype):
+    x = features(6) + 0.4  # a mean cosine above 0
+    A = lpprop.proxy_attention(torch.tensor(x, dtype=dtype), **options)
+    assert A.dtype == dtype
+    close(A, proxy_by_hand(x, **options), dtype)
+    rows_sum_to_1(A, dtype)
+    assert (options.get("beta", 1.2) == 0) or ((A == 0).any() and (A > 0).sum() > 2 * 12)
+
+
+def test_each_item_of_proxy_attention_has_its_own_mean():
+    x = torch.tensor(features(6))
+    x[1] += 1
+    for item, alone in zip(lpprop.proxy_attention(x), x.split(1), strict=True):
+        torch.testing.assert_close(item[None], lpprop.proxy_attention(alone))
+
+
+@HALVES
+def test_proxy_attention_of_halves(dtype):
+    x = torch.tensor(features(4) + 0.4).to(dtype)
+    A = lpprop.proxy_attention(x)
+    assert A.dtype == torch.float32
+    close(A, proxy_by_hand(x.double()), torch.float32)
+
+
+def test_gradient_of_proxy_attention():
+    x = torch.tensor(features(5, B=1, D=3, h=2, w=2), requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: lpprop.proxy_attention(x, beta=0.9), x)
+
+
+@DTYPES
+@pytest.mark.parametrize("gamma", [1e30, 1e300])
+@pytest.mark.parametrize("beta", [0.5, 1e300])
+def test_proxy_attention_at_huge_options(beta, gamma, dtype):
+    """Each patch attends to itself, the most similar one."""
+    x = torch.tensor(features(3) + 0.4, dtype=dtype)
+    with pytest.warns(lpprop.InputWarning) if beta > 1 else warnings.catch_warnings():
+        A = lpprop.proxy_attention(x, beta=beta, gamma=gamma)
+    close(A, np.broadcast_to(np.eye(12), (2, 12, 12)), dtype)
+
+
+def test_a_masked_patch_attends_to_itself_alone():
+    """All cosines are below 1.2 times their mean, even those of patches with themselves."""
+    x = torch.tensor(0.1 * features(7) + 1, requires_grad=True)
+    with pytest.warns(lpprop.InputWarning, match="24 of 24 patches have no cosine of beta=1.2"):
+        A = lpprop.proxy_attention(x)
+    np.testing.assert_array_equal(A.detach(), np.broadcast_to(np.eye(12), (2, 12, 12)))
+    A.square().sum().backward()
+    assert torch.isfinite(x.grad).all()
+    x = torch.tensor(features(6) + 0.4)
+    x[0, :, 1, 1] = 0
+    with pytest.warns(lpprop.InputWarning, match="1 of 24 patches"):
+        A = lpprop.proxy_attention(x)
+    close(A, proxy_by_hand(x))
+    assert A[0, 5, 5] == 1
+
+
+# --------------------------------------------------------------------------- doubtful input
+
+
+@pytest.mark.parametrize("build", [lpprop.attention_from_features, lpprop.proxy_attention])
+@pytest.mark.parametrize("value", [0.0, 3.0])
+def test_constant_features_are_said(build, value):
+    x = torch.tensor(features(0), dtype=torch.float32)
+    build(x)  # pytest turns warnings into errors
+    build(torch.full((1, 6, 1, 1), 3.0))  # one patch cannot differ
+    x[1] = value * torch.arange(6.0)[:, None, None] * (1 + torch.rand(3, 4))
+    with pytest.warns(lpprop.InputWarning, match="feats: 1 of 2 items are zero, or the same") as w:
+        A = build(x)
+    assert all("test_attention" in one.filename for one in w)
+    if build is lpprop.attention_from_features:
+        np.testing.assert_allclose(A[1], 1 / 12, rtol=1e-5)
+
+
+MAPS = pytest.mark.parametrize("method", ["optimal_path", "max_velocity"])
+
+
+def scene(patches=20):
+    random = torch.Generator().manual_seed(0)
+    logits = torch.rand(1, 3, 4, 5, generator=random)
+    attention = torch.rand(1, patches, patches, generator=random).pow(3)
+    return logits, attention / attention.sum(-1, keepdim=True)
+
+
+@MAPS
+@pytest.mark.parametrize("scale", [0.6, 30.0])
+def test_rows_of_another_sum_give_the_same_with_and_without_heads(method, scale):
+    logits, attention = scene()
+    row = torch.linspace(0.5, 1, 20)[:, None] * scale  # each row has its own sum
+    expected = lpprop.refine(logits, attention=attention, size=(8, 10), method=method_of(method))
+    found = []
+    for form in (row * attention, (row * attention)[:, None], (row * attention)[0].numpy()):
+        with pytest.warns(lpprop.InputWarning, match="attention: .* of 20 rows do not sum") as said:
+            found.append(
+                lpprop.refine(logits, attention=form, size=(8, 10), method=method_of(method))
+            )
+        assert len(said) == 1
+    assert all(torch.equal(found[0], other) for other in found[1:])
+    torch.testing.assert_close(found[0], expected, rtol=1e-5, atol=0)
+
+
+def method_of(name):
+    """The map itself, without an upsampling that needs the image."""
+    step = lpprop.OptimalPath(norm="image") if name == "optimal_path" else lpprop.MaxVelocity()
+    return lpprop.Chain(lpprop.ClassDistribution(nms=0.5), step)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_rows_of_a_softmax_stay_as_they_are(dtype):
+    logits = torch.randn(2, 1024, 1024, generator=torch.Generator().manual_seed(0))
+    for sharp in (0.1, 1.0, 12.0):
+        rows = (sharp * logits).softmax(-1).to(dtype)
+        assert as_rows(rows) is rows
+        wide = torch.promote_types(dtype, torch.float32)
+        assert torch.equal(as_rows(rows[:, None]), rows.to(wide))
+
+
+def test_rows_of_another_sum_next_to_proper_ones():
+    _, attention = scene()
+    attention[0, 3] *= 1.009  # within rounding
+    attention[0, 7] *= 0.5
+    with pytest.warns(lpprop.InputWarning, match=r"1 of 20 rows .* but to 0.5 to 1.01"):
+        rows = as_rows(attention)
+    np.testing.assert_allclose(rows[0, 7].sum(), 1, rtol=1e-6)
+    attention[0, 7] = rows[0, 7]
+    assert torch.equal(rows, attention)
+    assert as_rows(rows) is rows
+    # Without checks nothing is read, in either form.
+    with lpprop.value_checks(False):
+        assert torch.equal(as_rows(0.5 * rows), 0.5 * rows)
+        assert torch.equal(as_rows(0.5 * rows[:, None]), 0.5 * rows)
+
+
+def test_gradient_of_rows():
+    A = torch.tensor(maps(4, 1, 2, 4, sharp=1.0), requires_grad=True)
+
+    def rows(A):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return as_rows(A), as_rows(A[:, 1])
+
+    assert torch.autograd.gradcheck(rows, A)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "kind"),
+    [
+        (1, "a class token before 8 x 10 patches: drop it, attention = attention[..., 1:, 1:]"),
+        (2, "2 class tokens before 8 x 10 patches: drop them, attention = attention[..., 2:, 2:]"),
+        (5, "a class token and 4 registers before 8 x 10 patches: drop them"),
+    ],
+)
+@pytest.mark.parametrize("heads", [False, True])
+def test_class_tokens_in_the_attention_are_named(tokens, kind, heads):
+    logits, attention = scene(80 + tokens)
+    given = attention[:, None] if heads else attention
+    with pytest.raises(lpprop.InputError, match=re.escape(f"These look like tokens with {kind}")):
+        lpprop.refine(logits, attention=given, size=(8, 10), method=method_of("max_velocity"))
+    # What the message says.
+    attention = given[..., tokens:, tokens:]
+    attention = attention / attention.sum(-1, keepdim=True)
+    lpprop.refine(logits, attention=attention, size=(8, 10), method=method_of("max_velocity"))
+
+
+# --------------------------------------------------------------------------- layouts
+
+
+def layouts(x):
+    """The same numbers with other strides."""
+    for order in itertools.permutations(range(x.ndim)):
+        back = [order.index(axis) for axis in range(x.ndim)]
+        yield x.permute(order).contiguous().permute(back)
+    yield torch.stack([x, x], -1)[..., 0]
+    yield torch.cat([x, x], -1)[..., : x.shape[-1]]
+
+
+def softmaxed(*shape):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0)).softmax(-1)
+
+
+LAID_OUT = {
+    "aggregate": (
+        lambda x: lpprop.aggregate_attention([x], size=(5, 9), grids=[(6, 8)]),
+        softmaxed(2, 48, 48),
+    ),
+    "aggregate-heads": (
+        lambda x: lpprop.aggregate_attention([x], size=(12, 16), grids=[(6, 8)]),
+        softmaxed(1, 3, 48, 48),
+    ),
+    "aggregate-same-grid": (
+        lambda x: lpprop.aggregate_attention([x], size=(6, 8)),
+        softmaxed(2, 3, 48, 48),
+    ),
+    "rows": (as_rows, softmaxed(2, 3, 48, 48)),
+    "sharpen": (lpprop.sharpen_attention, softmaxed(2, 48, 48)),
+    "from-features": (lpprop.attention_from_features, softmaxed(2, 96, 6, 8)),
+    "proxy": (lambda x: lpprop.proxy_attention(x, beta=1.01), softmaxed(2, 96, 6, 8)),
+}
+
+
+@DTYPES
+@pytest.mark.parametrize("name", LAID_OUT)
+def test_strides_do_not_change_a_bit(name, dtype):
+    function, x = LAID_OUT[name]
+    x = x.to(dtype)
+    expected = function(x)
+    for other in layouts(x):
+        assert torch.equal(other, x)
+        assert torch.equal(function(other), expected)
+
+
+# --------------------------------------------------------------------------- odd numbers
+
+
+def test_options_of_other_types_are_the_numbers_that_they_stand_for():
+    x, A = torch.tensor(features(0)), torch.tensor(maps(0, 1, 2, 9))
+    half = (np.float16(0.5), Fraction(1, 2), np.float64(0.5))
+    for one in half:
+        assert torch.equal(
+            lpprop.attention_from_features(x, one), lpprop.attention_from_features(x, 0.5)
+        )
+        assert torch.equal(
+            lpprop.sharpen_attention(A[:, 0], one), lpprop.sharpen_attention(A[:, 0], 0.5)
+        )
+        assert torch.equal(
+            lpprop.proxy_attention(x, beta=one, gamma=one),
+            lpprop.proxy_attention(x, beta=0.5, gamma=0.5),
+        )
+        assert torch.equal(
+            lpprop.aggregate_attention(
+                [A, A], [one, [one, np.int8(1)]], (np.int64(3), np.uint8(3))
+            ),
+            lpprop.aggregate_attention([A, A], [0.5, [0.5, 1.0]], (3, 3)),
+        )
+        assert type(lpprop.Chain(lpprop.MaxVelocity(), temperature=one).temperature) is float
+
+
+@pytest.mark.parametrize("scale", [1e308, 1e-308, 3e-320])
+def test_weights_of_any_size(scale):
+    given = [torch.tensor(maps(seed, 1, 2, 9)) for seed in (0, 1)]
+    found = lpprop.aggregate_attention(given, [1.0 * scale, [0.5 * scale, 0.25 * scale]])
+    close(found, lpprop.aggregate_attention(given, [1.0, [0.5, 0.25]]), torch.float32)

@@ -317,13 +317,13 @@ def test_heads_are_averaged_once_for_all_steps(monkeypatch):
     chain = lpprop.presets.fusion()
     expected = chain(logits, image=image, attention=mean.float())
     calls = []
-    average = lpprop.inputs.attention.average_heads
+    average = lpprop.inputs.attention.as_rows
 
     def counting(maps):
         calls.append(maps)
         return average(maps)
 
-    monkeypatch.setattr("lpprop.compose.chain.average_heads", counting)
+    monkeypatch.setattr("lpprop.compose.chain.as_rows", counting)
     got = chain(logits, image=image, attention=heads)
     # The heads are summed in another order.
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)

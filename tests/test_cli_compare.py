@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lpprop import cli, comparison
+from lpprop import cli, comparison, presets
 from lpprop.cli import main
 from lpprop.comparison import compare
 
@@ -73,7 +73,8 @@ def test_files_equal_the_library(tmp_path, item, capsys):
         differ = (np.asarray(figure) != np.asarray(drawn)).any(-1)
         assert differ.mean() < 0.01
     table, last = streams.out.rstrip("\n").rsplit("\n", 1)
-    assert [line.split()[0] for line in table.splitlines()] == ["method", "bilinear", "lposs"]
+    firsts = [line.split()[0] for line in table.splitlines()]
+    assert firsts == ["method", "bilinear", "lposs", "gt:"]
     assert last == f"figure and tables: {tmp_path / 'out' / 'a.b_compare'}.png, .md, .csv"
     assert streams.err == ""
 
@@ -171,3 +172,96 @@ def test_help_and_usage(capsys):
             cli.main(argv)
         assert stopped.value.code == code
     assert "set several methods side by side" in capsys.readouterr().out
+
+
+# --------------------------------------------------------------------------- options of methods
+
+
+def table_of(folder):
+    with results(folder)[0].open(newline="") as file:
+        return {line["method"]: line for line in csv.DictReader(file)}
+
+
+def test_methods_with_options(tmp_path, item):
+    methods = ("lposs:k=3,gamma=7", "lposs:k=3", "pamr:iterations=2,dilations=1,2", "bilinear")
+    more = ["--option", "k=5", "--option", "alpha=.5"]
+    assert main(arguments(tmp_path, *more, methods=methods)) == 0
+    expected = {
+        "lposs(k=3, gamma=7.0, alpha=0.5)": presets.lposs(k=3, gamma=7, alpha=0.5),
+        "lposs(k=3, alpha=0.5)": presets.lposs(k=3, alpha=0.5),
+        "pamr(iterations=2, dilations=(1, 2))": presets.pamr(iterations=2, dilations=(1, 2)),
+        "bilinear": "bilinear",
+    }
+    twin = compare(item["logits"], item["feats"], item["image"], methods=expected, repeats=1)
+    table = table_of(tmp_path)
+    assert list(table) == list(expected)
+    for row in twin.rows:
+        assert float(table[row.method]["changed"]) == pytest.approx(row.changed, rel=1e-5)
+
+
+def test_an_option_for_the_default_methods(tmp_path, item):
+    assert main(arguments(tmp_path, "--option", "k=3", methods=())) == 0
+    names = list(table_of(tmp_path))
+    assert [name for name in names if "(" in name] == ["lposs(k=3)", "lposs+(k=3)"]
+    assert "bilinear" in names
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "message"),
+    [
+        (["--option", "kk=3"], 1, "--option: got kk, which none of these methods has, expected"),
+        (["--option", "kk=3"], 1, "Did you mean k?"),
+        (["--option", "r=3"], 1, "r, which none of these methods has"),
+        (["--option", "k=0"], 1, "k: got 0, expected an integer >= 1"),
+        (["--methods", "lposs:r=3"], 1, "r: got an option that lposs does not have"),
+        (["--methods", "lposs:k=3", "lpos:k=3"], 1, "method: got 'lpos'"),
+        (["--methods", "lposs:k"], 2, "expected NAME=VALUE, such as k=200, got 'k'"),
+        (["--methods", "lposs:"], 2, "expected NAME=VALUE, such as k=200, got ''"),
+        (["--methods", "lposs:k=3,,gamma=7"], 1, "k: got (3,), expected an integer"),
+        (["--methods", "lposs:k=3,k=4"], 2, "k is given twice in 'lposs:k=3,k=4'"),
+        (["--methods", "lposs:k=3,4"], 1, "k: got (3, 4), expected an integer >= 1"),
+        (["--methods", ":k=3"], 1, "method: got ''"),
+        (["--methods", "bilinear", "--option", "k=3"], 1, "expected none. Remove k."),
+        (["--classes", "cat"], 1, "--classes: got only 'cat', expected two or more"),
+    ],
+)
+def test_options_that_cannot_be_used(tmp_path, item, capsys, monkeypatch, more, code, message):
+    monkeypatch.setattr(comparison.run, "measure", lambda *_: pytest.fail("work was done"))
+    try:
+        got = main(arguments(tmp_path, *more))
+    except SystemExit as stopped:
+        got = stopped.code
+    assert got == code
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_package_skips_its_method_with_options_too(tmp_path, item, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pydensecrf", None)
+    monkeypatch.setitem(sys.modules, "pydensecrf.densecrf", None)
+    assert main(arguments(tmp_path, methods=("bilinear", "dense_crf:iterations=2"))) == 0
+    assert "dense_crf: skipped. " in capsys.readouterr().out
+
+
+# --------------------------------------------------------------------------- warnings
+
+
+def test_each_warning_is_said_once_beside_its_rows(tmp_path, item):
+    """The grid of 3 x 4 patches does not span an image of twice the size."""
+    Image.fromarray(item["image"]).resize((128, 96)).save(tmp_path / "a.b.png")
+    Image.fromarray(np.uint8(255 * np.eye(96, 128))).save(tmp_path / "mask.png")
+    methods = ("bilinear", "lposs", "lposs+")
+    argv = arguments(tmp_path, "--gt", tmp_path / "mask.png", methods=methods)
+    done = subprocess.run(
+        [sys.executable, "-m", "lpprop", *argv], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    said = done.stdout + done.stderr
+    assert said.count("does not span 96 x 128 pixels") == said.count("alone counts") == 1
+    lines = done.stdout.splitlines()
+    assert [line.split()[:2] for line in lines[2:4]] == [["lposs", "[1]"], ["lposs+", "[1]"]]
+    assert lines[5].startswith("[1] the feats' grid of 3 x 4 patches")
+    assert lines[6].startswith("all rows: gt: the class 0 (0) alone counts")
+    table = table_of(tmp_path)
+    assert table["bilinear"]["warnings"] == ""
+    assert table["lposs"]["warnings"] == lines[5].removeprefix("[1] ")

@@ -119,6 +119,7 @@ def test_the_official_layouts(tmp_path, loaded, capsys, name):
     assert report.config["predictors"]["lposs"]["recipe"]["options"] == {"k": 3}
 
 
+@pytest.mark.filterwarnings("always:labels. no pixel")
 def test_another_split_has_no_official_size(tmp_path, loaded, capsys):
     TREES["voc21"](tmp_path)
     lists = tmp_path / "ImageSets" / "Segmentation"
@@ -126,7 +127,7 @@ def test_another_split_has_no_official_size(tmp_path, loaded, capsys):
     options = ["--dataset", "voc21", "--root", tmp_path, "--out", tmp_path / "out"]
     assert run(*options, "--split", "train", "--method", "bilinear") == 0
     said = capsys.readouterr()
-    assert "warning" not in said.err
+    assert "compare no figures" not in said.err
     assert Report.load(tmp_path / "out").images == 1
 
 
@@ -238,7 +239,8 @@ def test_a_run_is_resumed(tmp_path, loaded, capsys):
     assert lines.count(b"\n") == 4
     assert run(*given, "--method", "lposs") == 0
     said = capsys.readouterr().out
-    assert said.splitlines()[-2].startswith("| lposs |")
+    assert said.splitlines()[-3].startswith("| lposs |")
+    assert said.splitlines()[-2].endswith("pixels count; the others are ignored.")
     assert (tmp_path / "out" / "bilinear.jsonl").read_bytes() == lines
 
 
@@ -282,6 +284,112 @@ def test_several_processes_and_a_process_that_was_killed(tmp_path):
     assert run(*options, "--out", whole) == 0
     for name in ("bilinear", "lposs"):
         assert counts(Report.load(killed), name) == counts(Report.load(whole), name)
+
+
+@pytest.mark.filterwarnings("always::lpprop.InputWarning")
+def test_masks_of_0_and_255(tmp_path, loaded, capsys):
+    given = folders(tmp_path, "ab")
+    for path in (tmp_path / "labels").iterdir():
+        Image.fromarray(np.where(np.asarray(Image.open(path)) == 1, 255, 0).astype(np.uint8)).save(
+            path
+        )
+    assert run(*given, "--method", "bilinear", "lposs", "--out", tmp_path / "out") == 0
+    said = capsys.readouterr()
+    assert said.err.count("warning") == 1
+    assert "lpprop: warning: labels: all pixels that count are of class 0, 'cat'" in said.err
+    assert "% of 4,480 pixels count; the others are ignored." in said.out
+    text = (tmp_path / "out" / "results.md").read_text()
+    assert "## Warnings\n\n- labels: all pixels that count are of class 0, 'cat'" in text
+    assert "| seat | 0 |" in text
+
+
+def test_labels_to_ignore(tmp_path, loaded, capsys):
+    """--ignore takes the place of 255, and a run with other ones is another run."""
+    given = [*folders(tmp_path, "ab"), "--method", "bilinear"]
+    stored = {}
+    for path in (tmp_path / "labels").iterdir():
+        labels = np.asarray(Image.open(path)).copy()
+        labels[:5] = 7
+        stored[path.stem] = labels
+        Image.fromarray(labels).save(path)
+    assert run(*given, "--ignore", 255, 7, "--out", tmp_path / "out") == 0
+    ignored = sum(((one == 255) | (one == 7)).sum() for one in stored.values())
+    report = Report.load(tmp_path / "out")
+    assert report.ignored_pixels == ignored
+    assert report.class_pixels.sum() == sum(one.size for one in stored.values()) - ignored
+    capsys.readouterr()
+    assert run(*given, "--ignore", 7, 254, 255, "--out", tmp_path / "out") == 1
+    assert "dataset.labels_from" in capsys.readouterr().err
+    for wrong in (256, -1):
+        assert run(*given, "--ignore", wrong) == 1
+        assert f"--ignore: got {wrong}, expected an integer" in capsys.readouterr().err
+    assert run("--dataset", "voc20", "--root", tmp_path, "--ignore", 0) == 1
+    assert "--dataset: got --dataset, --root, --ignore, expected" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("folder", ["images", "labels"])
+def test_a_folder_that_is_not_there(tmp_path, loaded, capsys, folder):
+    given = folders(tmp_path, "a")
+    (tmp_path / folder).rename(tmp_path / "elsewhere")
+    assert run(*given, "--out", tmp_path / "out") == 1
+    said = capsys.readouterr().err
+    assert f"{folder}: got {tmp_path / folder}, which does not exist, expected a folder" in said
+    assert "download" not in said
+    assert not loaded
+
+
+@pytest.mark.filterwarnings("always::lpprop.InputWarning")
+def test_an_orientation_is_said_once_per_run(tmp_path, loaded, capsys):
+    given = folders(tmp_path, "abc")
+    for name in "bc":
+        path = tmp_path / "images" / f"{name}.png"
+        with Image.open(path) as image:
+            exif = image.getexif()
+            exif[0x0112] = 3
+            image.save(path, exif=exif)
+    assert run(*given, "--method", "bilinear", "lposs", "--out", tmp_path / "out") == 0
+    said = capsys.readouterr().err
+    assert said.count("EXIF orientation") == 1
+    assert "warning: 2 images, the first b: image: " in said
+
+
+@pytest.mark.filterwarnings("always::lpprop.InputWarning")
+def test_replaced_labels_are_measured_again(tmp_path, loaded, capsys):
+    given = [*folders(tmp_path, "abc"), "--method", "bilinear", "--out", tmp_path / "out"]
+    assert run(*given) == 0
+    Image.fromarray(np.ones((40, 56), np.uint8)).save(tmp_path / "labels" / "b.png")
+    capsys.readouterr()
+    assert run(*given) == 0
+    said = capsys.readouterr()
+    assert "warning: dataset: 1 of 3 images that were measured before, the first 'b'" in said.err
+    prompts = ["cat; lynx", "seat = sofa; rocking chair"]
+    dataset = dataset_from_folders(tmp_path / "images", tmp_path / "labels", prompts)
+    segmenter = Segmenter(Colours(), method="bilinear", shorter_side=448)
+    assert counts(Report.load(tmp_path / "out"), "bilinear") == expected(dataset, segmenter)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("processes", [1, 2])
+def test_interrupted(tmp_path, number, code, processes):
+    pytest.importorskip("efficientnet_lite_pytorch", reason="the extra demo is not installed")
+    given = folders(tmp_path, [f"{i:03d}" for i in range(60)])
+    out = tmp_path / "out"
+    options = [*given, "--method", "bilinear", "--side", 192, "--processes", processes]
+    command = [sys.executable, "-m", "lpprop", "eval", "--recipe", "offline", *map(str, options)]
+    process = subprocess.Popen(
+        [*command, "--out", str(out)],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    lines = out / "bilinear.jsonl"
+    while process.poll() is None and not (lines.is_file() and lines.stat().st_size):
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert said == "lpprop: interrupted: the same command continues\n"
+    assert 1 <= lines.read_bytes().count(b"\n") < 60
 
 
 def test_weights_that_are_not_there_are_one_clear_line(tmp_path, capsys, monkeypatch):

@@ -17,7 +17,7 @@ from lpprop.backbones.prompts import IMAGENET_BEST, PLAIN, parse_classes
 transformers = pytest.importorskip("transformers", reason="the extra models is not installed")
 
 CLASSES = ["background = sky; wall; tree", "cat", "dog; puppy"]
-ATTENTIONS = ("value", "query-key", "query-query", "key-key")
+ATTENTIONS = ("value", "query-key", "query-query", "key-key", "query-query+key-key")
 WORDS = ["cat", "dog", "photo", "the"]
 
 
@@ -114,6 +114,8 @@ def by_hand(model, pixels, attention, residual):
     v = heads(last, x, "v_proj")
     if attention == "query-key":
         v = weights(last, x, "q_proj", "k_proj") @ v
+    elif attention == "query-query+key-key":
+        v = (weights(last, x, "q_proj", "q_proj") + weights(last, x, "k_proj", "k_proj")) @ v
     elif attention != "value":
         name = {"query-query": "q_proj", "key-key": "k_proj"}[attention]
         every = zip(layers, states[:-1], strict=True)
@@ -152,11 +154,146 @@ def test_feats_are_the_formulas(model, tokenizer, image, attention, residual):
     torch.testing.assert_close(feats, expected.mT.reshape(2, 16, 5, 3), rtol=1e-4, atol=1e-5)
 
 
+PEERS = {
+    "SCLIP": ("qk", (2,), None, True, {"attention": "query-query+key-key"}),
+    "ClearCLIP": ("q", (2,), None, False, {"attention": "query-query", "blocks": (-1,)}),
+    "NACLIP": ("k", (2,), 5.0, False, {"attention": "key-key", "blocks": (2,), "gaussian_std": 5}),
+    "k-k of two blocks": ("k", (0, 2), 0.7, True,
+                          {"attention": "key-key", "blocks": range(0, 3, 2), "gaussian_std": 0.7}),
+    "q-q of all": ("q", (0, 1, 2), None, True, {"attention": "query-query", "blocks": "all"}),
+    "neighbours": ("x", (2,), 2.0, False, {"attention": "query-key", "gaussian_std": 2.0}),
+    "all of all": ("qk", (0, 1, 2), None, False,
+                   {"attention": "query-query+key-key", "blocks": "all"}),
+}  # fmt: skip
+
+
+@torch.no_grad()
+def last_block_by_hand(model, pixels, grid, compared, blocks, std, residual):
+    """The papers' equations in float64, one pair of tokens at a time; x compares Q with K."""
+    model = copy.deepcopy(model).double()
+    states = model.vision_model(
+        pixels.double(), interpolate_pos_encoding=True, output_hidden_states=True
+    ).hidden_states
+    layers = model.vision_model.encoder.layers
+    places = [divmod(number, grid[1]) for number in range(grid[0] * grid[1])]
+    expected = []
+    for item in range(len(pixels)):
+        x = states[-2][item]
+        normed = [
+            layer.layer_norm1(state[item]) for layer, state in zip(layers, states, strict=False)
+        ]
+        values = linear(normed[2], layers[2].self_attn.v_proj)
+        mixed = torch.zeros(len(x), 32, dtype=torch.float64)
+        for head in range(4):
+            part = slice(8 * head, 8 * head + 8)
+            for block in blocks:
+                own = layers[block].self_attn
+                q, k = (
+                    linear(normed[block], own.get_submodule(f"{n}_proj"))[:, part] for n in "qk"
+                )
+                for one, other in [
+                    {"q": (q, q), "k": (k, k), "x": (q, k)}[name] for name in compared
+                ]:
+                    for i in range(1, len(x)):
+                        exponents = [float(one[i] @ other[j]) / math.sqrt(8) for j in range(len(x))]
+                        if std is not None:
+                            for j in range(1, len(x)):
+                                d = math.dist(places[i - 1], places[j - 1])
+                                exponents[j] += math.exp(-(d**2) / (2 * std**2))
+                        shares = torch.tensor(exponents, dtype=torch.float64).exp()
+                        shares /= shares.sum() * len(blocks)
+                        mixed[i, part] += shares @ values[:, part]
+        v = linear(mixed, layers[2].self_attn.out_proj)
+        if residual:
+            v = v + x
+            v = v + layers[2].mlp(layers[2].layer_norm2(v))
+        v = model.visual_projection(model.vision_model.post_layernorm(v))
+        expected.append(F.normalize(v[1:], dim=-1))
+    return torch.stack(expected).mT.unflatten(-1, grid)
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_variants_of_the_last_attention_by_hand(model, tokenizer, image, name):
+    *written, residual, options = PEERS[name]
+    backbone = MaskCLIP(model, tokenizer, residual=residual, **options)
+    expected = last_block_by_hand(model, normalised(image), (5, 3), *written, residual)
+    feats = backbone(image).feats
+    torch.testing.assert_close(feats.double(), expected, rtol=1e-4, atol=1e-5)
+    double = MaskCLIP(copy.deepcopy(model).double(), tokenizer, residual=residual, **options)
+    torch.testing.assert_close(double(image).feats, expected.float(), rtol=1e-6, atol=1e-6)
+
+
+def test_default_blocks_are_dslos_for_its_means_and_the_last_for_others(model, tokenizer):
+    blocks = {a: MaskCLIP(model, tokenizer, attention=a).blocks for a in ATTENTIONS}
+    last, every = (2,), (0, 1, 2)
+    assert blocks == dict(zip(ATTENTIONS, (last, last, every, every, last), strict=True))
+
+
+@pytest.mark.parametrize("std", [1e-320, 1e-3])
+def test_a_tiny_gaussian_favours_the_patch_itself_alone(model, tokenizer, image, std):
+    expected = last_block_by_hand(model, normalised(image), (5, 3), "k", (2,), 1e-3, True)
+    backbone = MaskCLIP(model, tokenizer, attention="key-key", blocks=(-1,), gaussian_std=std)
+    torch.testing.assert_close(backbone(image).feats.double(), expected, rtol=1e-4, atol=1e-5)
+
+
+# The hubs' formula for the position embeddings.
+@pytest.mark.parametrize("size", [(40, 24), (32, 32), (16, 64), (72, 56)])
+@torch.no_grad()
+def test_positions_with_an_offset(model, tokenizer, size):
+    image = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(2))
+    grid = (size[0] // 8, size[1] // 8)
+    vision = copy.deepcopy(model.vision_model)
+    first, places = vision.embeddings.position_embedding.weight.split([1, 16])
+    if grid != (4, 4):
+        places = F.interpolate(
+            places.mT.reshape(1, 32, 4, 4),
+            scale_factor=tuple((side + 0.1) / 4 for side in grid),
+            mode="bicubic",
+        )
+        assert tuple(places.shape[-2:]) == grid
+        places = places[0].flatten(1).mT
+    patches = vision.embeddings.patch_embedding(normalised(image)).flatten(2).mT
+    tokens = torch.cat([vision.embeddings.class_embedding[None, None], patches], 1)
+    x = vision.pre_layrnorm(tokens + torch.cat([first, places]))
+    for layer in vision.encoder.layers:
+        x = layer(x, attention_mask=None)
+    x = model.visual_projection(vision.post_layernorm(x))
+    expected = F.normalize(x[:, 1:], dim=-1).mT.reshape(1, 16, *grid)
+    options = {"attention": "query-key"}
+    seen = MaskCLIP(model, tokenizer, position_offset=0.1, **options)(image).feats
+    torch.testing.assert_close(seen, expected, rtol=1e-4, atol=1e-5)
+    plain = MaskCLIP(model, tokenizer, **options)(image).feats
+    assert torch.equal(seen, plain) == (grid == (4, 4))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"blocks": (-1,)}, "blocks: got (-1,) beside attention='value', expected None"),
+        ({"gaussian_std": 5}, "gaussian_std: got 5.0 beside attention='value', expected None"),
+        ({"attention": "key-key", "blocks": (3,)}, "blocks: got (3,), expected 'all', or"),
+        ({"attention": "key-key", "gaussian_std": 0}, "gaussian_std: got 0"),
+        ({"position_offset": 1}, "position_offset: got 1, expected a number in [0, 1)"),
+        ({"position_offset": -0.1}, "position_offset: got -0.1"),
+        ({"attention": "query-query+key"}, "Did you mean 'query-query+key-key'?"),
+    ],
+)
+def test_bad_options_of_the_attention(model, tokenizer, options, message):
+    with pytest.raises(InputError) as refused:
+        MaskCLIP(model, tokenizer, **options)
+    assert message in str(refused.value)
+
+
 def test_the_variants_differ(model, tokenizer, image):
     seen = [
         MaskCLIP(model, tokenizer, attention=attention, residual=residual)(image).feats
         for attention in ATTENTIONS
         for residual in (True, False)
+    ]
+    seen += [
+        MaskCLIP(model, tokenizer, residual=residual, **options)(image).feats
+        for name, (*_, residual, options) in PEERS.items()
+        if name not in ("SCLIP", "q-q of all")  # among those above
     ]
     for number, one in enumerate(seen):
         assert all((one - other).abs().max() > 1e-2 for other in seen[:number])

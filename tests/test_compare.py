@@ -1,6 +1,7 @@
 """Comparisons: labels are those of refine, figures those of loops, and what cannot run says so."""
 
 import base64
+import contextlib
 import csv
 import html.parser
 import importlib.util
@@ -19,7 +20,7 @@ import torch
 from PIL import Image
 
 import lpprop
-from lpprop import InputError, presets
+from lpprop import InputError, InputWarning, presets
 from lpprop._core import measure
 from lpprop.comparison import Comparison, Row, compare, figure, run
 from lpprop.evaluation.metrics import boundary_counts
@@ -97,6 +98,7 @@ def test_labels_are_those_of_refine(everything):
 def test_the_default_is_what_the_inputs_allow(given, expected):
     logits, feats, image = inputs()
     attention = np.random.default_rng(1).random((12, 12))
+    attention /= attention.sum(-1, keepdims=True)
     known = {"feats": feats, "image": image, "attention": attention}
     size = None if "image" in given else SIZE
     comparison = compare(logits, **{name: known[name] for name in given}, size=size, repeats=1)
@@ -147,10 +149,11 @@ def test_size_and_pixel_features():
     logits, feats, image = inputs()
     depth = np.random.default_rng(3).random((2, *SIZE))
     gt = np.zeros((30, 50), np.uint8)
-    comparison = compare(
-        logits, feats, image, methods=["lposs", "lposs+"], size=(30, 50), pixel_feats=depth,
-        gt=gt, repeats=1,
-    )  # fmt: skip
+    with pytest.warns(InputWarning, match=r"every pixel has the class 0 \(0\)"):
+        comparison = compare(
+            logits, feats, image, methods=["lposs", "lposs+"], size=(30, 50), pixel_feats=depth,
+            gt=gt, repeats=1,
+        )  # fmt: skip
     expected = lpprop.refine(logits, feats, image, size=(30, 50), pixel_feats=depth)
     np.testing.assert_array_equal(comparison.labels["lposs+"], expected[0].argmax(0))
     expected = lpprop.refine(logits, feats, image, size=(30, 50), method="lposs")
@@ -168,8 +171,7 @@ def test_methods_by_name_module_callable_and_mapping():
     methods = ["lposs", presets.lposs(k=2), lpprop.BilinearUpsample(), mine, "lposs", mine]
     comparison = compare(logits, feats, image, methods=methods, repeats=1)
     names = [
-        "lposs", "PatchPropagation + BilinearUpsample", "BilinearUpsample", "mine", "lposs (2)",
-        "mine (2)",
+        "lposs", "lposs(k=2)", "BilinearUpsample", "mine", "lposs (2)", "mine (2)",
     ]  # fmt: skip
     assert [row.method for row in comparison.rows] == names
     expected = lpprop.refine(logits, feats, image, method=presets.lposs(k=2))[0].argmax(0)
@@ -357,7 +359,9 @@ def test_bad_input_is_refused_before_any_work():
         ({"methods": []}, "methods: got none, expected one or more"),
         ({"methods": {}}, "methods: got none, expected one or more"),
         ({"gt": gt[:-1]}, "gt: got 47 x 64 pixels, expected 48 x 64"),
-        ({"gt": gt + 4}, "gt: got the label 4, expected 0 to 3, or 255"),
+        ({"gt": gt + 5}, "gt: got the label 5, expected 0 to 3, or 255"),
+        ({"gt": gt + 4}, "gt: got labels from 4 to 4, expected 0 to 3, or 255 (ignore_index). If "
+         "they are numbered from 1, subtract 1"),
         ({"gt": gt - 1}, "gt: got the label -1"),
         ({"gt": gt + 255}, "gt: got no label but 255"),
         ({"gt": gt + 0.5}, "gt: got shape (48, 64) of float64, expected integers (H, W)"),
@@ -730,7 +734,9 @@ def test_pictures_are_the_overlays_of_their_region():
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 200), (300, 2)])
 def test_figures_of_odd_shapes(size):
-    comparison = compare(inputs()[0], methods=["bilinear"], size=size, gt=np.zeros(size, int))
+    gt = np.arange(size[0] * size[1]).reshape(size) % CLASSES
+    with pytest.warns(InputWarning) if gt.size == 1 else contextlib.nullcontext():
+        comparison = compare(inputs()[0], methods=["bilinear"], size=size, gt=gt)
     assert comparison.figure(errors=True).mode == "RGB"
     assert comparison._repr_html_()
 

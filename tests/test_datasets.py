@@ -1,8 +1,10 @@
 """Data sets: the official folders, label conversions, class lists, and what is refused."""
 
+import contextlib
 import dataclasses
 import json
 import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +18,7 @@ import lpprop
 from lpprop.backbones import BACKGROUND_PROMPTS
 from lpprop.backbones.prompts import parse_classes
 from lpprop.evaluation.datasets import DATASETS, Dataset, dataset_from_folders, load_dataset
+from lpprop.evaluation.datasets.dataset import SUFFIXES
 from lpprop.io.images import load_image
 
 CAMVID = Path(__file__).parents[2] / "shared" / "camvid"
@@ -635,6 +638,126 @@ def test_own_folders_that_cannot_be_used(tmp_path):
     for ignored in (256, -1, 0.5):
         with refused("ignored"):
             dataset_from_folders(tmp_path / "in", tmp_path / "gt", ["a"], ignored=[ignored])
+
+
+def small_folders(root, suffix=".png", kind=None):
+    """One image, of any format, and its labels."""
+    for folder in ("in", "gt"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(root / "in" / f"a{suffix}", format=kind)
+    trees.write_labels(root / "gt" / "a.png", np.eye(4, 6, dtype=np.uint8))
+    return root / "in", root / "gt"
+
+
+@pytest.mark.parametrize("suffix", [".PNG", ".JPG", ".Jpeg", ".bmp", ".PPM", ".webp"])
+def test_own_files_in_capitals(tmp_path, suffix):
+    images, labels = small_folders(tmp_path, suffix)
+    (labels / "a.png").rename(labels / "a.PNG")
+    dataset = dataset_from_folders(images, labels, ["sky", "road"])
+    assert dataset.names == ["a"]
+    np.testing.assert_array_equal(dataset[0].gt, np.eye(4, 6))
+    assert dataset[0].image.size == (6, 4)
+
+
+@every
+def test_official_files_in_capitals(tree, name):
+    """Copies through cameras and old file systems: .JPG and .PNG."""
+    root, expected = tree(name)
+    for path in sorted(root.rglob("*")):
+        if path.suffix in (".jpg", ".png"):
+            path.rename(path.with_name(path.stem + path.suffix.upper()))
+    dataset = load_dataset(name, root)
+    assert dataset.names == list(expected)
+    for sample in dataset:
+        np.testing.assert_array_equal(sample.gt, expected[sample.name])
+
+
+def test_two_label_files_of_one_name(tmp_path):
+    images, labels = small_folders(tmp_path)
+    shutil.copy(labels / "a.png", labels / "a.PNG")
+    if len(list(labels.iterdir())) < 2:
+        pytest.skip("this file system does not tell capitals apart")
+    with refused("a.PNG and a.png"):
+        dataset_from_folders(images, labels, ["sky", "road"])
+
+
+@pytest.mark.parametrize(("suffix", "kind"), [(".tif", "TIFF"), (".TIFF", "TIFF"), (".gif", "GIF")])
+def test_own_images_of_a_format_that_is_not_read(tmp_path, suffix, kind):
+    """They are refused by name before the run, and not one by one within it."""
+    images, labels = small_folders(tmp_path, suffix, kind)
+    with refused(f"images: got a{suffix}, one of 1 such files"):
+        dataset_from_folders(images, labels, ["sky", "road"])
+
+
+def test_what_is_listed_is_read(tmp_path):
+    for suffix in SUFFIXES:
+        images, labels = small_folders(tmp_path / suffix[1:], suffix)
+        assert dataset_from_folders(images, labels, ["sky", "road"])[0].image.size == (6, 4)
+
+
+@pytest.mark.parametrize("orientation", [0, 1, 2, 3, 6, 8, 9])
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
+def test_an_orientation_is_told(tmp_path, orientation, suffix):
+    images, labels = small_folders(tmp_path, suffix)
+    path = images / f"a{suffix}"
+    with Image.open(path) as image:
+        exif = image.getexif()
+        exif[0x0112] = orientation
+        image.convert("RGB").save(path, exif=exif)
+    with Image.open(path) as image:
+        stored = np.asarray(image.convert("RGB"))
+    dataset = dataset_from_folders(images, labels, ["sky", "road"])
+    odd = orientation in (2, 3, 6, 8)
+    told = rf"a{suffix} has the EXIF orientation {orientation}, which is not applied"
+    with pytest.warns(lpprop.InputWarning, match=told) if odd else contextlib.nullcontext():
+        np.testing.assert_array_equal(dataset[0].image, stored)
+
+
+def test_damaged_metadata_of_a_good_image(tmp_path):
+    images, labels = small_folders(tmp_path, ".jpg")
+    with Image.open(images / "a.jpg") as image:
+        image.convert("RGB").save(images / "a.jpg", exif=b"Exif\0\0MM\0*" + b"\xff" * 9)
+    assert dataset_from_folders(images, labels, ["sky", "road"])[0].image.size == (6, 4)
+
+
+def test_labels_that_count_from_1(tmp_path):
+    images, labels = small_folders(tmp_path)
+    trees.write_labels(labels / "a.png", 1 + np.eye(4, 6, dtype=np.uint8))
+    with refused("Classes count from 0: where the labels count from 1, subtract 1."):
+        dataset_from_folders(images, labels, ["sky", "road"])[0].gt  # noqa: B018
+
+
+@pytest.mark.parametrize("folder", [None, 5, b"in", "a\0b"])
+def test_folders_of_odd_types(tmp_path, folder):
+    images, labels = small_folders(tmp_path)
+    with refused("^images: "):
+        dataset_from_folders(folder, labels, ["a", "b"])
+    with refused("^labels: "):
+        dataset_from_folders(images, folder, ["a", "b"])
+    with refused("^root: "):
+        load_dataset("voc20", folder)
+
+
+@pytest.mark.parametrize("split", ["", 5, b"val", "../val", "a\0b"])
+def test_splits_of_odd_types(tree, split):
+    root, _ = tree("voc20")
+    with refused("^split: "):
+        load_dataset("voc20", root, split=split)
+
+
+@pytest.mark.parametrize("ignored", [5, None, "255", [True], [np.nan]])
+def test_ignored_labels_of_odd_types(tmp_path, ignored):
+    with refused("^ignored: "):
+        dataset_from_folders(*small_folders(tmp_path), ["a", "b"], ignored=ignored)
+
+
+def test_ignored_labels_are_a_set(tmp_path):
+    """Their order and kind make no other data set, as which a run would be refused."""
+    folders = small_folders(tmp_path)
+    first = dataset_from_folders(*folders, ["a", "b"], ignored=(7, 255))
+    second = dataset_from_folders(*folders, ["a", "b"], ignored=np.array([255, 7, 7], np.uint8))
+    assert first.labels_from == second.labels_from == "label maps, without 7, 255"
 
 
 # --------------------------------------------------------------------------- the real thing

@@ -199,6 +199,33 @@ def test_probabilities_of_0_are_taken(package):
     torch.testing.assert_close(got.sum(1), torch.ones(1, *SIZE), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("size", [1e40, 1e300, 1.5e308, 1e-300])
+def test_scores_of_any_size_in_float64_are_taken(package, size):
+    """Beyond the range of float32, in which the package computes."""
+    x = smooth_scores().clamp(-1, 1).round(decimals=1).double()
+    got = dense_crf(size * x, scene()[None])
+    expected = dense_crf(size * x / size, scene()[None])
+    torch.testing.assert_close(got, expected, rtol=0, atol=1e-3)
+
+
+def test_a_scale_that_leaves_the_range_leaves_one_class(package):
+    x = smooth_scores().double()
+    got = dense_crf(1e300 * x, scene()[None], scale=1e300, w1=0, w2=0)
+    assert torch.equal(got, F.one_hot(x.argmax(1), 4).movedim(-1, 1).double())
+
+
+@pytest.mark.parametrize("name", ["w1", "w2"])
+def test_the_largest_weight_is_finite(package, name):
+    got = dense_crf(smooth_scores(), scene()[None], **{name: 1e9})
+    torch.testing.assert_close(got.sum(1), torch.ones(1, *SIZE), rtol=0, atol=1e-5)
+
+
+def test_the_default_scale_can_be_named(package):
+    x, image = smooth_scores(), scene()[None]
+    assert torch.equal(dense_crf(x, image, scale="auto"), dense_crf(x, image))
+    assert torch.equal(dense_crf(x, image, scale=np.int8(3)), dense_crf(x, image, scale=3.0))
+
+
 # ------------------------------------------------------------------------ refusals
 
 

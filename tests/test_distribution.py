@@ -2,6 +2,7 @@
 
 from itertools import product
 
+import mpmath
 import numpy as np
 import pytest
 import scipy.stats
@@ -126,6 +127,23 @@ def test_absolute_threshold_keeps_all_of_tied_best():
     logits[0, 0, 0, 2:] = 0.5
     f = lpprop.class_distribution(logits, threshold="absolute")
     assert f[0, 0].tolist() == [0, 0, 0.5, 0.5]
+
+
+@DTYPES
+@pytest.mark.parametrize("threshold", ["relative", "absolute"])
+@pytest.mark.parametrize("below", [0, 88, 400, 2e4])
+def test_suppression_of_a_class_whose_confidence_underflows(below, threshold, dtype):
+    """The class is `below` the best of each patch; its confidences are e^-below times 1, e^-0.05,
+    e^-0.2 and e^-1, of which 0.9 lets two pass. In float32 they vanish from 88 on."""
+    gaps = torch.tensor([0.0, 0.05, 0.2, 1.0], dtype=dtype)
+    logits = torch.stack([torch.zeros_like(gaps), -below - gaps])[None, :, None]
+    f = lpprop.class_distribution(logits, nms=0.9, threshold=threshold)[0, 1]
+    kept = 1  # no confidence reaches 0.9, so the best patch alone stays
+    if threshold == "relative":
+        log_q = [-mpmath.log(1 + mpmath.exp(mpmath.mpf(float(z)))) for z in below + gaps]
+        kept = sum(q >= mpmath.log("0.9") + max(log_q) for q in log_q)
+    assert f.count_nonzero() == kept
+    torch.testing.assert_close(f[:kept], (-gaps[:kept]).softmax(0), rtol=1e-2, atol=0)
 
 
 # --------------------------------------------------------------------------- early rejection

@@ -33,7 +33,7 @@ pixels = lpprop.propagate_pixels
 
 # They can be known only once the work is done.
 AFTERWARDS = {name for name in TABLE if "overflow" in name and "gamma" not in name}
-AFTERWARDS |= discrepancy.AFTERWARDS
+AFTERWARDS |= {*discrepancy.AFTERWARDS, "refine a class out of fewer"}
 
 # What the methods cannot do without, and checks do not use.
 WORK = {

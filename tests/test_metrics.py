@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import lpprop
+from lpprop._core.measure import peak_memory
 from lpprop.evaluation.label_maps import merge_labels, reduce_zero_label
 from lpprop.evaluation.metrics import SegmentationMetrics, boundary_counts, confusion_matrix
 from lpprop.evaluation.runner import _find_versions
@@ -111,6 +112,26 @@ class TestCounts:
         np.testing.assert_array_equal(intersection, case["boundary_inter"])
         np.testing.assert_array_equal(union, case["boundary_union"])
 
+    @pytest.mark.parametrize("ratio", [0.7, 3, 1e300])
+    def test_boundaries_wider_than_the_image_are_all_of_it(self, ratio):
+        """Every pixel is then on the boundary of its class, so that the counts are the masks'."""
+        labels, gt = maps(1, 41, 30)
+        intersection, union = boundary_counts(labels, gt, CLASSES, dilation_ratio=ratio)
+        confusion = slow_confusion(labels, gt, CLASSES)
+        np.testing.assert_array_equal(intersection, confusion.diagonal())
+        np.testing.assert_array_equal(
+            union, confusion.sum(0) + confusion.sum(1) - confusion.diagonal()
+        )
+
+    def test_wide_boundaries_take_little_memory(self):
+        gt = np.zeros((100, 100), dtype=np.uint8)
+        added = peak_memory(
+            lambda: boundary_counts(gt, gt, 2, dilation_ratio=100), torch.device("cpu")
+        )
+        if added is None:
+            pytest.skip("the peak of memory cannot be measured here")
+        assert added < 20e6  # a square of 2 d + 1 takes 800 MB
+
     def test_half_pixels_round_to_even_as_pythons_round(self):
         # Diagonal 5, ratio 0.5: d = round(2.5) = 2, so that a 5 x 5 block keeps its middle.
         gt = np.zeros((3, 4), dtype=int)
@@ -207,6 +228,44 @@ class TestMetrics:
         metrics.update(*maps(0, ignored=0))
         assert len(json.dumps(metrics.to_dict())) < 1000
 
+    def test_pixels_that_do_not_count_are_counted(self):
+        metrics = SegmentationMetrics(CLASSES)
+        for seed in range(3):
+            metrics.update(*maps(seed))
+        assert metrics.ignored == sum((maps(seed)[1] == 255).sum() for seed in range(3)) > 0
+        assert SegmentationMetrics.from_dict(metrics.to_dict()).ignored == metrics.ignored
+        assert (metrics + metrics).ignored == 2 * metrics.ignored
+
+    @pytest.mark.parametrize("kind", [np.uint8, np.int16, np.int64])
+    def test_numbers_of_numpy(self, kind):
+        """200 classes in a uint8: their square does not fit there."""
+        labels, gt = maps(0, classes=200)
+        for count in (confusion_matrix, boundary_counts):
+            got = count(labels, gt, kind(200), ignore_index=kind(255))
+            np.testing.assert_array_equal(got, count(labels, gt, 200))
+
+    def test_masked_pixels_do_not_count(self):
+        labels, gt = maps(0)
+        hidden = np.random.default_rng(1).random(gt.shape) < 0.3
+        twin = np.where(hidden, 255, gt)
+        masked = np.ma.array(gt.astype(np.uint8), mask=hidden)
+        for given in (masked, list(masked)):
+            np.testing.assert_array_equal(
+                confusion_matrix(labels, given, CLASSES), slow_confusion(labels, twin, CLASSES)
+            )
+        np.testing.assert_array_equal(  # -1 does not fit into the map's uint8
+            confusion_matrix(labels, np.ma.array(np.where(gt == 255, 0, gt), mask=hidden), CLASSES,
+                             ignore_index=-1),
+            slow_confusion(labels, np.where(hidden, -1, np.where(gt == 255, 0, gt)), CLASSES, -1),
+        )  # fmt: skip
+        for count in (confusion_matrix, boundary_counts):
+            with pytest.raises(lpprop.InputError, match=r"^labels: got an array with .* masked"):
+                count(np.ma.array(labels, mask=hidden), gt, CLASSES)
+        unmasked = np.ma.array(labels)
+        np.testing.assert_array_equal(
+            confusion_matrix(unmasked, gt, CLASSES), slow_confusion(labels, gt, CLASSES)
+        )
+
     def test_any_integers_and_devices(self):
         labels, gt = maps(0)
         expected = SegmentationMetrics(CLASSES).update(labels, gt).to_dict()
@@ -239,6 +298,32 @@ class TestRefusals:
             assert str(raised.value).startswith(f"{argument}: ")
             assert part in str(raised.value)
 
+    @pytest.mark.parametrize(
+        "given",
+        [
+            [[0, 1], [0]],
+            None,
+            "map.png",
+            {0: 1},
+            [[0, None]],
+            torch.zeros(2, 2, dtype=torch.long).to_sparse(),
+            torch.empty(2, 2, dtype=torch.long, device="meta"),
+            np.zeros((2, 2), dtype=object),
+            [[0, 10**30]],
+            np.array([["a"]]),
+        ],
+        ids=lambda given: type(given).__name__,
+    )
+    def test_maps_of_odd_types(self, given):
+        for count in (confusion_matrix, boundary_counts, SegmentationMetrics(2).update):
+            classes = () if count.__name__ == "update" else (2,)
+            with pytest.raises(lpprop.InputError, match=r"^gt: got "):
+                count(np.zeros((2, 2), int), given, *classes)
+        with pytest.raises(lpprop.InputError, match=r"^gt: got "):
+            reduce_zero_label(given)
+        with pytest.raises(lpprop.InputError, match=r"^labels: got "):
+            merge_labels(given, [[0], [1]])
+
     def test_small_integers_hold_more_classes_than_they_number(self):
         labels, gt = np.full((4, 4), 44), np.full((4, 4), 44)
         gt[:2] = -1
@@ -269,6 +354,46 @@ class TestRefusals:
     def test_merging_other_settings(self):
         with pytest.raises(lpprop.InputError, match=r"'dilation_ratio': 0\.01"):
             SegmentationMetrics(2).merge(SegmentationMetrics(2, dilation_ratio=0.01))
+        with pytest.raises(lpprop.InputError, match=r"^other: got dict"):
+            SegmentationMetrics(2).merge({})
+
+    GOOD = SegmentationMetrics(2).update([[0, 1], [1, 1]], [[0, 1], [0, 255]]).to_dict()
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"classes": "two"},
+            {"classes": None},
+            {"ignore_index": 0},
+            {"dilation_ratio": "wide"},
+            {"ignored": -1},
+            {"ignored": 0.5},
+            {"confusion": [[0, 0, -1]]},
+            {"confusion": [[0, 2, 1]]},
+            {"confusion": [[-1, 0, 1]]},
+            {"confusion": [[0, 0, 1], [0, 0, 1]]},
+            {"confusion": [[0, 0, 0.5]]},
+            {"confusion": [[0, 0, True]]},
+            {"confusion": [[0, 0, 2**80]]},
+            {"confusion": [[0, 0]]},
+            {"confusion": [[[0], 0, 1]]},
+            {"confusion": {"0": 1}},
+            {"confusion": 5},
+            {"boundary": [[0, 2, 1]]},
+            {"boundary": [[0, 1, 99]]},
+            {"boundary": [[2, 0, 1]]},
+            {"boundary": None},
+        ],
+        ids=repr,
+    )
+    def test_counts_that_no_metrics_wrote(self, change):
+        SegmentationMetrics.from_dict(self.GOOD)
+        with pytest.raises(lpprop.InputError):
+            SegmentationMetrics.from_dict(self.GOOD | change)
+        without = {name: part for name, part in self.GOOD.items() if name not in change}
+        for counts in (without, [], None):
+            with pytest.raises(lpprop.InputError, match=r"^counts: "):
+                SegmentationMetrics.from_dict(counts)
 
 
 def test_evaluation_needs_opencv_for_boundaries_alone():
@@ -292,6 +417,49 @@ class TestLabelMaps:
         got = reduce_zero_label(gt)
         assert got.tolist() == [[255, 0, 149, 255]]
         assert got.dtype == np.uint8
+
+    @pytest.mark.parametrize("kind", [np.int8, np.uint8, np.int16, np.uint64, ">i4"])
+    @pytest.mark.parametrize("ignore_index", [255, 7, 2**31 - 1, np.int16(300)])
+    def test_reduce_zero_label_of_any_integers(self, kind, ignore_index):
+        stored = [0, 1, 2, 100, 7]
+        expected = [
+            int(ignore_index) if label in (0, int(ignore_index)) else label - 1 for label in stored
+        ]
+        got = reduce_zero_label(np.array([stored], dtype=kind), ignore_index=ignore_index)
+        assert got.tolist() == [expected]
+        assert got.dtype.kind in "iu"
+
+    def test_reduce_zero_label_of_what_it_cannot_number(self):
+        with pytest.raises(lpprop.InputError, match="the label -1 in int8"):
+            reduce_zero_label(np.array([[0, 255]], dtype=np.uint8).view(np.int8))
+        for ignore_index in (-1, 0.5, True, math.nan, "255", 2**31):
+            with pytest.raises(lpprop.InputError, match=r"^ignore_index: "):
+                reduce_zero_label([[0]], ignore_index=ignore_index)
+
+    def test_masked_labels_become_ignored(self):
+        masked = np.ma.array([[0, 1, 2]], mask=[[False, True, False]], dtype=np.uint8)
+        assert reduce_zero_label(masked).tolist() == [[255, 255, 1]]
+        assert merge_labels(masked, [[0], [1, 2]], ignore_index=-1).tolist() == [[0, -1, 1]]
+
+    @pytest.mark.parametrize("ignore_index", [1, 0, 0.5, True, math.nan, None, "255", 2**40])
+    def test_merge_labels_refuses_what_cannot_be_ignored(self, ignore_index):
+        with pytest.raises(lpprop.InputError, match=r"^ignore_index: "):
+            merge_labels([[0, 1]], [[0], [1]], ignore_index=ignore_index)
+
+    @pytest.mark.parametrize(
+        "groups",
+        [
+            [], None, 5, "01", {0: 1}, {(0,), (1,)}, [0, 1], [[0], []], [[0], ["1"]], [[0.0], [1]],
+            [[True], [0]], [[-1], [0]], [[0], [255]], [[[0]], [1]], ["0", "1"], (x for x in ([0],)),
+        ],
+    )  # fmt: skip
+    def test_merge_labels_refuses_odd_groups(self, groups):
+        with pytest.raises(lpprop.InputError, match=r"^groups"):
+            merge_labels([[0, 1]], groups)
+
+    def test_merge_labels_takes_arrays_as_groups(self):
+        groups = np.array([[0, 3], [1, 2]])
+        assert merge_labels([[0, 1, 2, 3]], groups).tolist() == [[0, 1, 1, 0]]
 
     def test_merge_labels_is_the_argmax_of_merged_scores(self):
         scores = torch.rand(1, 5, 7, 9, generator=torch.Generator().manual_seed(0))

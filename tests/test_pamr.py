@@ -51,7 +51,7 @@ def plain_loop(scores, image, iterations, dilations):
 
 
 # At 1 and 2 most squares lie inside the image; at 3 and 6 all leave it somewhere.
-@pytest.mark.parametrize("dilations", [(1, 2), (3, 6), (2,), [1, 2, 4]])
+@pytest.mark.parametrize("dilations", [(1, 2), (3, 6), (2,), [1, 2, 4], (5, 9), (8000,)])
 def test_pamr_is_a_plain_loop(dilations):
     g = np.random.default_rng(0)
     scores, image = g.standard_normal((3, 6, 7)), g.random((3, 6, 7))
@@ -115,6 +115,16 @@ def test_classes_go_one_after_the_other(monkeypatch):
     pamr(torch.rand(1, 7, 8, 9), torch.rand(1, 3, 8, 9), iterations=2)
     assert set(seen) == {1}
     assert len(seen) == 3 + 7 * 2
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 6), (5, 1)])
+def test_a_dilation_beyond_one_row_or_column(shape):
+    g = np.random.default_rng(1)
+    scores, image = g.standard_normal((2, *shape)), g.random((3, *shape))
+    expected = plain_loop(scores, image, 2, (2, 70))
+    inputs = (torch.tensor(x)[None] for x in (scores, image))
+    got = pamr(*inputs, iterations=2, dilations=(2, 70))[0]
+    np.testing.assert_allclose(got.numpy(), expected, rtol=0, atol=1e-12)
 
 
 def test_the_preset_is_bilinear_then_pamr():

@@ -97,7 +97,7 @@ def test_feats_from_sets_the_published_values(made_by):
 
 
 def test_logits_on_another_grid_are_resized_to_that_of_the_feats():
-    logits, feats, image = scores_of(2, (7, 3)), feats_of(2), random(2, 3, *PIXELS)
+    logits, feats, image = scores_of(2, (8, 10)), feats_of(2), random(2, 3, *PIXELS)
     expected = lposs_by_hand(lpprop.bilinear_upsample(logits, GRID), feats, image)
     assert torch.equal(lpprop.refine(logits, feats, image, method="lposs"), expected)
     module = lpprop.PatchPropagation()
@@ -420,13 +420,18 @@ def test_a_backward_pass_where_all_classes_are_rejected(function):
     assert not attention.grad.any()
 
 
+def rows_of_1(attention):
+    return attention / attention.sum(-1, keepdim=True)
+
+
 @pytest.mark.parametrize("heads", [None, 4])
 @pytest.mark.parametrize("grid", [GRID, (8, 10)])
 @pytest.mark.parametrize("convert", ARRAYS.values(), ids=ARRAYS)
 def test_attention_of_every_kind(heads, grid, convert):
     patches = grid[0] * grid[1]
     shape = (2, patches, patches) if heads is None else (2, heads, patches, patches)
-    logits, image, attention = scores_of(2), random(2, 3, *PIXELS), random(*shape) + 0.1
+    logits, image = scores_of(2), random(2, 3, *PIXELS)
+    attention = rows_of_1(random(*shape) + 0.1)
     one = attention if heads is None else lpprop.aggregate_attention([attention], grids=[grid])
     f = lpprop.class_distribution(lpprop.bilinear_upsample(logits, grid), nms=0.5)
     path = lpprop.optimal_path(f, one, epsilon=0.05, norm="class")
@@ -440,7 +445,7 @@ def test_attention_of_every_kind(heads, grid, convert):
 
 
 def test_attention_of_one_item_needs_no_batch_axis():
-    logits, image, attention = scores_of(), random(1, 3, *PIXELS), random(20, 20)
+    logits, image, attention = scores_of(), random(1, 3, *PIXELS), rows_of_1(random(20, 20))
     expected = lpprop.refine(logits, attention=attention[None], image=image, method="max_velocity")
     result = lpprop.refine(
         logits[0].numpy(), attention=attention.numpy(), image=image[0], method="max_velocity"
@@ -450,7 +455,7 @@ def test_attention_of_one_item_needs_no_batch_axis():
 
 def test_discrepancies_do_not_ask_how_large_a_patch_is():
     """Nothing in them is a distance in pixels: no warning, whatever the image's size."""
-    logits, feats, image = scores_of(), feats_of(), random(1, 3, 50, 170)
+    logits, feats, image = scores_of(), feats_of(), random(1, 3, 320, 400)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         result = lpprop.refine(logits, feats, image, method="optimal_path", size=(20, 30))
@@ -460,7 +465,7 @@ def test_discrepancies_do_not_ask_how_large_a_patch_is():
 
 def test_gradients_reach_attention_and_feats():
     logits, feats, image = scores_of(), feats_of(), random(1, 3, *PIXELS)
-    attention = random(1, 4, 20, 20).requires_grad_()
+    attention = rows_of_1(random(1, 4, 20, 20)).requires_grad_()
     lpprop.refine(
         logits, attention=attention, image=image, method="fusion", nms=0
     ).square().sum().backward()
@@ -566,12 +571,12 @@ def test_a_window_ensemble_without_feats():
 def test_distances_are_scaled_with_a_warning_where_the_image_is_larger():
     logits, feats, image = scores_of(), feats_of(), random(1, 3, 128, 160)
     with pytest.warns(UserWarning, match="the feats' grid") as caught:
-        result = lpprop.refine(logits, feats, image, method="lposs")
-    assert torch.equal(result, lposs_by_hand(logits, feats, image, patch_size=32.0))
+        result = lpprop.refine(logits, feats, image, method="lposs", k=5)
+    assert torch.equal(result, lposs_by_hand(logits, feats, image, k=5, patch_size=32.0))
     assert [str(warning.message) for warning in caught] == [
-        "the feats' grid of 4 x 5 patches of 16 pixels does not span 128 x 160 pixels: distances "
-        "are taken as if patches had 32. Pass patch_size=32 if that is right; if the backbone saw "
-        "a resized image, pass that one as image and the full size as size=."
+        "the feats' grid of 4 x 5 patches of 16 pixels spans 64 x 80 pixels, not 128 x 160: "
+        "distances are taken as if patches had 32. Pass patch_size=32 if that is right; if the "
+        "backbone saw a resized image, pass that one as image and the full size as size=."
     ]
     assert caught[0].filename == __file__  # it points at the user's line
 
@@ -601,13 +606,13 @@ def test_the_patch_size_that_the_warning_names_silences_it():
     assert torch.equal(result, lposs_by_hand(logits, feats, image, patch_size=32))
 
 
-@pytest.mark.parametrize("pixels", [(64, 80), (79, 65), (49, 95), (70, 75)])
-def test_less_than_a_patch_of_difference_is_silent(pixels):
+@pytest.mark.parametrize("pixels", [(79, 65), (49, 95), (70, 75), (65, 80)])
+def test_less_than_a_patch_of_difference_warns_and_keeps_the_patch_size(pixels):
     logits, feats, image = scores_of(), feats_of(), random(1, 3, *pixels)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        result = lpprop.refine(logits, feats, image, method="lposs")
-    assert torch.equal(result, lposs_by_hand(logits, feats, image))
+    with pytest.warns(lpprop.InputWarning, match=r"pass span=\(64, 80\)") as caught:
+        result = lpprop.refine(logits, feats, image, method="lposs", k=5)
+    assert torch.equal(result, lposs_by_hand(logits, feats, image, k=5))
+    assert len(caught) == 1
 
 
 @pytest.mark.parametrize("pixels", [(64, 160), (20, 400), (320, 80)])
@@ -635,7 +640,7 @@ def test_every_patch_step_of_a_method_is_fitted():
 def test_distances_of_windows_are_fitted_to_the_window():
     windows = lpprop.SlidingWindows((160, 224), 128, 64)
     logits, feats = scores_of(len(windows), (4, 4)), feats_of(len(windows), (4, 4))
-    with pytest.warns(UserWarning, match="does not span 128 x 128 pixels.* as if patches had 32"):
+    with pytest.warns(UserWarning, match="not 128 x 128: .* as if patches had 32"):
         result = lpprop.refine(logits, feats, windows=windows, method="lposs")
     patches = lpprop.propagate_patches(logits, feats, windows=windows, patch_size=32.0)
     assert torch.equal(result, windows.merge(patches))

@@ -7,6 +7,7 @@ import sys
 import threading
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -187,14 +188,22 @@ def test_images_are_padded_with_the_mean_colour(kind):
 
 @two_kinds
 @pytest.mark.parametrize("size", [(32, 32), (16, 64), (40, 24), (8, 8), (72, 32)])
-def test_position_embeddings_are_resized_to_the_grid(kind, size):
-    """As many patches as in training, 2 x 8 instead of 4 x 4, are resized nonetheless."""
+@pytest.mark.parametrize("offset", [0.0, 0.1, 0.5])
+def test_position_embeddings_are_resized_to_the_grid(kind, size, offset):
+    """As many patches as in training, 2 x 8 instead of 4 x 4, are resized nonetheless.
+
+    With an offset as in the original DINO's `interpolate_pos_encoding`, which passes a scale.
+    """
     model, image = tiny(kind), images(2, size)
     h, w = size[0] // 8, size[1] // 8
     first, positions = model.embeddings.position_embeddings.split([1, 16], dim=1)
     if (h, w) != (4, 4):
         grid = positions.mT.unflatten(2, (4, 4))
-        positions = F.interpolate(grid, (h, w), mode="bicubic", align_corners=False)
+        new = {"size": (h, w)}
+        if offset:
+            new = {"scale_factor": ((h + offset) / 4, (w + offset) / 4)}
+        positions = F.interpolate(grid, **new, mode="bicubic")
+        assert positions.shape[2:] == (h, w)
         positions = positions.flatten(2).mT
     with torch.no_grad():
         patches = model.embeddings.patch_embeddings.projection(normalised(image)).flatten(2).mT
@@ -203,8 +212,33 @@ def test_position_embeddings_are_resized_to_the_grid(kind, size):
         for layer in model.layers if kind == "ViT" else model.encoder.layer:
             x = layer(x)
         expected = model.layernorm(x)[:, 1:].mT.reshape(2, 24, h, w)
-    found = VisionTransformer(model, features="token")(image).feats
-    torch.testing.assert_close(found, expected, atol=2e-5, rtol=1e-5)
+    backbone = VisionTransformer(model, features="token", position_offset=offset)
+    torch.testing.assert_close(backbone(image).feats, expected, atol=2e-5, rtol=1e-5)
+    plain = VisionTransformer(model, features="token")(image).feats
+    same = torch.allclose(plain, expected, atol=2e-5, rtol=1e-5)
+    assert same == (offset == 0 or (h, w) == (4, 4))
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("Beit", "DINOv3ViT")])
+def test_every_kind_resizes_with_the_offset(kind):
+    model, image = tiny(kind), images()
+    plain, moved = (
+        VisionTransformer(model, features="token", position_offset=offset)(image).feats
+        for offset in (0, np.float32(0.1))
+    )
+    assert plain.shape == moved.shape
+    assert (plain - moved).abs().max() > 1e-3
+    # Nothing is left behind in the model, and no scale is used that rounds down to fewer patches.
+    for offset in (0, 1e-17):
+        found = VisionTransformer(model, features="token", position_offset=offset)(image).feats
+        assert torch.equal(found, plain)
+
+
+@pytest.mark.parametrize("kind", ["Beit", "DINOv3ViT"])  # rotary, or relative in each block
+def test_models_without_position_embeddings_have_no_offset(kind):
+    with pytest.raises(InputError, match=rf"position_offset: got 0\.1 for {kind}Model, which has"):
+        VisionTransformer(tiny(kind), position_offset=0.1)
+    assert VisionTransformer(tiny(kind), position_offset=0).position_offset == 0
 
 
 @every_kind
@@ -447,6 +481,8 @@ def test_a_hub_without_colours(hub):
         ({"blocks": (True,)}, "blocks: got (True,)"),
         ({"blocks": -1}, "blocks: got -1"),
         ({"max_bytes": 0}, "max_bytes: got 0"),
+        ({"position_offset": 1.0}, "position_offset: got 1.0, expected a number in [0, 1)"),
+        ({"position_offset": "0.1"}, "position_offset: got '0.1'"),
     ],
 )
 def test_bad_options(options, message):

@@ -29,6 +29,8 @@ TABLE = {
     "crf scale 0": (lambda: crf(FULL, IMAGE, scale=0), "scale: got 0"),
     "crf scale a word": (lambda: crf(FULL, IMAGE, scale="soft"), "scale: got 'soft'"),
     "crf weight negative": (lambda: crf(FULL, IMAGE, w1=-1), "w1: got -1"),
+    "crf weight beyond float32": (lambda: crf(FULL, IMAGE, w1=1e300), "w1: got 1e+300"),
+    "crf weight beyond float64": (lambda: crf(FULL, IMAGE, w2=10**400), "w2: got 1000000000"),
     "crf reach 0": (lambda: crf(FULL, IMAGE, theta_beta=0), "theta_beta: got 0"),
     "crf reach in colour": (lambda: crf(FULL, IMAGE, theta_beta=0.01),
         "theta_beta: got 0.01 for an image of 64 x 80 pixels"),

@@ -6,6 +6,7 @@ import torch
 
 import lpprop
 from error_tables.samples import ATTENTION, CROPS, FEATS, FULL, IMAGE, LOGITS, WIDE, WINDOWS, spoilt
+from lpprop.inputs.attention import as_rows
 from lpprop.numerics.ipf import ipf
 from lpprop.numerics.sinkhorn import sinkhorn
 
@@ -18,6 +19,7 @@ upsample = lpprop.joint_bilateral_upsample
 aggregate = lpprop.aggregate_attention
 sharpen = lpprop.sharpen_attention
 from_features = lpprop.attention_from_features
+proxy = lpprop.proxy_attention
 
 # Three classes over 20 patches, all alike.
 EVEN = torch.full((2, 3, 20), 1 / 20)
@@ -156,6 +158,14 @@ TABLE = {
     "temperature zero": (lambda: from_features(FEATS, 0), "temperature: got 0"),
     "attention too large for memory": (lambda: from_features(torch.ones(1, 2, 20, 20)),
         "feats: got 400 patches, whose 400 x 400 matrices need 0.00119 GiB"),
+    "proxy attention of feats on two axes": (lambda: proxy(FEATS[0, 0]),
+        "feats: got shape (4, 5), expected 4 axes"),
+    "proxy attention of NaN": (lambda: proxy(spoilt(FEATS, math.nan, 1, 0, 0, 0)),
+        "feats: got 1 NaN or infinite of 320 values, the first at (1, 0, 0, 0)"),
+    "beta negative": (lambda: proxy(FEATS, beta=-0.1), "beta: got -0.1"),
+    "gamma of proxy attention zero": (lambda: proxy(FEATS, gamma=0), "gamma: got 0"),
+    "proxy attention too large for memory": (lambda: proxy(torch.ones(1, 2, 20, 20)),
+        "feats: got 400 patches, whose 400 x 400 matrices need 0.00119 GiB, " + COARSER),
     "sharpened with heads": (lambda: sharpen(HEADS), "attention: got shape (2, 4, 20, 20)"),
     "sharpened negative": (lambda: sharpen(NEGATIVE), "attention: got values down to -0.5"),
     "sharpened row of zeros": (lambda: sharpen(NO_ROW),
@@ -176,6 +186,15 @@ TABLE = {
         "maps[1]: got values down to -0.5"),
     "maps with a row of zeros": (lambda: aggregate([ATTENTION, NO_ROW], grids=[(4, 5)] * 2),
         "maps[1]: got zeros in 2 of 40 rows, the first at (0, 7)"),
+    "maps whose rows overflow": (lambda: aggregate([3e38 * torch.ones(1, 4, 4)]),
+        "maps[0]: got rows that sum to inf to inf, expected sums that torch.float32 can hold. "
+        "Scale the rows first: maps[0] / maps[0].amax(-1, keepdim=True)."),
+    "attention whose rows overflow": (lambda: as_rows(1e-42 * torch.ones(1, 4, 4)),
+        "attention: got rows that sum to 4e-42 to 4e-42, expected sums"),
+    "attention with heads and a row of zeros": (lambda: as_rows(NO_ROW[:, None]),
+        "attention: got zeros in 2 of 40 rows, the first at (0, 0, 7), " + ROW),
+    "attention without a batch": (lambda: as_rows(ATTENTION[0]),
+        "attention: got shape (20, 20), expected 3 axes"),
     "maps of no square grid": (lambda: aggregate([ATTENTION]), "maps[0]: got 20 patches"),
     "maps of another shape": (lambda: aggregate([ATTENTION], size=(3, 5)),
         "maps[0]: got 20 patches"),

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import torch
 
 import lpprop
@@ -12,6 +13,7 @@ from error_tables.samples import (
     IMAGE,
     LOGITS,
     WINDOWS,
+    Elsewhere,
     needy,
     no_scores,
     one_image,
@@ -62,7 +64,11 @@ TABLE = {
         "pixel_feats: got shape (1, 3, 64, 80)"),
     "pixel_feats of another size": (lambda: pixels(FULL, IMAGE, pixel_feats=IMAGE[..., :-1, :]),
         "pixel_feats: got shape (2, 3, 63, 80)"),
-    "another device": (lambda: patches(LOGITS, FEATS.to("meta")), "feats: got a tensor on meta"),
+    "another device": (lambda: patches(LOGITS, FEATS.as_subclass(Elsewhere)),
+        "feats: got a tensor on cuda"),
+    "without values": (lambda: patches(LOGITS, FEATS.to("meta")),
+        "feats: got a tensor without values (meta)"),
+    "beyond 64 bits": (lambda: patches(LOGITS, FEATS, k=2**70), "k: got 1180591620717411303424"),
     "NaN in logits": (lambda: patches(spoilt(LOGITS, math.nan, 1, 2, 3, 4), FEATS),
         "logits: got 1 NaN or infinite of 120 values, the first at (1, 2, 3, 4)"),
     "infinite logits": (lambda: patches(spoilt(LOGITS, -math.inf, 0, 1), FEATS),
@@ -182,7 +188,7 @@ TABLE = {
     # upsampling and classes
     "upsample three axes": (lambda: lpprop.bilinear_upsample(LOGITS[0], (8, 8)),
         "x: got shape (3, 4, 5)"),
-    "upsample to a string": (lambda: lpprop.bilinear_upsample(LOGITS, "88"), "size[0]: got '8'"),
+    "upsample to a string": (lambda: lpprop.bilinear_upsample(LOGITS, "88"), "size: got '88'"),
     "upsample to one number": (lambda: lpprop.bilinear_upsample(LOGITS, 8), "size: got 8"),
     "upsample to zero": (lambda: lpprop.bilinear_upsample(LOGITS, (8, 0)), "size[1]: got 0"),
     "upsample to a float": (lambda: lpprop.bilinear_upsample(LOGITS, (8, 8.0)), "size[1]: got 8.0"),
@@ -197,6 +203,12 @@ TABLE = {
     "merge_classes of NaN": (
         lambda: lpprop.merge_classes(spoilt(LOGITS, math.nan, 0, 0, 0, 0), [[0]]),
         "scores: got 1 NaN or infinite of 120 values, the first at (0, 0, 0, 0)"),
+    "merge_classes of integers": (lambda: lpprop.merge_classes(LOGITS.long(), [[0]]),
+        "scores: got dtype torch.int64"),
+    "groups without an order": (lambda: lpprop.merge_classes(LOGITS, {(0,), (1, 2)}),
+        "groups: got {"),
+    "group of an array of no axes": (lambda: lpprop.merge_classes(LOGITS, [np.array(0)]),
+        "groups[0]: got array(0)"),
     "no groups": (lambda: lpprop.merge_classes(LOGITS, []), "groups: got []"),
     "groups a number": (lambda: lpprop.merge_classes(LOGITS, 3), "groups: got 3"),
     "group empty": (lambda: lpprop.merge_classes(LOGITS, [[0], []]), "groups[1]: got []"),

@@ -14,6 +14,7 @@ from error_tables.samples import (
     LOGITS,
     WIDE,
     WINDOWS,
+    first_class,
     identity,
     one_image,
     returns,
@@ -62,6 +63,30 @@ TABLE = {
         "image: got a PIL image of mode 'I;16'"),
     "PIL image of floats": (lambda: refine(LOGITS[:1], FEATS[:1], Image.new("F", (80, 64))),
         "image: got a PIL image of mode 'F'"),
+    # refine: axes in another order, sizes, spans
+    "refine channels last": (lambda: refine(LOGITS.movedim(1, -1), FEATS, IMAGE),
+        "logits: got shape (2, 4, 5, 3)"),
+    "refine height and width swapped": (
+        lambda: refine(torch.rand(2, 3, 10, 8), image=IMAGE, method="bilinear"),
+        "logits: got shape (2, 3, 10, 8)"),
+    "refine tokens": (lambda: refine(LOGITS, FEATS[:1].flatten(2).mT, IMAGE),
+        "feats: got shape (1, 1, 20, 8)"),
+    "refine size of width and height": (lambda: refine(LOGITS, FEATS, IMAGE, size=(80, 64)),
+        "size: got (80, 64)"),
+    "refine span beside windows": (lambda: refine(*CROPS, WIDE, windows=WINDOWS, span=(96, 112)),
+        "span: got (96, 112), beside windows"),
+    # refine: classes at -inf
+    "refine a class out of one item": (
+        lambda: refine(spoilt(LOGITS, -math.inf, 1, 2), FEATS, IMAGE),
+        "logits: got class 2 at -inf in some of the 2 items"),
+    "refine all classes out": (lambda: refine(LOGITS - math.inf, FEATS, IMAGE),
+        "logits: got -inf in every class"),
+    "refine a class out of fewer": (
+        lambda: refine(spoilt(LOGITS, -math.inf, slice(None), 2), FEATS, IMAGE, method=first_class),
+        "logits: got a class at -inf everywhere"),
+    "refine an ignored input of another kind": (
+        lambda: lpprop.PatchPropagation()(LOGITS, feats=FEATS, attention=5),
+        "attention: got int"),
     # refine: everything against everything
     "refine feats of batch 1": (lambda: refine(LOGITS, FEATS[:1], IMAGE),
         "feats: got shape (1, 8, 4, 5)"),

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from lpprop._core.errors import InputError
 from lpprop._core.scans import has_passed, mark_passed, values_are_checked
+from lpprop._core.tensors import check_kind
 
 __all__ = [
     "all_finite",
@@ -27,6 +28,7 @@ __all__ = [
     "check_precision",
     "check_tensors",
     "finite_bounds",
+    "is_finite",
     "require",
 ]
 
@@ -116,10 +118,7 @@ def _as_tensor(name: str, tensor: object, axes: Sequence[str], kinds: Sequence[s
             expected=f"a torch.Tensor {shape}",
             fix="Convert it with torch.as_tensor, or call lpprop.refine, which also takes arrays.",
         )
-    if tensor.layout is not torch.strided:
-        raise InputError.of(
-            name, got=f"a {tensor.layout} tensor", expected="a dense one", fix="Use .to_dense()."
-        )
+    check_kind(name, tensor)
     if not any(_KINDS[kind][1](tensor.dtype) for kind in kinds):
         raise InputError.of(
             name,
@@ -177,21 +176,33 @@ def all_finite(tensor: Tensor) -> bool:
 
 def check_finite(name: str, tensor: Tensor) -> None:
     """Refuse NaN and infinity, which one product would spread over every patch."""
-    if not values_are_checked() or has_passed(tensor):
-        return
-    if not all_finite(tensor):
+    if not is_finite(tensor):
         raise _not_finite(name, tensor)
-    mark_passed(tensor)
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Tell whether a tensor is finite: scan it, once per call and only if values are checked."""
+    if values_are_checked() and not has_passed(tensor):
+        if not all_finite(tensor):
+            return False
+        mark_passed(tensor)
+    return True
 
 
 def _not_finite(name: str, tensor: Tensor) -> InputError:
     wrong = ~torch.isfinite(tensor)
     where = tuple(wrong.nonzero()[0].tolist())
+    finite = tensor.detach()[~wrong]
+    # The defaults of torch.nan_to_num are values so large that their sums overflow.
+    low, high = (f"{float(x):.6g}" for x in (finite.min(), finite.max())) if len(finite) else "00"
     return InputError.of(
         name,
         got=f"{int(wrong.sum())} NaN or infinite of {tensor.numel()} values, the first at {where}",
         expected="finite values",
-        fix="Find their source, or replace them with torch.nan_to_num.",
+        fix=f"Replace -inf with {name}.clamp(min={low}), the lowest of the others."
+        if bool(torch.isneginf(tensor[wrong]).all())
+        else "Find their source, or replace them: "
+        f"torch.nan_to_num({name}, nan={low}, posinf={high}, neginf={low}).",
     )
 
 

@@ -1,7 +1,11 @@
-"""Convert what users pass to tensors: arrays, PIL images, items without a batch axis."""
+"""Convert what users pass to tensors: arrays, PIL images, items without a batch axis.
+
+Grids and images come out row by row in memory, since PyTorch rounds otherwise for other strides.
+"""
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -9,14 +13,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lpprop._core.errors import InputError
+from lpprop._core.errors import InputError, warn
+from lpprop._core.label_maps import refuse_masked
+from lpprop._core.tensors import check_kind, densify, resolve
 
-__all__ = ["as_attention", "as_grid", "as_image"]
+__all__ = ["as_attention", "as_grid", "as_image", "only_item"]
+
+
+# The field of EXIF that says how a camera was held.
+_ORIENTATION = 0x0112
 
 
 def as_grid(name: str, array: object) -> Tensor:
     """Return (B, X, h, w) from a torch or NumPy array with or without B; dtype and device stay."""
-    tensor = _as_tensor(name, array)
+    tensor = _as_tensor(name, array).contiguous()
     return tensor[None] if tensor.ndim == 3 else tensor
 
 
@@ -38,7 +48,7 @@ def as_image(image: object, like: Tensor) -> Tensor:
     tensor = _as_tensor("image", image)
     if not isinstance(image, Tensor):
         tensor = tensor.to(like.device)
-    tensor = _move_channels_first(tensor, trusted=trusted)
+    tensor = _move_channels_first(tensor, trusted=trusted).contiguous()
     if tensor.dtype == torch.uint8:
         return tensor.to(torch.promote_types(like.dtype, torch.float32)) / 255
     if not tensor.is_floating_point():
@@ -51,6 +61,13 @@ def as_image(image: object, like: Tensor) -> Tensor:
     return tensor
 
 
+def only_item(maps: Any) -> Any:
+    """Return the map (H, W) of a batch of one, in an array, a tensor or a list; all else as is."""
+    if isinstance(maps, (list, tuple)):
+        return maps[0] if len(maps) == 1 and getattr(maps[0], "ndim", 0) == 2 else maps
+    return maps[0] if getattr(maps, "ndim", 0) == 3 and len(maps) == 1 else maps
+
+
 def _read_pil(image: Any) -> NDArray[np.uint8]:
     if image.mode.startswith(("I", "F")):
         raise InputError.of(
@@ -59,6 +76,14 @@ def _read_pil(image: Any) -> NDArray[np.uint8]:
             expected="8 bits per channel",
             fix="Scale it to 0-255 and convert it to mode 'RGB'.",
         )
+    orientation = image.getexif().get(_ORIENTATION, 1)
+    if orientation not in (0, 1):
+        warn(
+            "orientation",
+            f"image: got a PIL image whose EXIF orientation is {orientation}; its stored pixels "
+            "are taken, as they are not upright. If the other inputs belong to the upright image, "
+            "pass PIL.ImageOps.exif_transpose(image).",
+        )
     # Channels come first, so that the shape of an image three pixels wide is not ambiguous.
     pixels: NDArray[np.uint8] = np.array(image.convert("RGB"))
     return np.moveaxis(pixels[None], -1, 1)
@@ -66,13 +91,15 @@ def _read_pil(image: Any) -> NDArray[np.uint8]:
 
 def _as_tensor(name: str, array: object) -> Tensor:
     if isinstance(array, Tensor):
-        return array
+        tensor: Tensor = resolve(densify(array))
+        check_kind(name, tensor)
+        return tensor
     if not isinstance(array, np.ndarray):
         raise InputError.of(
             name,
             got=type(array).__name__,
             expected="a torch.Tensor or a NumPy array",
-            fix="Convert it with numpy.asarray or torch.as_tensor.",
+            fix=_advise(name, array),
         )
     if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
         raise InputError.of(
@@ -81,9 +108,18 @@ def _as_tensor(name: str, array: object) -> Tensor:
             expected="a dtype that torch has",
             fix="Convert it with .astype.",
         )
+    refuse_masked(name, array)
     # A copy, since torch reads neither foreign byte order nor negative strides, and since a write
     # to the tensor must not change the user's array.
     return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))
+
+
+def _advise(name: str, array: object) -> str:
+    """Say how to make an array of what came instead."""
+    if isinstance(array, (str, os.PathLike)):
+        opened = "PIL.Image.open" if name == "image" else "numpy.load"
+        return f"That looks like a file: open it with {opened}."
+    return "Convert it with numpy.asarray or torch.as_tensor."
 
 
 def _move_channels_first(image: Tensor, *, trusted: bool) -> Tensor:

@@ -37,7 +37,8 @@ class InputWarning(UserWarning):
     """
 
 
-_collected: ContextVar[list[str] | None] = ContextVar("lpprop_warnings", default=None)
+# The messages of each enclosing `collect_warnings`, the outermost first.
+_blocks: ContextVar[tuple[list[str], ...]] = ContextVar("lpprop_warnings", default=())
 
 
 def warn(kind: str, message: str) -> None:
@@ -51,9 +52,13 @@ def warn(kind: str, message: str) -> None:
     """
     if not first_time(kind):
         return
-    collected = _collected.get()
-    if collected is not None and message not in collected:
-        collected.append(message)
+    blocks = _blocks.get()
+    known = any(message in collected for collected in blocks)
+    for collected in blocks:
+        if message not in collected:
+            collected.append(message)
+    if known:
+        return
     level, frame = 1, sys._getframe()
     while frame.f_back is not None and _is_inside(frame.f_globals.get("__name__", "")):
         level, frame = level + 1, frame.f_back
@@ -64,11 +69,13 @@ def warn(kind: str, message: str) -> None:
 def collect_warnings(*, shown: bool = True) -> Iterator[list[str]]:
     """Gather the messages of `warn` within a block, so that they stand beside the result.
 
+    Blocks may be nested: each gathers the messages within it, and the outermost shows each once.
+
     Args:
         shown: whether they are also shown as Python warnings, as elsewhere.
     """
     collected: list[str] = []
-    token = _collected.set(collected)
+    token = _blocks.set((*_blocks.get(), collected))
     try:
         if shown:
             yield collected
@@ -77,7 +84,7 @@ def collect_warnings(*, shown: bool = True) -> Iterator[list[str]]:
                 warnings.simplefilter("ignore", InputWarning)
                 yield collected
     finally:
-        _collected.reset(token)
+        _blocks.reset(token)
 
 
 def _is_inside(module: str) -> bool:

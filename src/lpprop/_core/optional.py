@@ -1,12 +1,14 @@
-"""Imports that may fail: they are made where a package is used, and say what to do then."""
+"""Imports that wait until they are needed, and those that may fail and say what to do then."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import importlib
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["import_cv2", "import_hint"]
+__all__ = ["import_cv2", "import_hint", "import_later"]
 
 
 @contextmanager
@@ -42,3 +44,30 @@ def import_cv2() -> Any:
     with import_hint("OpenCV cannot be imported: pip install opencv-python-headless"):
         import cv2
     return cv2
+
+
+def import_later(package: str, names: Mapping[str, str]) -> Callable[[str], Any]:
+    """Return the `__getattr__` of a package (PEP 562), which imports what is asked for.
+
+    Type checkers should not see it, since they would take any attribute for one that exists.
+
+    Args:
+        package: the package's name.
+        names: the module within the package that has each name, or "" for a module itself.
+
+    >>> get = import_later("lpprop", {"viz": "", "overlay": "viz.drawing"})
+    >>> get("viz"), get("overlay").__name__
+    (<module 'lpprop.viz' from ...>, 'overlay')
+    """
+
+    def get(name: str) -> Any:
+        if name not in names:
+            raise AttributeError(
+                f"module {package!r} has no attribute {name!r}",
+                name=name, obj=sys.modules.get(package),
+            )  # fmt: skip
+        if names[name]:
+            return getattr(importlib.import_module(f"{package}.{names[name]}"), name)
+        return importlib.import_module(f"{package}.{name}")
+
+    return get

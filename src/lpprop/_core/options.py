@@ -23,6 +23,7 @@ __all__ = [
     "check_choice",
     "check_from_0",
     "check_integer",
+    "check_names",
     "check_number",
     "check_options",
     "check_size",
@@ -150,7 +151,9 @@ def check_choice(name: str, value: object, choices: Sequence[str]) -> str:
 
 def check_size(name: str, value: object) -> tuple[int, int]:
     """Return a pair (H, W) of positive integers whose product torch can index; refuse others."""
-    if isinstance(value, str) or not isinstance(value, (Sequence, np.ndarray)) or len(value) != 2:
+    if isinstance(value, np.ndarray):
+        value = list(value) if value.ndim else value
+    if isinstance(value, str) or not isinstance(value, Sequence) or len(value) != 2:
         raise _wrong(name, value, "a pair (H, W)", f"Pass {name}=(height, width).")
     height, width = (check_integer(f"{name}[{i}]", side) for i, side in enumerate(value))
     if height * width > 2**31 - 1:
@@ -161,6 +164,32 @@ def check_size(name: str, value: object) -> tuple[int, int]:
             fix="Work on tiles of the image.",
         )
     return height, width
+
+
+def check_names(name: str, value: object, classes: int | None = None) -> list[str]:
+    """Return a list of strings in a known order, one per class; refuse anything else.
+
+    Args:
+        name: what errors call it.
+        value: the names.
+        classes: how many there are; any number but none if None.
+    """
+    names = value.tolist() if isinstance(value, np.ndarray) else value
+    if isinstance(names, (str, bytes)) or not isinstance(names, Sequence):
+        got = reprlib.repr(value)  # a set has no order, and a generator no end
+    elif not names or len(names) != (classes or len(names)):
+        got = f"{len(names)} names"
+    else:
+        odd = [x for x in names if not isinstance(x, str)]
+        if not odd:
+            return [str(x) for x in names]
+        got = f"{reprlib.repr(odd[0])} among them"
+    raise InputError.of(
+        name,
+        got=got,
+        expected=f"{classes or 'a list of'} strings, one per class",
+        fix="Pass a list of names, in the order of the classes.",
+    )
 
 
 def _wrong(name: str, value: object, expected: str, fix: str = "") -> InputError:

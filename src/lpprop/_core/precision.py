@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from torch import Tensor
 from lpprop._core.checks import check_finite
 from lpprop._core.errors import InputError
 from lpprop._core.scans import one_call
+from lpprop._core.tensors import resolve
 
 __all__ = ["cast_back", "compute_dtype", "full_precision", "uncompiled"]
 
@@ -48,11 +49,15 @@ def full_precision(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-        given = [*args, *kwargs.values()]
-        given += [x for item in given if isinstance(item, (list, tuple)) for x in item]
-        device = next((x.device.type for x in given if isinstance(x, Tensor)), "cpu")
+        given: Any = [resolve(x) for x in args]
+        named: Any = {name: resolve(x) for name, x in kwargs.items()}
+        every = [*given, *named.values()]
+        every += [x for item in every if isinstance(item, (list, tuple)) for x in item]
+        device = next((x.device.type for x in every if isinstance(x, Tensor)), "cpu")
+        if not torch.amp.is_autocast_available(device):
+            return function(*given, **named)
         with torch.autocast(device, enabled=False):
-            return function(*args, **kwargs)
+            return function(*given, **named)
 
     return uncompiled(wrapper)
 

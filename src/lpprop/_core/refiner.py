@@ -13,7 +13,7 @@ from lpprop._core.errors import InputError
 from lpprop._core.options import Check, check_options, hint, unknown_option
 from lpprop._core.scans import pass_on
 
-__all__ = ["COMMON", "Refiner", "unknown_input"]
+__all__ = ["COMMON", "Refiner", "check_ignored", "unknown_input"]
 
 #: Inputs that every refiner accepts, even if it ignores them, so that methods can be swapped.
 COMMON = ("feats", "image", "attention")
@@ -106,6 +106,8 @@ class Refiner(nn.Module):
         for name in inputs:
             if name not in (*self.takes, *COMMON):
                 raise unknown_input(name, type(self).__name__, self.takes)
+            if name not in self.takes:
+                check_ignored(name, inputs[name])
         for name in self.needs:
             require(name, inputs.get(name))
         return self._call(logits, inputs)
@@ -126,6 +128,17 @@ class Refiner(nn.Module):
     def extra_repr(self) -> str:
         """Show the configuration."""
         return ", ".join(f"{name}={value!r}" for name, value in self.config.items())
+
+
+def check_ignored(name: str, value: object) -> None:
+    """Refuse a common input that is no tensor, even where no step looks at it."""
+    if value is not None and not isinstance(value, Tensor):
+        raise InputError.of(
+            name,
+            got=type(value).__name__,
+            expected="a torch.Tensor, or None",
+            fix=f"Remove {name}.",
+        )
 
 
 def unknown_input(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -17,9 +17,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lpprop._core.errors import InputError
-from lpprop._core.options import check_boolean, check_choice, check_number
+from lpprop._core.options import check_above_0, check_boolean, check_choice
 from lpprop.backbones.backbone import Backbone, BackboneOutput
 from lpprop.backbones.hub import add_stored_colours, load_model, load_tokenizer
+from lpprop.backbones.positions import OffsetPositions, check_offset
 from lpprop.backbones.prompts import (
     IMAGENET_TEMPLATES,
     check_templates,
@@ -27,6 +28,7 @@ from lpprop.backbones.prompts import (
     parse_classes,
     tokenise,
 )
+from lpprop.backbones.self_attention import gaussian_bias, mix_values, number_blocks
 from lpprop.inputs.classes import merge_classes
 
 __all__ = ["CHECKPOINTS", "MaskCLIP"]
@@ -41,13 +43,17 @@ CHECKPOINTS: dict[str, str] = {
 
 _MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
-# The projections that the attention compares; a single one is compared with itself.
-_PROJECTIONS: dict[str, tuple[str, ...]] = {
+# The pairs of projections that the attention compares; the softmaxes of several pairs are added.
+_PAIRS: dict[str, tuple[tuple[str, str], ...]] = {
     "value": (),
-    "query-key": ("q_proj", "k_proj"),
-    "query-query": ("q_proj",),
-    "key-key": ("k_proj",),
+    "query-key": (("q_proj", "k_proj"),),
+    "query-query": (("q_proj", "q_proj"),),
+    "key-key": (("k_proj", "k_proj"),),
+    "query-query+key-key": (("q_proj", "q_proj"), ("k_proj", "k_proj")),
 }
+
+# DSLO's means are over all blocks; the others are of the last one.
+_ALL_BLOCKS = ("query-query", "key-key")
 
 _CACHED_LISTS = 8  # lists of classes whose embeddings are cached; a loop over images has one
 
@@ -63,15 +69,28 @@ class MaskCLIP(Backbone):
     then the final layer norm, the projection to the joint space, and unit length. `attention` is A:
 
     - "value", MaskCLIP: no attention, each patch takes its own value;
-    - "query-key": the model's own attention;
-    - "query-query", "key-key": the mean over all blocks of softmax(scale Q Q^T), or K K^T, the "q-q
-      mean" and "k-k mean" of DSLO's Table 3. The paper says "the average attention tensor between
-      queries across all layers" and no more. This class takes the softmax before the mean, averages
-      head h with the heads h of the other blocks, leaves their Q as in the unchanged model, and
-      changes the last block only.
+    - "query-key": softmax(scale Q K^T), the model's own attention;
+    - "query-query", "key-key": softmax(scale Q Q^T), or K K^T;
+    - "query-query+key-key": the sum of both, whose rows sum to 2 (SCLIP).
+
+    `blocks` says of which blocks: A is the mean of theirs. By default it is all blocks for
+    "query-query" and "key-key", the "q-q mean" and "k-k mean" of DSLO's Table 3, and the last block
+    for the others. That paper says "the average attention tensor between queries across all layers"
+    and no more. This class takes the softmax before the mean, averages head h with the heads h of
+    the other blocks, leaves their Q as in the unchanged model, and changes the last block only.
+
+    `gaussian_std` adds exp(-d^2 / (2 gaussian_std^2)) to the products of two patches before the
+    softmax, with their distance d in patches, and nothing to those with the class token (NACLIP).
 
     `residual=False` leaves out "+ x" and the MLP, as MaskCLIP's paper words it. The default keeps
     both, as the code of MaskCLIP, LPOSS and CLIP-DINOiser does. DSLO does not say.
+
+    - MaskCLIP: the defaults.
+    - SCLIP: `attention="query-query+key-key"`.
+    - ClearCLIP: `attention="query-query", blocks=(-1,), residual=False`.
+    - NACLIP: `attention="key-key", blocks=(-1,), residual=False, gaussian_std=5`.
+
+    The code of the last three also has `position_offset=0.1`.
 
     Logits are the cosines, or softmax(logit_scale x cosines) over the prompts of all classes at
     once; then each class takes the best of its synonyms. So "background = sky; wall" wins where one
@@ -88,7 +107,12 @@ class MaskCLIP(Backbone):
         model: a `transformers.CLIPModel`; it is frozen and put into evaluation mode.
         tokenizer: its `transformers.CLIPTokenizer`.
         attention: attention of the last block, see above.
+        blocks: blocks whose attention is averaged, counted from 0, or backwards from -1; or "all".
+            The default, None, is described above.
+        gaussian_std: > 0, in patches; None for no Gaussian.
         residual: whether the last block adds its input and runs its MLP.
+        position_offset: >= 0 and < 1. From m to n patches, position embeddings are resized with the
+            scale (n + position_offset) / m; transformers take 0, the default.
         templates: sentences with one "{}" each.
         scores: "softmax" or "cosine".
         logit_scale: > 0, factor of the cosines before the softmax.
@@ -119,7 +143,10 @@ class MaskCLIP(Backbone):
         tokenizer: Any,
         *,
         attention: str = "value",
+        blocks: Sequence[int] | Literal["all"] | None = None,
+        gaussian_std: float | None = None,
         residual: bool = True,
+        position_offset: float = 0.0,
         templates: Sequence[str] = IMAGENET_TEMPLATES,
         scores: str = "softmax",
         logit_scale: float = 100.0,
@@ -128,10 +155,20 @@ class MaskCLIP(Backbone):
         std: Sequence[float] = _STD,
         max_bytes: int = 2**30,
     ) -> None:
-        check_choice("attention", attention, tuple(_PROJECTIONS))
-        check_boolean("residual", residual)
-        check_choice("scores", scores, ("softmax", "cosine"))
-        check_boolean("merge", merge)
+        attention = check_choice("attention", attention, tuple(_PAIRS))
+        residual = check_boolean("residual", residual)
+        scores = check_choice("scores", scores, ("softmax", "cosine"))
+        merge = check_boolean("merge", merge)
+        if gaussian_std is not None:
+            gaussian_std = check_above_0("gaussian_std", gaussian_std)
+        for name, value in (("blocks", blocks), ("gaussian_std", gaussian_std)):
+            if attention == "value" and value is not None:
+                raise InputError.of(
+                    name,
+                    got=f"{value!r} beside attention='value'",
+                    expected="None, since each patch takes its own value",
+                    fix=f"Leave {name} out, or choose another attention.",
+                )
         if not (hasattr(model, "visual_projection") and hasattr(model, "text_projection")):
             raise InputError.of(
                 "model",
@@ -142,11 +179,16 @@ class MaskCLIP(Backbone):
         config = model.config.vision_config
         super().__init__(patch_size=config.patch_size, mean=mean, std=std, max_bytes=max_bytes)
         self.attention = attention
+        if blocks is None:
+            blocks = "all" if attention in _ALL_BLOCKS else (-1,)
+        self.blocks = number_blocks(blocks, config.num_hidden_layers)
+        self.gaussian_std = gaussian_std
         self.residual = residual
+        self.position_offset = check_offset("position_offset", position_offset)
         self.templates = check_templates(templates)
         tokenise(tokenizer, [template.replace("{}", "a") for template in self.templates])
         self.scores = scores
-        self.logit_scale = check_number("logit_scale", logit_scale, low=0, open_low=True)
+        self.logit_scale = check_above_0("logit_scale", logit_scale)
         self.merge = merge
         self.model = model
         self.tokenizer = tokenizer
@@ -223,22 +265,30 @@ class MaskCLIP(Backbone):
     def _patches(self, pixels: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b N D"]:
         """Embed the patches in the joint space, with unit length."""
         vision = self.model.vision_model
-        x = vision.pre_layrnorm(vision.embeddings(pixels, interpolate_pos_encoding=True))
-        *before, last = vision.encoder.layers
-        names, compared = _PROJECTIONS[self.attention], []
-        for block in before:
-            if len(names) == 1:  # the mean over all blocks
+        with OffsetPositions(self.position_offset):
+            x = vision.embeddings(pixels, interpolate_pos_encoding=True)
+        x = vision.pre_layrnorm(x)
+        pairs, compared = _PAIRS[self.attention], []
+        names = {name for pair in pairs for name in pair}
+        for number, block in enumerate(vision.encoder.layers):
+            if names and number in self.blocks:
                 compared.append(_project(block, x, names))
-            x = block(x, attention_mask=None)
-        attention = last.self_attn
-        (v,) = _project(last, x, ("v_proj",))
+            if block is not vision.encoder.layers[-1]:
+                x = block(x, attention_mask=None)
+        attention = block.self_attn
+        v = _project(block, x, {"v_proj"})["v_proj"]
         if names:
-            compared.append(_project(last, x, names))
-        v = _attend(compared, v, attention.num_heads, attention.scale) if names else v[:, 1:]
+            height, width = (side // self.patch_size for side in pixels.shape[-2:])
+            near = (
+                gaussian_bias((height, width), self.gaussian_std, v) if self.gaussian_std else None
+            )
+            v = mix_values(compared, pairs, v, attention.num_heads, attention.scale, near)
+        else:
+            v = v[:, 1:]
         v = attention.out_proj(v)
         if self.residual:
             v = v + x[:, 1:]
-            v = v + last.mlp(last.layer_norm2(v))
+            v = v + block.mlp(block.layer_norm2(v))
         return F.normalize(self.model.visual_projection(vision.post_layernorm(v)).float(), dim=-1)
 
     def _item_bytes(self, size: tuple[int, int]) -> int:
@@ -246,8 +296,9 @@ class MaskCLIP(Backbone):
         tokens = size[0] * size[1] // self.patch_size**2 + 1
         item = 3 * size[0] * size[1] * 8 + tokens * _token_bytes(config, tokens, self.dtype)
         if self.attention != "value":  # the projections of each block; products, softmax and sum
-            item += tokens * config.hidden_size * config.num_hidden_layers * self.dtype.itemsize
-            item += 4 * 4 * tokens**2
+            kept = len(self.blocks) * len(_PAIRS[self.attention])
+            item += 2 * kept * tokens * config.hidden_size * self.dtype.itemsize
+            item += (4 if self.gaussian_std is None else 6) * 4 * tokens**2
         return item
 
 
@@ -259,23 +310,6 @@ def _token_bytes(config: Any, tokens: int, dtype: torch.dtype) -> int:
     return int(values * dtype.itemsize)
 
 
-def _project(block: Any, x: Float[Tensor, "b T d"], names: Sequence[str]) -> list[Tensor]:
+def _project(block: Any, x: Float[Tensor, "b T d"], names: set[str]) -> dict[str, Tensor]:
     normed = block.layer_norm1(x)
-    return [getattr(block.self_attn, name)(normed) for name in names]
-
-
-def _attend(
-    compared: list[list[Tensor]], values: Float[Tensor, "b T d"], heads: int, scale: float
-) -> Float[Tensor, "b N d"]:
-    """Average values by the mean over blocks of softmax(scale Q K^T), head by head, per patch."""
-    batch, tokens, _ = values.shape
-    dtype = torch.promote_types(values.dtype, torch.float32)
-    mixed = []
-    for head in range(heads):
-        total = torch.zeros(batch, tokens - 1, tokens, dtype=dtype, device=values.device)
-        for vectors in compared:
-            q, k = (vectors[end].unflatten(-1, (heads, -1))[:, :, head] for end in (0, -1))
-            total += ((scale * q[:, 1:]) @ k.mT).softmax(-1, dtype=dtype)
-        v = values.unflatten(-1, (heads, -1))[:, :, head]
-        mixed.append((total / len(compared)).to(v.dtype) @ v)
-    return torch.cat(mixed, -1)
+    return {name: getattr(block.self_attn, name)(normed) for name in names}

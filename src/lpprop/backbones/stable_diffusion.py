@@ -25,7 +25,7 @@ from lpprop._core.options import check_choice, check_integer, check_number
 from lpprop.backbones.backbone import Backbone, BackboneOutput
 from lpprop.backbones.hub import load_model, load_tokenizer
 from lpprop.backbones.self_attention import patch_attention
-from lpprop.inputs.attention import aggregate_attention
+from lpprop.inputs.aggregation import aggregate_attention
 
 __all__ = ["StableDiffusion"]
 

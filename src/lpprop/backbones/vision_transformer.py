@@ -21,7 +21,8 @@ from lpprop._core.errors import InputError
 from lpprop._core.options import check_choice
 from lpprop.backbones.backbone import Backbone, BackboneOutput
 from lpprop.backbones.hub import add_stored_colours, load_model
-from lpprop.backbones.self_attention import patch_attention
+from lpprop.backbones.positions import OffsetPositions, check_offset
+from lpprop.backbones.self_attention import number_blocks, patch_attention
 
 __all__ = ["CHECKPOINTS", "VisionTransformer"]
 
@@ -52,7 +53,7 @@ class VisionTransformer(Backbone):
     Queries, keys and values are read where the model passes them to PyTorch's scaled dot product
     attention. So they are the ones with which the model attends: after its biases, its norms and,
     where it has one, its rotary position embedding. Class token and registers are left out. The
-    model itself resizes its position embeddings. Threads may share one model.
+    model itself resizes its position embeddings, bicubically. Threads may share one model.
 
     This class has been run with random weights of `ViTModel`, `DeiTModel`, `Dinov2Model`,
     `Dinov2WithRegistersModel`, `DINOv3ViTModel`, `BeitModel`, `IJepaModel`, `ViTMSNModel`,
@@ -66,6 +67,9 @@ class VisionTransformer(Backbone):
             return before a last layer norm; or None, for attention only. LPOSS takes DINO's values.
         attention: "query-key", which is the model's own, "query-query" or "key-key"; or None.
         blocks: blocks whose attention is averaged, counted from 0, or backwards from -1; or "all".
+        position_offset: >= 0 and < 1. From m to n patches, position embeddings are resized with the
+            scale (n + position_offset) / m. transformers take 0, the default; the original DINO,
+            and DINOv2 without registers, take 0.1.
         mean, std: mean and standard deviation of the colours that the weights were trained on;
             ImageNet's by default.
         max_bytes: bound on the activations of one batch of images.
@@ -94,17 +98,29 @@ class VisionTransformer(Backbone):
         features: str | None = "value",
         attention: str | None = None,
         blocks: Sequence[int] | Literal["all"] = (-1,),
+        position_offset: float = 0.0,
         mean: Sequence[float] = _IMAGENET_MEAN,
         std: Sequence[float] = _IMAGENET_STD,
         max_bytes: int = 2**30,
     ) -> None:
         _check_kinds(features, attention)
+        position_offset = check_offset("position_offset", position_offset)
         patch_size = _check_architecture(model)
+        names = ("position_embeddings", "position_embedding")
+        if position_offset and all(getattr(model.embeddings, x, None) is None for x in names):
+            raise InputError.of(
+                "position_offset",
+                got=f"{position_offset:g} for {type(model).__name__}, which has no position "
+                "embeddings",
+                expected="0",
+                fix="Leave it out.",
+            )
         super().__init__(patch_size=patch_size, mean=mean, std=std, max_bytes=max_bytes)
         self.model: Any = model
         self.features = features
         self.attention = attention
-        self.blocks = _number_blocks(blocks, model.config.num_hidden_layers)
+        self.position_offset = position_offset
+        self.blocks = number_blocks(blocks, model.config.num_hidden_layers)
         self.provides = tuple(
             name for name, kind in (("feats", features), ("attention", attention)) if kind
         )
@@ -145,7 +161,7 @@ class VisionTransformer(Backbone):
     ) -> BackboneOutput:
         height, width = (side // self.patch_size for side in pixels.shape[-2:])
         tokens, count = self._prefix + height * width, self.model.config.num_hidden_layers
-        with _Blocks(self, (len(pixels), tokens)) as blocks:
+        with OffsetPositions(self.position_offset), _Blocks(self, (len(pixels), tokens)) as blocks:
             output = self.model(pixels, **self._arguments)
         if blocks.seen != count:
             raise _wrong_architecture(
@@ -282,19 +298,3 @@ def _count_prefix(embeddings: Any) -> int:
     registers = getattr(embeddings, "register_tokens", None)
     count = sum(getattr(embeddings, name, None) is not None for name in single)
     return count + (0 if registers is None else int(registers.shape[1]))
-
-
-def _number_blocks(blocks: Sequence[int] | str, count: int) -> tuple[int, ...]:
-    """Return the blocks' numbers, counted from 0."""
-    if isinstance(blocks, str) and blocks == "all":
-        return tuple(range(count))
-    given = list(blocks) if isinstance(blocks, (list, tuple, range)) else []
-    numbers = [n % count for n in given if type(n) is int and -count <= n < count]
-    if not numbers or len(set(numbers)) != len(given):
-        raise InputError.of(
-            "blocks",
-            got=repr(blocks),
-            expected=f"'all', or different numbers from 0 to {count - 1}, or from -1 to {-count}",
-            fix="Pass blocks=(-1,) for the last one.",
-        )
-    return tuple(numbers)

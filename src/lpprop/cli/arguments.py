@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ast
 import contextlib
+import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,7 @@ __all__ = [
     "list_methods",
     "name_methods",
     "option_name",
+    "parse_method",
     "parse_option",
 ]
 
@@ -114,6 +116,24 @@ class _AppendOnce(argparse.Action):
         if values[0] in dict(earlier):
             raise argparse.ArgumentError(self, f"{values[0]} is given twice")
         setattr(namespace, self.dest, [*earlier, values])
+
+
+def parse_method(text: str) -> tuple[str, dict[str, object]]:
+    """Read METHOD or METHOD:NAME=VALUE,NAME=VALUE; values are read as those of --option.
+
+    >>> parse_method("lposs"), parse_method("pamr:iterations=5,dilations=8,16")
+    (('lposs', {}), ('pamr', {'iterations': 5, 'dilations': (8, 16)}))
+    """
+    name, colon, listed = text.partition(":")
+    # A comma also parts the items of a list: it ends a value where a name and = follow.
+    pairs = re.split(r",(?=[^\W\d]\w*=)", listed) if colon else []
+    options: dict[str, object] = {}
+    for pair in pairs:
+        option, value = parse_option(pair)
+        if option in options:
+            raise argparse.ArgumentTypeError(f"{option} is given twice in {text!r}")
+        options[option] = value
+    return name, options
 
 
 #: What several commands take.

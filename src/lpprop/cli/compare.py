@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Collection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from lpprop.cli.arguments import add_arrays, add_command, add_shared, array_paths, name_methods
-from lpprop.cli.common import find_device, load_inputs, make_folder
+from lpprop._core.errors import InputError, collect_warnings
+from lpprop._core.options import hint
+from lpprop.cli.arguments import (
+    add_arrays,
+    add_command,
+    add_shared,
+    array_paths,
+    name_methods,
+    parse_method,
+)
+from lpprop.cli.common import find_device, load_inputs, make_folder, refuse_one_class
+
+if TYPE_CHECKING:
+    from lpprop.compose.chain import Chain
 
 __all__ = ["add_compare"]
 
@@ -25,7 +39,9 @@ _EXAMPLE = """\
 example:
   lpprop compare street.jpg --logits street_logits.npy --feats street_feats.npy --out compared
   lpprop compare street.jpg --logits street_logits.npy --feats street_feats.npy --out compared \\
-    --methods bilinear lposs lposs+ pamr --gt street_labels.png --palette cityscapes"""
+    --methods bilinear lposs lposs+ pamr --gt street_labels.png --palette cityscapes
+  lpprop compare street.jpg --logits street_logits.npy --feats street_feats.npy --out compared \\
+    --methods lposs:k=50,gamma=7 lposs:k=400 lposs+ --option sigma=0.02"""
 
 
 def add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -48,8 +64,15 @@ def add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     command.add_argument(
         "--methods",
         nargs="+",
+        type=parse_method,
         metavar="METHOD",
-        help=f"of {name_methods()} (default: those that the inputs allow)",
+        help=f"of {name_methods()} (default: those that the inputs allow); with options of its own "
+        "after a colon, such as lposs:k=50,gamma=7",
+    )
+    add_shared(
+        command,
+        "--option",
+        "; it holds for each method that has it, unless the method sets its own",
     )
     command.add_argument(
         "--classes", nargs="+", metavar="CLASS", help="their names, in the order of LOGITS"
@@ -68,16 +91,20 @@ def _compare(arguments: argparse.Namespace) -> int:
     from lpprop.io.images import load_image, save_image
     from lpprop.io.label_maps import load_labels
 
+    if arguments.classes is not None:
+        refuse_one_class("--classes", arguments.classes)
+    methods = _build_methods(arguments, ["image", *array_paths(arguments)])
     device = find_device(arguments.device)
     image = load_image(arguments.image, "IMAGE", upright=False)
     gt = None if arguments.gt is None else load_labels(arguments.gt, "--gt")
     inputs = load_inputs(array_paths(arguments), device)
     make_folder(arguments.out)
-    comparison = compare(
-        inputs.pop("logits"), image=image, gt=gt, methods=arguments.methods, **inputs,
-        class_names=arguments.classes, size=arguments.size, ignore_index=arguments.ignore_index,
-        palette=arguments.palette,
-    )  # fmt: skip
+    with collect_warnings(shown=False):  # the table says them, beside their rows
+        comparison = compare(
+            inputs.pop("logits"), image=image, gt=gt, methods=methods, **inputs,
+            class_names=arguments.classes, size=arguments.size, palette=arguments.palette,
+            ignore_index=arguments.ignore_index,
+        )  # fmt: skip
     print(comparison)
     target = arguments.out / f"{arguments.image.stem}_compare.png"
     save_image(target, comparison.figure(errors=gt is not None))
@@ -87,3 +114,35 @@ def _compare(arguments: argparse.Namespace) -> int:
             file.write(table.encode())
     print(f"figure and tables: {target.with_suffix('')}.png, .md, .csv")
     return 0
+
+
+def _build_methods(
+    arguments: argparse.Namespace, given: Collection[str]
+) -> list[str | Chain] | None:
+    """Build the methods with their options; None stands for the library's default."""
+    from lpprop.comparison.inputs import default_presets
+    from lpprop.compose.presets import find
+
+    common = dict(arguments.option)
+    if arguments.methods is None and not common:
+        return None
+    default = [(preset.name, dict[str, object]()) for preset in default_presets(given)]
+    named = default if arguments.methods is None else arguments.methods
+    known = {option for name, _ in named for option in find(name).options}
+    for option in common:
+        if option not in known:
+            raise InputError.of(
+                "--option",
+                got=f"{option}, which none of these methods has",
+                expected=f"one of {', '.join(sorted(known))}" if known else "none",
+                fix=hint(option, known, f"Remove {option}."),
+            )
+    methods: list[str | Chain] = []
+    for name, own in named:
+        preset = find(name)
+        options = {x: value for x, value in common.items() if x in preset.options} | own
+        try:
+            methods.append(preset(**options) if options else name)
+        except ImportError:
+            methods.append(name)  # whose row says which package it lacks
+    return methods

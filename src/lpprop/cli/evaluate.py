@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,15 +24,17 @@ Measure methods on labelled images: mIoU, Boundary IoU, accuracy and time, by me
 
 The data set is one of voc21, voc20, context60, context59, coco-object, coco-stuff, cityscapes,
 ade20k and camvid, in the folders of its official download; or a folder of images of your own, one
-of label maps (PNG, one class index per pixel, 255 where a pixel does not count), and a text file
-with one class per line, as lpprop segment takes them.
+of label maps (PNG, one class index per pixel from 0, 255 where a pixel does not count), and a text
+file with one class per line, as lpprop segment takes them. Of images, the pixels count as they are
+stored, to which the labels belong: an EXIF orientation is not applied, and you are told of it.
 
-The recipes are those of lpprop segment. All methods see the same models, which are loaded once;
-"bilinear" is their scores without refinement.
+The recipes are those of lpprop segment. All methods see the same models, which are loaded once and
+run once per image; "bilinear" is their scores without refinement.
 
 DIR receives results.md and results.json, with the configuration, and the counts of each image. A
 run that was ended is continued by the same command, and so is one with a larger --limit or with
-further methods; a folder of another configuration is refused."""
+further methods. Images whose file or labels have changed are measured again; a folder of another
+configuration is refused."""
 
 _EXAMPLE = """\
 example:
@@ -49,7 +55,14 @@ def add_eval(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     command.add_argument("--split", help="by its official name (default: the literature's)")
     command.add_argument("--images", type=Path, metavar="DIR", help="your images")
     command.add_argument("--labels", type=Path, metavar="DIR", help="their label maps")
-    command.add_argument("--classes", type=Path, metavar="FILE", help="their classes")
+    command.add_argument(
+        "--ignore",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="the labels in them that do not count (default: 255)",
+    )
+    command.add_argument("--classes", type=Path, metavar="FILE", help="the classes")
     command.add_argument("--recipe", required=True, help="see lpprop segment --help")
     add_shared(command, "--no-download")
     command.add_argument(
@@ -84,6 +97,8 @@ def _eval(arguments: argparse.Namespace) -> int:
     for name in ("limit", "processes", "side"):
         if (number := getattr(arguments, name)) is not None:
             check_integer(f"--{name}", number)
+    for label in arguments.ignore or ():
+        check_integer("--ignore", label, low=0, high=255)
     recipe = find_recipe(arguments.recipe, arguments.side)
     methods = arguments.method or [recipe.method]
     recipes = method_recipes(recipe, methods, **dict(arguments.option))  # refuses what cannot work
@@ -97,19 +112,41 @@ def _eval(arguments: argparse.Namespace) -> int:
     )
     make_folder(out)
     try:
-        report = evaluate(
-            dataset, predictors, out,
-            limit=arguments.limit, processes=arguments.processes, on_error="skip",
-        )  # fmt: skip
+        with _interruptible():
+            report = evaluate(
+                dataset, predictors, out,
+                limit=arguments.limit, processes=arguments.processes, on_error="skip",
+            )  # fmt: skip
     except EvaluationError as error:
-        say(f"error: {error}")
+        say(f"error: {error}; the same command continues")
         return 1
+    except KeyboardInterrupt as interrupt:
+        say("interrupted: the same command continues")
+        return int(interrupt.args[0]) if interrupt.args else 130
     print(report.table())
+    print(report.ignored_line())
     print(f"classes and configuration: {out / 'results.md'} and results.json")
     failed = sum(len(report[name].failures) for name in report)
     if failed:
         say(f"error: {failed} failed and are left out; the same command tries them again")
     return 1 if failed else 0
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """End on SIGTERM as on Ctrl-C, so that processes are ended and the user is told."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, _: object) -> None:
+        raise KeyboardInterrupt(128 + number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _read_text(path: Path) -> str:
@@ -127,17 +164,19 @@ def _read_text(path: Path) -> str:
 def _find_dataset(arguments: argparse.Namespace) -> Dataset:
     """Find the samples of the benchmark, or of the user's own folders."""
     from lpprop.evaluation.datasets import DATASETS, dataset_from_folders, load_dataset
+    from lpprop.evaluation.label_maps import IGNORED
 
-    names = ("dataset", "root", "split", "images", "labels", "classes")
+    names = ("dataset", "root", "split", "images", "labels", "classes", "ignore")
     given = [name for name in names if getattr(arguments, name) is not None]
-    if given == ["images", "labels", "classes"]:
+    if given[:3] == ["images", "labels", "classes"]:
         classes = [line for line in _read_text(arguments.classes).splitlines() if line.strip()]
-        return dataset_from_folders(arguments.images, arguments.labels, classes)
+        ignored = [IGNORED] if arguments.ignore is None else arguments.ignore
+        return dataset_from_folders(arguments.images, arguments.labels, classes, ignored=ignored)
     if given not in (["dataset", "root"], ["dataset", "root", "split"]):
         raise InputError.of(
             "--dataset",
             got=", ".join(f"--{name}" for name in given) or "nothing",
-            expected="--dataset and --root, or --images, --labels and --classes",
+            expected="--dataset and --root, or --images, --labels and --classes (--ignore)",
             fix="Name a benchmark and its folder, or folders of your own.",
         )
     dataset = load_dataset(arguments.dataset, arguments.root, split=arguments.split)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from lpprop._core.errors import InputError
 from lpprop._core.options import check_integer
-from lpprop.viz.drawing import ERROR_KEYS, error_map, framed, keys, overlay
+from lpprop.viz.drawing import ERROR_KEYS, cut_labels, error_map, framed, keys, overlay
 from lpprop.viz.palettes import colours
 from lpprop.viz.sheets import Cell, sheet
 
@@ -118,7 +118,7 @@ class _Painter:
     def painted(self, labels: npt.NDArray[Any], box: Box) -> Image.Image:
         """Lay labels over the image; faint lines do not hide fine patterns."""
         return overlay(
-            self.photograph(box), self.cut(labels, box), len(self.palette),
+            self.photograph(box), cut_labels(labels, box, self.size), len(self.palette),
             alpha=0.55 if self.data.image is not None else 1.0,
             outline=0.5,
             palette=self.palette,
@@ -127,21 +127,12 @@ class _Painter:
     def errors(self, labels: npt.NDArray[Any]) -> Image.Image:
         """Mark what is wrong in the whole image."""
         data = self.data
-        labels, gt = (self.cut(array, self.whole) for array in (labels, data.gt))
+        assert data.gt is not None
+        labels, gt = (cut_labels(array, self.whole, self.size) for array in (labels, data.gt))
         return error_map(
             self.photograph(self.whole), labels, gt, len(data.class_names),
             ignore_index=data.ignore_index,
         )  # fmt: skip
-
-    def cut(self, labels: Any, box: Box) -> npt.NDArray[Any]:
-        """Cut the region out of labels, at the pictures' size by nearest neighbour."""
-        y1, x1, y2, x2 = box
-        rows, columns = (
-            first + ((np.arange(length) + 0.5) * (last - first) / length).astype(int)
-            for first, last, length in ((y1, y2, self.size[1]), (x1, x2, self.size[0]))
-        )
-        cut: npt.NDArray[Any] = labels[rows[:, None], columns]
-        return cut
 
     def legend(self) -> list[list[Key]]:
         """Name the classes that some method or the ground truth has, and the marks."""

@@ -27,6 +27,7 @@ class Comparison(ComparisonData):
         class_names: a name per class.
         palette: the figure's colours.
         ignore_index: marks pixels of gt that do not count.
+        warnings: what is doubtful about the input of all rows, such as gt; each `Row` has its own.
 
     >>> import torch
     >>> from lpprop.comparison import compare
@@ -65,7 +66,7 @@ class Comparison(ComparisonData):
         return tables.markdown(self)
 
     def to_csv(self) -> str:
-        """Return a line per method: seconds, bytes, and shares in [0, 1]."""
+        """Return a line per method: seconds, bytes, shares in [0, 1], and its own warnings."""
         return tables.csv_text(self)
 
     def __repr__(self) -> str:

@@ -30,6 +30,7 @@ class Row(NamedTuple):
             ground truth.
         boundary_iou: mean Boundary IoU, as miou.
         skipped: why the method did not run; empty if it did.
+        warnings: what is doubtful about its input, as `lpprop.InputWarning` says it.
     """
 
     method: str
@@ -39,6 +40,7 @@ class Row(NamedTuple):
     miou: float | None = None
     boundary_iou: float | None = None
     skipped: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -53,6 +55,7 @@ class ComparisonData:
     class_names: list[str]
     palette: Palette
     ignore_index: int
+    warnings: tuple[str, ...] = ()
 
     @property
     def agreement(self) -> npt.NDArray[np.float64]:

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lpprop._core.errors import InputError
+from lpprop._core.errors import InputError, collect_warnings, warn
+from lpprop._core.label_maps import check_ignore_index
 from lpprop._core.measure import count_runs, measure
 from lpprop._core.options import check_integer
 from lpprop._core.refiner import COMMON, unknown_input
-from lpprop.comparison.inputs import as_class_names, as_gt, named_chains
+from lpprop._core.scans import one_call
+from lpprop.comparison.ground_truth import as_gt, warn_of_gt
+from lpprop.comparison.inputs import as_class_names, named_chains
 from lpprop.comparison.result import Comparison
 from lpprop.comparison.rows import Row
 from lpprop.compose.chain import Chain
-from lpprop.compose.pipeline import Prepared, Request
+from lpprop.compose.pipeline import as_chain
+from lpprop.compose.request import Prepared, Request
 from lpprop.inputs.table import INPUTS
 from lpprop.inputs.windows import SlidingWindows
-from lpprop.refiners import bilinear_upsample
 from lpprop.viz.palettes import colours
 
 if TYPE_CHECKING:
@@ -51,6 +54,7 @@ def compare(
     class_names: Sequence[str] | None = None,
     windows: SlidingWindows | None = None,
     size: tuple[int, int] | None = None,
+    span: tuple[int, int] | None = None,
     ignore_index: int = 255,
     palette: Palette = "default",
     repeats: int = 3,
@@ -67,17 +71,22 @@ def compare(
             windows.
         feats: affinity features, for the methods that need them.
         image: the image, for the methods that need it, and for the figure.
-        methods: presets' names, modules or callables, as `lpprop.refine` takes them; or a mapping
-            from names of your own to them, such as
-            `{"k=100": presets.lposs(k=100), "k=400": presets.lposs(k=400)}`. If None, those of
-            `lpprop.presets.METHODS` that are meant for it, whose inputs are given and whose
-            packages are installed.
+        methods: presets' names, modules or callables, as `lpprop.refine` takes them; a preset is
+            called by its name and what differs from its defaults, such as "lposs(k=100)". Or a
+            mapping from names of your own to them, such as `{"few": presets.lposs(k=100)}`. If
+            None, those of `lpprop.presets.METHODS` that are meant for it, whose inputs are given
+            and whose packages are installed.
         attention: attention maps, for the methods that take them; built from the feats if None.
         gt: (H, W) true labels, integers in [0, C) or `ignore_index`: an array, a tensor or a PIL
-            image of class indices, of the result's size.
-        class_names: a name per class; their numbers if None.
+            image of class indices, of the result's size. The table says how many classes occur, and
+            how many pixels are ignored. Gt is warned of in which every pixel has the same class, or
+            in which class 0 alone counts beside ignored pixels (a mask of 0 and 255); if fewer than
+            one pixel in a hundred counts; and if its labels look like those of the logits plus or
+            minus one.
+        class_names: a list of strings, one per class; their numbers if None.
         windows: the `SlidingWindows` that logits and feats belong to.
         size: (H, W) of the results; the image's size if None.
+        span: (H, W) of the pixels that the grids cover, as `lpprop.refine` takes it.
         ignore_index: marks pixels of `gt` that do not count.
         palette: the figure's colours: a name in `lpprop.viz.palettes`, or uint8 RGB (n, 3).
         repeats: how often each method is timed; the median counts. Two runs come before, to warm up
@@ -88,11 +97,13 @@ def compare(
     Returns:
         A `Comparison`: `rows`, `agreement`, `labels`, `.figure()`, `.to_markdown()`, `.to_csv()`.
         A method that lacks an input or an optional package, or runs out of memory, has a row that
-        says so.
+        says so. A row's `warnings` hold what is doubtful about its input, those of the comparison
+        what is doubtful for all rows; the tables show both, and Python's `warnings` see each once.
 
     Raises:
         InputError: input that cannot be used, several images, an unknown method, or no method that
             can run.
+        ImportError: gt without OpenCV, which Boundary IoU needs.
 
     >>> import torch
     >>> logits, feats = torch.rand(5, 6, 6), torch.rand(64, 6, 6)
@@ -105,19 +116,24 @@ def compare(
     inputs = {
         "feats": feats, "image": image, "attention": attention, "windows": windows, **others
     }  # fmt: skip
-    request = Request.of(logits, inputs, size=size)
-    _check_one_image(request)
-    scores, target = request.logits, request.size
-    names = as_class_names(class_names, scores.shape[1])
-    colours(palette, len(names))
-    true = None if gt is None else as_gt(gt, target, len(names), ignore_index)
-    check_integer("repeats", repeats)
-    chains = named_chains(methods, request.inputs)
-    prepared = _prepare(request, chains)
-    with torch.no_grad():
-        merged = scores if windows is None else windows.merge(scores)
-        start = _labels(bilinear_upsample(merged, target))
-        rows, labels = _measure_all(prepared, scores, repeats)
+    with collect_warnings():  # Python shows each message once, whatever rows it belongs to
+        with collect_warnings() as of_all, one_call():
+            request = Request.of(logits, inputs, size=size, span=span)
+            _check_logits(request)
+            target = request.size
+            names = as_class_names(class_names, request.n_classes)
+            colours(palette, len(names))
+            ignore_index = check_ignore_index(ignore_index, len(names))
+            true = None if gt is None else as_gt(gt, target, len(names), ignore_index)
+            repeats = check_integer("repeats", repeats)
+        chains = named_chains(methods, request.inputs)
+        prepared = _prepare(request, chains)
+        with torch.no_grad():
+            start = _labels(request.only(()).prepare(as_chain("bilinear")).run())
+            with collect_warnings() as of_gt:
+                if true is not None:
+                    warn_of_gt(true, start, names, ignore_index)
+            rows, labels = _measure_all(prepared, request, repeats)
     if not labels:
         raise InputError.of(
             "methods",
@@ -131,7 +147,9 @@ def compare(
         for row in rows
     ]  # fmt: skip
     picture = _picture(request.inputs.get("image"), target)
-    return Comparison(rows, labels, start, picture, true, names, palette, ignore_index)
+    return Comparison(
+        rows, labels, start, picture, true, names, palette, ignore_index, (*of_all, *of_gt)
+    )
 
 
 # What a method may raise and is then skipped: a package is missing, a user's own method returned
@@ -139,7 +157,7 @@ def compare(
 _UNABLE = (ImportError, InputError, MemoryError, torch.cuda.OutOfMemoryError)
 
 
-def _check_one_image(request: Request) -> None:
+def _check_logits(request: Request) -> None:
     if "windows" not in request.inputs and len(request.logits) > 1:
         raise InputError.of(
             "logits",
@@ -147,10 +165,23 @@ def _check_one_image(request: Request) -> None:
             expected="those of one image",
             fix="Compare images one by one: logits[i:i+1], feats[i:i+1], image[i:i+1].",
         )
+    if request.logits.shape[1] == 1:
+        warn(
+            "one class",
+            "logits: there is one class, which every pixel gets, whatever its score. Add the "
+            "logits of another, such as the background.",
+        )
 
 
-def _prepare(request: Request, chains: Mapping[str, Chain | str]) -> dict[str, Prepared | str]:
-    """Check every method before the first runs; return it, or why it cannot run.
+class _Ready(NamedTuple):
+    """A method that is checked, or why it cannot run, and what was warned of meanwhile."""
+
+    run: Prepared | str
+    warnings: list[str]
+
+
+def _prepare(request: Request, chains: Mapping[str, Chain | str]) -> dict[str, _Ready]:
+    """Check every method before the first runs.
 
     Raises:
         InputError: an input that no method takes.
@@ -162,57 +193,66 @@ def _prepare(request: Request, chains: Mapping[str, Chain | str]) -> dict[str, P
             raise unknown_input(
                 name, "these methods", sorted(known - set(COMMON)), known=name in INPUTS
             )
-    prepared: dict[str, Prepared | str] = {}
+    prepared: dict[str, _Ready] = {}
     for name, chain in chains.items():
-        try:
-            prepared[name] = (
-                chain if isinstance(chain, str) else request.only(chain.takes).prepare(chain)
-            )
-        except InputError as error:
-            prepared[name] = str(error)
+        run: Prepared | str
+        with collect_warnings() as doubts:
+            try:
+                run = chain if isinstance(chain, str) else request.only(chain.takes).prepare(chain)
+            except InputError as error:
+                run = str(error)
+        prepared[name] = _Ready(run, doubts)
     return prepared
 
 
 def _measure_all(
-    prepared: Mapping[str, Prepared | str], logits: Tensor, repeats: int
+    prepared: Mapping[str, _Ready], request: Request, repeats: int
 ) -> tuple[list[Row], dict[str, Labels]]:
     """Run each method; return its costs, and the labels of those that ran."""
     from tqdm import tqdm
 
     rows: list[Row] = []
     labels: dict[str, Labels] = {}
-    able = [run for run in prepared.values() if not isinstance(run, str)]
+    able = [name for name, ready in prepared.items() if not isinstance(ready.run, str)]
     # Not tqdm.auto, which warns in a notebook without ipywidgets.
     with tqdm(
         total=len(able) * count_runs(repeats), unit="run", delay=_DELAY, leave=False,
         file=sys.stderr, disable=not (sys.stderr.isatty() or _in_notebook()),
     ) as bar:  # fmt: skip
-        for name, run in prepared.items():
-            if isinstance(run, str):
-                rows.append(Row(name, skipped=run))
-                continue
+        for name, ready in prepared.items():
             bar.set_description(name, refresh=False)
-            try:
-                scores, seconds, memory = measure(run.run, logits.device, repeats, bar.update)
-                _check_classes(scores, logits)
-            except (*_UNABLE, RuntimeError) as error:
-                # For a CPU whose memory is full torch has no exception of its own.
-                if not isinstance(error, _UNABLE) and "can't allocate memory" not in str(error):
-                    raise
-                rows.append(Row(name, skipped=str(error) or "out of memory"))
-                continue
-            labels[name] = _labels(scores)
-            rows.append(Row(name, seconds, memory))
-            del scores  # frees memory before the next method is measured
+            with collect_warnings() as doubts:
+                row, scores = _measure(name, ready.run, request, repeats, bar.update)
+            if scores is not None:
+                labels[name] = _labels(scores)
+                del scores  # frees memory before the next method is measured
+            rows.append(row._replace(warnings=tuple(dict.fromkeys([*ready.warnings, *doubts]))))
     return rows, labels
 
 
-def _check_classes(scores: Tensor, logits: Tensor) -> None:
-    if scores.shape[1] != logits.shape[1]:
+def _measure(
+    name: str, run: Prepared | str, request: Request, repeats: int, tick: Callable[[], object]
+) -> tuple[Row, Tensor | None]:
+    """Run a method; return its costs and scores, or the row that says why there are none."""
+    if isinstance(run, str):
+        return Row(name, skipped=run), None
+    try:
+        scores, seconds, memory = measure(run.run, request.logits.device, repeats, tick)
+        _check_classes(scores, request.n_classes)
+    except (*_UNABLE, RuntimeError) as error:
+        # For a CPU whose memory is full torch has no exception of its own.
+        if not isinstance(error, _UNABLE) and "can't allocate memory" not in str(error):
+            raise
+        return Row(name, skipped=str(error) or "out of memory"), None
+    return Row(name, seconds, memory), scores
+
+
+def _check_classes(scores: Tensor, classes: int) -> None:
+    if scores.shape[1] != classes:
         raise InputError.of(
             "it returned scores",
             got=f"{scores.shape[1]} classes",
-            expected=f"{logits.shape[1]}, those of the logits",
+            expected=f"{classes}, those of the logits",
             fix="Labels are compared by number: keep the classes.",
         )
 
@@ -239,11 +279,11 @@ def _picture(image: Tensor | None, size: tuple[int, int]) -> Image | None:
     """Convert the image to PIL, at the results' size."""
     if image is None:
         return None
-    from PIL.Image import Resampling, fromarray
+    from PIL.Image import Resampling
 
-    levels = (image[0].detach().float().clamp(0, 1) * 255).round().to(torch.uint8)
-    picture = fromarray(levels.movedim(0, -1).cpu().numpy())
-    return picture.resize(size[::-1], Resampling.BICUBIC)
+    from lpprop.viz.drawing import to_picture
+
+    return to_picture(image).resize(size[::-1], Resampling.BICUBIC)
 
 
 def _in_notebook() -> bool:

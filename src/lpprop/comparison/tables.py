@@ -7,17 +7,19 @@ import csv
 import io
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from html import escape
 from typing import TYPE_CHECKING
 
 from lpprop._core.text import markdown_table, percent
+from lpprop.comparison.ground_truth import describe_gt
+from lpprop.comparison.rows import Row
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from lpprop.comparison.rows import ComparisonData, Row
+    from lpprop.comparison.rows import ComparisonData
 
 __all__ = ["csv_text", "html", "markdown", "text"]
 
@@ -46,8 +48,8 @@ _COLUMNS: tuple[tuple[str, str, Callable[[float], str], bool], ...] = (
 
 def _table(rows: Sequence[Row]) -> list[list[str]]:
     """Return headings and a line per method that ran, without the columns that nobody fills."""
-    ran = [row for row in rows if not row.skipped]
-    columns = [["method", *(row.method for row in ran)]]
+    ran, marks = [row for row in rows if not row.skipped], _marks(rows)
+    columns = [["method", *(_marked_name(row, marks) for row in ran)]]
     for heading, field, write, bold in _COLUMNS:
         values = [getattr(row, field) for row in ran]
         known = [value for value in values if value is not None]
@@ -68,24 +70,45 @@ def _agreement(data: ComparisonData) -> list[list[str]]:
 
 
 def _skipped(rows: Sequence[Row]) -> list[tuple[str, str]]:
-    return [(row.method, row.skipped) for row in rows if row.skipped]
+    marks = _marks(rows)
+    return [(_marked_name(row, marks), row.skipped) for row in rows if row.skipped]
+
+
+def _marks(rows: Sequence[Row]) -> dict[str, str]:
+    """Number the warnings of the rows; the same text in several rows has one number."""
+    every = dict.fromkeys(message for row in rows for message in row.warnings)
+    return {message: f"[{number}]" for number, message in enumerate(every, 1)}
+
+
+def _marked_name(row: Row, marks: Mapping[str, str]) -> str:
+    return " ".join([row.method, *(marks[message] for message in row.warnings)])
+
+
+def _notes(data: ComparisonData) -> list[str]:
+    """Return what stands below the table: what gt holds, and the warnings, first the rows' own."""
+    gt = data.gt
+    facts = [] if gt is None else [describe_gt(gt, data.class_names, data.ignore_index)]
+    own = [f"{mark} {message}" for message, mark in _marks(data.rows).items()]
+    return [*facts, *own, *(f"all rows: {message}" for message in data.warnings)]
 
 
 def text(data: ComparisonData) -> str:
-    """Align the table in columns, above a line per skipped method."""
+    """Align the table in columns, above a line per skipped method and per note."""
     table = [list(map(_one_line, line)) for line in _table(data.rows)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     aligned = (
         [name.ljust(widths[0]), *map(str.rjust, cells, widths[1:])] for name, *cells in table
     )
     skipped = (f"{name}: skipped. {why}" for name, why in _skipped(data.rows))
-    return "\n".join([*("  ".join(line).rstrip() for line in aligned), *skipped])
+    notes = map(_one_line, _notes(data))
+    return "\n".join([*("  ".join(line).rstrip() for line in aligned), *skipped, *notes])
 
 
 def markdown(data: ComparisonData) -> str:
-    """Write the table, the skipped methods, and the agreement."""
-    skipped = (f"- {_mark(name)}: skipped. {_mark(why)}" for name, why in _skipped(data.rows))
-    parts = [_marked(_table(data.rows)), "\n".join(skipped), _marked(_agreement(data))]
+    """Write the table, the skipped methods, the notes, and the agreement."""
+    below = [f"- {_mark(name)}: skipped. {_mark(why)}" for name, why in _skipped(data.rows)]
+    below += [f"- {_mark(note)}" for note in _notes(data)]
+    parts = [_marked(_table(data.rows)), "\n".join(below), _marked(_agreement(data))]
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
@@ -111,10 +134,11 @@ def csv_text(data: ComparisonData) -> str:
     shares = dict(zip(names, data.agreement.tolist(), strict=True))
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    fields = ("method", "seconds", "memory_bytes", "changed", "miou", "boundary_iou", "skipped")
+    fields = ["memory_bytes" if name == "memory" else name for name in Row._fields]
     writer.writerow([*fields, *(f"agreement with {name}" for name in names)])
     for row in data.rows:
-        values = [*row, *shares.get(row.method, [None] * len(names))]
+        own = row._asdict() | {"warnings": " | ".join(row.warnings)}
+        values = [*own.values(), *shares.get(row.method, [None] * len(names))]
         writer.writerow(f"{x:.6g}" if isinstance(x, float) else x for x in values)
     return file.getvalue()
 
@@ -125,10 +149,11 @@ _CELL = "padding:.25em .75em;border-bottom:1px solid rgba(128,128,128,.35);"
 
 
 def html(data: ComparisonData, figure: Image) -> str:
-    """Set the table above the figure; the agreement unfolds."""
+    """Set the table and its notes above the figure; the agreement unfolds."""
     agreement = _agreement(data)
     unfolds = '<details><summary style="cursor:pointer">agreement of the labels</summary>'
     parts = [_html_table(_table(data.rows), _skipped(data.rows))]
+    parts += [f'<div style="margin:.25em 0">{escape(note)}</div>' for note in _notes(data)]
     parts += [f"{unfolds}{_html_table(agreement)}</details>"] if agreement else []
     file = io.BytesIO()
     figure.save(file, format="PNG")

@@ -14,11 +14,14 @@ from lpprop._core.memory import STEP_BYTES, check_memory
 from lpprop._core.options import check_above_0
 from lpprop._core.precision import compute_dtype, uncompiled
 from lpprop.compose.composite import Composite, Takes, needs_of, step_name, steps_of, takes_of
-from lpprop.inputs.attention import attention_from_features, average_heads, fit_grid
+from lpprop.inputs.attention import as_rows, attention_from_features, fit_grid
 from lpprop.inputs.table import check_inputs, convert_inputs
 from lpprop.refiners import bilinear_upsample
 
 __all__ = ["Chain"]
+
+# Tokens before the patches: a class token, with one for distillation (DeiT) or four registers.
+_TOKENS = {1: "a class token", 2: "2 class tokens", 5: "a class token and 4 registers"}
 
 
 class Chain(Composite):
@@ -35,8 +38,8 @@ class Chain(Composite):
 
     On entry the logits are resized bilinearly to the grid of the feats or of the attention, if a
     step needs those. Missing attention is built from the feats; attention with heads is averaged
-    over them. Distances between patches use the steps' patch_size unchanged; `lpprop.refine` fits
-    it to the image first.
+    over them; rows of it that do not sum to 1 are divided by their sums, with a warning. Distances
+    between patches use the steps' patch_size unchanged; `lpprop.refine` fits it to the image first.
 
     Args:
         steps: one or more callables.
@@ -65,7 +68,7 @@ class Chain(Composite):
         """Take the steps in order."""
         super().__init__(*steps)
         if temperature is not None:
-            check_above_0("temperature", temperature)
+            temperature = check_above_0("temperature", temperature)
         self.temperature = temperature
 
     @uncompiled
@@ -75,8 +78,8 @@ class Chain(Composite):
         if grid != tuple(logits.shape[-2:]):
             logits = bilinear_upsample(logits, grid)
         attention = inputs.get("attention")
-        if attention is not None and attention.ndim == 4 and "attention" in self.needs:
-            inputs["attention"] = average_heads(attention)
+        if attention is not None and "attention" in self.needs:
+            inputs["attention"] = as_rows(attention)
         built = inputs
         if self._attends and attention is None:
             options = {} if self.temperature is None else {"temperature": self.temperature}
@@ -151,8 +154,7 @@ class Chain(Composite):
                 got=f"{sizes['N']} patches",
                 expected=f"those of the {owner}' grid, {grid[0]} x {grid[1]}, "
                 "or of a grid of that shape",
-                fix="Resample it with lpprop.aggregate_attention([attention], "
-                f"size=({grid[0]}, {grid[1]}), grids=[its own (h, w)]).",
+                fix=_advise(sizes["N"], grid),
             )
         return fitted
 
@@ -169,6 +171,22 @@ class Chain(Composite):
                 )
             if getattr(step, "merges_windows", False):
                 return
+
+
+def _advise(patches: int, grid: tuple[int, int]) -> str:
+    """Say what to do about attention that fits no grid: drop its tokens, or resample it."""
+    for count, kind in _TOKENS.items():
+        found = fit_grid(patches - count, like=grid) if patches > count else None
+        if found is not None:
+            return (
+                f"These look like tokens with {kind} before {found[0]} x {found[1]} patches: drop "
+                f"{'it' if count == 1 else 'them'}, attention = attention[..., {count}:, {count}:]"
+                ", and divide the rows by their sums, attention / attention.sum(-1, keepdim=True)."
+            )
+    return (
+        "Resample it with lpprop.aggregate_attention([attention], "
+        f"size=({grid[0]}, {grid[1]}), grids=[its own (h, w)])."
+    )
 
 
 def _check_memory(source: str, made_of: Tensor, patches: int) -> None:

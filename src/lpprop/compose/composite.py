@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lpprop._core.checks import check_tensors, require
 from lpprop._core.errors import InputError
-from lpprop._core.refiner import COMMON, Refiner, unknown_input
+from lpprop._core.refiner import COMMON, Refiner, check_ignored, unknown_input
 from lpprop._core.scans import forget, pass_on
 from lpprop.inputs.table import INPUTS
 
@@ -106,6 +106,8 @@ class Composite(nn.Module):
         for name, value in inputs.items():
             # Windows are checked step by step, until they are merged.
             known = name in (*COMMON, "windows") or name in self.takes
+            if name in COMMON:
+                check_ignored(name, value)
             if value is not None and not known:
                 takes = sorted(self.takes.names - set(COMMON))
                 raise unknown_input(name, "this method", takes, known=name in INPUTS)
@@ -214,7 +216,7 @@ def _as_module(step: Callable[..., Tensor]) -> nn.Module:
             if not isinstance(needs, (tuple, list)):
                 raise TypeError(f"its needs are {needs!r}, not a tuple of names")
             names = {*takes_of(module).required, *needs}
-            if reserved := names & {"logits", "method", "self", "size"}:
+            if reserved := names & {"logits", "method", "self", "size", "span"}:
                 raise TypeError(f"it names {min(reserved)!r}, which lpprop.refine takes itself")
             inspect.signature(_call_of(module)).bind(None, **dict.fromkeys(names))
     except (TypeError, ValueError) as error:

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from lpprop._core.convert import as_grid
-from lpprop._core.errors import InputError, warn
-from lpprop._core.options import check_size
+from lpprop._core.errors import InputError
 from lpprop._core.precision import uncompiled
-from lpprop._core.refiner import COMMON
 from lpprop.compose import presets
 from lpprop.compose.chain import Chain
 from lpprop.compose.composite import steps_of
-from lpprop.inputs.table import INPUTS, check_inputs, convert_inputs
+from lpprop.compose.request import NAMED, Request
+from lpprop.inputs.table import INPUTS
 from lpprop.inputs.windows import SlidingWindows
-from lpprop.refiners import PatchPropagation, PixelPropagation, bilinear_upsample
+from lpprop.refiners import PixelPropagation
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,10 +25,7 @@ if TYPE_CHECKING:
 
     ArrayLike = Tensor | np.ndarray[Any, Any]
 
-# The inputs that are parameters of `refine`.
-_NAMED = (*COMMON, "windows")
-
-__all__ = ["Prepared", "Request", "as_chain", "refine"]
+__all__ = ["as_chain", "refine"]
 
 
 @uncompiled
@@ -44,6 +38,7 @@ def refine(
     method: str | Callable[..., Tensor] = "lposs+",
     windows: SlidingWindows | Sequence[SlidingWindows] | None = None,
     size: tuple[int, int] | None = None,
+    span: tuple[int, int] | None = None,
     **others: Any,
 ) -> Tensor:
     """Refine coarse segmentation scores to sharp ones at the image's size.
@@ -58,7 +53,15 @@ def refine(
     feats grid x patch_size misses that size by a patch or more, the distances are scaled by their
     ratio, with a warning; if height and width need different ratios, the call is refused. If the
     backbone saw a smaller image than the one to label, pass the smaller one as `image` and the
-    large size as `size=`, so that sigma keeps its meaning.
+    large size as `size=`, so that sigma keeps its meaning. If it saw the image padded or cropped
+    at the bottom and right, pass the size that it saw as `span=`.
+
+    The default method has the settings of its paper, whose k = 400 is for the patches of fifteen
+    windows. Where k is more than a quarter of the patches, as on a single image, the result is
+    often no better than bilinear upsampling, and a warning says so: pass
+    `k=10, gamma=7, alpha=0.8` there.
+
+    A class that is -inf everywhere is left out, and comes back as -inf.
 
     Args:
         logits: (B, C, h, w) or (C, h, w) scores, larger = likelier; with windows (n, C, h, w).
@@ -76,6 +79,10 @@ def refine(
             A list of them, with lists of logits and feats, averages the refined scores of several
             window sizes.
         size: (H, W) of the result; the image's size if None.
+        span: (H, W) of the pixels that the grids of logits, feats and attention cover, from the
+            image's top left corner; the image's size if None. If it is larger, as if the image was
+            padded to whole patches, the image's last row and column are repeated up to it; if it is
+            smaller, the scores' last ones are.
         others: further inputs that the method takes, by name: {inputs}. An input that only a step
             of your own names, such as `depth=`, is passed to it unchanged. With a preset also its
             options, such as `k=200` or `feats_from="dinov2"`.
@@ -86,7 +93,13 @@ def refine(
     Raises:
         InputError: input that cannot be used, before any work: shapes that do not match, values
             that are not finite, an image outside [0, 1], a missing input, one that no step takes,
-            an unknown method or option.
+            an unknown method or option; a grid that is made of tokens, or has its axes in another
+            order.
+
+    Warns:
+        InputWarning: input that is probably not what was meant: patches that are not square in the
+            image, or do not span it; one class; features that are the same everywhere; scores so
+            close that their softmax is flat; k of more than a quarter of the patches.
 
     >>> import torch
     >>> logits, feats = torch.rand(2, 5, 6, 6), torch.rand(2, 64, 6, 6)
@@ -103,7 +116,8 @@ def refine(
     chain = as_chain(method, **options)
     given = {"image": image, "attention": attention, **extra}
     if windows is None or isinstance(windows, SlidingWindows):
-        request = Request.of(logits, {"feats": feats, "windows": windows, **given}, size=size)
+        inputs = {"feats": feats, "windows": windows, **given}
+        request = Request.of(logits, inputs, size=size, span=span)
         return request.prepare(chain).run()
     settings = _pair_settings(logits, feats, windows)
     if any(isinstance(x, PixelPropagation) and x.config["prune"] for x in steps_of(chain)):
@@ -115,98 +129,21 @@ def refine(
         )
     # All settings are checked before the first one runs.
     runs = [
-        Request.of(scores, {"feats": own, "windows": setting, **given}, size=size).prepare(chain)
+        Request.of(
+            scores, {"feats": own, "windows": setting, **given}, size=size, span=span
+        ).prepare(chain)
         for scores, own, setting in settings
     ]
-    return torch.stack([prepared.run() for prepared in runs]).mean(0)
+    # Divided first, since the sum of scores that fit into their dtype may not.
+    return torch.stack([prepared.run() / len(runs) for prepared in runs]).sum(0)
 
 
 refine.__doc__ = str(refine.__doc__).format(
     methods="\n            ".join(
         textwrap.wrap(", ".join(f'"{name}"' for name in presets.METHODS), 80)
     ),
-    inputs=", ".join(f"`{name}`" for name in INPUTS if name not in _NAMED),
+    inputs=", ".join(f"`{name}`" for name in INPUTS if name not in NAMED),
 )
-
-
-@dataclass(frozen=True)
-class Request:
-    """The scores and inputs of a call, converted and checked once against each other.
-
-    Attributes:
-        logits: (B, C, h, w) scores.
-        inputs: inputs that are given, by name.
-        size: (H, W) of the result.
-    """
-
-    logits: Tensor
-    inputs: Mapping[str, Any]
-    size: tuple[int, int]
-
-    @classmethod
-    def of(
-        cls, logits: object, inputs: Mapping[str, object], *, size: tuple[int, int] | None = None
-    ) -> Request:
-        """Convert what users pass, and check all of it.
-
-        Raises:
-            InputError: input that cannot be used.
-        """
-        scores = as_grid("logits", logits)
-        converted = convert_inputs(inputs, scores)
-        sizes = check_inputs(scores, converted, INPUTS)
-        windows = converted.get("windows")
-        if windows is not None:
-            _check_windows(sizes, windows)
-        if size is not None:
-            size = check_size("size", size)
-        elif "H" in sizes:
-            size = sizes["H"], sizes["W"]
-        elif windows is not None:
-            size = windows.image_size
-        else:
-            raise InputError.of(
-                "image",
-                got="None, and no size",
-                expected="an image, or the size of the result",
-                fix="Pass image=, or size=(H, W).",
-            )
-        return cls(scores, converted, size)
-
-    def only(self, names: Container[str]) -> Request:
-        """Leave out inputs that a method does not take, so that it can be compared with others."""
-        inputs = {name: x for name, x in self.inputs.items() if name in _NAMED or name in names}
-        return replace(self, inputs=inputs)
-
-    def prepare(self, chain: Chain) -> Prepared:
-        """Check a chain against the inputs, and fit it to the image.
-
-        Raises:
-            InputError: an input that the chain needs is missing, or it does not take one.
-        """
-        chain.check(self.logits, **self.inputs)
-        return Prepared(_fit(chain, self.inputs), self)
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A call that is checked and fitted to its image, ready to run.
-
-    Attributes:
-        chain: the method.
-        request: its scores and inputs.
-    """
-
-    chain: Chain
-    request: Request
-
-    def run(self) -> Tensor:
-        """Return the refined scores (B, C, H, W), of the request's size."""
-        inputs, size = self.request.inputs, self.request.size
-        refined = self.chain(self.request.logits, **inputs)
-        if "windows" in inputs and not self.chain.merges_windows:
-            refined = inputs["windows"].merge(refined)
-        return refined if tuple(refined.shape[-2:]) == size else bilinear_upsample(refined, size)
 
 
 def as_chain(method: str | Callable[..., Tensor], **options: Any) -> Chain:
@@ -249,48 +186,6 @@ def _split(
     else:
         inputs = dict(others)
     return inputs, {name: x for name, x in others.items() if name not in inputs}
-
-
-def _check_windows(sizes: Mapping[str, int], windows: SlidingWindows) -> None:
-    if "H" in sizes and (sizes["H"], sizes["W"]) != windows.image_size:
-        raise InputError.of(
-            "windows",
-            got=f"windows of a {windows.image_size[0]} x {windows.image_size[1]} image",
-            expected=f"windows of this one, {sizes['H']} x {sizes['W']}",
-            fix="Make the SlidingWindows with this image's size.",
-        )
-    if sizes["B"] != len(windows):
-        raise InputError.of(
-            "logits",
-            got=f"{sizes['B']} items",
-            expected=f"{len(windows)}, one per window",
-            fix="Pass the logits of all windows of one image, in the order of windows.boxes.",
-        )
-
-
-def _fit(chain: Chain, inputs: Mapping[str, Any]) -> Chain:
-    """Fit patch sizes to the image, and warn if that changes them."""
-    if "feats" not in inputs or not ("image" in inputs or "windows" in inputs):
-        return chain
-    grid = tuple(inputs["feats"].shape[-2:])
-    pixels = (
-        inputs["windows"].crop_size if "windows" in inputs else tuple(inputs["image"].shape[-2:])
-    )
-    fitted = chain.fitted(grid, pixels)
-    for before, after in zip(_list_patch_sizes(chain), _list_patch_sizes(fitted), strict=True):
-        if before != after:
-            warn(
-                "patch size",
-                f"the feats' grid of {grid[0]} x {grid[1]} patches of {before:g} pixels does not "
-                f"span {pixels[0]} x {pixels[1]} pixels: distances are taken as if patches had "
-                f"{after:.4g}. Pass patch_size={after:.4g} if that is right; if the backbone saw "
-                "a resized image, pass that one as image and the full size as size=.",
-            )
-    return fitted
-
-
-def _list_patch_sizes(chain: Chain) -> list[float]:
-    return [step.patch_size for step in steps_of(chain) if isinstance(step, PatchPropagation)]
 
 
 def _pair_settings(logits: Any, feats: Any, windows: Any) -> list[tuple[Any, ...]]:

@@ -51,6 +51,7 @@ def confusion_matrix(
     array([[1, 1],
            [0, 0]])
     """
+    classes = check_integer("classes", classes)
     return count_pairs(*checked_maps(labels, gt, classes, ignore_index), classes)
 
 
@@ -89,7 +90,8 @@ def boundary_counts(
     >>> boundary_counts(np.roll(gt, 1, axis=1), gt, classes=2, dilation_ratio=0.1)
     (array([4, 8]), array([24, 24]))
     """
-    check_number("dilation_ratio", dilation_ratio, low=0, open_low=True)
+    dilation_ratio = check_number("dilation_ratio", dilation_ratio, low=0, open_low=True)
+    classes = check_integer("classes", classes)
     maps = checked_maps(labels, gt, classes, ignore_index)
     return count_boundaries(*maps, classes, dilation_ratio)
 
@@ -108,7 +110,10 @@ def count_boundaries(
     labels: npt.NDArray[Any], gt: npt.NDArray[Any], classes: int, dilation_ratio: float
 ) -> tuple[Int[np.ndarray, " C"], Int[np.ndarray, " C"]]:
     """Count the boundaries of checked maps."""
-    d = max(1, round(dilation_ratio * math.hypot(*gt.shape)))
+    # From half of the shorter side, every pixel is within d of the outside; OpenCV would allocate
+    # a square of 2 d + 1.
+    farthest = (min(gt.shape) + 1) // 2
+    d = max(1, round(min(dilation_ratio * math.hypot(*gt.shape), farthest)))
     predicted, true = (_on_boundary(x, classes, d) & (x < classes) for x in (labels, gt))
     met = predicted & true & (labels == gt)
     of_labels, of_gt, of_both = (
@@ -155,7 +160,7 @@ def checked_maps(
 
 def checked_gt(gt: ArrayLike, classes: int, ignore_index: int) -> npt.NDArray[np.int32]:
     """Check a map of true classes; pixels that do not count become `classes`."""
-    check_integer("classes", classes)
-    check_ignore_index(ignore_index, classes)
+    classes = check_integer("classes", classes)
+    ignore_index = check_ignore_index(ignore_index, classes)
     true = as_label_map("gt", gt, classes, ignore_index)
     return np.where(true == ignore_index, classes, true.astype(np.int32))

@@ -57,6 +57,7 @@ class SegmentationMetrics:
         confusion: (C, C) int64, a row per true class, a column per predicted class.
         boundary_intersection: (C,) int64.
         boundary_union: (C,) int64.
+        ignored: number of pixels that do not count.
 
     Raises:
         InputError: an argument that cannot be used.
@@ -70,12 +71,13 @@ class SegmentationMetrics:
     def __init__(
         self, classes: int, *, ignore_index: int = IGNORED, dilation_ratio: float = 0.02
     ) -> None:
-        self.classes = check_integer("classes", classes)
+        self.classes = classes = check_integer("classes", classes)
         self.ignore_index = check_ignore_index(ignore_index, classes)
         self.dilation_ratio = check_number("dilation_ratio", dilation_ratio, low=0, open_low=True)
         self.confusion: Int[np.ndarray, "C C"] = np.zeros((classes, classes), dtype=np.int64)
         self.boundary_intersection: Int[np.ndarray, " C"] = np.zeros(classes, dtype=np.int64)
         self.boundary_union: Int[np.ndarray, " C"] = np.zeros(classes, dtype=np.int64)
+        self.ignored = 0
 
     def update(self, labels: ArrayLike, gt: ArrayLike) -> SegmentationMetrics:
         """Add an image, and return the metrics of this image.
@@ -83,11 +85,12 @@ class SegmentationMetrics:
         What it takes as `labels` and `gt`, and what it refuses, are as for `confusion_matrix`.
         """
         maps = checked_maps(labels, gt, self.classes, self.ignore_index)
-        alone = SegmentationMetrics(**self._settings)
+        alone = SegmentationMetrics(**self.settings)
         alone.confusion = count_pairs(*maps, self.classes)
         alone.boundary_intersection, alone.boundary_union = count_boundaries(
             *maps, self.classes, self.dilation_ratio
         )
+        alone.ignored = maps[1].size - int(alone.confusion.sum())
         self.merge(alone)
         return alone
 
@@ -97,16 +100,24 @@ class SegmentationMetrics:
         Raises:
             InputError: another number of classes, ignore_index or dilation_ratio.
         """
-        if other._settings != self._settings:
+        if not isinstance(other, SegmentationMetrics):
             raise InputError.of(
                 "other",
-                got=f"metrics of {other._settings}",
-                expected=f"{self._settings}",
+                got=type(other).__name__,
+                expected="SegmentationMetrics",
+                fix="Add metrics to metrics.",
+            )
+        if other.settings != self.settings:
+            raise InputError.of(
+                "other",
+                got=f"metrics of {other.settings}",
+                expected=f"{self.settings}",
                 fix="Count both with the same settings.",
             )
         self.confusion = self.confusion + other.confusion
         self.boundary_intersection = self.boundary_intersection + other.boundary_intersection
         self.boundary_union = self.boundary_union + other.boundary_union
+        self.ignored += other.ignored
 
     def __add__(self, other: SegmentationMetrics) -> SegmentationMetrics:
         """Return the sum of the counts of both."""
@@ -117,9 +128,7 @@ class SegmentationMetrics:
     @property
     def iou(self) -> Float[np.ndarray, " C"]:
         """Intersection over union of each class."""
-        rows, columns = self.confusion.sum(1), self.confusion.sum(0)
-        hits = self.confusion.diagonal()
-        return _ratio(hits, rows + columns - hits)
+        return _ratio(*self._overlaps)
 
     @property
     def miou(self) -> float:
@@ -162,21 +171,33 @@ class SegmentationMetrics:
         there = np.flatnonzero(self.boundary_union)
         boundary = (there, self.boundary_intersection[there], self.boundary_union[there])
         return {
-            **self._settings,
+            **self.settings,
+            "ignored": self.ignored,
             "confusion": np.column_stack([pairs, self.confusion[tuple(pairs.T)]]).tolist(),
             "boundary": np.column_stack(boundary).tolist(),
         }
 
     @classmethod
     def from_dict(cls, counts: Mapping[str, Any]) -> SegmentationMetrics:
-        """Build the metrics from a result of `to_dict`."""
-        settings = {name: counts[name] for name in ("classes", "ignore_index", "dilation_ratio")}
-        metrics = cls(**settings)
-        for row, column, pixels in counts["confusion"]:
-            metrics.confusion[row, column] = pixels
-        for number, intersection, union in counts["boundary"]:
-            metrics.boundary_intersection[number] = intersection
-            metrics.boundary_union[number] = union
+        """Build the metrics from a result of `to_dict`.
+
+        Raises:
+            InputError: anything else, such as counts that are negative or of no class.
+        """
+        parts = ("classes", "ignore_index", "dilation_ratio", "ignored", "confusion", "boundary")
+        if not isinstance(counts, Mapping) or not all(part in counts for part in parts):
+            raise _wrong_counts(f"a part missing of {', '.join(parts)}")
+        metrics = cls(**{name: counts[name] for name in parts[:3]})
+        metrics.ignored = check_integer("counts: ignored", counts["ignored"], low=0)
+        pairs = _read_table(counts["confusion"], (metrics.classes, metrics.classes))
+        metrics.confusion[pairs[:, 0], pairs[:, 1]] = pairs[:, 2]
+        edges = _read_table(counts["boundary"], (metrics.classes,))
+        metrics.boundary_intersection[edges[:, 0]] = edges[:, 1]
+        metrics.boundary_union[edges[:, 0]] = edges[:, 2]
+        hits, either = metrics._overlaps
+        met, all_edges = metrics.boundary_intersection, metrics.boundary_union
+        if (met > hits).any() or (all_edges > either).any() or (met > all_edges).any():
+            raise _wrong_counts("boundaries of more pixels than their classes have")
         return metrics
 
     def __repr__(self) -> str:
@@ -188,7 +209,14 @@ class SegmentationMetrics:
         )
 
     @property
-    def _settings(self) -> dict[str, Any]:
+    def _overlaps(self) -> tuple[Int[np.ndarray, " C"], Int[np.ndarray, " C"]]:
+        """Intersection and union of the pixels of each class."""
+        hits = self.confusion.diagonal()
+        return hits, self.confusion.sum(0) + self.confusion.sum(1) - hits
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings by name; metrics of other settings cannot be merged."""
         return {
             "classes": self.classes,
             "ignore_index": self.ignore_index,
@@ -206,3 +234,26 @@ def _ratio(part: npt.NDArray[Any], whole: npt.NDArray[Any]) -> Float[np.ndarray,
 def _mean(values: npt.NDArray[Any]) -> float:
     there = values[~np.isnan(values)]
     return float(there.mean()) if len(there) else math.nan
+
+
+def _read_table(rows: object, classes: tuple[int, ...]) -> Int[np.ndarray, "rows 3"]:
+    """Read rows of one or two classes and then counts, each row of other classes."""
+    listed: list[Any] = rows if isinstance(rows, list) else [rows]
+    whole = all(
+        isinstance(row, list) and len(row) == 3 and all(type(number) is int for number in row)
+        for row in listed
+    )
+    # Far beyond any data set, and far from where sums of 64 bits overflow.
+    if not whole or not all(0 <= number < 2**53 for row in listed for number in row):
+        raise _wrong_counts("rows that are no three integers >= 0")
+    table = np.array(listed, dtype=np.int64).reshape(-1, 3)
+    keys = table[:, : len(classes)]
+    if (keys >= classes).any() or len(np.unique(keys, axis=0)) < len(keys):
+        raise _wrong_counts("a class that is not there, or that is there twice")
+    return table
+
+
+def _wrong_counts(got: str) -> InputError:
+    return InputError.of(
+        "counts", got=got, expected="a result of SegmentationMetrics.to_dict", fix="Count again."
+    )

@@ -9,16 +9,18 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from lpprop._core.errors import InputError, collect_warnings, warn
 from lpprop._core.refiner import COMMON
 from lpprop.compose.chain import Chain
 from lpprop.compose.pipeline import as_chain, refine
+from lpprop.evaluation.sharing import SharedCalls
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -38,6 +40,7 @@ __all__ = [
     "hash_weights",
     "model_fingerprint",
     "refinements",
+    "share_models",
 ]
 
 _T = TypeVar("_T")
@@ -69,7 +72,13 @@ class Predictor:
     class Mine(Predictor):
         def __call__(self, sample):
             return self.model(sample.image)
+
+    Attributes:
+        borrowed_seconds: seconds of work on the last sample that another predictor had done, and
+            that count as this one's too.
     """
+
+    borrowed_seconds: float = 0.0
 
     def __call__(self, sample: Any) -> Any:
         """Return labels (H, W), or scores (C, H, W) whose argmax they are."""
@@ -145,13 +154,17 @@ class LastSampleCache(Generic[_T]):
 
     def __init__(self, function: Callable[[Any], _T]) -> None:
         self.function = function
-        self._last: tuple[Any, _T] | None = None
+        self._last: tuple[Any, _T, list[str]] | None = None
 
     def __call__(self, sample: Any) -> _T:
         """Return the function's result, without a call where the sample is the last one."""
         if self._last is None or self._last[0] is not sample:
             self._last = None  # frees the old result's memory before the new one is made
-            self._last = (sample, self.function(sample))
+            with collect_warnings(shown=False) as warnings:
+                result = self.function(sample)
+            self._last = (sample, result, warnings)
+        for message in self._last[2]:
+            warn(message, message)  # each predictor's record has them
         return self._last[1]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -244,6 +257,21 @@ def refinements(
     >>> list(refinements(lambda sample: Start(torch.rand(1, 5, 3, 4)), ["kl", "lposs+"]))
     ['kl', 'lposs+']
     """
+    if not callable(start):
+        raise InputError.of(
+            "start",
+            got=type(start).__name__,
+            expected="a function that makes the Start of a sample",
+            fix="Pass lambda sample: Start(logits, feats).",
+        )
+    # A set has no order, in which the rows of the table would stand.
+    if isinstance(methods, str) or not isinstance(methods, (Mapping, Sequence)) or not methods:
+        raise InputError.of(
+            "methods",
+            got=repr(methods)[:200],
+            expected="methods by name, or a list of presets' names",
+            fix='Pass ["lposs", "lposs+"].',
+        )
     named = methods if isinstance(methods, Mapping) else {name: name for name in methods}
     shared = LastSampleCache(start)
     predictors = {name: RefinedStart(shared, method) for name, method in named.items()}
@@ -260,18 +288,31 @@ class SegmenterPredictor(Predictor):
         segmenter: a `lpprop.models.segmenter.Segmenter`.
         prompts: one string per class, in the order of the labels.
         recipe: the recipe of which the segmenter was built, if any; reports then show it.
+
+    Attributes:
+        calls: the calls of the segmenter's models, which `share_models` shares.
+
+    Raises:
+        InputError: prompts that the backbone cannot score.
     """
 
     def __init__(
         self, segmenter: Segmenter, prompts: Sequence[str], recipe: Recipe | None = None
     ) -> None:
         self.segmenter = segmenter
+        self.segmenter.backbone.class_names(prompts)
         self.prompts = list(prompts)
         self.recipe = recipe
+        self.calls: SharedCalls | None = None
 
     def __call__(self, sample: LabelledImage) -> Float[Tensor, "C H W"]:
         """Return the scores at the size of the sample's image."""
-        return self.segmenter(sample.image, self.prompts).scores[0]
+        if self.calls is None:
+            return self.segmenter(sample.image, self.prompts).scores[0]
+        with self.calls.on(sample):
+            scores = self.segmenter(sample.image, self.prompts).scores[0]
+        self.borrowed_seconds = self.calls.borrowed
+        return scores
 
     def fingerprint(self) -> dict[str, Any]:
         """Describe the recipe, the segmenter and its models."""
@@ -282,6 +323,17 @@ class SegmenterPredictor(Predictor):
             "backbone": model_fingerprint(self.segmenter.backbone),
             "affinity": model_fingerprint(self.segmenter.affinity),
         }
+
+
+def share_models(predictors: Iterable[SegmenterPredictor]) -> None:
+    """Run models that predictors have in common once per image.
+
+    The results are those of separate runs, to the bit, and each predictor's time still contains the
+    models. The outputs of the last image stay in memory.
+    """
+    calls = SharedCalls()
+    for predictor in predictors:
+        predictor.calls = predictor.segmenter.call_model = calls
 
 
 def describe(described: object) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import torch
 
 from lpprop._core.errors import InputError
 from lpprop.compose import presets
-from lpprop.evaluation.predictors import SegmenterPredictor
+from lpprop.evaluation.predictors import SegmenterPredictor, share_models
 from lpprop.evaluation.records import load_config, merge_config
 from lpprop.evaluation.task import dataset_fingerprint
 from lpprop.models.recipes import Recipe
@@ -72,6 +72,8 @@ def recipe_predictors(
 ) -> dict[str, SegmenterPredictor]:
     """Load the models that recipes share, and make a predictor of each recipe.
 
+    The models run once per image for all of them (see `share_models`).
+
     Args:
         recipes: by name; they may differ in method, options, image size and windows only, as those
             of `method_recipes` do.
@@ -102,10 +104,12 @@ def recipe_predictors(
         )
     backbone, affinity = first.load(download=download, device=device)
     backbone.class_names(prompts)  # may refuse the classes
-    return {
+    predictors = {
         name: SegmenterPredictor(recipe.tie(backbone, affinity), prompts, recipe)
         for name, recipe in recipes.items()
     }
+    share_models(predictors.values())
+    return predictors
 
 
 def check_resumable(out: Path, dataset: Dataset, recipes: Mapping[str, Recipe]) -> None:

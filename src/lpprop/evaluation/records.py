@@ -4,12 +4,13 @@
     out/<predictor>.jsonl       one JSON object per image, appended when it is done
     out/results.json, .md       the report, written at the end
 
-A line that was cut off when the run was killed is dropped, and its image is done again.
+A line that is not whole, or that cannot be of this run, is dropped, and its image is done again.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,10 +18,22 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from lpprop._core.errors import InputError
+from lpprop._core.errors import InputError, warn
+from lpprop._core.options import check_integer
+from lpprop.evaluation.datasets.layout import no_folder
+from lpprop.evaluation.metrics import SegmentationMetrics
 from lpprop.io.atomic import atomic_write
 
-__all__ = ["CONFIG", "Records", "load_config", "lock", "merge_config", "write_json"]
+__all__ = [
+    "CONFIG",
+    "Records",
+    "empty_metrics",
+    "load_config",
+    "load_records",
+    "lock",
+    "merge_config",
+    "write_json",
+]
 
 CONFIG = "config.json"
 
@@ -37,11 +50,16 @@ def load_config(folder: Path) -> dict[str, Any] | None:
     path = folder / CONFIG
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(config["predictors"], dict):
-            raise TypeError("no predictors")
+        described, names = config["dataset"], config["dataset"]["class_names"]
+        check_integer("samples", described["samples"])
+        if not all(isinstance(text, str) for text in (described["name"], *names)):
+            raise TypeError("names that are no words")
+        if not all(isinstance(one, dict) for one in config["predictors"].values()):
+            raise TypeError("predictors without a description")
+        empty_metrics(config)
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError.of(
             "out",
             got=f"{path}, which is damaged ({error})",
@@ -49,6 +67,11 @@ def load_config(folder: Path) -> dict[str, Any] | None:
             fix="Choose another folder.",
         ) from error
     return dict(config)
+
+
+def empty_metrics(config: Mapping[str, Any]) -> SegmentationMetrics:
+    """Return metrics without counts, with the settings of a run."""
+    return SegmentationMetrics(len(config["dataset"]["class_names"]), **config["metrics"])
 
 
 def merge_config(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -104,51 +127,108 @@ class Records:
     Args:
         folder: the run's folder; None keeps the records in memory only.
         predictor: the predictor's name.
+        config: the run's configuration.
 
     Attributes:
         done: the records by the index of their image.
+        broken: number of lines that were not whole, or that cannot be of this run.
     """
 
-    def __init__(self, folder: Path | None, predictor: str) -> None:
-        self.path = None if folder is None else folder / f"{quote(predictor, safe=' +=,()')}.jsonl"
+    def __init__(self, folder: Path | None, predictor: str, config: Mapping[str, Any]) -> None:
+        name = quote(predictor, safe=" +=,()", errors="surrogatepass")
+        self.path = None if folder is None else folder / f"{name}.jsonl"
         self.done: dict[int, dict[str, Any]] = {}
+        self.broken = 0
+        settings, samples = empty_metrics(config).settings, config["dataset"]["samples"]
         whole: list[bytes] = []
         content = b"" if self.path is None or not self.path.is_file() else self.path.read_bytes()
         for line in content.splitlines(keepends=True):
-            record = _parse(line)
-            if record is not None:
-                whole.append(line)
-                self.done[record["index"]] = record
-        self._mended = None if b"".join(whole) == content else b"".join(whole)
+            record = _parse(line, settings, samples)
+            if record is None:
+                self.broken += 1
+                continue
+            whole.append(line)
+            self.done[record["index"]] = record
+        self._mended = b"".join(whole) if self.broken else None
+        self._tidy = len(whole) == len(self.done)
 
     def in_order(self, limit: int | None = None) -> list[dict[str, Any]]:
         """List the records by the index of their image; with a limit those below it."""
         indices = sorted(index for index in self.done if limit is None or index < limit)
         return [self.done[index] for index in indices]
 
+    def drop(self, index: int) -> None:
+        """Drop the record of an image; its line stays in the file until `tidy`."""
+        if self.done.pop(index, None) is not None:
+            self._tidy = False
+
     def add(self, record: dict[str, Any]) -> None:
-        """Append a record; once this returns, a kill of this process does not lose it."""
+        """Append a record; once this returns, a kill of this process does not lose it.
+
+        Raises:
+            OSError: the line could not be written in full, such as on a full disk.
+        """
+        if self.path is not None:
+            if self._mended is not None:
+                _replace(self.path, self._mended)
+                self._mended = None
+            # One unbuffered write per line, so that lines are never interleaved. A disk that is
+            # full takes a part of it; the write of the rest then says so.
+            with self.path.open("ab", buffering=0) as file:
+                rest = _line(record)
+                while rest:
+                    rest = rest[file.write(rest) :]
         self.done[record["index"]] = record
-        if self.path is None:
-            return
-        if self._mended is not None:
-            with atomic_write(self.path) as file:
-                file.write(self._mended)
-            self._mended = None
-        # One unbuffered write per line, so that lines are never interleaved.
-        with self.path.open("ab", buffering=0) as file:
-            file.write((json.dumps(record, separators=(",", ":")) + "\n").encode())
+
+    def tidy(self) -> None:
+        """Leave the file with the records alone, without lines that are broken or were dropped."""
+        if self.path is not None and not (self._tidy and self._mended is None):
+            _replace(self.path, b"".join(map(_line, self.in_order())))
 
 
-def _parse(line: bytes) -> dict[str, Any] | None:
-    """Read a line; return None for a line that is not whole."""
+def load_records(folder: Path | None, config: Mapping[str, Any]) -> dict[str, Records]:
+    """Load the records of all predictors of a run, and warn of lines that were dropped."""
+    records = {name: Records(folder, name, config) for name in config["predictors"]}
+    for one in records.values():
+        if one.broken:
+            warn(
+                f"broken {one.path}",
+                f"out: {one.broken} {'line' if one.broken == 1 else 'lines'} of {one.path} are cut "
+                "off, damaged or of another run: left out, and their images are done again.",
+            )
+    return records
+
+
+def _line(record: Mapping[str, Any]) -> bytes:
+    return (json.dumps(record, separators=(",", ":")) + "\n").encode()
+
+
+def _replace(path: Path, content: bytes) -> None:
+    with atomic_write(path) as file:
+        file.write(content)
+
+
+def _parse(line: bytes, settings: Mapping[str, Any], samples: int) -> dict[str, Any] | None:
+    """Read a line; return None for one that is not whole, or that cannot be of this run."""
     if not line.endswith(b"\n"):
         return None
     try:
         record = json.loads(line)
-        return record if {"index", "image", "seconds", "metrics"} <= record.keys() else None
-    except (ValueError, AttributeError):
+        index, seconds, files = record["index"], record["seconds"], record["files"]
+        texts = [record["image"], *record["warnings"], *files["image"], *files["labels"]]
+        usable = (
+            type(index) is int
+            and 0 <= index < samples
+            and type(seconds) in (int, float)
+            and 0 <= seconds < math.inf
+            and isinstance(record["warnings"], list)
+            and (len(files["image"]), len(files["labels"])) == (2, 2)
+            and all(isinstance(text, str) for text in texts)
+        )
+        usable &= SegmentationMetrics.from_dict(record["metrics"]).settings == settings
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
+    return dict(record) if usable else None
 
 
 @contextmanager
@@ -159,8 +239,10 @@ def lock(folder: Path) -> Iterator[None]:
     has no such lock, none is taken.
 
     Raises:
-        InputError: another run is at work.
+        InputError: another run is at work, or the path is a file.
     """
+    if folder.exists() and not folder.is_dir():
+        raise no_folder("out", folder)
     try:
         import fcntl
     except ImportError:

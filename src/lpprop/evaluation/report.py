@@ -11,13 +11,21 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from lpprop._core.errors import InputError
 from lpprop._core.options import check_choice
-from lpprop._core.text import markdown_table, percent
+from lpprop._core.text import markdown_table, percent, printable
+from lpprop.evaluation.datasets.layout import as_path
+from lpprop.evaluation.doubts import Doubt, gather_doubts, label_doubts
 from lpprop.evaluation.metrics import SegmentationMetrics
-from lpprop.evaluation.records import Records, load_config, write_json
+from lpprop.evaluation.records import (
+    Records,
+    empty_metrics,
+    load_config,
+    load_records,
+    write_json,
+)
 from lpprop.io.atomic import atomic_write
 
 __all__ = ["ImageResult", "Report", "Result", "Row"]
@@ -69,12 +77,14 @@ class Result:
         images: results of the images that were labelled.
         metrics: metrics pooled over the images.
         failures: reasons of failures, by the image's name.
+        warnings: what the predictor warned of, on how many images, and the first of them.
     """
 
     name: str
     images: Sequence[ImageResult]
     metrics: SegmentationMetrics
     failures: Mapping[str, str]
+    warnings: Sequence[Doubt] = ()
 
     @property
     def seconds(self) -> float:
@@ -119,17 +129,16 @@ class Report:
         }
 
     @classmethod
-    def load(cls, folder: Path, failures: Mapping[str, Mapping[str, str]] | None = None) -> Report:
-        """Read the run in a folder, which may still be at work.
+    def load(cls, folder: Path) -> Report:
+        """Read the run in a folder, which may still be at work; it does not keep failures.
 
         Args:
             folder: the `out` of `evaluate`.
-            failures: reasons of failures by predictor and image, which the folder does not keep.
 
         Raises:
             InputError: a folder without a run.
         """
-        folder = Path(folder)
+        folder = as_path("folder", folder)
         config = load_config(folder)
         if config is None:
             raise InputError.of(
@@ -138,10 +147,20 @@ class Report:
                 expected="the out of an evaluation",
                 fix="Check the path.",
             )
-        records = {name: Records(folder, name).in_order() for name in config["predictors"]}
+        return cls.of_records(config, load_records(folder, config))
+
+    @classmethod
+    def of_records(
+        cls,
+        config: Mapping[str, Any],
+        records: Mapping[str, Records],
+        failures: Mapping[str, Mapping[str, str]] | None = None,
+    ) -> Report:
+        """Report all records of a run, and the reasons of failures by predictor and image."""
+        done = {name: one.in_order() for name, one in records.items()}
         failed = {name: (failures or {}).get(name, {}) for name in records}
-        images = max((len(kept) + len(failed[name]) for name, kept in records.items()), default=0)
-        return cls(config, records, images=images, failures=failed)
+        images = max((len(kept) + len(failed[name]) for name, kept in done.items()), default=0)
+        return cls(config, done, images=images, failures=failed)
 
     def __getitem__(self, predictor: str) -> Result:
         """Return the results of a predictor.
@@ -158,6 +177,43 @@ class Report:
     def __len__(self) -> int:
         return len(self._results)
 
+    @property
+    def class_pixels(self) -> Int[np.ndarray, " C"]:
+        """The number of true pixels of each class, in the images that are labelled."""
+        pixels: Int[np.ndarray, " C"] = self._fullest.confusion.sum(1)
+        return pixels
+
+    @property
+    def ignored_pixels(self) -> int:
+        """The number of pixels that do not count, in the images that are labelled."""
+        return self._fullest.ignored
+
+    @property
+    def _fullest(self) -> SegmentationMetrics:
+        """The metrics of the predictor that labelled the most images."""
+        return max(self._results.values(), key=lambda result: len(result.images)).metrics
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is doubtful about the labels, and what predictors warned of, a sentence or two each.
+
+        The same warning of several predictors is one.
+        """
+        said: dict[Doubt, list[str]] = {}
+        for name, result in self._results.items():
+            for doubt in result.warnings:
+                said.setdefault(doubt, []).append(name)
+        metrics = {name: result.metrics for name, result in self._results.items()}
+        pixels = [*self.class_pixels.tolist(), self.ignored_pixels]
+        whole = self.images == self.config["dataset"]["samples"]
+        return [
+            *label_doubts(metrics, pixels, self.class_names, whole=whole),
+            *(
+                printable(f"{_where(doubt, names, len(self))}: {doubt.message}")
+                for doubt, names in said.items()
+            ),
+        ]
+
     def rows(self) -> list[Row]:
         """Return a row per predictor."""
         rows = []
@@ -172,7 +228,7 @@ class Report:
         head = ["method", "mIoU", "Boundary IoU", "pixel accuracy", "class accuracy"]
         lines = [
             [
-                row.predictor,
+                printable(row.predictor),
                 *map(percent, row[1:5]),
                 f"{row.seconds:.3g}",
                 str(row.images) + f" of {self.images}" * (row.images < self.images),
@@ -184,34 +240,55 @@ class Report:
     __repr__ = _repr_markdown_ = table
 
     def class_table(self) -> str:
-        """Return the IoU and the Boundary IoU of each class as Markdown, in percent."""
-        head = ["class", *(f"{name}{kind}" for name in self for kind in (": IoU", ": boundary"))]
+        """Return pixels, IoU and Boundary IoU (in percent) of each class as Markdown."""
+        head = [
+            "class",
+            "pixels",
+            *(f"{name}{kind}" for name in map(printable, self) for kind in (": IoU", ": boundary")),
+        ]
         columns = [
             values
             for result in self._results.values()
             for values in (result.metrics.iou, result.metrics.boundary_iou)
         ]
         lines = [
-            [name, *(percent(values[i]) for values in columns)]
-            for i, name in enumerate(self.class_names)
+            [printable(name), f"{pixels:,}", *(percent(values[i]) for values in columns)]
+            for i, (name, pixels) in enumerate(
+                zip(self.class_names, self.class_pixels.tolist(), strict=True)
+            )
         ]
         return markdown_table(head, lines)
 
+    def ignored_line(self) -> str:
+        """Say in a line how many pixels count."""
+        counted = int(self.class_pixels.sum())
+        if not (total := counted + self.ignored_pixels):
+            return "No pixel is labelled yet."
+        if not self.ignored_pixels:
+            return f"All {total:,} pixels count."
+        return f"{percent(counted / total, 1)} % of {total:,} pixels count; the others are ignored."
+
     def to_markdown(self) -> str:
-        """Return tables, failures and configuration as Markdown."""
+        """Return tables, warnings, failures and configuration as Markdown."""
         dataset = self.config["dataset"]
         parts = [
-            f"# {dataset['name']}: {self.images} of {dataset['samples']} images",
+            f"# {printable(dataset['name'])}: {self.images} of {dataset['samples']} images",
             self.table(),
-            "Metrics are in percent, pooled over the images; seconds are medians.",
+            f"Metrics are in percent, pooled over the images; seconds are medians. "
+            f"{self.ignored_line()}",
         ]
-        failed = [
-            f"- {image}: {name}: {reason}"
-            for name, result in self._results.items()
-            for image, reason in result.failures.items()
-        ]
+        if warnings := self.warnings:
+            parts += ["## Warnings", "\n".join(f"- {message}" for message in warnings)]
+        failed: dict[tuple[str, str], list[str]] = {}
+        for name, result in self._results.items():
+            for image, reason in result.failures.items():
+                failed.setdefault((image, reason), []).append(name)
         if failed:
-            parts += ["## Failed: not counted for that method", "\n".join(failed)]
+            lines = [
+                printable(f"- {image}: {', '.join(names)}: {reason}")
+                for (image, reason), names in failed.items()
+            ]
+            parts += ["## Failed: not counted for that method", "\n".join(lines)]
         parts += [
             "## Classes",
             self.class_table(),
@@ -221,13 +298,20 @@ class Report:
         return "\n\n".join(parts) + "\n"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return rows, metrics per class, failures and configuration for JSON; NaN becomes None."""
+        """Return rows, metrics per class, warnings, failures and configuration for JSON.
+
+        NaN becomes None.
+        """
         return {
             "images": self.images,
+            "class_pixels": self.class_pixels.tolist(),
+            "ignored_pixels": self.ignored_pixels,
+            "warnings": self.warnings,
             "predictors": [
                 {
                     **{name: _plain(value) for name, value in row._asdict().items()},
                     "failures": dict(result.failures),
+                    "warnings": [doubt._asdict() for doubt in result.warnings],
                     "iou": [_plain(x) for x in result.metrics.iou],
                     "class_boundary_iou": [_plain(x) for x in result.metrics.boundary_iou],
                 }
@@ -254,10 +338,16 @@ def _result(
         ImageResult(record["index"], record["image"], record["seconds"], record["metrics"])
         for record in records
     ]
-    pooled = SegmentationMetrics(len(config["dataset"]["class_names"]), **config["metrics"])
+    pooled = empty_metrics(config)
     for image in images:
         pooled.merge(image.metrics)
-    return Result(name, images, pooled, dict(failures))
+    warnings = gather_doubts([(record["image"], record["warnings"]) for record in records])
+    return Result(name, images, pooled, dict(failures), warnings)
+
+
+def _where(doubt: Doubt, names: Sequence[str], predictors: int) -> str:
+    images = f"{doubt.images} images, the first {doubt.first}" if doubt.images > 1 else doubt.first
+    return images if len(names) == predictors else f"{', '.join(names)}, {images}"
 
 
 def _plain(value: Any) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import platform
-import sys
+import reprlib
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -19,15 +19,26 @@ import numpy as np
 import torch
 
 from lpprop import _version
-from lpprop._core.errors import InputError
+from lpprop._core.errors import InputError, collect_warnings, warn
 from lpprop._core.optional import import_cv2
-from lpprop._core.options import check_choice, check_integer
+from lpprop._core.options import check_boolean, check_choice, check_integer
+from lpprop.evaluation.content import is_unchanged
+from lpprop.evaluation.datasets.layout import as_path
 from lpprop.evaluation.label_maps import IGNORED
 from lpprop.evaluation.metrics import SegmentationMetrics
 from lpprop.evaluation.predictors import as_predictor
-from lpprop.evaluation.records import CONFIG, Records, lock, merge_config, write_json
+from lpprop.evaluation.progress import Progress
+from lpprop.evaluation.records import CONFIG, Records, load_records, lock, merge_config, write_json
 from lpprop.evaluation.report import Report
-from lpprop.evaluation.task import Failure, Job, Outcome, Samples, Task, dataset_fingerprint
+from lpprop.evaluation.task import (
+    Failure,
+    Job,
+    Outcome,
+    Samples,
+    Task,
+    check_dataset,
+    dataset_fingerprint,
+)
 from lpprop.evaluation.workers import WorkerError, run_in_processes
 
 __all__ = ["EvaluationError", "evaluate"]
@@ -52,10 +63,11 @@ def evaluate(
     """Label every image by every predictor, and measure the labels.
 
     Each image's counts are written to `out` as soon as it is labelled. A run that was ended in any
-    way is resumed by the same call: finished images are not done again. A larger `limit` or further
-    predictors also resume a run. A folder with another configuration is refused: another data set,
-    other metrics, other versions of lpprop, torch, NumPy, OpenCV and Python, or a predictor of the
-    same name with another description.
+    way is resumed by the same call: finished images are not done again, unless the files of image
+    or labels have other content now. A larger `limit` or further predictors also resume a run. A
+    folder with another configuration is refused: another data set, other metrics, other versions of
+    lpprop, torch, NumPy, OpenCV and Python, or a predictor of the same name with another
+    description.
 
     All counts are integers. So neither the number of processes nor an interruption changes a digit,
     as long as a predictor labels an image the same way each time. Arithmetic may depend on the
@@ -75,10 +87,13 @@ def evaluate(
         dilation_ratio: width of Boundary IoU's boundary as a share of the image's diagonal.
         on_error: what happens when a predictor fails on an image. "stop" raises; "skip" warns, goes
             on, and the report counts the image as failed. The next call tries it again.
-        progress: whether to show a progress bar; only on a terminal if None.
+        progress: whether to show a progress bar. If None, there is one on a terminal, and elsewhere
+            a line per minute.
 
     Returns:
-        The report; with `out`, it is also written there as results.json and results.md.
+        The report; with `out`, it is also written there as results.json and results.md. What is
+        doubtful about the labels, and what predictors warned of, is in `Report.warnings`, and shown
+        once as `lpprop.InputWarning`.
 
     Raises:
         InputError: arguments that cannot be used, or a folder with another run.
@@ -94,18 +109,13 @@ def evaluate(
     >>> report["shifted"].metrics.iou.round(3)
     array([0.778, 0.778])
     """
-    out = None if out is None else Path(out)
-    check_integer("processes", processes)
-    check_choice("on_error", on_error, ("stop", "skip"))
-    if limit is not None:
-        check_integer("limit", limit)
-    if not predictors:
-        raise InputError.of(
-            "predictors",
-            got="none",
-            expected="at least one, by name",
-            fix="Pass {'name': callable}.",
-        )
+    check_dataset(dataset)
+    _check_predictors(predictors)
+    out = None if out is None else as_path("out", out)
+    processes = check_integer("processes", processes)
+    on_error = check_choice("on_error", on_error, ("stop", "skip"))
+    limit = None if limit is None else check_integer("limit", limit)
+    progress = None if progress is None else check_boolean("progress", progress)
     metrics = SegmentationMetrics(
         len(dataset.class_names), ignore_index=ignore_index, dilation_ratio=dilation_ratio
     )
@@ -116,10 +126,12 @@ def evaluate(
         if out is not None:
             config = merge_config(out, config)
             write_json(out / CONFIG, config)
-        records = {name: Records(out, name) for name in predictors}
-        failures: dict[str, dict[str, str]] = {name: {} for name in predictors}
+        kept = load_records(out, config)
+        _drop_replaced(dataset, kept)
+        records = {name: kept[name] for name in predictors}
+        failures: dict[str, dict[str, str]] = {name: {} for name in kept}
         missing = (
-            (index, tuple(name for name, kept in records.items() if index not in kept.done))
+            (index, tuple(name for name, one in records.items() if index not in one.done))
             for index in range(images)
         )
         jobs = [job for job in missing if job[1]]
@@ -132,13 +144,59 @@ def evaluate(
                 warnings.warn(message, stacklevel=2)
             else:
                 records[name].add(outcome)
-        done = {name: kept.in_order(images) for name, kept in records.items()}
+        done = {name: one.in_order(images) for name, one in records.items()}
         shown = {**config, "predictors": {name: config["predictors"][name] for name in predictors}}
         report = Report(shown, done, images=images, failures=failures)
         if out is not None:
+            for one in kept.values():
+                one.tidy()
             # The files show all that is in the folder, earlier predictors and images too.
-            Report.load(out, failures).save(out)
+            Report.of_records(config, kept, failures).save(out)
+    for message in report.warnings:
+        warn(message, message)
     return report
+
+
+def _check_predictors(predictors: object) -> None:
+    named = isinstance(predictors, Mapping) and all(
+        isinstance(name, str) and callable(one) for name, one in predictors.items()
+    )
+    if not (named and predictors):
+        raise InputError.of(
+            "predictors",
+            got=reprlib.repr(predictors),
+            expected="one or more functions of a sample, by name",
+            fix="Pass {'name': callable}.",
+        )
+
+
+def _drop_replaced(dataset: Samples, kept: Mapping[str, Records]) -> None:
+    """Drop the records of images that have another name, image or labels now, and warn of it."""
+    known = sorted(set().union(*(one.done for one in kept.values())))
+    replaced = []
+    for index in known:
+        holders = [one for one in kept.values() if index in one.done]
+        stale = [one for one in holders if not _is_of(dataset, index, one.done[index])]
+        if stale:
+            replaced.append(stale[0].done[index]["image"])
+        for one in stale:
+            one.drop(index)
+    if replaced:
+        warn(
+            "replaced",
+            f"dataset: {len(replaced)} of {len(known)} images that were measured before, the first "
+            f"{replaced[0]!r}, or their labels are other files now: they are measured again. To "
+            "keep the old figures, stop here and choose another folder for out.",
+        )
+
+
+def _is_of(dataset: Samples, index: int, record: Mapping[str, Any]) -> bool:
+    try:
+        with collect_warnings(shown=False):
+            sample = dataset[index]
+            return str(sample.name) == record["image"] and is_unchanged(sample, record["files"])
+    except Exception:  # it fails again when it is measured again
+        return False
 
 
 def _describe_run(task: Task, processes: int) -> dict[str, Any]:
@@ -174,23 +232,18 @@ def _find_versions(*packages: str) -> dict[str, str]:
     return found
 
 
-def _run(
-    task: Task, jobs: Sequence[Job], processes: int, progress: bool | None
-) -> Iterator[Outcome]:
+def _run(task: Task, jobs: Sequence[Job], processes: int, shown: bool | None) -> Iterator[Outcome]:
     """Yield the outcome of each image and predictor, in any order."""
-    from tqdm import tqdm
-
-    hidden = None if progress is None else not progress
-    with tqdm(total=len(jobs), unit="image", file=sys.stderr, disable=hidden) as bar:
+    with Progress(len(jobs), shown) as progress:
         if processes == 1:
             for job in jobs:
                 yield from task.run(job)
-                bar.update()
+                progress.update()
             return
         try:
             for outcomes in run_in_processes(task, jobs, processes):
                 yield from outcomes
-                bar.update()
+                progress.update()
         except WorkerError as error:
             index, names = error.job
             image = str(task.dataset[index].name)

@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import hashlib
+import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from lpprop._core.errors import InputError
+from lpprop._core.errors import InputError, collect_warnings
+from lpprop._core.label_maps import refuse_masked
 from lpprop._core.measure import time_call
+from lpprop.evaluation.content import describe_content
 from lpprop.evaluation.metrics import SegmentationMetrics
 from lpprop.evaluation.predictors import LabelledImage, Predictor
 
-__all__ = ["Failure", "Job", "Outcome", "Samples", "Task", "dataset_fingerprint"]
+__all__ = [
+    "Failure",
+    "Job",
+    "Outcome",
+    "Samples",
+    "Task",
+    "as_labels",
+    "check_dataset",
+    "dataset_fingerprint",
+]
 
 
 @runtime_checkable
@@ -37,6 +50,35 @@ class Samples(Protocol):
         """Return a `LabelledImage`."""
 
 
+def check_dataset(dataset: object) -> None:
+    """Refuse what is no data set: a sequence of samples, with a name and the names of its classes.
+
+    >>> check_dataset(["a.png"])
+    Traceback (most recent call last):
+    lpprop.InputError: dataset: got list, expected one or more samples, with a name and a list of
+    class_names. Make it by lpprop.evaluation.datasets, or add what is missing.
+    """
+    got = type(dataset).__name__
+    if isinstance(dataset, Samples):
+        names = dataset.class_names
+        # A set of names has no order, in which the labels could be numbered.
+        listed = isinstance(names, (Sequence, np.ndarray)) and not isinstance(names, (str, bytes))
+        if not (listed and len(names) and all(isinstance(name, str) for name in names)):
+            got += f" with class_names={reprlib.repr(names)}"
+        elif not isinstance(dataset.name, str):
+            got += f" with name={dataset.name!r}"
+        elif not len(dataset):
+            got += " without samples"
+        else:
+            return
+    raise InputError.of(
+        "dataset",
+        got=got,
+        expected="one or more samples, with a name and a list of class_names",
+        fix="Make it by lpprop.evaluation.datasets, or add what is missing.",
+    )
+
+
 def dataset_fingerprint(dataset: Samples) -> dict[str, Any]:
     """Describe a data set for JSON, so that one that differs is told apart.
 
@@ -45,12 +87,13 @@ def dataset_fingerprint(dataset: Samples) -> dict[str, Any]:
     described: dict[str, Any] = {
         "name": dataset.name,
         "samples": len(dataset),
-        "class_names": list(dataset.class_names),
+        "class_names": list(map(str, dataset.class_names)),
     }
     if (labels_from := getattr(dataset, "labels_from", None)) is not None:
         described["labels_from"] = str(labels_from)
     if (names := getattr(dataset, "names", None)) is not None:
-        described["names"] = hashlib.sha256("\n".join(names).encode()).hexdigest()
+        listed = "\n".join(map(str, names)).encode(errors="surrogatepass")
+        described["names"] = hashlib.sha256(listed).hexdigest()
     return described
 
 
@@ -92,22 +135,35 @@ class Task:
         index, names = job
         image = f"image {index}"
         try:
-            sample = self.dataset[index]
-            image = str(sample.name)
-            # Files are read before the clock starts.
-            gt, _ = sample.gt, sample.image
+            with collect_warnings(shown=False) as of_sample:
+                sample = self.dataset[index]
+                image = str(sample.name)
+                # Files are read before the clock starts.
+                gt, _ = sample.gt, sample.image
+                files = describe_content(sample)
         except Exception as error:
-            yield from ((name, _failure(image, error)) for name in names)
+            failure = _failure(image, error)
+            yield from ((name, failure) for name in names)
             return
         for name in names:
             try:
-                labels, seconds = _time(self.predictors[name], sample, self.metrics.classes)
-                counts = self.metrics.update(labels, gt).to_dict()
+                with collect_warnings(shown=False) as of_predictor:
+                    labels, seconds = _time(self.predictors[name], sample, self.metrics.classes)
+                    counts = self.metrics.update(labels, gt).to_dict()
             except Exception as error:
                 yield name, _failure(image, error)
-            else:
-                record = {"index": index, "image": image, "seconds": seconds, "metrics": counts}
-                yield name, record
+                continue
+            yield (
+                name,
+                {
+                    "index": index,
+                    "image": image,
+                    "seconds": seconds,
+                    "warnings": [*of_sample, *of_predictor],
+                    "files": files,
+                    "metrics": counts,
+                },
+            )
 
 
 def _failure(image: str, error: Exception) -> Failure:
@@ -118,11 +174,13 @@ def _time(predictor: Predictor, sample: LabelledImage, classes: int) -> tuple[Te
     """Return the labels of a sample, and the seconds that they took."""
     with torch.no_grad():
         predictor.prepare(sample)
-        return time_call(lambda: _as_labels(predictor(sample), classes))
+        labels, seconds = time_call(lambda: as_labels(predictor(sample), classes))
+        return labels, seconds + predictor.borrowed_seconds
 
 
-def _as_labels(result: Any, classes: int) -> Tensor:
+def as_labels(result: Any, classes: int) -> Tensor:
     """Return labels as they are, and the argmax of scores."""
+    refuse_masked("predictor", result)
     labels = torch.as_tensor(result)
     if labels.ndim == 2:
         return labels

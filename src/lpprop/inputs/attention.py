@@ -1,4 +1,4 @@
-"""Attention between patches: made from features, sharpened, or aggregated over heads and blocks."""
+"""Attention between patches: made from features, sharpened, brought to rows that sum to 1."""
 
 from __future__ import annotations
 
@@ -6,27 +6,34 @@ import math
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from lpprop._core.checks import check_non_negative, check_positive_sums, check_tensors
-from lpprop._core.errors import InputError
+from lpprop._core.errors import InputError, warn
 from lpprop._core.memory import check_memory
-from lpprop._core.options import check_number, check_size
+from lpprop._core.options import check_above_0, check_from_0
 from lpprop._core.precision import cast_back, compute_dtype, full_precision
-from lpprop._core.scans import mark_passed
+from lpprop._core.scans import has_passed, mark_passed, values_are_checked
 from lpprop.numerics.graphs import unit_features
 
 __all__ = [
-    "aggregate_attention",
+    "TAKE_SOFTMAX",
+    "as_rows",
     "attention_from_features",
-    "average_heads",
+    "check_sums",
     "fit_grid",
+    "proxy_attention",
+    "row_sums",
     "sharpen_attention",
+    "sum_heads",
 ]
 
-_FIX = "Take it after the softmax."
+#: What to do about negative attention.
+TAKE_SOFTMAX = "Take it after the softmax."
+
+# Rows of a softmax sum to 1 within this, also if they were rounded to half precision.
+_ROW_SLACK = 1e-2
 
 
 @full_precision
@@ -51,22 +58,101 @@ def attention_from_features(
         InputError: not four axes, values that are not finite, a bad temperature, or too little
             memory for N x N.
 
+    Warns:
+        InputWarning: features that are the same everywhere, whose attention is 1 / N.
+
     >>> feats = torch.tensor([[[[1.0, 1.0, 0.0]], [[0.0, 0.0, 1.0]]]])
     >>> attention_from_features(feats, temperature=0.5)
     tensor([[[0.4683, 0.4683, 0.0634],
              [0.4683, 0.4683, 0.0634],
              [0.1065, 0.1065, 0.7870]]])
     """
+    temperature = check_above_0("temperature", temperature)
+    x = _unit_patches(feats)
+    # Minus 1, the largest cosine, since the quotient would overflow for a tiny temperature.
+    attention = ((x @ x.mT - 1) / _clamp(temperature, x.dtype)).softmax(-1)
+    mark_passed(attention)  # a softmax of finite values
+    return attention
+
+
+@full_precision
+def proxy_attention(
+    feats: Float[Tensor, "B D h w"], *, beta: float = 1.2, gamma: float = 3.0
+) -> Float[Tensor, "B N N"]:
+    """Make attention from features as ProxyCLIP does: a softmax over the similar patches only.
+
+    With c_ij the cosine of patches i and j, and m the mean of all c_ij of the image,
+
+        A_ij = softmax over j of s_ij = gamma (c_ij - beta m),   0 where s_ij < 0
+
+    A patch for which that leaves none, not even itself, attends to itself alone. This happens where
+    beta m exceeds 1, since all features are alike, or where a feature is zero.
+
+    Lan et al., "ProxyCLIP", ECCV 2024, with the defaults of their code. That takes m over a whole
+    batch, and here it is per image; and rows without a patch are NaN there.
+
+    Args:
+        feats: (B, D, h, w) features; need not be normalised.
+        beta: >= 0; the higher it is, the fewer patches a patch attends to.
+        gamma: > 0; the higher it is, the more a patch prefers the most similar ones.
+
+    Returns:
+        (B, N, N) with N = h w patches in row-major order and rows that sum to 1, in the dtype of
+        `feats`, float32 at least. Differentiable.
+
+    Raises:
+        InputError: not four axes, values that are not finite, a bad option, or too little memory
+            for N x N.
+
+    Warns:
+        InputWarning: patches that attend to themselves alone since all cosines are masked, or
+            features that are the same everywhere.
+
+    >>> feats = torch.tensor([[[[1.0, 1.0, 0.0]], [[0.0, 0.5, 1.0]]]])
+    >>> proxy_attention(feats)
+    tensor([[[0.5785, 0.4215, 0.0000],
+             [0.4215, 0.5785, 0.0000],
+             [0.0000, 0.0000, 1.0000]]])
+    """
+    beta, gamma = check_from_0("beta", beta), check_above_0("gamma", gamma)
+    x = _unit_patches(feats)
+    cosines = x @ x.mT
+    beta, gamma = (min(x, torch.finfo(cosines.dtype).max) for x in (beta, gamma))
+    masked = cosines < beta * cosines.mean((1, 2), keepdim=True)
+    alone = masked.all(-1)
+    masked.diagonal(dim1=1, dim2=2).logical_and_(~alone)
+    if values_are_checked() and alone.shape[1] > 1 and bool(alone.any()):
+        warn(
+            "constant feats",
+            f"feats: {int(alone.sum())} of {alone.numel()} patches have no cosine of beta={beta:g} "
+            "times their mean, not even with themselves: they attend to themselves alone. Lower "
+            "beta, or pass features that differ more.",
+        )
+    # The softmax is the same without gamma beta m; minus 1 as in attention_from_features.
+    attention = (gamma * (cosines - 1)).masked_fill(masked, -torch.inf).softmax(-1)
+    mark_passed(attention)
+    return attention
+
+
+def _unit_patches(feats: Float[Tensor, "B D h w"]) -> Float[Tensor, "B N D"]:
+    """Return features of unit length; warn if they do not tell patches apart."""
     sizes = check_tensors(feats=(feats, "B D h w"))
-    check_number("temperature", temperature, low=0, open_low=True)
     dtype, patches = compute_dtype(feats), sizes["h"] * sizes["w"]
     # The cosines and their softmax exist at the same time.
     check_memory("feats", patches, 2 * sizes["B"] * dtype.itemsize * patches**2, feats.device)
-    x = unit_features(feats.flatten(2).mT, dtype)
-    # Minus 1, the largest cosine, since the quotient would overflow for a tiny temperature.
-    attention = ((x @ x.mT - 1) / _clamp_temperature(temperature, dtype)).softmax(-1)
-    mark_passed(attention)  # a softmax of finite values
-    return attention
+    # Contiguous, since kernels sum in another order for another layout.
+    x = unit_features(feats.contiguous().flatten(2).mT, dtype)
+    if values_are_checked() and patches > 1:
+        spread = (x.detach().amax(1) - x.detach().amin(1)).amax(-1)
+        flat = spread <= 8 * torch.finfo(dtype).eps
+        if bool(flat.any()):
+            warn(
+                "constant feats",
+                f"feats: {int(flat.sum())} of {len(flat)} items are zero, or the same in all "
+                "patches: every patch attends to all others alike. Check where the features come "
+                "from.",
+            )
+    return x
 
 
 @full_precision
@@ -94,77 +180,20 @@ def sharpen_attention(
              [0.5000, 0.5000]]])
     """
     check_tensors(attention=(attention, "B N N"))
-    check_number("temperature", temperature, low=0, open_low=True)
-    check_non_negative("attention", attention, _FIX)
+    temperature = check_above_0("temperature", temperature)
+    check_non_negative("attention", attention, TAKE_SOFTMAX)
     check_positive_sums("attention", attention, 2)
-    A = attention.to(compute_dtype(attention))
+    A = attention.to(compute_dtype(attention)).contiguous()
     positive = A > 0
     logs = torch.where(positive, A, 1.0).log()
     logs = logs - logs.detach().masked_fill(~positive, -torch.inf).amax(-1, keepdim=True)
-    logs = (logs / _clamp_temperature(temperature, A.dtype)).masked_fill(~positive, -torch.inf)
+    logs = (logs / _clamp(temperature, A.dtype)).masked_fill(~positive, -torch.inf)
     return cast_back(logs.softmax(-1), attention, "attention")
 
 
-def _clamp_temperature(temperature: float, dtype: torch.dtype) -> float:
+def _clamp(temperature: float, dtype: torch.dtype) -> float:
     """Keep a temperature from becoming 0 in the dtype."""
     return max(temperature, torch.finfo(dtype).tiny)
-
-
-@full_precision
-def aggregate_attention(
-    maps: Sequence[Tensor],
-    weights: Sequence[float | Sequence[float]] | None = None,
-    size: tuple[int, int] | None = None,
-    *,
-    grids: Sequence[tuple[int, int]] | None = None,
-) -> Float[Tensor, "B N N"]:
-    """Average attention over the heads of several blocks, on one grid (Eq. 5).
-
-        A = sum over blocks b and heads h of w_bh S_bh,   rows of S and of A summing to 1
-
-    A map on another grid than `size` is resampled bilinearly over its keys and over its queries.
-
-    Args:
-        maps: attention per block, (B, heads, M, M) or (B, M, M), non-negative; M may differ.
-        weights: per block a number, or a list with a number per head; equal if None. They are
-            scaled to sum to 1. The paper uses the first two up blocks of Stable Diffusion 2 at 0.5
-            each.
-        size: grid (h, w) of the result; that of the finest map if None.
-        grids: grid (h, w) of each map. If None, the grid of its M patches with the aspect ratio of
-            `size`, or the square one if `size` is None too.
-
-    Returns:
-        (B, N, N) with N = h w and rows that sum to 1, in the dtype of the first map.
-        Differentiable.
-
-    Raises:
-        InputError: no map, shapes that do not match, values that are negative or not finite, a
-            row of zeros, weights that are negative or all zero, a grid that does not fit, or too
-            little memory.
-
-    >>> coarse, fine = torch.rand(1, 8, 16, 16).softmax(-1), torch.rand(1, 8, 64, 64).softmax(-1)
-    >>> aggregate_attention([coarse, fine], weights=[0.5, 0.5], size=(8, 8)).shape
-    torch.Size([1, 64, 64])
-    """
-    maps = _check_maps(maps)
-    shares = _normalise_weights(weights, [x.shape[1] for x in maps])
-    sides = _find_grids(maps, grids, size)
-    if size is None:
-        size = max(sides, key=lambda grid: grid[0] * grid[1])
-    size = check_size("size", size)
-    first = maps[0]
-    dtype, patches = compute_dtype(first), size[0] * size[1]
-    largest = max(patches, *(x.shape[-1] for x in maps))
-    # At the peak: the result, the sums before and after a head, the head in this dtype, and its
-    # product.
-    check_memory("maps", largest, 5 * len(first) * dtype.itemsize * largest**2, first.device)
-
-    total = torch.zeros((), dtype=dtype, device=first.device)
-    for x, share, grid in zip(maps, shares, sides, strict=True):
-        if any(share):
-            # Heads are summed first: resampling is linear, and one map costs less than many.
-            total = total + _resample(_sum_heads(x, share, dtype), grid, size)
-    return cast_back(total / total.sum(-1, keepdim=True), first, "maps")
 
 
 def fit_grid(patches: int, like: tuple[int, int]) -> tuple[int, int] | None:
@@ -179,120 +208,96 @@ def fit_grid(patches: int, like: tuple[int, int]) -> tuple[int, int] | None:
 
 
 @full_precision
-def average_heads(attention: Float[Tensor, "B heads N N"]) -> Float[Tensor, "B N N"]:
-    """Average attention over its heads; every row of the result sums to 1."""
-    check_tensors(attention=(attention, "B heads N N"))
-    check_non_negative("attention", attention, _FIX)
-    check_positive_sums("attention", attention, 3)
-    heads = attention.shape[1]
-    return _sum_heads(attention, [1 / heads] * heads, compute_dtype(attention))
+def as_rows(attention: Tensor) -> Float[Tensor, "B N N"]:
+    """Average attention over its heads, if it has some, and make its rows sum to 1.
+
+    Rows that sum to 1 within 0.01 are taken as they are, others are divided by their sums.
+
+    Args:
+        attention: (B, N, N), or (B, heads, N, N), non-negative, with a positive entry in every row.
+
+    Returns:
+        (B, N, N); the attention itself if it has no heads and all its rows sum to 1.
+
+    Raises:
+        InputError: another number of axes, values that are negative or not finite, or a row of
+            zeros.
+
+    Warns:
+        InputWarning: rows that do not sum to 1.
+
+    >>> as_rows(torch.tensor([[[[0.5, 0.5], [0.5, 0.5]], [[1.0, 0.0], [0.0, 1.0]]]]))
+    tensor([[[0.7500, 0.2500],
+             [0.2500, 0.7500]]])
+    """
+    heads = isinstance(attention, Tensor) and attention.ndim == 4
+    check_tensors(attention=(attention, "B heads N N" if heads else "B N N"))
+    divisors = None if has_passed(attention, "rows") else _find_divisors(attention)
+    if heads or divisors is not None:
+        if divisors is None:
+            like = torch.ones((), dtype=compute_dtype(attention), device=attention.device)
+            divisors = like.expand(*attention.shape[:-1], 1)
+        if not heads:
+            attention, divisors = attention[:, None], divisors[:, None]
+        count = attention.shape[1]
+        attention = sum_heads(attention, [1 / count] * count, divisors)
+    for check in ("finite", "rows"):
+        mark_passed(attention, check)
+    return attention
 
 
-def _sum_heads(
-    attention: Float[Tensor, "B heads M M"], weights: list[float], dtype: torch.dtype
-) -> Float[Tensor, "B M M"]:
-    """Sum the heads with their weights, after each row is divided by its sum."""
-    total = torch.zeros((), dtype=dtype, device=attention.device)
-    for head, weight in zip(attention.unbind(1), weights, strict=True):
-        if weight:  # one head at a time, since a copy of all heads in this dtype may not fit
-            head = head.to(dtype)
-            total = torch.addcmul(total, head, weight / head.sum(-1, keepdim=True))
-    return total
+def _find_divisors(attention: Float[Tensor, "... N N"]) -> Float[Tensor, "... N 1"] | None:
+    """Return by what each row is to be divided, with a warning; None if all rows sum to 1."""
+    if not values_are_checked():
+        return None
+    sums = check_sums("attention", attention)
+    off = (sums - 1).abs() > _ROW_SLACK
+    if not bool(off.any()):
+        return None
+    low, high = (float(bound) for bound in torch.aminmax(sums.detach()))
+    warn(
+        "attention rows",
+        f"attention: {int(off.sum())} of {off.numel()} rows do not sum to 1, but to {low:.3g} to "
+        f"{high:.3g}: they are divided by their sums. If that is meant, do so yourself: attention "
+        "/ attention.sum(-1, keepdim=True); else take the attention after the softmax.",
+    )
+    return torch.where(off, sums, 1.0)
 
 
-def _resample(
-    attention: Float[Tensor, "B M M"], grid: tuple[int, int], size: tuple[int, int]
-) -> Float[Tensor, "B N N"]:
-    """Resample the keys and then the queries; rows keep their sum."""
-    if grid == size:
-        return attention
-
-    def resample_last_axis(x: Tensor) -> Tensor:
-        # Antialiased: otherwise a coarser grid would drop the attention between its points.
-        return F.interpolate(x.unflatten(-1, grid), size, mode="bilinear", antialias=True).flatten(
-            2
-        )
-
-    keys = resample_last_axis(attention)
-    keys = keys * (attention.sum(-1, keepdim=True) / keys.sum(-1, keepdim=True))
-    return resample_last_axis(keys.mT).mT
-
-
-def _check_maps(maps: object) -> list[Tensor]:
-    _check_list("maps", maps, None, "Pass [attention] for a single one.")
-    assert isinstance(maps, (list, tuple))
-    checked = {}
-    for number, given in enumerate(maps):
-        heads = isinstance(given, Tensor) and given.ndim == 4
-        name = f"maps[{number}]"
-        checked[name] = (
-            given,
-            f"B heads{number} M{number} M{number}" if heads else f"B M{number} M{number}",
-        )
-    check_tensors(**checked)
-    for name, (tensor, _) in checked.items():
-        check_non_negative(name, tensor, _FIX)
-        check_positive_sums(name, tensor, tensor.ndim - 1)
-    return [x if x.ndim == 4 else x[:, None] for x in maps]
-
-
-def _normalise_weights(
-    weights: Sequence[float | Sequence[float]] | None, heads: list[int]
-) -> list[list[float]]:
-    """Return the weights of the heads per block, all of which together sum to 1."""
-    given = [1.0] * len(heads) if weights is None else weights
-    _check_list("weights", given, len(heads), "Give each map its weight, 0 to leave it out.")
-    shares = []
-    for number, (weight, count) in enumerate(zip(given, heads, strict=True)):
-        name = f"weights[{number}]"
-        if isinstance(weight, Sequence):
-            if len(weight) != count:
-                raise InputError.of(
-                    name,
-                    got=f"{len(weight)} entries",
-                    expected=f"{count}, one per head",
-                    fix="Give one number for all heads, or one for each.",
-                )
-            shares.append([check_number(name, one, low=0) for one in weight])
-        else:
-            shares.append([check_number(name, weight, low=0) / count] * count)
-    total = sum(map(sum, shares))
-    if total == 0:
+def check_sums(name: str, attention: Float[Tensor, "... M M"]) -> Float[Tensor, "... M 1"]:
+    """Return the sums of the rows; refuse negative values, and sums that nothing divides by."""
+    check_non_negative(name, attention, TAKE_SOFTMAX)
+    check_positive_sums(name, attention, attention.ndim - 1)
+    sums = row_sums(attention)
+    info = torch.finfo(sums.dtype)
+    low, high = (float(bound) for bound in torch.aminmax(sums.detach()))
+    if values_are_checked() and (low < info.tiny or high > info.max):
         raise InputError.of(
-            "weights", got="zeros", expected="a positive one", fix="Change weights."
+            name,
+            got=f"rows that sum to {low:.3g} to {high:.3g}",
+            expected=f"sums that {sums.dtype} can hold",
+            fix=f"Scale the rows first: {name} / {name}.amax(-1, keepdim=True).",
         )
-    return [[one / total for one in share] for share in shares]
+    return sums
 
 
-def _find_grids(
-    maps: list[Tensor], grids: Sequence[tuple[int, int]] | None, size: tuple[int, int] | None
-) -> list[tuple[int, int]]:
-    """Return the grid of each map, as given or with the aspect ratio of the result."""
-    counts = [x.shape[-1] for x in maps]
-    if grids is not None:
-        _check_list("grids", grids, len(maps), "Give each map its (h, w).")
-        sides = [check_size(f"grids[{number}]", grid) for number, grid in enumerate(grids)]
-    else:
-        like = (1, 1) if size is None else check_size("size", size)
-        sides = [fit_grid(count, like) or (0, 0) for count in counts]
-    for number, (count, (height, width)) in enumerate(zip(counts, sides, strict=True)):
-        if height * width != count:
-            expected, fix = "a square number", "Pass grids=, the (h, w) of each map."
-            if grids is not None:
-                expected = f"{height} x {width}, as grids[{number}] says"
-                fix = f"Correct grids[{number}]."
-            elif size is not None:
-                expected = f"a grid with the aspect ratio of {size[0]} x {size[1]}"
-            raise InputError.of(
-                f"maps[{number}]", got=f"{count} patches", expected=expected, fix=fix
-            )
-    return sides
+def row_sums(attention: Float[Tensor, "... M M"]) -> Float[Tensor, "... M 1"]:
+    """Sum each row, in float32 at least and with the same bits for any strides."""
+    dtype = compute_dtype(attention)
+    heads = attention.unbind(1) if attention.ndim == 4 else [attention]
+    # One head at a time, since a copy of all heads may not fit.
+    sums = [head.contiguous().sum(-1, keepdim=True, dtype=dtype) for head in heads]
+    return torch.stack(sums, 1) if attention.ndim == 4 else sums[0]
 
 
-def _check_list(name: str, value: object, length: int | None, fix: str) -> None:
-    """Refuse anything but a list of `length` items, or of one or more if it is None."""
-    wanted = "a list of one or more" if length is None else f"a list of {length}, one per map"
-    if not isinstance(value, (list, tuple)):
-        raise InputError.of(name, got=type(value).__name__, expected=wanted, fix=fix)
-    if len(value) != (length or max(len(value), 1)):
-        raise InputError.of(name, got=f"a list of {len(value)}", expected=wanted, fix=fix)
+def sum_heads(
+    attention: Float[Tensor, "B heads M M"],
+    weights: Sequence[float],
+    divisors: Float[Tensor, "B heads M 1"],
+) -> Float[Tensor, "B M M"]:
+    """Sum the heads with their weights, each row divided by its divisor, in the divisors' dtype."""
+    total = torch.zeros((), dtype=divisors.dtype, device=attention.device)
+    for head, weight, divisor in zip(attention.unbind(1), weights, divisors.unbind(1), strict=True):
+        if weight:
+            total = torch.addcmul(total, head.to(divisor.dtype), weight / divisor)
+    return total

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lpprop._core.checks import check_finite
 from lpprop._core.errors import InputError
+from lpprop._core.tensors import check_kind
 
 __all__ = ["merge_classes"]
 
@@ -37,6 +38,8 @@ def merge_classes(
     >>> merge_classes(scores, [[0, 1], [2]])
     tensor([[5., 3.]])
     """
+    if isinstance(scores, Tensor):
+        check_kind("scores", scores)
     if not isinstance(scores, Tensor) or scores.ndim < 2 or 0 in scores.shape:
         raise InputError.of(
             "scores",
@@ -44,9 +47,16 @@ def merge_classes(
             expected="a tensor (B, Q, ...) without empty axes",
             fix="Give it a batch axis and a prompt axis.",
         )
+    if not scores.is_floating_point():
+        raise InputError.of(
+            "scores",
+            got=f"dtype {scores.dtype}",
+            expected="a floating-point dtype",
+            fix="Pass scores.float().",
+        )
     check_finite("scores", scores)
     prompts = scores.shape[1]
-    listed = list(groups) if isinstance(groups, Iterable) else []
+    listed = list(groups) if isinstance(groups, (list, tuple)) else []
     if not listed:
         raise InputError.of(
             "groups",
@@ -61,7 +71,7 @@ def merge_classes(
 def _check_group(number: int, group: object, prompts: int) -> list[int]:
     try:
         indices = [index(i) for i in group] if isinstance(group, Iterable) else []
-    except TypeError:
+    except (TypeError, ValueError, RuntimeError):  # of NumPy's and torch's arrays
         indices = []
     if not indices or not all(0 <= i < prompts for i in indices):
         raise InputError.of(

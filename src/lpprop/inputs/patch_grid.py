@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lpprop._core.errors import InputError
 
-__all__ = ["fit_patch_size", "patch_centres"]
+__all__ = ["fit_patch_size", "patch_centres", "spans"]
 
 
 def patch_centres(
@@ -32,12 +32,10 @@ def fit_patch_size(patch_size: float, grid: tuple[int, int], pixels: tuple[int, 
     Raises:
         InputError: no patch size brings both height and width within a patch.
     """
-    spans = list(zip(grid, pixels, strict=True))
-    if all(abs(side * patch_size - length) < patch_size for side, length in spans):
+    sides = list(zip(grid, pixels, strict=True))
+    if all(abs(side * patch_size - length) < patch_size for side, length in sides):
         return patch_size
-    # n patches of size p span a length to within a patch if (n - 1) p < length < (n + 1) p.
-    low = max(length / (side + 1) for side, length in spans)
-    high = min(length / (side - 1) if side > 1 else math.inf for side, length in spans)
+    low, high = _patch_sizes(grid, pixels)
     if low >= high:
         raise InputError.of(
             "feats",
@@ -48,3 +46,21 @@ def fit_patch_size(patch_size: float, grid: tuple[int, int], pixels: tuple[int, 
         )
     ratio = math.sqrt(math.prod(pixels) / math.prod(grid))
     return ratio if low < ratio < high else (low + min(high, 2 * low)) / 2
+
+
+def spans(grid: tuple[int, ...], pixels: tuple[int, int]) -> bool:
+    """Tell whether a grid of square patches, of any size, spans the pixels to within a patch.
+
+    >>> spans((14, 14), (224, 224)), spans((7, 7), (100, 100)), spans((14, 14), (480, 640))
+    (True, True, False)
+    """
+    low, high = _patch_sizes(grid, pixels)
+    return low < high
+
+
+def _patch_sizes(grid: tuple[int, ...], pixels: tuple[int, int]) -> tuple[float, float]:
+    """Bound the patch sizes at which a grid spans the pixels to within a patch."""
+    # n patches of size p span a length to within a patch if (n - 1) p < length < (n + 1) p.
+    sides = list(zip(grid, pixels, strict=True))
+    low = max(length / (side + 1) for side, length in sides)
+    return low, min(length / (side - 1) if side > 1 else math.inf for side, length in sides)

@@ -7,6 +7,7 @@ CLIPSeg; `lpprop.integrations.mmsegmentation` is a mix-in for the segmentors of 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,10 @@ from torch import Tensor
 
 from lpprop._core.checks import check_tensors
 from lpprop._core.errors import InputError
+from lpprop._core.optional import import_later
+
+if not TYPE_CHECKING:
+    __getattr__ = import_later(__name__, {"huggingface": "", "mmsegmentation": ""})
 
 __all__ = ["denormalize", "on_grid"]
 

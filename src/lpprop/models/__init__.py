@@ -1,1 +1,6 @@
 """Whole models: a backbone, an affinity and a method."""
+
+from lpprop.models.recipes import RECIPES, Recipe
+from lpprop.models.segmenter import Segmentation, Segmenter
+
+__all__ = ["RECIPES", "Recipe", "Segmentation", "Segmenter"]

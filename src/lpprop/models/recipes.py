@@ -201,9 +201,10 @@ _CLIP_SCALE = 100.0
 
 def _lposs(dino: str, part: str = "", windows: tuple[int, int] = (224, 112)) -> Recipe:
     # The authors' code propagates the cosines of each prompt, and then takes a class's best prompt.
+    # Its DINO, or DINOv2, is that of the hub; its MaskCLIP resizes position embeddings to a size.
     return Recipe(
         Model("MaskCLIP", "laion-vitb16", {"scores": "cosine", "merge": False}),
-        Model("VisionTransformer", dino),
+        Model("VisionTransformer", dino, {"position_offset": 0.1}),
         windows=windows,
         source=f"Stojnic et al., LPOSS, CVPR 2025{part}",
     )

@@ -130,6 +130,8 @@ class Segmenter:
         if shorter_side is not None:
             check_integer("shorter_side", shorter_side)
         self.shorter_side = shorter_side
+        #: How a model is called with its inputs; several segmenters may share their calls.
+        self.call_model: Callable[..., Any] = _call
         self.windows = None if windows is None else self._check_windows(windows)
 
     def __repr__(self) -> str:
@@ -189,8 +191,9 @@ class Segmenter:
         if seen.feats is not None and pixels != span:
             spanned = F.interpolate(spanned, pixels, mode="bilinear", antialias=True).clamp(0, 1)
         scores = refine(
-            logits, seen.feats, spanned, attention=self._attention(seen), method=self.method
-        )
+            logits, seen.feats, spanned, attention=self._attention(seen), method=self.method,
+            span=(spanned.shape[-2], spanned.shape[-1]),
+        )  # fmt: skip
         return bilinear_upsample(scores, span)[..., :height, :width]
 
     def _segment_windows(
@@ -212,10 +215,10 @@ class Segmenter:
         self, image: Float[Tensor, "B 3 H W"], classes: Sequence[str]
     ) -> tuple[Float[Tensor, "B C h w"], BackboneOutput]:
         """Return logits on the affinity's grid, and the affinity's output."""
-        scored = self.backbone(image, classes)
+        scored = self.call_model(self.backbone, image, classes)
         if self.affinity is self.backbone:
             return bilinear_upsample(scored.logits, scored.grid), scored
-        seen = self.affinity(image.to(self.affinity.device))
+        seen = self.call_model(self.affinity, image.to(self.affinity.device))
         moved = [x if x is None else x.to(scored.logits.device) for x in seen[1:]]
         size = (image.shape[-2], image.shape[-1])
         spans = self.backbone.span(size), self.affinity.span(size)
@@ -251,3 +254,7 @@ class Segmenter:
                     f"{model.patch_size * max(1, round(checked.window / model.patch_size))}.",
                 )
         return checked.window, checked.stride
+
+
+def _call(model: Backbone, *inputs: Any) -> Any:
+    return model(*inputs)

@@ -16,7 +16,7 @@ from torch import Tensor
 from lpprop._core.errors import InputError
 from lpprop.kernels.dispatch import kernels_for
 
-__all__ = ["GibbsKernel"]
+__all__ = ["GibbsKernel", "kernel_dtype"]
 
 # Largest exponent magnitude for which underflowing terms stay below rounding error.
 _REACH = {torch.float32: 60.0, torch.float64: 600.0}
@@ -28,7 +28,16 @@ _BLOCK_BYTES = 4 * 2**20
 # 3,900 patches on. The first call does not win back the time to compile; later calls do.
 _EXPONENTIAL = 100
 # Size of the groups in which underflowed sums are computed again.
-_EXACT_BYTES = 64 * 2**20
+_EXACT_BYTES = 16 * 2**20
+
+
+def kernel_dtype(dtype: torch.dtype, bounds: tuple[float, float], epsilon: float) -> torch.dtype:
+    """Return the dtype of the kernel of a cost in `dtype` between these bounds.
+
+    It is that dtype, or float64 if the exponents leave the range of float32.
+    """
+    low, high = bounds
+    return torch.float64 if (high - low) / epsilon > _REACH[torch.float32] else dtype
 
 
 class GibbsKernel:
@@ -43,8 +52,7 @@ class GibbsKernel:
         InputError: an epsilon that is too small for the cost.
 
     Attributes:
-        dtype: dtype of the computation: the cost's own, or float64 if the exponents leave the range
-            of float32.
+        dtype: dtype of the computation, from `kernel_dtype`.
     """
 
     def __init__(
@@ -60,7 +68,7 @@ class GibbsKernel:
                 fix="Raise epsilon, or scale the cost down: larger exponents are mere rounding.",
             )
         spread = (high - low) / epsilon
-        self.dtype = torch.float64 if spread > _REACH[torch.float32] else cost.dtype
+        self.dtype = kernel_dtype(cost.dtype, bounds, epsilon)
         self.cost, self.epsilon = cost, epsilon
         # No gradient is needed: the shifts are constants, which the potentials undo.
         self.safe = spread <= _REACH[self.dtype]
@@ -70,10 +78,15 @@ class GibbsKernel:
             kernels = kernels_for("auto", cost, ("cost", cost), _EXPONENTIAL * cost.numel())
             kernel = kernels.build_gibbs_kernel(cost.to(self.dtype), 1 / epsilon, low / epsilon)
         else:  # every row and every column then has an entry near 1
-            exponent = cost.to(self.dtype) * (-1 / epsilon)
+            scale = -1 / epsilon
+            # No more matrices than needed: one is as large as two of the cost.
+            exponent = cost * scale if cost.dtype == self.dtype else cost.to(self.dtype).mul_(scale)
             with torch.no_grad():
                 self.row = exponent.amax(1)
-                self.column = (exponent - self.row[:, None]).amax(0)
+                rows = _count_rows(exponent)
+                parts = zip(exponent.split(rows), self.row.split(rows), strict=True)
+                tops = [(part - row[:, None]).amax(0) for part, row in parts]
+                self.column = torch.stack(tops).amax(0)
             exponent = exponent.sub_(self.row[:, None]).sub_(self.column)
             self.safe = -float(exponent.detach().min()) <= _REACH[self.dtype]
             kernel = exponent.exp_()
@@ -122,7 +135,7 @@ class GibbsKernel:
         share, size = self._compute_shares(weights, potential + self.row)
         total = (total - size - self.column).exp() if self.safe else share @ self.kernel
         # In blocks of rows, so that there is no second N x N matrix in memory.
-        rows = max(1, _BLOCK_BYTES // self.kernel[0].nbytes)
+        rows = _count_rows(self.kernel)
         parts = zip(
             share.split(rows, 1), self.kernel.split(rows), self.cost.split(rows), strict=True
         )
@@ -184,3 +197,8 @@ class GibbsKernel:
         for c, j in (part.unbind(1) for part in lost.nonzero().split(group) if len(part)):
             costs = (cost[j] if places is None else cost[j[:, None], places[c]]).to(self.dtype)
             yield *self._compute_terms(weights[c], potential[c] - costs / self.epsilon), costs
+
+
+def _count_rows(matrix: Float[Tensor, "N N"]) -> int:
+    """Return how many rows of a matrix make a block."""
+    return max(1, _BLOCK_BYTES // matrix[0].nbytes)

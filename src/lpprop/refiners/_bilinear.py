@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from lpprop._core.checks import check_tensors
+from lpprop._core.checks import check_axes, check_tensors
 from lpprop._core.options import check_size
 from lpprop._core.precision import compute_dtype, uncompiled
 from lpprop._core.refiner import Refiner
@@ -40,7 +40,9 @@ def bilinear_upsample(
     """
     check_tensors(x=(x, "B C h w"))
     size = check_size("size", size)
-    upsampled = F.interpolate(x.to(compute_dtype(x)), size, mode="bilinear").to(x.dtype)
+    # Row by row, since interpolate rounds otherwise for other strides.
+    upsampled = F.interpolate(x.to(compute_dtype(x)).contiguous(), size, mode="bilinear")
+    upsampled = upsampled.to(x.dtype)
     mark_passed(upsampled)  # since means of finite values are finite
     return upsampled
 
@@ -63,4 +65,7 @@ class BilinearUpsample(Refiner, function=bilinear_upsample, takes=("image", "win
         if windows is not None:
             merged: Tensor = windows.merge(logits)
             return merged
-        return logits if image is None else bilinear_upsample(logits, image.shape[-2:])
+        if image is None:
+            return logits
+        sizes = check_axes(logits=(logits, "B C h w"), image=(image, "B 3 H W"))
+        return bilinear_upsample(logits, (sizes["H"], sizes["W"]))

@@ -10,10 +10,11 @@ optimal path in `_optimal_path.py` and the maximum velocity in `_max_velocity.py
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lpprop._core.checks import check_tensors
@@ -80,21 +81,33 @@ def class_distribution(
     plain = logits.flatten(2).to(compute_dtype(logits))
     z = logit_scale * (plain - plain.detach().amax(2, keepdim=True))
     with torch.no_grad():
-        if confidence == "softmax":
-            q = (logit_scale * (plain - plain.amax(1, keepdim=True))).softmax(1)
-        else:
-            half = plain / 2  # since differences of halves cannot overflow
-            low, high = half.amin(2, keepdim=True), half.amax(2, keepdim=True)
-            # A class with the same score everywhere is equally confident everywhere.
-            q = torch.where(high > low, (half - low) / (high - low), 1.0)
-        best = q.amax(2, keepdim=True)
-        kept = q >= (nms * best if threshold == "relative" else best.clamp(max=nms))
+        kept = _find_kept(plain / 2, 2 * logit_scale, nms, threshold, confidence)
     f = z.masked_fill(~kept, -torch.inf).softmax(2)
     if early_rejection:
         winners = torch.zeros_like(f, dtype=torch.bool)
         winners.scatter_(1, plain.detach().argmax(1, keepdim=True), True)
         f = f * winners.any(2, keepdim=True)
     return cast_back(f, logits)
+
+
+def _find_kept(
+    half: Float[Tensor, "B C N"], scale: float, nms: float, threshold: str, confidence: str
+) -> Bool[Tensor, "B C N"]:
+    """Mark the patches that non-maximum suppression keeps, given halves of the logits.
+
+    The differences of halves cannot overflow.
+    """
+    if confidence == "minmax":
+        low, high = half.amin(2, keepdim=True), half.amax(2, keepdim=True)
+        # A class with the same score everywhere is equally confident everywhere.
+        return torch.where(high > low, (half - low) / (high - low), 1.0) >= nms  # the best has 1
+    # In logarithms, since the softmax of a class far below another underflows at every patch; and
+    # in the unit of the halves, since no scale then leads out of the dtype's range.
+    below = half - half.amax(1, keepdim=True)
+    log_q = below - (scale * below).logsumexp(1, keepdim=True) / scale
+    margin = math.log(nms) / scale if nms > 0 else -math.inf
+    best = log_q.amax(2, keepdim=True)
+    return log_q >= (best + margin if threshold == "relative" else best.clamp(max=margin))
 
 
 class ClassDistribution(Refiner, function=class_distribution):

@@ -7,6 +7,7 @@ NeurIPS 2011. The authors' C++ in the package pydensecrf2 does the work.
 from __future__ import annotations
 
 import math
+import sys
 from functools import partial
 from typing import Any
 
@@ -17,8 +18,8 @@ from torch import Tensor
 
 from lpprop._core.checks import check_tensors
 from lpprop._core.errors import InputError
-from lpprop._core.options import check_above_0, check_from_0, check_integer, check_number, checked
-from lpprop._core.precision import full_precision
+from lpprop._core.options import check_above_0, check_integer, check_number, checked
+from lpprop._core.precision import cast_back, full_precision
 from lpprop._core.refiner import Refiner
 from lpprop._core.scans import values_are_checked
 
@@ -29,6 +30,12 @@ _LOWEST = 1e-5
 # Mean log-odds of the two best classes after scale="auto". On street images the kernels erase whole
 # classes if it is lower, and do not move borders if it is higher.
 _LOG_ODDS = 12.0
+# The package computes in float32. Beyond these bounds its sums would overflow, while probabilities
+# have long been 0 and 1.
+_LARGEST_WEIGHT = 1e9
+_LOWEST_LOG = -1e30
+
+_check_weight = partial(check_number, low=0, high=_LARGEST_WEIGHT)
 
 
 def _check_scale(name: str, value: object) -> float | str | None:
@@ -46,10 +53,10 @@ def _check_scale(name: str, value: object) -> float | str | None:
 @checked(
     scale=_check_scale,
     iterations=partial(check_integer, low=0),
-    w1=check_from_0,
+    w1=_check_weight,
     theta_alpha=check_above_0,
     theta_beta=check_above_0,
-    w2=check_from_0,
+    w2=_check_weight,
     theta_gamma=check_above_0,
 )
 def dense_crf(
@@ -87,10 +94,10 @@ def dense_crf(
         scale: factor of the scores before their softmax, > 0, such as the logit scale 100 of CLIP's
             cosines; "auto"; or None if the scores are probabilities already.
         iterations: mean-field steps, >= 0.
-        w1: weight of the appearance kernel, >= 0.
+        w1: weight of the appearance kernel, in [0, 1e9].
         theta_alpha: its standard deviation in pixels, > 0.
         theta_beta: its standard deviation in colour, in levels from 0 to 255, > 0.
-        w2: weight of the smoothness kernel, >= 0.
+        w2: weight of the smoothness kernel, in [0, 1e9].
         theta_gamma: its standard deviation in pixels, > 0.
 
     Returns:
@@ -124,7 +131,7 @@ def dense_crf(
 
     scores = torch.empty_like(x, memory_format=torch.contiguous_format)
     for item, guide, out in zip(x, image, scores, strict=True):
-        unary = -_take_log_probabilities(item.detach().cpu().float(), scale)
+        unary = -_take_log_probabilities(item.detach().cpu().double(), scale)
         model = package.DenseCRF(height * width, len(item))
         model.setUnaryEnergy(unary.flatten(1).contiguous().numpy())
         colours = 255 * guide.detach().cpu().float().numpy()
@@ -133,7 +140,7 @@ def dense_crf(
                 model.addPairwiseEnergy(_make_features(colours, place, colour), compat=weight)
         inferred = np.array(model.inference(iterations)).reshape(item.shape)
         out.copy_(torch.from_numpy(inferred))
-    return scores
+    return cast_back(scores, x, "x")
 
 
 def _make_features(
@@ -151,15 +158,19 @@ def _make_features(
 def _take_log_probabilities(
     x: Float[Tensor, "C H W"], scale: float | str | None
 ) -> Float[Tensor, "C H W"]:
+    """Take the logarithms of the start, in float32, of scores in float64."""
     if scale is None:
-        return x.clamp_min(_LOWEST).log()
-    if scale == "auto":
-        scale = 1.0
-        if len(x) > 1:
-            first, second = x.topk(2, dim=0).values.double()
-            gap = float((first - second).mean())
-            scale = _LOG_ODDS / gap if gap > 0 else 1.0
-    return (x.double() * float(scale)).log_softmax(0).float()
+        return x.clamp_min(_LOWEST).log().float()
+    # Halves, since their differences cannot overflow.
+    below = x / 2 - x.amax(0) / 2
+    factor = 2.0
+    if scale == "auto" and len(x) > 1:
+        gap = -float((below.topk(2, dim=0).values[1] / below[0].numel()).sum())
+        factor = _LOG_ODDS / gap if gap > 0 else 2.0
+    elif scale != "auto":
+        factor = 2 * float(scale)
+    logs = (min(factor, sys.float_info.max) * below).log_softmax(0)
+    return logs.clamp_min(_LOWEST_LOG).float()
 
 
 def _check_no_gradient(name: str, tensor: Tensor) -> None:

@@ -15,13 +15,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lpprop._core.checks import check_non_negative, check_positive_sums, check_tensors
-from lpprop._core.memory import STEP_BYTES, check_memory
+from lpprop._core.memory import check_memory
 from lpprop._core.options import check_choice, check_integer, check_number, checked
 from lpprop._core.precision import cast_back, compute_dtype, full_precision
 from lpprop._core.refiner import Refiner
 from lpprop.numerics.ipf import fit_marginals
 
 __all__ = ["MaxVelocity", "max_velocity"]
+
+# So many vectors of all classes exist at a time.
+_VECTORS = 10
 
 
 @full_precision
@@ -88,7 +91,13 @@ def max_velocity(
     check_non_negative("attention", attention, "Take it after the softmax.")
     check_positive_sums("attention", attention, 1, 2)
     dtype, patches = compute_dtype(distribution), attention.shape[-1]
-    check_memory("attention", patches, STEP_BYTES * patches**2, attention.device)
+    # T, and the attention in its dtype; with gradients, T before the columns are scaled, and those.
+    size, copied = dtype.itemsize, attention.dtype != dtype
+    matrices = size + copied * size
+    if attention.requires_grad and torch.is_grad_enabled():
+        matrices = 4 * size + copied * (2 * size + attention.dtype.itemsize)
+    needed = matrices * patches**2 + _VECTORS * size * distribution[0].numel()
+    check_memory("attention", patches, needed, attention.device)
 
     def velocity(f: Tensor, attention: Tensor) -> Tensor:
         T = fit_marginals(attention.to(dtype), iterations=ipf_iterations).value

@@ -15,15 +15,18 @@ from torch import Tensor
 
 from lpprop._core.checks import check_axes, check_finite, finite_bounds
 from lpprop._core.errors import InputError
-from lpprop._core.memory import STEP_BYTES, check_memory
+from lpprop._core.memory import check_memory
 from lpprop._core.options import check_boolean, check_choice, check_integer, check_number, checked
 from lpprop._core.precision import cast_back, full_precision
 from lpprop._core.refiner import Refiner
 from lpprop.inputs.distribution import as_distribution
-from lpprop.numerics.gibbs import GibbsKernel
+from lpprop.numerics.gibbs import GibbsKernel, kernel_dtype
 from lpprop.numerics.sinkhorn import scale_kernel
 
 __all__ = ["OptimalPath", "optimal_path"]
+
+# So many vectors of all classes exist at a time.
+_VECTORS = 20
 
 
 @full_precision
@@ -85,7 +88,8 @@ def optimal_path(
     bounds = finite_bounds("cost", cost)
     f = as_distribution(distribution)
     patches = f.shape[-1]
-    check_memory("cost", patches, STEP_BYTES * patches**2, cost.device)
+    needed = max(_forecast(f, cost, pair, epsilon, complement) for pair in bounds)
+    check_memory("cost", patches, needed, cost.device)
 
     def path(f: Tensor, cost: Tensor, bounds: tuple[float, float]) -> Tensor:
         present = f.detach().sum(-1) > 0
@@ -109,6 +113,27 @@ def optimal_path(
     # One item at a time: memory does not grow with the batch, and a batch equals a loop.
     paths = torch.stack([path(*item) for item in zip(f, cost, bounds, strict=True)])
     return _cast_paths(_normalise(paths, norm), distribution)
+
+
+def _forecast(
+    f: Float[Tensor, "B C N"],
+    cost: Float[Tensor, "B N N"],
+    bounds: tuple[float, float],
+    epsilon: float,
+    complement: bool,
+) -> int:
+    """Estimate the bytes that an item takes at its peak."""
+    (classes, patches), own = f.shape[1:], f.dtype.itemsize
+    kernel = kernel_dtype(f.dtype, bounds, epsilon).itemsize
+    # The cost in the dtype of f; the kernel; and its exponents, where they are cast.
+    copied = own if complement or cost.dtype != f.dtype else 0
+    matrices = copied + kernel + (kernel if kernel != own else 0)
+    if torch.is_grad_enabled():
+        if cost.requires_grad:  # the kernel, its product with the cost, and gradients of both
+            matrices += 6 * kernel
+        elif f.requires_grad:  # the kernel's product with the cost is kept
+            matrices += kernel
+    return matrices * patches**2 + _VECTORS * kernel * classes * patches
 
 
 def _normalise(paths: Float[Tensor, "B C N"], norm: str) -> Float[Tensor, "B C N"]:

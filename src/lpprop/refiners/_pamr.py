@@ -5,6 +5,7 @@ Araslanov, Roth: Single-Stage Semantic Segmentation from Image Labels, CVPR 2020
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from functools import partial
 
@@ -128,11 +129,13 @@ def _shift_to_neighbours(x: Float[Tensor, "C H W"], dilations: Sequence[int]) ->
     """Yield the planes shifted to each neighbour of a pixel, square by square."""
     height, width = x.shape[-2:]
     for d in dilations:
-        padded = F.pad(x[None], [d] * 4, mode="replicate")[0]
-        for dy in (0, d, 2 * d):
-            for dx in (0, d, 2 * d):
-                if (dy, dx) != (d, d):
-                    yield padded[:, dy : dy + height, dx : dx + width]
+        # From one border a neighbour further than the other is that border again.
+        down, across = min(d, height - 1), min(d, width - 1)
+        padded = F.pad(x[None], [across, across, down, down], mode="replicate")[0]
+        for row, column in itertools.product(range(3), repeat=2):
+            if (row, column) != (1, 1):
+                top, left = row * down, column * across
+                yield padded[:, top : top + height, left : left + width]
 
 
 class PAMR(Refiner, function=pamr, needs=("image",)):

@@ -6,8 +6,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from PIL import Image, ImageDraw
+from torch import Tensor
 
+from lpprop._core.checks import check_tensors
+from lpprop._core.convert import as_image
 from lpprop._core.errors import InputError
 from lpprop._core.label_maps import as_label_map
 from lpprop.viz.palettes import colours
@@ -18,7 +22,18 @@ if TYPE_CHECKING:
 
     from lpprop.viz.palettes import Palette
 
-__all__ = ["ERROR_KEYS", "colorize", "error_map", "framed", "keys", "overlay", "panels"]
+__all__ = [
+    "ERROR_KEYS",
+    "as_picture",
+    "colorize",
+    "cut_labels",
+    "error_map",
+    "framed",
+    "keys",
+    "overlay",
+    "panels",
+    "to_picture",
+]
 
 _WRONG, _IGNORED = (200, 30, 20), (130, 130, 135)
 
@@ -43,8 +58,58 @@ def colorize(labels: object, classes: int, *, palette: Palette = "default") -> I
     return Image.fromarray(colours(palette, classes)[as_label_map("labels", labels, classes)])
 
 
+def as_picture(image: object) -> Image.Image:
+    """Return an image as an RGB picture.
+
+    Args:
+        image: one image as `lpprop.refine` takes it: a PIL image, or an array or tensor (3, H, W),
+            (H, W, 3), or either in a batch of one, uint8 or floats in [0, 1], on any device.
+
+    Raises:
+        InputError: anything else.
+
+    >>> as_picture(torch.ones(1, 3, 2, 4)).getpixel((0, 0))
+    (255, 255, 255)
+    """
+    tensor = as_image(image, like=torch.zeros(()))
+    check_tensors(image=(tensor, "1 3 H W"))
+    return to_picture(tensor)
+
+
+def to_picture(image: Tensor) -> Image.Image:
+    """Turn an image (1, 3, H, W) of floats in [0, 1] into a picture.
+
+    >>> to_picture(torch.zeros(1, 3, 2, 4)).size
+    (4, 2)
+    """
+    levels = (image[0].detach().float().clamp(0, 1) * 255).round().to(torch.uint8)
+    return Image.fromarray(levels.movedim(0, -1).cpu().numpy())
+
+
+def cut_labels(
+    labels: npt.NDArray[Any], box: tuple[int, int, int, int], size: tuple[int, int]
+) -> npt.NDArray[Any]:
+    """Cut a region out of labels, and bring it to a picture's size by nearest neighbour.
+
+    Args:
+        labels: (H, W).
+        box: y1, x1, y2, x2, ends excluded.
+        size: width and height of the picture.
+
+    >>> cut_labels(np.array([[0, 1], [2, 3]]), (0, 0, 1, 2), (4, 1))
+    array([[0, 0, 1, 1]])
+    """
+    y1, x1, y2, x2 = box
+    rows, columns = (
+        first + ((np.arange(length) + 0.5) * (last - first) / length).astype(int)
+        for first, last, length in ((y1, y2, size[1]), (x1, x2, size[0]))
+    )
+    cut: npt.NDArray[Any] = labels[rows[:, None], columns]
+    return cut
+
+
 def overlay(
-    image: Image.Image,
+    image: object,
     labels: object,
     classes: int,
     *,
@@ -55,7 +120,8 @@ def overlay(
     """Lay the labels over their image as transparent colours, with a white line between classes.
 
     Args:
-        image: the image, of the labels' size.
+        image: the image, of the labels' size: a PIL image, an array or a tensor, as
+            `lpprop.refine` takes it.
         labels: (H, W) integers in [0, classes), an array or a tensor on any device.
         classes: number of classes.
         alpha: opacity of the colours, in [0, 1].
@@ -66,8 +132,8 @@ def overlay(
         An RGB image.
 
     Raises:
-        InputError: labels of another shape, type or range, an image of another size, or a palette
-            that cannot be used.
+        InputError: labels of another shape, type or range, an image of another size or one that
+            cannot be used, or a palette that cannot be used.
 
     >>> overlay(Image.new("RGB", (2, 1)), [[0, 0]], classes=3, alpha=1).getpixel((0, 0))
     (0, 114, 178)
@@ -80,12 +146,12 @@ def overlay(
 
 
 def error_map(
-    image: Image.Image, labels: object, gt: object, classes: int, *, ignore_index: int = 255
+    image: object, labels: object, gt: object, classes: int, *, ignore_index: int = 255
 ) -> Image.Image:
     """Mark the pixels with a wrong label over the image in light grey.
 
     Args:
-        image: the image, of the labels' size.
+        image: the image, of the labels' size, as `overlay` takes it.
         labels: (H, W) integers in [0, classes), an array or a tensor on any device.
         gt: (H, W) integers in [0, classes) or `ignore_index`, the true labels.
         classes: number of classes.
@@ -150,19 +216,17 @@ def framed(
     return picture
 
 
-def _read_both(
-    given: object, classes: int, image: Image.Image
-) -> tuple[npt.NDArray[Any], Image.Image]:
+def _read_both(given: object, classes: int, image: object) -> tuple[npt.NDArray[Any], Image.Image]:
     """Return labels as an array, and their image in grey, so that hues belong to them alone."""
-    labels = as_label_map("labels", given, classes)
-    if image.size != labels.shape[::-1]:
+    labels, picture = as_label_map("labels", given, classes), as_picture(image)
+    if picture.size != labels.shape[::-1]:
         raise InputError.of(
             "image",
-            got=f"{image.width} x {image.height} pixels",
+            got=f"{picture.width} x {picture.height} pixels",
             expected=f"{labels.shape[1]} x {labels.shape[0]}, the labels' size",
             fix="Resize one to the other.",
         )
-    return labels, image.convert("L").convert("RGB")
+    return labels, picture.convert("L").convert("RGB")
 
 
 def _boundaries(labels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:

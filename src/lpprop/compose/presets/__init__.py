@@ -32,3 +32,7 @@ __all__ = ["FEATS_FROM", "METHODS", "Preset", "by_name", "find", "markdown_table
 __all__ += [preset.python_name for preset in METHODS.values()]
 
 globals().update({preset.python_name: preset for preset in METHODS.values()})
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

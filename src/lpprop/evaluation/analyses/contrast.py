@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lpprop._core.errors import InputError
+from lpprop._core.label_maps import refuse_masked
 from lpprop._core.text import markdown_table, percent
 from lpprop.compose.chain import Chain
 from lpprop.compose.composite import step_name
@@ -161,7 +162,11 @@ class Ensemble(Predictor):
 
     def __call__(self, sample: Any) -> Tensor:
         """Return the mean of the scores."""
-        scores = [torch.as_tensor(predictor(sample)) for predictor in self.predictors]
+        results = [predictor(sample) for predictor in self.predictors]
+        self.borrowed_seconds = sum(predictor.borrowed_seconds for predictor in self.predictors)
+        for result in results:
+            refuse_masked("predictors", result)
+        scores = [torch.as_tensor(result) for result in results]
         if any(not one.is_floating_point() or one.ndim != 3 for one in scores):
             raise InputError.of(
                 "predictors",

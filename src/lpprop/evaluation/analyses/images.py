@@ -81,11 +81,23 @@ def image_scatter(report: Report, predictors: Iterable[str] | None = None) -> Im
     Raises:
         InputError: a predictor that is not in the report.
     """
+    check_report(report)
     results = [report[name] for name in (report if predictors is None else predictors)]
     return ImageScatter(
         {result.name: result.image_miou for result in results},
         {result.name: result.image_boundary_iou for result in results},
     )
+
+
+def check_report(report: object) -> None:
+    """Refuse what is no report."""
+    if not isinstance(report, Report):
+        raise InputError.of(
+            "report",
+            got=type(report).__name__,
+            expected="a Report",
+            fix="Pass the result of evaluate, or of Report.load.",
+        )
 
 
 class Change(NamedTuple):
@@ -192,6 +204,7 @@ def changes(
         InputError: a predictor that is not in the report, another choice, or no image or class with
             a value for both.
     """
+    check_report(report)
     check_choice("by", by, ("image", "class"))
     check_choice("metric", metric, tuple(_METRICS))
     both = {image.name for image in report[start].images}

@@ -20,15 +20,17 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from lpprop._core.checks import check_axes
+from lpprop._core.label_maps import check_ignore_index
 from lpprop._core.options import check_integer, check_number
 from lpprop.evaluation.counts import checked_gt
 from lpprop.evaluation.label_maps import IGNORED
 from lpprop.evaluation.predictors import LabelledImage, Start, model_fingerprint
+from lpprop.evaluation.task import Samples, check_dataset
 
 if TYPE_CHECKING:
     from lpprop.backbones import Backbone
     from lpprop.evaluation.label_maps import ArrayLike
-    from lpprop.evaluation.task import Samples
 
 __all__ = ["Cropped", "OracleStart", "patch_oracle", "relabel"]
 
@@ -58,7 +60,7 @@ def patch_oracle(
     tensor([[[0.2500, 1.0000]],
             [[0.7500, 0.0000]]])
     """
-    check_integer("patch_size", patch_size)
+    patch_size, classes = check_integer("patch_size", patch_size), check_integer("classes", classes)
     true = checked_gt(gt, classes, ignore_index)
     below, right = (-side % patch_size for side in true.shape)
     whole = np.pad(true, ((0, below), (0, right)), constant_values=classes)
@@ -81,20 +83,22 @@ def relabel(
     Args:
         oracle: (C, h, w) as `patch_oracle` returns it.
         share: share of the nonzero patches, in [0, 1]; their number is rounded.
-        seed: seed of the random draw.
+        seed: seed of the random draw, an integer >= 0 or a list of such.
 
     Returns:
         A new tensor.
 
     Raises:
-        InputError: a share outside [0, 1].
+        InputError: no tensor (C, h, w), a share outside [0, 1], or another seed.
 
     >>> changed = relabel(torch.full((4, 10, 10), 0.25), share=0.4)
     >>> int((changed.amax(0) == 1).sum()), float(changed.sum())
     (40, 100.0)
     """
-    check_number("share", share, low=0, high=1)
-    draw = np.random.default_rng(seed)
+    check_axes(oracle=(oracle, "C h w"))
+    share = check_number("share", share, low=0, high=1)
+    seeds = seed if isinstance(seed, (list, tuple)) else [seed]
+    draw = np.random.default_rng([check_integer("seed", one, low=0) for one in seeds])
     flat = oracle.flatten(1).clone()
     known = np.flatnonzero(flat.sum(0).numpy())
     chosen = draw.choice(known, round(share * len(known)), replace=False)
@@ -135,7 +139,7 @@ class OracleStart:
         self.share = check_number("share", share, low=0, high=1)
         self.seed = check_integer("seed", seed, low=0)
         self.backbone = backbone
-        self.ignore_index = ignore_index
+        self.ignore_index = check_ignore_index(ignore_index, self.classes)
 
     def __call__(self, sample: LabelledImage) -> Start:
         """Return the start of a sample."""
@@ -143,7 +147,7 @@ class OracleStart:
             sample.gt, self.patch_size, self.classes, ignore_index=self.ignore_index
         )
         if self.share:
-            oracle = relabel(oracle, self.share, (self.seed, zlib.crc32(sample.name.encode())))
+            oracle = relabel(oracle, self.share, (self.seed, _hash(sample.name)))
         if self.backbone is None:
             return Start(oracle[None])
         pixels = torch.from_numpy(np.array(sample.image)).permute(2, 0, 1)[None] / 255
@@ -157,6 +161,10 @@ class OracleStart:
         if self.backbone is None:
             return own
         return {**own, "backbone": model_fingerprint(self.backbone)}
+
+
+def _hash(name: str) -> int:
+    return zlib.crc32(name.encode(errors="surrogatepass"))
 
 
 class Cropped:
@@ -176,9 +184,10 @@ class Cropped:
     """
 
     def __init__(self, dataset: Samples, multiple: int) -> None:
+        check_dataset(dataset)
         self.dataset = dataset
         self.multiple = check_integer("multiple", multiple)
-        self.name = f"{dataset.name}, sides cut to multiples of {multiple}"
+        self.name = f"{dataset.name}, sides cut to multiples of {self.multiple}"
         self.class_names = dataset.class_names
         self.names = getattr(dataset, "names", None)
         self.labels_from = getattr(dataset, "labels_from", None)
@@ -203,6 +212,11 @@ class CroppedSample:
         return self.sample.name
 
     @property
+    def files(self) -> Any:
+        """The files of the sample, if it is of files: they tell whether it is another now."""
+        return getattr(self.sample, "files", None)
+
+    @property
     def image(self) -> Image.Image:
         """The cut image in RGB."""
         image = self.sample.image
@@ -212,6 +226,6 @@ class CroppedSample:
     @property
     def gt(self) -> NDArray[Any]:
         """The cut true labels (H, W)."""
-        gt = np.asarray(self.sample.gt)
+        gt: NDArray[Any] = np.asanyarray(self.sample.gt)  # a mask stays
         height, width = (side - side % self.multiple for side in gt.shape)
         return gt[:height, :width]

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from functools import partial
 from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+import numpy as np
 from torch import Tensor
 
 from lpprop._core.errors import InputError
@@ -148,13 +149,7 @@ def sweep(
     Raises:
         InputError: an empty grid, or an unknown method or option.
     """
-    if not grid or not all(len(values) for values in grid.values()):
-        raise InputError.of(
-            "grid",
-            got=repr(dict(grid)),
-            expected="one or more values for each of one or more options",
-            fix="Pass grid={'k': [50, 100, 200]}.",
-        )
+    grid = _check_grid(grid)
     for name, values in grid.items():
         if len(set(map(repr, values))) < len(values):
             raise InputError.of(
@@ -172,6 +167,25 @@ def sweep(
         for point, row in zip(points, report.rows(), strict=True)
     ]
     return Sweep(dict(grid), rows, report)
+
+
+def _check_grid(grid: object) -> dict[str, list[Any]]:
+    """Return the values of each option, those of NumPy as Python's own."""
+    listed = isinstance(grid, Mapping) and all(
+        isinstance(values, (Sequence, np.ndarray)) and not isinstance(values, str) and len(values)
+        for values in grid.values()
+    )
+    if not (listed and grid):
+        raise InputError.of(
+            "grid",
+            got=repr(grid),
+            expected="one or more values for each of one or more options",
+            fix="Pass grid={'k': [50, 100, 200]}.",
+        )
+    return {
+        str(name): [one.item() if isinstance(one, np.generic) else one for one in values]
+        for name, values in cast(Mapping[str, Sequence[Any]], grid).items()
+    }
 
 
 def _name(point: Mapping[str, Any]) -> str:

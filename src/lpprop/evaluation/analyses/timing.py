@@ -18,7 +18,7 @@ from lpprop.compose.chain import Chain
 from lpprop.compose.composite import Composite, step_name
 from lpprop.compose.pipeline import as_chain
 from lpprop.evaluation.predictors import LastSampleCache, RefinedStart, Start
-from lpprop.evaluation.task import Samples
+from lpprop.evaluation.task import Samples, check_dataset
 from lpprop.viz.figures import Drawn, colour, new_figure
 
 if TYPE_CHECKING:
@@ -99,8 +99,8 @@ def component_times(
         limit: number of images that count.
         warmup: number of images before them that do not count: kernels compile at their first call.
     """
-    check_integer("limit", limit)
-    check_integer("warmup", warmup, low=0)
+    check_dataset(dataset)
+    limit, warmup = check_integer("limit", limit), check_integer("warmup", warmup, low=0)
     seconds: dict[str, list[dict[str, float]]] = {name: [] for name in methods}
     for number in range(warmup + min(limit, len(dataset))):
         # The first image also serves as the warm-up.

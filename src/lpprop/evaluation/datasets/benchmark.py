@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -9,8 +10,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
 
+from lpprop._core.errors import InputError
 from lpprop.backbones.prompts import BACKGROUND_PROMPTS
 from lpprop.evaluation.datasets.dataset import Dataset, Files, LabelReader
+from lpprop.evaluation.datasets.layout import as_path
 from lpprop.viz.palettes import colours
 
 __all__ = ["Benchmark", "Found"]
@@ -69,8 +72,15 @@ class Benchmark:
 
     def load(self, root: Path | str, split: str | None = None) -> Dataset:
         """Find the samples below a root; see `load_dataset`."""
-        chosen = split or self.split
-        found = self.find(Path(root).expanduser(), chosen, self.layout.format(split=chosen))
+        chosen = self.split if split is None else split
+        if not isinstance(chosen, str) or not chosen or {"/", "\\", "\0"} & set(chosen):
+            raise InputError.of(
+                "split",
+                got=reprlib.repr(chosen),
+                expected="the name of a split",
+                fix=f"Pass {self.split!r}.",
+            )
+        found = self.find(as_path("root", root), chosen, self.layout.format(split=chosen))
         prompts = self.prompts
         own = None
         if self.palette is not None:

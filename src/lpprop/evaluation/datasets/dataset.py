@@ -17,9 +17,14 @@ from lpprop.backbones.prompts import parse_classes
 from lpprop.evaluation.label_maps import IGNORED
 from lpprop.io.images import load_image, open_image
 
-__all__ = ["Dataset", "Files", "Sample"]
+__all__ = ["FORMATS", "SUFFIXES", "Dataset", "Files", "Sample"]
 
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM")
+#: The formats that are read, and the suffixes of their files. TIFF and GIF are not among them: a
+#: reader turns the one by itself, and the other has frames.
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm")
+
+_ORIENTATION = 0x0112
 
 #: A function from a sample's name and the file with its labels to its classes (H, W).
 LabelReader = Callable[[str, Path], UInt8[np.ndarray, "H W"]]
@@ -54,8 +59,11 @@ class Sample:
 
     @cached_property
     def image(self) -> Image.Image:
-        """The image in RGB, with the pixels as they are stored."""
-        return load_image(self.files.image, "root", formats=_FORMATS, upright=False)
+        """The image in RGB, with the pixels as they are stored, to which the labels belong.
+
+        An orientation in the file's EXIF data is not applied, and an `lpprop.InputWarning` says so.
+        """
+        return load_image(self.files.image, "root", formats=FORMATS, upright=False)
 
     @cached_property
     def gt(self) -> UInt8[np.ndarray, "H W"]:
@@ -65,7 +73,7 @@ class Sample:
             InputError: labels that are damaged, of another size than the image, or of no class.
         """
         labels = self.read_labels(self.name, self.files.labels)
-        with open_image(self.files.image, "root", _FORMATS) as image:
+        with open_image(self.files.image, "root", FORMATS) as image:
             width, height = image.size
         if labels.shape != (height, width):
             raise InputError.of(

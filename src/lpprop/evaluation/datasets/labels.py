@@ -81,9 +81,16 @@ def convert(
             got=f"{path} with {values} at {int(wrong.sum())} pixels, the first at "
             f"({row}, {column})",
             expected=f"labels among {_ranges(known)}",
-            fix="It may be of another data set, or converted for another program.",
+            fix=_advise(np.unique(stored[wrong]).tolist(), known),
         )
     return classes.astype(np.uint8)
+
+
+def _advise(wrong: Sequence[int], known: Sequence[int]) -> str:
+    last = max(label for label in known if label != IGNORED)
+    if wrong == [last + 1] and known[: last + 1] == tuple(range(last + 1)):
+        return "Classes count from 0: where the labels count from 1, subtract 1."
+    return "It may be of another data set, or converted for another program."
 
 
 def _ranges(known: Sequence[int]) -> str:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from lpprop._core.errors import InputError
 from lpprop.evaluation.datasets.dataset import Files
 
-__all__ = ["find_root", "layout_error", "list_files", "pair_files", "read_list"]
+__all__ = [
+    "as_path",
+    "find_root",
+    "layout_error",
+    "list_files",
+    "no_folder",
+    "pair_files",
+    "read_list",
+]
 
 
 def find_root(root: Path, inside: Sequence[str], needs: Iterable[str], layout: str) -> Path:
@@ -35,13 +44,12 @@ def find_root(root: Path, inside: Sequence[str], needs: Iterable[str], layout: s
 
 def layout_error(root: Path, missing: Sequence[str], layout: str) -> InputError:
     """Make the error for missing files, with those that are there and the expected tree."""
-    if root.is_dir():
-        held = sorted(path.name for path in root.iterdir())
-        shown = ", ".join(held[:8]) + (", ..." if len(held) > 8 else "")
-        got = f"{root} without {', '.join(missing)} (it holds {shown or 'nothing'})"
-    else:
-        got = f"{root}, which {'is not a folder' if root.exists() else 'does not exist'}"
     tree = "\n".join(f"    {line}" for line in layout.strip().splitlines())
+    if not root.is_dir():
+        return no_folder("root", root, f"Check the path. It should hold\n{tree}")
+    held = sorted(path.name for path in root.iterdir())
+    shown = ", ".join(held[:8]) + (", ..." if len(held) > 8 else "")
+    got = f"{root} without {', '.join(missing)} (it holds {shown or 'nothing'})"
     return InputError.of(
         "root",
         got=got,
@@ -50,21 +58,61 @@ def layout_error(root: Path, missing: Sequence[str], layout: str) -> InputError:
     )
 
 
+def no_folder(argument: str, folder: Path, fix: str = "Check the path.") -> InputError:
+    """Make the error for a folder that is not there."""
+    return InputError.of(
+        argument,
+        got=f"{folder}, which {'is not a folder' if folder.exists() else 'does not exist'}",
+        expected="a folder",
+        fix=fix,
+    )
+
+
 def list_files(folder: Path, suffix: str) -> dict[str, Path]:
     """List the files with a suffix by their names without it, sorted; hidden files are left out.
 
+    Raises:
+        InputError: two files of one name, such as a.png and a.PNG.
+
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     for name in ("b_gt.png", "a_gt.png", ".c_gt.png", "a.png"):
+    ...     for name in ("b_gt.PNG", "a_gt.png", ".c_gt.png", "a.png"):
     ...         Path(folder, name).touch()
     ...     list(list_files(Path(folder), "_gt.png"))
     ['a', 'b']
     """
-    return {
-        path.name.removesuffix(suffix): path
-        for path in sorted(folder.iterdir())
-        if path.name.endswith(suffix) and not path.name.startswith(".") and path.is_file()
-    }
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        fits = path.name.lower().endswith(suffix.lower())
+        if not fits or path.name.startswith(".") or not path.is_file():
+            continue
+        name = path.name[: -len(suffix)]
+        if name in found:
+            raise InputError.of(
+                "root",
+                got=f"{found[name].name} and {path.name} in {folder}",
+                expected="one file per name",
+                fix="Remove one of them.",
+            )
+        found[name] = path
+    return found
+
+
+def as_path(argument: str, given: object) -> Path:
+    """Return a path; refuse what is none.
+
+    >>> as_path("root", 5)
+    Traceback (most recent call last):
+    lpprop.InputError: root: got 5, expected a path. Pass a string or a pathlib.Path.
+    """
+    if not isinstance(given, (str, Path)) or "\0" in str(given):
+        raise InputError.of(
+            argument,
+            got=reprlib.repr(given),
+            expected="a path",
+            fix="Pass a string or a pathlib.Path.",
+        )
+    return Path(given).expanduser()
 
 
 def read_list(path: Path) -> list[str]:

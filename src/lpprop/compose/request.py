@@ -1,0 +1,328 @@
+"""A call: its scores and inputs, converted and checked once, and fitted to the image."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lpprop._core.checks import is_finite
+from lpprop._core.convert import as_grid
+from lpprop._core.errors import InputError, warn
+from lpprop._core.options import check_size
+from lpprop._core.refiner import COMMON
+from lpprop._core.scans import values_are_checked
+from lpprop.compose.chain import Chain
+from lpprop.compose.composite import steps_of
+from lpprop.compose.presets import FEATS_FROM
+from lpprop.inputs.layout import check_layout, warn_of_aspect
+from lpprop.inputs.span import cover
+from lpprop.inputs.table import INPUTS, check_inputs, convert_inputs
+from lpprop.inputs.windows import SlidingWindows
+from lpprop.refiners import PatchPropagation, bilinear_upsample
+
+__all__ = ["NAMED", "Prepared", "Request"]
+
+# The inputs that are parameters of `refine`.
+NAMED = (*COMMON, "windows")
+
+
+@dataclass(frozen=True)
+class Request:
+    """The scores and inputs of a call, converted and checked once against each other.
+
+    Attributes:
+        logits: (B, C', h, w) scores of the classes that take part.
+        kept: (C,) which classes those are; None if all are. The others are -inf everywhere, the
+            usual way to leave a class out, and come back as -inf.
+        inputs: inputs that are given, by name.
+        pixels: (H, W) of the image.
+        span: (H, W) of the pixels that the grids cover, from the image's top left corner; None if
+            they cover the image.
+        size: (H, W) of the result.
+    """
+
+    logits: Tensor
+    kept: Tensor | None
+    inputs: Mapping[str, Any]
+    pixels: tuple[int, int]
+    span: tuple[int, int] | None
+    size: tuple[int, int]
+
+    @classmethod
+    def of(
+        cls,
+        logits: object,
+        inputs: Mapping[str, object],
+        *,
+        size: tuple[int, int] | None = None,
+        span: tuple[int, int] | None = None,
+    ) -> Request:
+        """Convert what users pass, and check all of it.
+
+        Raises:
+            InputError: input that cannot be used.
+        """
+        size = None if size is None else check_size("size", size)
+        span = None if span is None else check_size("span", span)
+        scores = as_grid("logits", logits)
+        converted = convert_inputs(inputs, scores)
+        windows = converted.get("windows")
+        pixels = _find_pixels(converted, size)
+        grids = {"logits": scores, "feats": converted.get("feats")}
+        for name, grid in grids.items():
+            if grid is not None:
+                check_layout(name, grid, span or (pixels if windows is None else windows.crop_size))
+        kept = _find_kept(scores)
+        if kept is not None:
+            scores = scores[:, kept]
+        sizes = check_inputs(scores, converted, INPUTS)
+        if windows is not None:
+            _check_windows(sizes, windows, span)
+        if size is None:
+            size = pixels
+        elif size != pixels and _is_turned(size, pixels):
+            raise InputError.of(
+                "size",
+                got=str(size),
+                expected=f"(H, W), for an image of {pixels[0]} x {pixels[1]} pixels",
+                fix=f"It looks like (W, H): pass size=({size[1]}, {size[0]}).",
+            )
+        _warn_of_few_classes(scores)
+        if "feats" in converted:
+            _warn_of_constant("feats", converted["feats"])
+        return cls(scores, kept, converted, pixels, span, size)
+
+    @property
+    def n_classes(self) -> int:
+        """The number of classes, also of those that are left out."""
+        return self.logits.shape[1] if self.kept is None else len(self.kept)
+
+    def only(self, names: Container[str]) -> Request:
+        """Leave out inputs that a method does not take, so that it can be compared with others."""
+        inputs = {name: x for name, x in self.inputs.items() if name in NAMED or name in names}
+        return replace(self, inputs=inputs)
+
+    def prepare(self, chain: Chain) -> Prepared:
+        """Check a chain against the inputs, and fit it to the pixels that the grids cover.
+
+        Raises:
+            InputError: an input that the chain needs is missing, or it does not take one.
+        """
+        request = self
+        if self.span is not None:
+            covered = {
+                name: cover(x, self.span) if name in INPUTS and INPUTS[name].per_image else x
+                for name, x in self.inputs.items()
+            }
+            request = replace(self, inputs=covered)
+        chain.check(request.logits, **request.inputs)
+        fitted = _fit(chain, request)
+        if self.span is None:
+            for name, grid in (("logits", self.logits), ("feats", self.inputs.get("feats"))):
+                if grid is not None:
+                    warn_of_aspect(name, grid, self._covered)
+        return Prepared(fitted, request)
+
+    @property
+    def _covered(self) -> tuple[int, int]:
+        """The size of the pixels that each item's grids cover."""
+        windows = self.inputs.get("windows")
+        return (self.span or self.pixels) if windows is None else windows.crop_size
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A call that is checked and fitted to its image, ready to run.
+
+    Attributes:
+        chain: the method.
+        request: its scores and inputs; the image is that of the span.
+    """
+
+    chain: Chain
+    request: Request
+
+    def run(self) -> Tensor:
+        """Return the refined scores (B, C, H, W), of the request's size."""
+        request = self.request
+        refined = self.chain(request.logits, **request.inputs)
+        if "windows" in request.inputs and not self.chain.merges_windows:
+            refined = request.inputs["windows"].merge(refined)
+        if request.span is not None:
+            refined = cover(_upsample(refined, request.span), request.pixels)
+        refined = _upsample(refined, request.size)
+        return refined if request.kept is None else _bring_back(refined, request.kept)
+
+
+def _upsample(scores: Tensor, size: tuple[int, int]) -> Tensor:
+    return scores if tuple(scores.shape[-2:]) == size else bilinear_upsample(scores, size)
+
+
+def _find_pixels(inputs: Mapping[str, Any], size: tuple[int, int] | None) -> tuple[int, int]:
+    """Return the image's size, or, without an image, that of the result."""
+    image, windows = inputs.get("image"), inputs.get("windows")
+    if image is not None:
+        return image.shape[-2], image.shape[-1]
+    if windows is not None:
+        return windows.image_size  # type: ignore[no-any-return]
+    if size is not None:
+        return size
+    raise InputError.of(
+        "image",
+        got="None, and no size",
+        expected="an image, or the size of the result",
+        fix="Pass image=, or size=(H, W).",
+    )
+
+
+def _is_turned(size: tuple[int, int], pixels: tuple[int, int]) -> bool:
+    """Tell whether a size has the image's aspect ratio only with height and width swapped."""
+    (height, width), (rows, columns) = size, pixels
+    straight, turned = height * columns / (width * rows), height * rows / (width * columns)
+    return abs(turned - 1) < 0.01 <= abs(straight - 1)
+
+
+def _find_kept(scores: Tensor) -> Tensor | None:
+    """Return which classes take part, or None if all do: not those at -inf everywhere.
+
+    Raises:
+        InputError: a class that only some items leave out, or no class that takes part.
+    """
+    # Almost all scores are finite, which one pass tells.
+    if scores.ndim != 4 or not scores.is_floating_point() or is_finite(scores):
+        return None
+    out = torch.isneginf(scores).all(-1).all(-1)
+    if not bool(out.any()):
+        return None
+    some = out.any(0) & ~out.all(0)
+    if bool(some.any()):
+        raise InputError.of(
+            "logits",
+            got=f"class {int(some.nonzero()[0])} at -inf in some of the {len(out)} items",
+            expected="one that is left out of every item, or of none",
+            fix="Pass the items one by one.",
+        )
+    if bool(out.all()):
+        raise InputError.of(
+            "logits", got="-inf in every class", expected="one that takes part", fix="Keep one."
+        )
+    return ~out[0]
+
+
+def _bring_back(scores: Tensor, kept: Tensor) -> Tensor:
+    """Return the scores of all classes: -inf for those that were left out."""
+    if scores.shape[1] != int(kept.sum()):
+        raise InputError.of(
+            "logits",
+            got="a class at -inf everywhere, beside a method that changes the classes",
+            expected="no such class",
+            fix="Leave the class out of the logits.",
+        )
+    every = scores.new_full((len(scores), len(kept), *scores.shape[2:]), -torch.inf)
+    return every.index_copy(1, kept.nonzero()[:, 0], scores)
+
+
+def _warn_of_few_classes(scores: Tensor) -> None:
+    if scores.ndim == 4 and scores.shape[1] == 1:
+        warn(
+            "one class",
+            "logits: got a single class, which wins everywhere, and whose softmax is 1. Compare "
+            "its scores with a threshold, or add the scores of a background class.",
+        )
+
+
+def _warn_of_constant(name: str, feats: Tensor) -> None:
+    """Warn of features that are the same at every patch, so that no patch is like another."""
+    if not values_are_checked() or feats.shape[-1] * feats.shape[-2] == 1:
+        return
+    nodes = feats.detach().flatten(2)
+    # Two patches differ almost always, so that the others need no look.
+    for some in (nodes[..., [0, -1]], nodes):
+        if not bool((some == some[..., :1]).all()):
+            return
+    value = "0" if not bool(nodes.any()) else "the same"
+    warn(
+        f"constant {name}",
+        f"{name}: got features that are {value} at every patch, so that all patches are alike. "
+        "Check that the model has its weights, and that it saw the image.",
+    )
+
+
+def _check_windows(
+    sizes: Mapping[str, int], windows: SlidingWindows, span: tuple[int, int] | None
+) -> None:
+    if span is not None:
+        raise InputError.of(
+            "span",
+            got=f"{span}, beside windows",
+            expected="None, since each window's grid covers its crop",
+            fix="Remove span.",
+        )
+    if "H" in sizes and (sizes["H"], sizes["W"]) != windows.image_size:
+        raise InputError.of(
+            "windows",
+            got=f"windows of a {windows.image_size[0]} x {windows.image_size[1]} image",
+            expected=f"windows of this one, {sizes['H']} x {sizes['W']}",
+            fix="Make the SlidingWindows with this image's size.",
+        )
+    if sizes["B"] != len(windows):
+        raise InputError.of(
+            "logits",
+            got=f"{sizes['B']} items",
+            expected=f"{len(windows)}, one per window",
+            fix="Pass the logits of all windows of one image, in the order of windows.boxes.",
+        )
+
+
+def _fit(chain: Chain, request: Request) -> Chain:
+    """Fit patch sizes to the pixels that the feats cover, and warn of what does not fit."""
+    inputs = request.inputs
+    if "feats" not in inputs or not ("image" in inputs or "windows" in inputs):
+        return chain
+    height, width = inputs["feats"].shape[-2:]
+    windows, pixels = inputs.get("windows"), request._covered
+    fitted = chain.fitted((height, width), pixels)
+    for before, after in zip(_list_propagations(chain), _list_propagations(fitted), strict=True):
+        size = before.patch_size
+        what = (
+            f"the feats' grid of {height} x {width} patches of {size:g} pixels spans "
+            f"{height * size:g} x {width * size:g} pixels, not {pixels[0]} x {pixels[1]}: "
+        )
+        if size != after.patch_size:
+            makers = [name for name, x in FEATS_FROM.items() if x["patch_size"] == after.patch_size]
+            advice = f"Pass patch_size={after.patch_size:.4g} if that is right"
+            if len(makers) == 1:
+                advice = f'Pass feats_from="{makers[0]}" if that made them, which also sets gamma'
+            warn(
+                "patch size",
+                f"{what}distances are taken as if patches had {after.patch_size:.4g}. {advice}"
+                "; if the backbone saw a resized image, pass that one as image and the full size "
+                "as size=.",
+            )
+        elif request.span is None and (
+            abs(height * size - pixels[0]) >= 1 or abs(width * size - pixels[1]) >= 1
+        ):
+            warn(
+                "remainder",
+                f"{what}scores shift by up to the difference. If the backbone padded or cropped "
+                f"the image at the bottom and right, pass span=({height * size:g}, "
+                f"{width * size:g}); if it resized the image, pass that one as image and the full "
+                f"size as size=, or patch_size={pixels[0] / height:.4g}.",
+            )
+        patches = height * width * (1 if windows is None else len(windows))
+        if before.k > patches / 4:
+            warn(
+                "k",
+                f"k: got {before.k} for {patches} patches. More than a quarter of them as "
+                "neighbours blurs the scores, often to worse than bilinear upsampling: LPOSS's 400 "
+                "is made for fifteen windows. For a single image pass k=10, gamma=7, alpha=0.8.",
+            )
+    return fitted
+
+
+def _list_propagations(chain: Chain) -> list[PatchPropagation]:
+    return [step for step in steps_of(chain) if isinstance(step, PatchPropagation)]
