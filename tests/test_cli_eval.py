@@ -350,7 +350,7 @@ def test_an_orientation_is_said_once_per_run(tmp_path, loaded, capsys):
     assert run(*given, "--method", "bilinear", "lposs", "--out", tmp_path / "out") == 0
     said = capsys.readouterr().err
     assert said.count("EXIF orientation") == 1
-    assert "warning: 2 images, the first b: image: " in said
+    assert "warning: 2 images, the first b: " in said
 
 
 @pytest.mark.filterwarnings("always::lpprop.InputWarning")
