@@ -268,3 +268,10 @@ def test_commas_between_classes_are_told(tmp_path, picture, capsys):
     said = capsys.readouterr().err
     assert "--classes: got only 'cat, sofa,', expected two or more" in said
     assert 'Write "cat" "sofa": blanks set classes apart, commas do not.' in said
+
+
+def test_an_image_of_too_many_pixels_for_its_classes(tmp_path, picture, capsys, monkeypatch):
+    monkeypatch.setattr("lpprop._core.memory.available_bytes", lambda device: 100_000)
+    assert run(picture, "--classes", "cat", "sofa", "--out", tmp_path / "out") == 1
+    said = capsys.readouterr().err
+    assert "a.png: IMAGE: got 70 x 90 pixels of 2 classes, which take 9.39e-05 GiB" in said

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "check_folder",
+    "check_room",
     "describe_method",
     "find_device",
     "find_inputs",
@@ -177,6 +178,31 @@ def find_inputs(arguments: argparse.Namespace) -> list[Path]:
             fix="The next run would take the results for images: change --out.",
         )
     return images
+
+
+def check_room(argument: str, classes: int, size: tuple[int, int], device: torch.device) -> None:
+    """Refuse results that cannot fit into memory, before anything is computed.
+
+    Args:
+        argument: what gives the size, for the error.
+        classes: their number.
+        size: (H, W) of the results.
+        device: where they are computed.
+
+    Raises:
+        InputError: the scores in float32 and the labels in int64 alone take more than is free.
+    """
+    from lpprop._core.memory import available_bytes
+
+    needed, available = size[0] * size[1] * (4 * classes + 8), available_bytes(device)
+    if available is not None and needed > available:
+        raise InputError.of(
+            argument,
+            got=f"{size[0]} x {size[1]} pixels of {classes} classes, which take "
+            f"{needed / 2**30:.3g} GiB",
+            expected=f"at most the {available / 2**30:.3g} GiB that are free on {device}",
+            fix="Use a smaller image or size, or merge classes.",
+        )
 
 
 def describe_method(method: str, options: Mapping[str, object]) -> dict[str, object]:

@@ -15,6 +15,7 @@ from lpprop.cli.arguments import (
     option_name,
 )
 from lpprop.cli.common import (
+    check_room,
     describe_method,
     find_device,
     find_inputs,
@@ -151,6 +152,8 @@ def _refine_image(
     logits = inputs.pop("logits")
     if logits.ndim >= 3:
         check_class_count(logits.shape[-3])
+        sizes = ("--size", size) if size else ("IMAGE", (image.height, image.width))
+        check_room(sizes[0], logits.shape[-3], sizes[1], device)
     with torch.inference_mode():
         scores = refine(logits, image=image, method=chain, size=size, span=span, **inputs)[0]
         labels = scores.argmax(0)

@@ -97,8 +97,8 @@ def load_image(
             "EXIF orientation",
             f"{path}: its EXIF orientation {orientation} ({_TURNED[orientation][0]}) is not "
             "applied, since arrays and label maps belong to the pixels as they are stored. If "
-            "yours were made from the upright image, save that one without the orientation and "
-            "use it here (PIL.ImageOps.exif_transpose turns it).",
+            "yours were made from the upright image, turn the file first, such as by "
+            "PIL.ImageOps.exif_transpose.",
         )
     return pixels
 
