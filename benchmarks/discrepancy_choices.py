@@ -39,11 +39,17 @@ class Scenes(NamedTuple):
     shares: Tensor  # (n, CLASSES, h, w): how much of each patch has each label
 
 
-def load(folder: Path) -> Scenes:
+def load_labelled(folder: Path) -> tuple[Tensor, Tensor]:
+    """Load all images of a folder and their labels."""
     dataset = load_dataset("camvid", folder)
     samples = [dataset[i] for i in range(len(dataset))]
     images = torch.from_numpy(np.stack([sample.image for sample in samples])).movedim(-1, 1) / 255
     labels = torch.from_numpy(np.stack([sample.gt for sample in samples])).long()
+    return images, labels
+
+
+def load(folder: Path) -> Scenes:
+    images, labels = load_labelled(folder)
     backbone = EfficientNetLite0()
     feats = torch.cat([backbone(image).feats for image in images.split(1)])
     one_hot = F.one_hot(labels.clamp(max=CLASSES)).movedim(-1, 1).float()

@@ -151,7 +151,7 @@ def chain(f, T, steps, criterion):
     return states
 
 
-def velocity_of_patch(states, i, *, tau, criterion):
+def velocity_of_patch(states, i, *, tau, criterion, first_step):
     """1 / (1 + t_i) or 1 / l_i of one patch, from the states of its class's chain."""
     max_steps = len(states) - 1
     if criterion == "arrival":
@@ -160,7 +160,8 @@ def velocity_of_patch(states, i, *, tau, criterion):
         for step in range(1, max_steps + 1):
             before, now = states[step - 1][i], states[step][i]
             if now > tau:
-                return 1 / (1 + step - (now - tau) / (now - before))
+                rise = 1 - tau if first_step == "m2n2" and step == 1 else now - before
+                return 1 / (1 + step - (now - tau) / rise)
     else:
         for step in range(1, max_steps + 1):
             if abs(states[step][i] - states[step - 1][i]) <= tau:
@@ -169,7 +170,14 @@ def velocity_of_patch(states, i, *, tau, criterion):
 
 
 def max_velocity(
-    distribution, attention, *, tau=0.3, ipf_iterations=15, criterion="arrival", max_steps=1000
+    distribution,
+    attention,
+    *,
+    tau=0.3,
+    ipf_iterations=15,
+    criterion="arrival",
+    first_step="m2n2",
+    max_steps=1000,
 ):
     """Velocities (B, C, N) of distributions (B, C, N) on attention (B, N, N)."""
     distribution = np.asarray(distribution, dtype=np.float64)
@@ -181,7 +189,9 @@ def max_velocity(
                 continue
             states = chain(f, T, max_steps, criterion)
             for i in range(len(f)):
-                velocity[b, c, i] = velocity_of_patch(states, i, tau=tau, criterion=criterion)
+                velocity[b, c, i] = velocity_of_patch(
+                    states, i, tau=tau, criterion=criterion, first_step=first_step
+                )
     return velocity
 
 

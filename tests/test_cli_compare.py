@@ -74,13 +74,14 @@ def test_files_equal_the_library(tmp_path, item, capsys):
         assert differ.mean() < 0.01
     table, last = streams.out.rstrip("\n").rsplit("\n", 1)
     firsts = [line.split()[0] for line in table.splitlines()]
-    assert firsts == ["method", "bilinear", "lposs", "gt:"]
+    assert firsts == ["method", "bilinear", "lposs", "gt:", "[1]"]
     assert last == f"figure and tables: {tmp_path / 'out' / 'a.b_compare'}.png, .md, .csv"
     assert streams.err == ""
 
 
 def test_the_default_methods_and_a_size(tmp_path, item, capsys):
     attention = np.random.default_rng(1).random((2, 12, 12)).astype(np.float32)
+    attention /= attention.sum(-1, keepdims=True)
     np.save(tmp_path / "attention.npy", attention)
     more = ["--attention", tmp_path / "attention.npy", "--size", 30, 40]
     assert main(arguments(tmp_path, *more, methods=())) == 0
@@ -100,7 +101,7 @@ def test_what_cannot_run_is_named(tmp_path, item, capsys):
     argv = arguments(tmp_path, methods=("bilinear", "lposs"))
     place = argv.index("--feats")
     assert main(argv[:place] + argv[place + 2 :]) == 0
-    assert "lposs: skipped. feats: got None" in capsys.readouterr().out
+    assert "lposs: skipped. --feats: got None" in capsys.readouterr().out
 
 
 def test_in_a_process(tmp_path, item):
@@ -257,11 +258,14 @@ def test_each_warning_is_said_once_beside_its_rows(tmp_path, item):
     )
     assert done.returncode == 0, done.stderr
     said = done.stdout + done.stderr
-    assert said.count("does not span 96 x 128 pixels") == said.count("alone counts") == 1
+    assert said.count("not 96 x 128: distances") == said.count("(0) alone") == 1
     lines = done.stdout.splitlines()
-    assert [line.split()[:2] for line in lines[2:4]] == [["lposs", "[1]"], ["lposs+", "[1]"]]
+    marked = [["lposs", "[1]", "[2]"], ["lposs+", "[1]", "[2]"]]
+    assert [line.split()[:3] for line in lines[2:4]] == marked
     assert lines[5].startswith("[1] the feats' grid of 3 x 4 patches")
-    assert lines[6].startswith("all rows: gt: the class 0 (0) alone counts")
+    assert "Pass --option patch_size=32 if that is right" in lines[5]
+    assert lines[6].startswith("[2] --option k: got 400 for 12 patches.")
+    assert lines[7].startswith("all rows: --gt: got the class 0 (0) alone")
     table = table_of(tmp_path)
     assert table["bilinear"]["warnings"] == ""
-    assert table["lposs"]["warnings"] == lines[5].removeprefix("[1] ")
+    assert table["lposs"]["warnings"] == f"{lines[5][4:]} | {lines[6][4:]}"

@@ -149,7 +149,7 @@ def test_size_and_pixel_features():
     logits, feats, image = inputs()
     depth = np.random.default_rng(3).random((2, *SIZE))
     gt = np.zeros((30, 50), np.uint8)
-    with pytest.warns(InputWarning, match=r"every pixel has the class 0 \(0\)"):
+    with pytest.warns(InputWarning, match=r"gt: got the class 0 \(0\) at every pixel"):
         comparison = compare(
             logits, feats, image, methods=["lposs", "lposs+"], size=(30, 50), pixel_feats=depth,
             gt=gt, repeats=1,
@@ -384,7 +384,8 @@ def test_warnings_point_here_once():
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")
         compare(logits, feats, np.zeros((96, 128, 3), np.uint8), methods=["lposs", "lposs+"])
-    assert [Path(warning.filename).name for warning in caught] == ["test_compare.py"]
+    assert {Path(warning.filename).name for warning in caught} == {"test_compare.py"}
+    assert len({str(warning.message) for warning in caught}) == len(caught) > 1
 
 
 def test_time_is_the_median_of_the_repeats(monkeypatch):
@@ -732,6 +733,7 @@ def test_pictures_are_the_overlays_of_their_region():
     np.testing.assert_array_equal(region, near)
 
 
+@pytest.mark.filterwarnings("ignore:logits. got a grid:UserWarning")  # that does not fit the image
 @pytest.mark.parametrize("size", [(1, 1), (1, 200), (300, 2)])
 def test_figures_of_odd_shapes(size):
     gt = np.arange(size[0] * size[1]).reshape(size) % CLASSES
@@ -741,11 +743,19 @@ def test_figures_of_odd_shapes(size):
     assert comparison._repr_html_()
 
 
+def test_figures_take_numbers_of_numpy():
+    comparison, _ = painted()
+    given = comparison.figure(errors=np.False_, columns=np.int8(2), side=np.uint8(100))
+    assert given == comparison.figure(columns=2, side=100)
+
+
 def test_figures_that_cannot_be_drawn():
     comparison, _ = painted()
     for options, message in [
         ({"errors": True}, "errors: got True, expected False without gt"),
         ({"columns": 0}, "columns: got 0"),
+        ({"columns": 2.0}, "columns: got 2.0"),
+        ({"errors": "no"}, "errors: got 'no'"),
         ({"side": 10}, "side: got 10"),
     ]:
         with pytest.raises(InputError) as refused:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from lpprop import InputError, InputWarning
+from lpprop import InputError, InputWarning, presets
 from lpprop._core.errors import warn
 from lpprop.comparison import Comparison, Row, compare
 
@@ -64,12 +64,13 @@ def test_each_row_has_its_own_warnings_and_python_sees_each_once():
 def test_a_patch_size_that_does_not_fit_is_said_beside_the_methods_with_patches():
     logits, feats, _ = inputs()
     image = np.zeros((96, 128, 3), np.uint8)
-    comparison, seen = run(logits, feats, image, methods=["bilinear", "lposs", "lposs+"], repeats=1)
+    methods = ["bilinear", presets.lposs(k=3), presets.lposs_plus(k=3)]
+    comparison, seen = run(logits, feats, image, methods=methods, repeats=1)
     bilinear, *others = (row.warnings for row in comparison.rows)
     assert bilinear == ()
     assert others == [tuple(seen)] * 2
     assert len(seen) == 1
-    assert "does not span 96 x 128 pixels" in seen[0]
+    assert "not 96 x 128: distances are taken as if patches had 32" in seen[0]
 
 
 def test_a_skipped_row_keeps_what_was_said_before_it_failed():
@@ -97,7 +98,8 @@ def test_sane_input_warns_never():
     """Pytest turns warnings into errors; a few absent classes and a border of 255 are ordinary."""
     gt = np.zeros(SIZE, int)
     gt[10:30], gt[30:] = 2, 255
-    comparison = compare(*inputs(), gt=gt, repeats=1)
+    methods = ["bilinear", "joint_bilateral", presets.lposs_plus(k=3), "max_velocity", "pamr"]
+    comparison = compare(*inputs(), gt=gt, methods=methods, repeats=1)
     assert comparison.warnings == ()
     assert not any(row.warnings for row in comparison.rows)
 
@@ -180,12 +182,12 @@ def mask(share, inside, outside=0):
         (np.where(RIGHT == 1, 255, RIGHT), ""),  # half of the pixels are ignored
         (mask(0.25, 0, 2), ""),  # two classes of four
         (mask(0.05, 2, 255), ""),  # one object, where the background does not count
-        (mask(0.25, 255), "gt: the class 0 (sky) alone counts, and 25.0 % of the pixels are 255 "
-         "(ignore_index). If this is a mask of 0 and 255, its object never counts: pass "
-         "(gt == 255) as integers."),
-        (mask(0, 0, 2), "gt: every pixel has the class 2 (sofa), so that mIoU tells little."),
-        (np.where(np.arange(48 * 64).reshape(SIZE) < 30, RIGHT, 255), "gt: 99.0 % of the pixels "
-         "are 255 (ignore_index) and do not count"),
+        (mask(0.25, 255), "gt: got the class 0 (sky) alone, and 25.0 % of the pixels are 255 "
+         "(ignore_index). If this is a mask of 0 and 255, its object never counts: make it "
+         "(gt == 255), as integers."),
+        (mask(0, 0, 2), "gt: got the class 2 (sofa) at every pixel, so that mIoU tells little."),
+        (np.where(np.arange(48 * 64).reshape(SIZE) < 30, RIGHT, 255), "gt: got 99.0 % of the "
+         "pixels as 255 (ignore_index), which does not count"),
         (np.where(np.arange(48 * 64).reshape(SIZE) < 31, RIGHT, 255), ""),
     ],
 )  # fmt: skip
@@ -198,7 +200,7 @@ def test_gt_that_is_probably_not_what_was_meant(gt, said):
 def test_what_is_said_of_a_mask_mends_it():
     gt = mask(0.25, 255).astype(np.uint8)
     _, said = judged(gt)
-    assert "(gt == 255) as integers" in said
+    assert "(gt == 255), as integers" in said
     comparison, said = judged((gt == 255).astype(int))
     assert said == ""
     assert "gt: 2 of 4 classes occur, 0.0 % of the pixels are ignored" in repr(comparison)
@@ -211,7 +213,7 @@ def test_gt_that_is_numbered_from_another_class(shift):
     gt = right + shift
     gt[:2] = 255
     _, said = judged(gt, logits)
-    assert said.startswith("gt: 100.0 % of its labels are those of the logits ")
+    assert said.startswith("gt: got labels of which 100.0 % are those of the logits ")
     assert ("class 0 (sky) is absent" if shift > 0 else "class 3 (wall) is absent") in said
     assert ("subtract 1 where" if shift > 0 else "add 1 where") in said
     mended = np.where(gt == 255, 255, gt - shift)
@@ -340,8 +342,9 @@ def test_names_in_order(names):
 def test_one_class_is_said_once_for_all_rows():
     logits, feats, image = inputs()
     comparison, seen = run(logits[:1], feats, image, methods=["bilinear", "pamr"], repeats=1)
-    assert [message for message in seen if "one class" in message] == [comparison.warnings[0]]
-    assert not any("one class" in text for row in comparison.rows for text in row.warnings)
+    assert [message for message in seen if "single class" in message] == [*comparison.warnings]
+    assert len(comparison.warnings) == 1
+    assert not any("single class" in text for row in comparison.rows for text in row.warnings)
 
 
 def test_attention_that_is_no_tensor_is_refused_whatever_the_methods():

@@ -42,7 +42,7 @@ def test_the_sections_are_those_tested_here():
         "Hugging Face: semantic segmentation",
         "Hugging Face: CLIPSeg",
         "MMSegmentation 1.x",
-        "SCLIP, ProxyCLIP, NACLIP",
+        "SCLIP, ClearCLIP, ProxyCLIP, NACLIP, CASS",
         "Plain PyTorch",
     ]
 
@@ -84,7 +84,7 @@ def test_mmsegmentation(monkeypatch):
 
 
 class CLIPForSegmentation(nn.Module):
-    """What SCLIP, ProxyCLIP and NACLIP have in common, on a random convolution."""
+    """What SCLIP, ClearCLIP and ProxyCLIP have in common, on a random convolution."""
 
     def __init__(self, query_idx, prob_thd):
         super().__init__()
@@ -116,15 +116,48 @@ class CLIPForSegmentation(nn.Module):
         return data_samples
 
 
-@pytest.mark.parametrize("prob_thd", [0.0, 0.3])
-def test_the_family_of_sclip(prob_thd):
-    page = run("SCLIP, ProxyCLIP, NACLIP")
+class NACLIP(CLIPForSegmentation):
+    """NACLIP's signatures: no metainfo, no size; `predict` resizes."""
 
-    class Refined(page.RefinedSlide, CLIPForSegmentation):
+    def forward_feature(self, img):
+        return super().forward_feature(img)
+
+    def forward_slide(self, img, stride=112, crop_size=224):
+        raise AssertionError("the recipe takes its place")
+
+    def predict(self, inputs, data_samples):
+        logits = self.forward_slide(inputs, self.slide_stride, self.slide_crop)
+        size = data_samples[0].metainfo["ori_shape"][:2]
+        return self.postprocess_result(
+            F.interpolate(logits, size=size, mode="bilinear"), data_samples
+        )
+
+
+class CASS(NACLIP):
+    """CASS's signatures: as NACLIP, and a crop is scored beside the whole image, or None."""
+
+    dataset = "voc20"
+
+    def forward_feature(self, img, whole_img):
+        whole = img if whole_img is None else whole_img
+        return super().forward_feature(img) + 0.005 * whole.mean() * torch.eye(4)[0, :, None, None]
+
+
+class CityCASS(CASS):
+    dataset = "city_scapes"
+
+
+@pytest.mark.parametrize("prob_thd", [0.0, 0.3])
+@pytest.mark.parametrize("base", [CLIPForSegmentation, NACLIP, CASS, CityCASS])
+def test_the_family_of_sclip(base, prob_thd):
+    page = run("SCLIP, ClearCLIP, ProxyCLIP, NACLIP, CASS")
+
+    class Refined(page.RefinedSlide, base):
         pass
 
     model = Refined([0, 0, 1, 2], prob_thd).eval()
     photo = torch.randint(256, (3, 96, 112), dtype=torch.uint8)
+    photo[:, :48] //= 4  # so that whole image and crops differ
     sample = Sample({"ori_shape": (120, 140, 3)})
     data = model.data_preprocessor({"inputs": [photo], "data_samples": [sample]})
     with torch.no_grad():
@@ -133,12 +166,21 @@ def test_the_family_of_sclip(prob_thd):
         image = photo.flip(0)[None] / 255  # loaded as BGR
         windows = lpprop.SlidingWindows((96, 112), window=64, stride=32)
         crops = windows.split(data["inputs"])
-        share = (40 * model.forward_feature(crops)).softmax(1)
+        logits = CLIPForSegmentation.forward_feature(model, crops)
+        if issubclass(base, CASS):
+            city = base is CityCASS
+            means = crops.mean((1, 2, 3)) if city else data["inputs"].mean().expand(len(crops))
+            logits[:, 0] += 0.005 * means[:, None, None]
+        share = (40 * logits).softmax(1)
         feats = F.avg_pool2d(windows.split(image), 16) - 0.5
         coarse = F.interpolate(share, feats.shape[-2:], mode="bilinear", antialias=True)
         scores = lpprop.refine(coarse, feats, image, windows=windows)
-        scores = F.interpolate(scores, (120, 140), mode="bilinear")[0]
-    shares = scores / scores.sum(0)
+        if base is CLIPForSegmentation:
+            scores = F.interpolate(scores, (120, 140), mode="bilinear")[0]
+            shares = scores / scores.sum(0)
+        else:
+            logs = (scores / scores.sum(1, keepdim=True)).log()
+            shares = F.interpolate(logs, (120, 140), mode="bilinear")[0].softmax(0)
     classes = torch.stack([shares[:2].amax(0), shares[2], shares[3]])
     torch.testing.assert_close(sample.seg_logits, classes, rtol=1e-3, atol=1e-4)
     expected = classes.argmax(0).masked_fill(classes.amax(0) < prob_thd, 0)
@@ -146,7 +188,22 @@ def test_the_family_of_sclip(prob_thd):
     assert prob_thd == 0 or 0 < (classes.amax(0) < prob_thd).float().mean() < 1
 
 
+def test_the_slide_takes_its_arguments_by_name_and_by_default():
+    page = run("SCLIP, ClearCLIP, ProxyCLIP, NACLIP, CASS")
+
+    class Refined(page.RefinedSlide, CLIPForSegmentation):
+        pass
+
+    model = Refined([0, 1, 1], 0.0).eval()
+    img, metas = torch.zeros(1, 3, 224, 240), [{"ori_shape": (112, 120, 3)}]
+    with torch.no_grad():
+        found = model.forward_slide(img, img_metas=metas)
+        expected = model.forward_slide(img, metas, 112, crop_size=224)
+    assert found.shape == (1, 3, 112, 120)
+    assert torch.equal(found, expected)
+
+
 def test_plain_pytorch():
-    page = run("SCLIP, ProxyCLIP, NACLIP", "Plain PyTorch")
+    page = run("SCLIP, ClearCLIP, ProxyCLIP, NACLIP, CASS", "Plain PyTorch")
     assert page.labels.shape == (2, 96, 128)
     assert page.scores.shape == (1, 4, 160, 224)

@@ -189,3 +189,22 @@ def test_long_legends_break_and_long_names_are_cut():
     assert (np.asarray(long)[:, -8:] == 255).all()
     shown = {*map(tuple, np.asarray(long).reshape(-1, 3))}
     assert shown >= {*map(tuple, colours("default", 32))}
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda image: overlay(image, [[0]], 1, alpha=55), "alpha: got 55, expected a number in"),
+        (lambda image: overlay(image, [[0]], 1, outline=-0.5), "outline: got -0.5"),
+        (lambda image: overlay(image, [[0]], 1, alpha=float("nan")), "alpha: got nan"),
+        (lambda image: overlay(image, [[0]], 1, alpha="1"), "alpha: got '1'"),
+        (lambda image: overlay("photo.jpg", [[0]], 1), "image: got"),
+        (lambda image: overlay(image, [[0]], 2.0), "classes: got 2.0"),
+        (lambda image: panels([("a", image)], ["a"], columns=0), "columns: got 0"),
+        (lambda image: panels([], ["a"]), "pictures: got none"),
+    ],
+)
+def test_odd_arguments_are_refused_by_name(call, message):
+    with pytest.raises(InputError) as refused:
+        call(Image.new("RGB", (1, 1)))
+    assert message in str(refused.value)

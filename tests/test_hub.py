@@ -4,12 +4,16 @@ import sys
 import urllib.error
 
 import pytest
+import torch
 
 from lpprop import InputError
 from lpprop.backbones import hub
 from lpprop.backbones.hub import add_stored_colours, load_model, load_tokenizer
 
 transformers = pytest.importorskip("transformers")
+
+# What every call of the packages is given.
+ALWAYS = {"output_loading_info": True, "trust_remote_code": False}
 
 
 @pytest.fixture
@@ -26,7 +30,7 @@ def calls(monkeypatch):
             asked.append((checkpoint, local_files_only, options))
             if local_files_only not in cls.answers:
                 raise OSError("not\n  here")
-            return "weights", {"missing_keys": cls.missing, "mismatched_keys": []}
+            return torch.nn.Linear(1, 1), {"missing_keys": cls.missing, "mismatched_keys": []}
 
     real = hub.import_extra
     monkeypatch.setattr(
@@ -40,13 +44,16 @@ def calls(monkeypatch):
 def test_files_on_disk_are_used_without_asking_the_hub(calls):
     model, asked = calls
     model.answers = (True,)
-    assert load_model("any", "Model", "me/model", subfolder="unet") == "weights"
-    assert asked == [("me/model", True, {"subfolder": "unet", "output_loading_info": True})]
+    assert isinstance(load_model("any", "Model", "me/model", subfolder="unet"), torch.nn.Linear)
+    assert asked == [("me/model", True, {"subfolder": "unet"} | ALWAYS)]
 
 
 def test_downloads_can_be_switched_off(calls):
     _, asked = calls
-    with pytest.raises(InputError, match=r"\(not here\).* downloads are off: allow them"):
+    told = (
+        r"\(not here\).* no folder here, not wholly downloaded, and downloads are off: allow them"
+    )
+    with pytest.raises(InputError, match=told):
         load_model("any", "Model", "me/model", download=False)
     assert len(asked) == 1
 
@@ -60,9 +67,8 @@ def test_the_hub_is_asked_once_before_a_download(calls, monkeypatch):
         raise urllib.error.HTTPError(request.full_url, 403, "no", {}, None)
 
     monkeypatch.setattr(hub, "urlopen", forbidden)
-    assert load_model("any", "Model", "me/model") == "weights"
-    info = {"output_loading_info": True}
-    assert asked == [("me/model", True, info), "HEAD", ("me/model", False, info)]
+    assert isinstance(load_model("any", "Model", "me/model"), torch.nn.Linear)
+    assert asked == [("me/model", True, ALWAYS), "HEAD", ("me/model", False, ALWAYS)]
 
 
 def test_a_hub_out_of_reach_is_one_line(calls, monkeypatch):
@@ -72,7 +78,8 @@ def test_a_hub_out_of_reach_is_one_line(calls, monkeypatch):
         raise urllib.error.URLError("no route to host")
 
     monkeypatch.setattr(hub, "urlopen", down)
-    with pytest.raises(InputError, match=r"no way to http.*no route to host.*can be copied"):
+    told = "no way to http.*no route to host.*run: hf download me/model --local-dir.*can be copied"
+    with pytest.raises(InputError, match=told):
         load_model("any", "Model", "me/model")
     assert len(asked) == 1
 
@@ -84,7 +91,7 @@ def test_offline_mode_of_the_hub_is_obeyed(calls, monkeypatch):
 
 
 def test_a_folder_is_never_looked_for_on_the_hub(calls, tmp_path):
-    with pytest.raises(InputError, match="Check what is in the folder"):
+    with pytest.raises(InputError, match=r"Check config\.json and the weights in the folder"):
         load_model("any", "Model", tmp_path)
 
 
@@ -99,7 +106,7 @@ def test_a_missing_extra_is_named(monkeypatch):
 def test_unused_weights_may_be_missing(calls):
     model, _ = calls
     model.answers, model.missing = (True,), ("pooler.dense.weight", "logit_scale")
-    assert load_model("any", "Model", "me/model") == "weights"
+    assert isinstance(load_model("any", "Model", "me/model"), torch.nn.Linear)
     model.missing = ("pooler.dense.weight", "layers.0.weight")
     with pytest.raises(InputError, match=r"no weights for 1 parts, such as layers\.0\.weight"):
         load_model("any", "Model", "me/model", download=False)
@@ -126,7 +133,7 @@ def test_damaged_weights_are_refused(tmp_path):
     weights = tmp_path / "model.safetensors"
     whole = weights.read_bytes()
     weights.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(InputError, match=r"^checkpoint: got .*Check what is in the folder"):
+    with pytest.raises(InputError, match=r"^checkpoint: got .*model\.safetensors: it is cut short"):
         load_model("transformers", "AutoModel", tmp_path)
     weights.write_bytes(whole)
     tiny_vit(intermediate_size=4).config.save_pretrained(tmp_path)
@@ -142,7 +149,8 @@ def test_a_cached_tokenizer_without_its_vocabulary_is_not_used(calls, monkeypatc
         all_special_tokens = ("<|endoftext|>",)
 
         @classmethod
-        def from_pretrained(cls, checkpoint, *, local_files_only=False):
+        def from_pretrained(cls, checkpoint, *, trust_remote_code, local_files_only=False):
+            assert trust_remote_code is False
             asked.append(local_files_only)
             return cls()
 
@@ -151,6 +159,7 @@ def test_a_cached_tokenizer_without_its_vocabulary_is_not_used(calls, monkeypatc
             return words if asked[-1] else words | {"a": 1}
 
     monkeypatch.setattr(hub, "import_extra", lambda *_: Tokenizer)
+    monkeypatch.setattr(hub, "_find_cached", lambda *_: None)
     with pytest.raises(InputError, match=r"^checkpoint: .*no vocabulary.*downloads are off"):
         load_tokenizer("me/model", download=False)
     monkeypatch.setattr(hub, "_check_hub", lambda _: asked.append("hub"))

@@ -3,8 +3,10 @@
 That it gives the right scores is shown in `test_twin_pixels` and `test_twin_bilateral`.
 """
 
+import gc
 import subprocess
 import sys
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -20,7 +22,7 @@ pytest.importorskip("llvmlite")
 from llvmlite import ir
 
 from lpprop.kernels import llvm as kernels
-from lpprop.kernels.llvm import gibbs, memory, parallel, stencil, stencil_loops, upsampling
+from lpprop.kernels.llvm import gibbs, jit, memory, parallel, stencil, stencil_loops, upsampling
 from lpprop.kernels.llvm.builder import LANES, Array, Code, Index, Scalar
 from lpprop.kernels.llvm.jit import compile_kernel
 
@@ -335,7 +337,7 @@ def test_gibbs_kernel(N, dtype, threads):
 
 def test_a_large_cost_takes_the_compiled_kernel(monkeypatch):
     """And says the same as PyTorch, which takes over where the cost has a gradient."""
-    monkeypatch.setattr("lpprop.kernels.dispatch._WORTH_COMPILING", 0)
+    monkeypatch.setattr("lpprop.kernels.dispatch._has_compiled", lambda: True)
     called = []
     whole = kernels.build_gibbs_kernel
     monkeypatch.setattr(
@@ -510,6 +512,89 @@ def test_first_calls_at_once_and_forked_processes():
     )
     assert done.returncode == 0, done.stdout + done.stderr[-4000:]
     assert done.stdout.splitlines() == ["compiled at once", "forked", "loaded"]
+
+
+FORKING = """
+import os, sys, threading, time
+
+import torch
+
+import lpprop
+from lpprop.kernels import llvm
+from lpprop.kernels.llvm import jit, stencil_loops
+
+torch.set_num_threads(1)
+image = torch.rand(3, 9, 11)
+
+def weights():
+    return llvm.build_stencil(image, ((0, 1), (1, 0)), (1.0, 1.0), 0.1).degree.sum()
+
+def compile_on():
+    while True:
+        jit.compile_kernel(stencil_loops.fill_loop(3), image.numpy().dtype)
+
+expected = weights()
+threading.Thread(target=compile_on, daemon=True).start()
+for n in range(10):
+    time.sleep(0.003 * n)
+    child = os.fork()
+    if child == 0:  # a kernel that the parent has, and one that it has not
+        jit.specialise.cache_clear()
+        os._exit(int(weights() != expected))
+    deadline = time.monotonic() + 30
+    while (done := os.waitpid(child, os.WNOHANG)) == (0, 0):
+        if time.monotonic() > deadline:
+            os.kill(child, 9)
+            sys.exit(f"the child of fork {n} hangs")
+        time.sleep(0.01)
+    assert done[1] == 0, done
+print("forked")
+os._exit(sys.stdout.flush() or 0)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are forked")
+def test_a_fork_while_another_thread_compiles():
+    done = subprocess.run(
+        [sys.executable, "-c", FORKING], capture_output=True, text=True, check=False, timeout=200
+    )
+    assert done.returncode == 0, done.stdout + done.stderr[-4000:]
+    assert done.stdout.strip() == "forked"
+
+
+# --------------------------------------------------------------------------- what is kept
+
+
+def test_code_is_kept_up_to_a_number_and_freed_when_nobody_uses_it():
+    """A kernel in use outlives its place among those that are kept."""
+    jit.specialise.cache_clear()
+
+    def scale_by(number):
+        def scale(code: Code, x: Array, count: Index) -> None:
+            with code.loop(0, count, LANES) as i:
+                x.store(i, x.load(i) * float(number))
+
+        return scale
+
+    dtype = np.dtype(np.float32)
+    used = jit.specialise(scale_by, dtype, 3)
+    dropped = weakref.ref(jit.specialise(scale_by, dtype, 4).code)
+    for number in range(10, 10 + jit._KEPT):
+        jit.specialise(scale_by, dtype, number)
+    assert jit.specialise.cache_info().currsize == jit._KEPT
+    gc.collect()
+    assert dropped() is None
+    x = np.ones(LANES, np.float32)
+    used(x, LANES)
+    assert x.tolist() == [3.0] * LANES
+    jit.specialise.cache_clear()
+
+
+def test_too_little_memory_to_compile_is_an_error_and_not_the_end(monkeypatch):
+    """LLVM would end the process."""
+    monkeypatch.setattr(jit, "available_bytes", lambda device: 2**20)
+    with pytest.raises(MemoryError, match="1 MiB are free"):
+        jit.compile_kernel(stencil_loops.fill_loop(3), np.dtype(np.float32))
 
 
 # --------------------------------------------------------------------------- memory

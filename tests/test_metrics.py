@@ -404,7 +404,14 @@ from lpprop import evaluation
 assert evaluation.confusion_matrix([[0]], [[0]], 1).tolist() == [[1]]
 try:
     evaluation.boundary_counts([[0]], [[0]], 1)
-except ImportError:
+except ImportError as error:
+    assert "pip install opencv-python-headless" in str(error)
+import torch, lpprop
+try:
+    lpprop.compare(torch.rand(1, 2, 4, 4), image=torch.rand(1, 3, 8, 8), gt=[[0] * 8] * 8,
+                   methods=["bilinear"])
+except ImportError as error:
+    assert "pip install opencv-python-headless" in str(error)
     sys.exit(7)
 """
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 7

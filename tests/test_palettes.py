@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from lpprop import InputError
 from lpprop.viz.palettes import PALETTES, colours
@@ -149,7 +150,8 @@ def test_every_palette_grows_without_changing(name):
 
 def test_colours_of_your_own():
     own = np.arange(12, dtype=np.uint8).reshape(4, 3)
-    np.testing.assert_array_equal(colours(own, 3), own[:3])
+    for given in (own, torch.tensor(own), np.ma.masked_array(own)):
+        np.testing.assert_array_equal(colours(given, np.int64(3)), own[:3])
 
 
 @pytest.mark.parametrize(
@@ -159,6 +161,15 @@ def test_colours_of_your_own():
         (np.zeros((3, 3)), 3, "palette: got shape (3, 3) of float64, expected RGB colours (n, 3)"),
         (np.zeros((3, 4), np.uint8), 3, "palette: got shape (3, 4) of uint8"),
         (np.zeros((2, 3), np.uint8), 3, "palette: got a palette with 2 colours, expected 3"),
+        ([[1, 2, 3], [4, 5]], 2, "palette: got list, expected RGB colours (n, 3) of uint8"),
+        (torch.zeros(3, 3, device="meta"), 3, "palette: got Tensor"),
+        (torch.zeros(3, 3).to(torch.float8_e4m3fn), 3, "palette: got Tensor"),
+        (torch.zeros(3, 3, dtype=torch.uint8).to_sparse(), 3, "palette: got Tensor"),
+        (np.ma.masked_array(np.zeros((3, 3), np.uint8), np.eye(3)), 3, "palette: got MaskedArray"),
+        (None, 3, "palette: got shape () of object"),
+        ({"voc"}, 3, "palette: got shape () of object"),
+        (b"voc", 3, "palette: got shape () of |S3"),
+        ("default", 10**12, "classes: got 1000000000000, expected an integer <= 16777216"),
         ("voc", 0, "classes: got 0, expected an integer >= 1"),
         ("default", 1.5, "classes: got 1.5"),
     ],

@@ -13,7 +13,7 @@ from lpprop import InputError, presets
 from lpprop.backbones import EfficientNetLite0
 from lpprop.evaluation import Report, SegmentationMetrics
 from lpprop.evaluation.datasets import DATASETS, load_dataset
-from lpprop.evaluation.report import Row
+from lpprop.evaluation.results import Row
 from lpprop.models import recipes
 from lpprop.models.recipes import RECIPES
 from lpprop.models.segmenter import Segmenter

@@ -100,7 +100,7 @@ def test_chains_that_no_preset_makes():
 
 
 def test_rows_of_a_comparison():
-    logits, feats = np.eye(4, dtype=np.float32).reshape(4, 2, 2), np.ones((3, 2, 2), np.float32)
+    logits = feats = np.eye(4, dtype=np.float32).reshape(4, 2, 2)
     methods = [presets.lposs(k=3), presets.lposs(), presets.lposs, "lposs", presets.lposs(k=3)]
     comparison = compare(logits, feats, size=(8, 8), methods=methods, repeats=1)
     assert [row.method for row in comparison.rows] == [

@@ -2,9 +2,12 @@
 
 import hashlib
 
+import numpy as np
 import pytest
+import torch
 
-from lpprop import InputError
+from lpprop import InputError, InputWarning
+from lpprop.backbones import class_groups, imagenet_classes
 from lpprop.backbones.prompts import (
     BACKGROUND_PROMPTS,
     IMAGENET_BEST,
@@ -37,9 +40,84 @@ def test_groups_count_through_the_prompts():
     assert parse_classes(("cat",)) == (["cat"], ["cat"], [[0]])
 
 
+# As SCLIP and its kin write them, one class per line.
+SCLIP = [
+    "sky, wall, tree, wood, grass, road",
+    "person, person in shirt, person in jeans",
+    "television monitor, tv monitor, monitor",
+]
+
+
+@pytest.mark.parametrize(
+    ("classes", "fix"),
+    [
+        (["sky, wall, tree"], "'sky; wall; tree'"),
+        (["sky,wall,tree", "cat"], "'sky; wall; tree'"),
+        (["cat", "background = sky, wall, tree"], "'sky; wall; tree'"),
+        (["cat", "person, person in shirt"], "'person; person in shirt'"),
+        (SCLIP, "'sky; wall; tree; wood; grass; road'"),
+        (SCLIP[1:], "'person; person in shirt; person in jeans'"),
+    ],
+)
+def test_commas_between_synonyms_are_told_once(classes, fix):
+    with pytest.warns(InputWarning) as told:
+        read = parse_classes(classes)
+    assert len(told) == 1
+    assert 'Separate synonyms by ";": ' + fix in str(told[0].message)
+    assert len(read.prompts) == len(classes)
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [
+        ["person, standing", "person, sitting"],
+        ["bread, white", "milk"],
+        list(imagenet_classes()[:134]),  # two later classes share a name
+        ["sky; wall, brick or stone, painted; tree"],
+        ["black, white or red flag; banner", "salt, pepper, oil"],
+    ],
+)
+def test_names_with_commas_are_names(classes):
+    assert len(parse_classes(classes).class_names) == len(classes)
+
+
+def test_a_model_tells_of_commas_once_per_call():
+    pytest.importorskip("transformers")
+    from lpprop.backbones import MaskCLIP
+    from lpprop.models.segmenter import Segmenter
+    from test_clip import tiny_model, tiny_tokenizer
+
+    tokenizer = tiny_tokenizer()
+    backbone = MaskCLIP(tiny_model(tokenizer), tokenizer, templates=PLAIN)
+    segmenter = Segmenter(backbone, method="bilinear")
+    image, classes = torch.rand(1, 3, 32, 32), ["cat, cat", "dog"]
+    calls = [backbone.class_names, backbone.groups, backbone.text_embeddings]
+    calls += [lambda classes: segmenter(image, classes), lambda classes: backbone(image, classes)]
+    for call in calls:
+        with pytest.warns(InputWarning) as told:
+            call(classes)
+        assert len(told) == 1
+
+
+def test_commas_in_names_of_imagenet():
+    assert class_groups(["studio couch, day bed", "tabby, tabby cat"]).groups == [[831], [281]]
+    with pytest.raises(InputError, match=r"Separate synonyms by \";\": 'tabby; lynx; sofa'"):
+        class_groups(["tabby, lynx, sofa"])
+
+
 @pytest.mark.parametrize(
     ("classes", "message"),
     [
+        ({"cat"}, "classes: got {'cat'}, expected a list of class names, whose order numbers"),
+        (frozenset(["cat"]), "classes: got frozenset({'cat'}), expected a list"),
+        ({"cat": 1}, "classes: got {'cat': 1}, expected a list"),
+        (iter(["cat"]), "expected a list of class names"),
+        (b"cat", "classes: got b'cat', expected a list"),
+        (np.array(["cat", "dog"]), "expected a list of class names"),
+        ([b"cat"], "classes[0]: got b'cat'"),
+        (["cat", None], "classes[1]: got None"),
+        (["cat", ["dog"]], "classes[1]: got ['dog']"),
+        (["cat", "cat"], "classes[1]: got 'cat' with the name of 'cat'"),
         ([], "classes: got [], expected a list of class names"),
         ("cat", "classes: got 'cat', expected a list of class names"),
         (None, "classes: got None, expected a list of class names"),

@@ -27,13 +27,13 @@ TINY = {
 }
 
 
-def clip(checkpoint, *, download, dtype, **options):
+def clip(checkpoint, *, download, dtype, revision=None, **options):
     tokenizer = tiny_tokenizer()
     patch = {"openai-vitb16": 16, "laion-vitb16": 16, "openai-vitl14": 14}[checkpoint]
     return MaskCLIP(tiny_model(tokenizer, image_size=224, patch_size=patch), tokenizer, **options)
 
 
-def vision(checkpoint, *, download, dtype, **options):
+def vision(checkpoint, *, download, dtype, revision=None, **options):
     torch.manual_seed(1)
     kind, patch = {
         "dino-vitb16": ("ViT", 16),
@@ -44,7 +44,7 @@ def vision(checkpoint, *, download, dtype, **options):
     return VisionTransformer(getattr(transformers, f"{kind}Model")(config), **options)
 
 
-def diffusion(checkpoint, *, download, dtype, **options):
+def diffusion(checkpoint, *, download, dtype, revision=None, **options):
     torch.manual_seed(2)
     return StableDiffusion(tiny_vae().eval(), tiny_unet(), torch.randn(1, 5, 12), side=64)
 
@@ -115,10 +115,11 @@ def test_a_kind_chooses_the_class(monkeypatch):
 
     monkeypatch.setattr(StableDiffusion, "from_pretrained", load)
     recipes.Model("StableDiffusion", options={"side": 64}).load()
-    recipes.Model("StableDiffusion", "a/b").load(download=False, dtype=torch.bfloat16)
+    pinned = recipes.Model("StableDiffusion", "a/b", revision="0a1b")
+    pinned.load(download=False, dtype=torch.bfloat16)
     assert asked == [
-        ({"download": True, "dtype": None, "side": 64},),
-        ("a/b", {"download": False, "dtype": torch.bfloat16}),
+        ({"download": True, "revision": None, "dtype": None, "side": 64},),
+        ("a/b", {"download": False, "revision": "0a1b", "dtype": torch.bfloat16}),
     ]
     with pytest.raises(lpprop.InputError, match="kind: got 'Mine', expected one of 'EfficientNet"):
         recipes.Model("Mine", "a/b").load()

@@ -35,7 +35,8 @@ from lpprop.evaluation import (
 from lpprop.evaluation.analyses.oracle import OracleStart
 from lpprop.evaluation.content import is_unchanged
 from lpprop.evaluation.datasets import dataset_from_folders
-from lpprop.evaluation.predictors import describe, hash_weights, share_models
+from lpprop.evaluation.fingerprints import describe, hash_weights
+from lpprop.evaluation.predictors import share_models
 from lpprop.evaluation.progress import LINE_SECONDS
 from lpprop.evaluation.recipe_predictors import method_recipes, recipe_predictors
 from lpprop.models.recipes import RECIPES, Model
@@ -315,7 +316,7 @@ class TestReplacedFiles:
         evaluate(dataset, {"one": Shifted(1)}, out)
         path = tmp_path / part / "scene-1.png"
         Image.fromarray(np.asarray(Image.open(path))[::-1]).save(path)
-        told = "1 of 2 images that were measured before, the first 'scene-1'"
+        told = "1 of 2 samples have another image or other labels .*, the first 'scene-1'"
         assert self.resume(dataset, out, diary, told) == ["scene-1"]
         assert self.resume(dataset, out, diary, None) == ["scene-1"]
 
@@ -377,7 +378,7 @@ class TestReplacedFiles:
                 return sample
 
         evaluate(Scenes(), {"one": Shifted(1)}, out)
-        with pytest.warns(lpprop.InputWarning, match="3 of 6 images"):
+        with pytest.warns(lpprop.InputWarning, match="3 of 6 samples"):
             report = evaluate(Changed(), {"one": Shifted(1, diary)}, out)
         assert [name for name, *_ in read(diary)] == ["scene-2", "scene-4", "scene-5"]
         expected = SegmentationMetrics(3)
@@ -393,7 +394,7 @@ class TestReplacedFiles:
         with (
             pytest.warns(lpprop.InputWarning, match="1 of 2"),
             pytest.raises(
-                EvaluationError, match=r"scene-0: 'one' failed: .*scene-0.png, which does not exist"
+                EvaluationError, match=r"scene-0 failed: .*scene-0.png, which does not exist"
             ),
         ):
             evaluate(dataset, {"one": Shifted(1)}, out)
@@ -886,8 +887,12 @@ class TestFailures:
                     raise OSError("no such file")
                 return super().__getitem__(index)
 
-        with pytest.raises(EvaluationError, match="image 1: 'one' failed: OSError: no such file"):
+        with pytest.raises(EvaluationError, match="image 1 failed: OSError: no such file"):
             evaluate(Broken(), {"one": Shifted(1)})
+        with pytest.warns(UserWarning, match="image 1 failed") as said:  # once for all predictors
+            report = evaluate(Broken(), {"one": Shifted(1), "two": Shifted(2)}, on_error="skip")
+        assert len(said) == 1
+        assert "- image 1: one, two: OSError: no such file" in report.to_markdown()
 
     @pytest.mark.parametrize(
         ("result", "message"),

@@ -12,6 +12,7 @@ from PIL import Image
 import lpprop
 from lpprop import InputError, SlidingWindows
 from lpprop.backbones import Backbone, BackboneOutput
+from lpprop.evaluation.analyses import Ensemble
 from lpprop.models.geometry import sample_on_grid
 from lpprop.models.recipes import RECIPES, Model, Recipe
 from lpprop.models.segmenter import Segmenter
@@ -188,9 +189,179 @@ def test_the_image_is_resized_and_the_scores_come_back(image):
     toy = Toy(8, "logits", "feats", feats_from="vit-b/8")
     scores, _ = Segmenter(toy, method="lposs", shorter_side=35, k=9)(image, CLASSES)
     assert scores.shape == (2, 3, 70, 101)
-    half = F.interpolate(image, (35, 50), mode="bilinear", antialias=True)
+    half = F.interpolate(image, (35, 51), mode="bilinear", antialias=True)
     inner, _ = Segmenter(toy, method="lposs", k=9)(half, CLASSES)
     torch.testing.assert_close(scores, lpprop.bilinear_upsample(inner, (70, 101)))
+
+
+@pytest.mark.parametrize(
+    ("size", "shorter", "longer", "expected"),
+    [
+        ((16, 640), 448, 2048, (51, 2048)),
+        ((1, 100), 448, 2048, (20, 2048)),
+        ((100, 1), 448, 2048, (2048, 20)),
+        ((1, 5000), 448, 2048, (1, 2048)),
+        ((1024, 2048), 448, 2048, (448, 896)),
+        ((375, 500), 448, 2048, (448, 597)),
+        ((720, 960), 448, 2048, (448, 597)),
+        ((101, 70), 35, 2048, (51, 35)),
+        ((448, 448), 448, 448, (448, 448)),
+        ((10, 4000), None, 2048, (10, 4000)),
+    ],
+)
+def test_the_size_is_that_of_mmsegmentation(size, shorter, longer, expected):
+    """(2048, 448) with the ratio kept: the smaller of both scales, each side rounded half up."""
+    toy = Toy(8, "logits", "feats")
+    segmenter = Segmenter(toy, method="lposs", shorter_side=shorter, longer_side=longer)
+    assert segmenter._resized_size(size) == expected
+    if shorter is not None:
+        scale = min(longer / max(size), shorter / min(size))
+        assert expected == tuple(max(1, int(side * scale + 0.5)) for side in size)
+
+
+def test_a_long_and_narrow_image_stays_small():
+    """One row of 100 pixels used to become 448 x 44,800, which took 7 GB."""
+    seen = []
+
+    class Watched(Toy):
+        def _see(self, pixels, classes):
+            seen.append(tuple(pixels.shape[-2:]))
+            return super()._see(pixels, classes)
+
+    toy = Watched(8, "logits", "feats", feats_from="vit-b/8")
+    image = torch.rand(1, 3, 1, 100, generator=torch.Generator().manual_seed(0))
+    scores = Segmenter(toy, method="bilinear", shorter_side=448)(image, CLASSES).scores
+    assert scores.shape == (1, 3, 1, 100)
+    assert seen == [(24, 2048)]
+
+
+@pytest.mark.parametrize("size", [(720, 960), (97, 131), (448, 597)])
+def test_without_antialiasing_resizing_is_that_of_opencv(size):
+    """Up to OpenCV's rounding of 8-bit images, which this one does not do; floats agree closely.
+
+    OpenCV rounds the weights of both axes to 11 bits, cuts the rows to 7 bits below a level and
+    their two products to 2 bits, and rounds their sum to a level.
+    """
+    cv2 = pytest.importorskip("cv2", exc_type=ImportError)
+    pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    segmenter = Segmenter(Toy(8, "logits", "feats"), shorter_side=213, antialias=False)
+    height, width = segmenter._resized_size(size)
+    expected = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR)
+    image = torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255
+    found = segmenter._resize(image)[0].permute(1, 2, 0) * 255
+    assert found.shape == expected.shape
+    apart = (found - torch.from_numpy(expected)).abs()
+    assert float(apart.max()) <= 2 * 255 / 2**12 + 2**-7 + 2 / 4 + 1 / 2
+    assert float(apart.mean()) < 0.5
+    floats = cv2.resize(pixels.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
+    torch.testing.assert_close(found, torch.from_numpy(floats), rtol=0, atol=2e-2)
+    smooth = Segmenter(Toy(8, "logits", "feats"), shorter_side=213)._resize(image)
+    differs = float((255 * smooth[0].permute(1, 2, 0) - found).abs().mean())
+    assert (differs > 10) == (min(size) > 213)  # enlarging needs no antialiasing
+
+
+def test_which_recipes_sample_as_their_authors_do():
+    sampling = {name for name, recipe in RECIPES.items() if not recipe.antialias}
+    assert sampling == {"clip-dino", "clip-dino-448", "clip-dino8", "clip-dinov2"}
+    assert {recipe.longer_side for recipe in RECIPES.values()} == {2048}
+    toy = Toy(16, "logits", "feats", feats_from="vit-b/16")
+    tied = RECIPES["clip-dino"].tie(toy, toy)
+    assert (tied.antialias, tied.longer_side, tied.shorter_side) == (False, 2048, 448)
+    assert "longer_side=2048, antialias=False" in repr(tied)
+
+
+def test_one_class_is_told(image):
+    segmenter = Segmenter(Toy(8, "logits", "feats", feats_from="vit-b/8"), k=9)
+    with pytest.warns(
+        lpprop.InputWarning, match=r"^classes: got only 'cat', which is the label of"
+    ):
+        scores = segmenter(image, ["cat"]).scores
+    assert scores.shape == (2, 1, 70, 101)
+
+
+@pytest.mark.parametrize("number", [np.int64(35), np.uint8(35), np.int8(35)])
+def test_numbers_of_numpy_are_numbers(image, number):
+    toy = Toy(8, "logits", "feats", feats_from="vit-b/8")
+    expected = Segmenter(toy, shorter_side=35, windows=(16, 8), k=9)(image, CLASSES).scores
+    windows = (type(number)(16), type(number)(8))
+    segmenter = Segmenter(
+        toy, shorter_side=number, longer_side=np.int64(2048), windows=windows, k=9
+    )
+    assert type(segmenter.shorter_side) is type(segmenter.longer_side) is int
+    torch.testing.assert_close(segmenter(image, CLASSES).scores, expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (torch.rand(1, 3, 0, 8), "image: got shape (1, 3, 0, 8), expected no axis of size 0"),
+        (np.zeros((0, 8, 3), np.uint8), "image: got shape (1, 3, 0, 8), expected no axis of size"),
+        (np.zeros((8, 8, 4), np.uint8), "image: got shape (8, 8, 4)"),
+        (np.zeros((8, 8, 3), np.int16), "image: got dtype torch.int16"),
+        (np.zeros((8, 8, 3), complex), "image: got dtype complex128"),
+        ("photo.jpg", "image: got str"),
+        (None, "image: got NoneType"),
+        ([[0.5]], "image: got list"),
+    ],
+)
+def test_odd_images_are_refused(given, message):
+    segmenter = Segmenter(Toy(8, "logits", "feats", feats_from="vit-b/8"), k=9)
+    for call in (segmenter, segmenter.backbone):
+        with pytest.raises(InputError) as refused:
+            call(given, CLASSES)
+        assert message in str(refused.value)
+
+
+def test_memory_is_forecast_before_any_work(image, monkeypatch):
+    toy = Toy(8, "logits", "feats", feats_from="vit-b/8")
+    monkeypatch.setattr(toy, "_see", lambda *_: pytest.fail("the model ran"))
+    monkeypatch.setattr("lpprop.models.segmenter.available_bytes", lambda _: 10**6)
+    told = r"^image: got 2 x 70 x 101 pixels, seen as 448 x 646, whose scores of 3 classes .* need"
+    with pytest.raises(InputError, match=told):
+        Segmenter(toy, shorter_side=448)(image, CLASSES)
+    monkeypatch.setattr("lpprop.backbones.backbone.available_bytes", lambda _: 0)
+    with pytest.raises(InputError, match=r"^image: got 72 x 104 pixels, for which Toy needs about"):
+        toy(image)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_averages_of_large_scores_do_not_overflow(dtype):
+    large = 0.99 * torch.finfo(dtype).max
+    windows = SlidingWindows((30, 40), 16, 5)
+    scores = torch.full((len(windows), 2, 2, 2), large, dtype=dtype)
+    scores[:, 1] *= -1
+    merged = windows.merge(scores)
+    expected = torch.stack([torch.full((30, 40), sign * large, dtype=dtype) for sign in (1, -1)])
+    torch.testing.assert_close(merged[0], expected, rtol=2e-3, atol=0)
+    average = Ensemble([lambda sample: merged[0]] * 3)(None)
+    torch.testing.assert_close(average, expected, rtol=2e-3, atol=0)
+
+
+def test_averages_over_windows_equal_those_in_float64():
+    windows = SlidingWindows((30, 40), 16, 5)
+    scores = torch.randn(len(windows), 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    total, count = torch.zeros(3, 30, 40, dtype=torch.float64), torch.zeros(30, 40)
+    for one, (y1, y2, x1, x2) in zip(scores.double().split(1), windows.boxes.tolist(), strict=True):
+        total[:, y1:y2, x1:x2] += F.interpolate(one, (y2 - y1, x2 - x1), mode="bilinear")[0]
+        count[y1:y2, x1:x2] += 1
+    assert count.max() == 16  # a power of two that the bound on it must reach
+    torch.testing.assert_close(windows.merge(scores)[0].double(), total / count, rtol=0, atol=2e-6)
+
+
+def test_the_forecast_is_a_few_times_the_scores():
+    """The scores at both sizes, as tensors that exist at once at the end."""
+    toy = Toy(8, "logits", "feats", feats_from="vit-b/8")
+    segmenter, needed = Segmenter(toy, method="bilinear", shorter_side=64), []
+    sizes = {"B": 1, "H": 512, "W": 512}
+    for limit in range(10**6, 10**8, 10**5):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("lpprop.models.segmenter.available_bytes", lambda _, x=limit: x)
+            try:
+                segmenter._check_memory(sizes, 21)
+            except InputError:
+                needed.append(limit)
+    scores = 4 * 21 * 512 * 512
+    assert scores <= needed[-1] <= 3 * scores
 
 
 def test_pictures_and_arrays():
@@ -200,6 +371,47 @@ def test_pictures_and_arrays():
     assert first.labels.shape == (1, 40, 56)
     assert torch.equal(first.labels, first.scores.argmax(1))
     torch.testing.assert_close(segmenter(Image.fromarray(array), CLASSES).scores, first.scores)
+
+
+def test_backbones_take_pictures_and_arrays_too():
+    array = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
+    toy, single = Toy(8, "logits", "feats"), torch.from_numpy(array).permute(2, 0, 1)
+    expected = toy(single[None] / 255, CLASSES)
+    for given in (array, Image.fromarray(array), single, single / 255, single[None], array[None]):
+        seen = toy(given, CLASSES)
+        assert seen.grid == expected.grid
+        torch.testing.assert_close(seen.logits, expected.logits)
+        torch.testing.assert_close(seen.feats, expected.feats)
+    grey = Image.fromarray(array[..., 0])
+    torch.testing.assert_close(toy(grey).feats, toy(grey.convert("RGB")).feats)
+
+
+def test_what_is_shown_in_a_notebook(image):
+    toy = Toy(8, "logits", "feats", "attention")
+    assert repr(toy(image, CLASSES)) == (
+        "BackboneOutput(grid=(9, 13), logits=(2, 3, 9, 13), feats=(2, 7, 9, 13), "
+        "attention=(2, 117, 117))"
+    )
+    assert repr(toy) == (
+        "Toy(patch_size=8, provides=logits and feats and attention, mean=(0.5, 0.5, 0.5), "
+        "std=(0.25, 0.25, 0.25), dtype=torch.float32, device=cpu)"
+    )
+    lines = repr(RECIPES).splitlines()
+    assert len(lines) == len(RECIPES)
+    assert lines[1].split() == [
+        "clip-dino", "MaskCLIP", "laion-vitb16,", "VisionTransformer", "dino-vitb16", "lposs+",
+    ]  # fmt: skip
+    assert repr(RECIPES["clip-dino"]) == str(RECIPES["clip-dino"])
+    with pytest.raises(InputError, match=r"recipe: got 'clip-dimo'.*Did you mean clip-dino\?"):
+        RECIPES["clip-dimo"]
+
+
+def test_recipes_are_pinned_where_a_commit_is_known():
+    both = [(recipe.backbone, recipe.affinity) for recipe in RECIPES.values()]
+    models = [model for pair in both for model in pair if model and model.checkpoint]
+    pins = {model.checkpoint: model.revision for model in models}
+    assert {name for name, revision in pins.items() if revision is None} == {"dino-vitb8"}
+    assert all(len(revision) == 40 and int(revision, 16) for revision in pins.values() if revision)
 
 
 @pytest.mark.parametrize(
@@ -224,6 +436,14 @@ def test_pictures_and_arrays():
         (lambda: Segmenter(Toy(8, "logits"), kk=3), "kk: got an option that"),
         (lambda: Segmenter(Toy(8, "logits"), method=print, k=3), "k: got options beside a method"),
         (lambda: Segmenter(Toy(8, "logits", "feats"), shorter_side=0), "shorter_side: got 0"),
+        (lambda: Segmenter(Toy(8, "logits", "feats"), shorter_side=True), "shorter_side: got True"),
+        (lambda: Segmenter(Toy(8, "logits", "feats"), shorter_side="9"), "shorter_side: got '9'"),
+        (lambda: Segmenter(Toy(8, "logits", "feats"), longer_side=1.5), "longer_side: got 1.5"),
+        (
+            lambda: Segmenter(Toy(8, "logits", "feats"), shorter_side=64, longer_side=32),
+            "longer_side: got 32, expected at least shorter_side = 64",
+        ),
+        (lambda: Segmenter(Toy(8, "logits", "feats"), antialias=1), "antialias: got 1, expected"),
         (
             lambda: Segmenter(Toy(8, "logits"), Toy(8, "attention"), "lposs"),
             "affinity: got Toy, which provides attention, expected an affinity that provides feats",
@@ -276,10 +496,11 @@ def test_recipes_are_data():
         assert recipe.source
         lpprop.presets.by_name(recipe.method, **recipe.options)
     assert str(RECIPES["clip-dino"]).splitlines() == [
-        "backbone      MaskCLIP laion-vitb16, scores='cosine', merge=False",
-        "affinity      VisionTransformer dino-vitb16",
+        "backbone      MaskCLIP laion-vitb16 at 7288da5, scores='cosine', merge=False",
+        "affinity      VisionTransformer dino-vitb16 at f205d5d, position_offset=0.1",
         "method        lposs+",
-        "shorter side  448",
+        "shorter side  448, the longer one at most 2048",
+        "antialias     False",
         "windows       224 every 112",
         "source        Stojnic et al., LPOSS, CVPR 2025",
     ]

@@ -387,6 +387,51 @@ def test_a_missing_part_is_named(folder, part):
         StableDiffusion.from_pretrained(path)
 
 
+@pytest.mark.parametrize("part", ["vae", "unet", "text_encoder"])
+def test_a_damaged_part_is_named(folder, part):
+    path, _ = folder
+    (file,) = (path / part).glob("*.safetensors")
+    whole = file.read_bytes()
+    for damaged in (b"", whole[:40], whole[: len(whole) // 2]):
+        file.write_bytes(damaged)
+        with pytest.raises(InputError) as refused:
+            StableDiffusion.from_pretrained(path)
+        assert f"{file}: it is cut short or damaged" in str(refused.value)
+    file.write_bytes(whole)
+    (path / part / "config.json").write_text("[]")
+    with pytest.raises(InputError, match=rf"{part}/config\.json: it holds list, not an object"):
+        StableDiffusion.from_pretrained(path)
+
+
+def test_nan_among_the_weights_is_named(parts, folder):
+    parts[1].conv_in.bias.data[0] = torch.nan
+    parts[1].save_pretrained(folder[0] / "unet")
+    with pytest.raises(
+        InputError, match=r"unet/.*safetensors: there is NaN or infinity in conv_in"
+    ):
+        StableDiffusion.from_pretrained(folder[0])
+
+
+def test_no_part_may_bring_code(folder, monkeypatch):
+    path, _ = folder
+    asked = []
+    for kind in (
+        diffusers.AutoencoderKL,
+        diffusers.UNet2DConditionModel,
+        transformers.CLIPTextModel,
+        transformers.CLIPTokenizer,
+    ):
+        load = kind.from_pretrained
+
+        def watched(*args, load=load, **options):
+            asked.append(options["trust_remote_code"])
+            return load(*args, **options)
+
+        monkeypatch.setattr(kind, "from_pretrained", watched)
+    StableDiffusion.from_pretrained(path)
+    assert asked == [False] * 4
+
+
 # diffusers passes an argument that newer versions of huggingface_hub only warn about.
 @pytest.mark.filterwarnings("ignore:The `local_dir_use_symlinks` argument:UserWarning")
 def test_missing_checkpoints_are_refused(monkeypatch):

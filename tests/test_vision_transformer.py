@@ -421,11 +421,11 @@ def hub(monkeypatch):
         asked.append((package, name, checkpoint, download, options))
         return tiny("ViT")
 
-    def look(checkpoint, name):
+    def look(checkpoint, name, **revision):
         asked.append(("cache", checkpoint, name))
         return None if isinstance(hub.answer, Exception) else str(hub.answer)
 
-    def fetch(checkpoint, name):
+    def fetch(checkpoint, name, **revision):
         asked.append(("hub", checkpoint, name))
         raise hub.answer
 
@@ -446,9 +446,10 @@ def test_names_of_checkpoints(hub, tmp_path, name, download):
     hub.answer.write_text('{"image_mean": [0.1, 0.1, 0.1]}')
     backbone = VisionTransformer.from_pretrained(name, download=download)
     repository = CHECKPOINTS.get(name, name)
-    options = {"dtype": None, "attn_implementation": "sdpa"}
+    options = {"revision": None, "dtype": None, "attn_implementation": "sdpa"}
     assert hub() == [
         ("transformers", "AutoModel", repository, download, options),
+        ("cache", repository, "config.json"),
         ("cache", repository, "preprocessor_config.json"),
     ]
     assert (backbone._mean, backbone._std) == ((0.1, 0.1, 0.1), STD)
@@ -464,7 +465,8 @@ def test_a_hub_without_colours(hub):
     with pytest.raises(InputError, match=r"mean: got None, and no preprocessor_config.json of '"):
         VisionTransformer.from_pretrained("some/vit")
     assert VisionTransformer.from_pretrained("some/vit", mean=MEAN, std=STD)._std == STD
-    assert len(hub()) == 7  # cache and hub are asked twice, and once neither
+    # For colours, cache and hub are asked twice, and once neither; for the commit, the cache.
+    assert len(hub()) == 10
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lpprop.evaluation.report import Result
+from lpprop.evaluation.results import Result
 
 DRAWS = 2000
 BLOCK = 6  # consecutive frames that are drawn together

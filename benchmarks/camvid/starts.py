@@ -17,7 +17,7 @@ from lpprop.backbones import EfficientNetLite0
 from lpprop.evaluation import Start
 from lpprop.evaluation.analyses import Cropped, OracleStart, patch_oracle
 from lpprop.evaluation.datasets import load_dataset
-from lpprop.evaluation.predictors import hash_weights
+from lpprop.evaluation.fingerprints import hash_weights
 from lpprop.evaluation.task import Samples
 
 CLASSES = 11

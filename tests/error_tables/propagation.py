@@ -131,7 +131,8 @@ TABLE = {
     "pixel backend unknown": (lambda: pixels(FULL, IMAGE, backend="cuda"), "backend: got 'cuda'"),
     "pixel backend not installed": (lambda: pixels(FULL, IMAGE, backend="triton"),
         "backend: got 'triton', whose package triton is not installed"),
-    "backend on another device": (lambda: kernels_for("triton", FULL, ("image", IMAGE), 1.0),
+    "backend on another device": (lambda: kernels_for(
+        "triton", FULL, ("image", IMAGE), 1.0, worth=1.0),
         "backend: got 'triton' for tensors on cpu"),
     "backend without a gradient": (
         lambda: pixels(FULL, IMAGE.clone().requires_grad_(), backend="llvm"),

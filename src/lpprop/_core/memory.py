@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import re
 from pathlib import Path
 
@@ -40,7 +41,10 @@ def check_memory(argument: str, patches: int, needed: int, device: torch.device)
 
 
 def available_bytes(device: torch.device) -> int | None:
-    """Return the bytes that are free, on CUDA and on Linux; None elsewhere."""
+    """Return the bytes that are free, on CUDA and on Linux; None elsewhere.
+
+    On Linux that is the least of what the machine, a container and a limit of the process leave.
+    """
     if device.type == "cuda":
         unused, _ = torch.cuda.mem_get_info(device)
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -52,6 +56,11 @@ def available_bytes(device: torch.device) -> int | None:
     cache = re.search(r"^inactive_file (\d+)", _read("/sys/fs/cgroup/memory.stat"), re.MULTILINE)
     if limit.isdigit() and used.isdigit():
         free.append(int(limit) - int(used) + (int(cache[1]) if cache else 0))
+    # RLIMIT_AS, which counts addresses; the first field of statm is their number in pages.
+    space = re.search(r"^Max address space +(\d+)", _read("/proc/self/limits"), re.MULTILINE)
+    pages = _read("/proc/self/statm").split()
+    if space and pages:
+        free.append(int(space[1]) - int(pages[0]) * mmap.PAGESIZE)
     return max(0, min(free)) if free else None
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -22,8 +22,17 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lpprop._core.checks import check_tensors
+from lpprop._core.convert import as_image
 from lpprop._core.errors import InputError
+from lpprop._core.memory import available_bytes
 from lpprop._core.options import check_integer
+from lpprop._core.precision import uncompiled
+from lpprop._core.scans import one_call
+from lpprop.backbones.stored_files import check_colours
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL.Image import Image
 
 __all__ = ["Backbone", "BackboneOutput"]
 
@@ -43,6 +52,11 @@ class BackboneOutput(NamedTuple):
     feats: Float[Tensor, "B D h w"] | None = None
     attention: Float[Tensor, "B N N"] | None = None
 
+    def __repr__(self) -> str:
+        fields = zip(self._fields[1:], self[1:], strict=True)
+        given = [f", {name}={tuple(x.shape)}" for name, x in fields if x is not None]
+        return f"BackboneOutput(grid={self.grid}{''.join(given)})"
+
 
 class Backbone(nn.Module):
     """A frozen model that takes images in [0, 1] and does the preprocessing of its weights itself.
@@ -53,17 +67,22 @@ class Backbone(nn.Module):
 
     Args:
         patch_size: side of a patch in pixels.
-        mean: red, green and blue mean of the images that the weights were trained on.
-        std: their standard deviation.
+        mean: red, green and blue mean, in [0, 1], of the images that the weights were trained on.
+        std: their standard deviation, in [0.001, 1].
         max_bytes: bound on the activations of one batch; a batch holds at least one image.
 
     Attributes:
         provides: which of "logits", "feats" and "attention" the output holds.
         feats_from: the row of `lpprop.presets.FEATS_FROM` whose settings suit the feats, or None.
+        commit: the commit of the repository from which `from_pretrained` loaded; else None.
+
+    Raises:
+        InputError: an option that cannot be used.
     """
 
     provides: tuple[str, ...] = ()
     feats_from: str | None = None
+    commit: str | None = None
 
     def __init__(
         self,
@@ -77,7 +96,22 @@ class Backbone(nn.Module):
         self.patch_size = check_integer("patch_size", patch_size)
         self.max_bytes = check_integer("max_bytes", max_bytes)
         # Plain numbers, not buffers: images are normalised in float32, whatever the dtype.
-        self._mean, self._std = tuple(map(float, mean)), tuple(map(float, std))
+        self._mean, self._std = check_colours("mean", mean), check_colours("std", std)
+
+    def __repr__(self) -> str:
+        model, weights = getattr(self, "model", None), next(self.parameters(), None)
+        parts = {
+            "model": None if model is None else type(model).__name__,
+            "patch_size": self.patch_size,
+            "provides": " and ".join(self.provides),
+            "mean": tuple(round(x, 3) for x in self._mean),
+            "std": tuple(round(x, 3) for x in self._std),
+            "dtype": None if weights is None else weights.dtype,
+            "device": None if weights is None else weights.device,
+            "commit": self.commit,
+        }
+        listed = ", ".join(f"{name}={value}" for name, value in parts.items() if value is not None)
+        return f"{type(self).__name__}({listed})"
 
     @classmethod
     def from_pretrained(
@@ -85,6 +119,7 @@ class Backbone(nn.Module):
         checkpoint: str | Path,
         *,
         download: bool = True,
+        revision: str | None = None,
         dtype: torch.dtype | None = None,
         **options: Any,
     ) -> Backbone:
@@ -95,13 +130,17 @@ class Backbone(nn.Module):
                 Face hub, or a folder that `save_pretrained` wrote.
             download: whether weights may be downloaded that are neither in a folder nor in the
                 cache.
+            revision: commit, tag or branch of the repository; the newest if None. The result's
+                `commit` says which one it was.
             dtype: dtype of the loaded weights; the checkpoint's own if None.
             options: keywords of the class.
 
+        Code that comes with a checkpoint never runs.
+
         Raises:
             ImportError: an extra is not installed; the message names it.
-            InputError: a checkpoint that does not exist, is damaged or of another kind, a hub that
-                cannot be reached, or an option that cannot be used.
+            InputError: a checkpoint that does not exist, is damaged or of another kind, or needs
+                code of its own; a hub that cannot be reached; an option that cannot be used.
         """
         raise NotImplementedError
 
@@ -139,12 +178,15 @@ class Backbone(nn.Module):
 
     @torch.no_grad()
     def forward(
-        self, image: Float[Tensor, "B 3 H W"], classes: Sequence[str] | None = None
+        self,
+        image: Float[Tensor, "B 3 H W"] | np.ndarray[Any, Any] | Image,
+        classes: Sequence[str] | None = None,
     ) -> BackboneOutput:
-        """See a batch of images, without gradients.
+        """See an image or a batch of images, without gradients.
 
         Args:
-            image: (B, 3, H, W) RGB in [0, 1], any floating-point dtype, on the module's device.
+            image: as `lpprop.refine` takes it: (B, 3, H, W) RGB in [0, 1] on the module's device,
+                or uint8, an array (H, W, 3), a PIL image.
             classes: the classes to score, where the backbone provides logits.
 
         Returns:
@@ -152,21 +194,30 @@ class Backbone(nn.Module):
             pixels.
 
         Raises:
-            InputError: an image of another shape, range or device, or with values that are not
-                finite; classes that the model cannot score.
+            InputError: an image of another shape, range or device, with values that are not finite,
+                or too large for the memory; classes that the model cannot score.
         """
-        check_tensors(image=(image, "B 3 H W"))
-        if image.device != self.device:
-            raise InputError.of(
-                "image",
-                got=f"a tensor on {image.device}",
-                expected=f"one on {self.device}, where the model is",
-                fix=f"Move it with image.to({str(self.device)!r}), or move the model.",
-            )
-        if classes is not None:
-            self.class_names(classes)
-        pixels = self._prepare(image.float())
-        at_once = max(1, self.max_bytes // self._item_bytes((pixels.shape[-2], pixels.shape[-1])))
+        with one_call():
+            tensor = as_image(image, like=torch.empty(0, device=self.device))
+            check_tensors(image=(tensor, "B 3 H W"))
+            if tensor.device != self.device:
+                raise InputError.of(
+                    "image",
+                    got=f"a tensor on {tensor.device}",
+                    expected=f"one on {self.device}, where the model is",
+                    fix=f"Move it with image.to({str(self.device)!r}), or move the model.",
+                )
+            if classes is not None:
+                self.class_names(classes)
+            return self._see_all(self._prepare(tensor.float()), classes)
+
+    def _see_all(
+        self, pixels: Float[Tensor, "B 3 Y X"], classes: Sequence[str] | None
+    ) -> BackboneOutput:
+        """See prepared images, as many at once as the bound on the activations allows."""
+        size = pixels.shape[-2], pixels.shape[-1]
+        self._check_memory(size)
+        at_once = max(1, self.max_bytes // self._item_bytes(size))
         seen = [self._see(part.to(self.dtype), classes) for part in pixels.split(at_once)]
 
         def join(parts: list[Tensor | None]) -> Tensor | None:
@@ -175,6 +226,19 @@ class Backbone(nn.Module):
 
         fields = zip(*(output[1:] for output in seen), strict=True)
         return BackboneOutput(seen[0].grid, *(join(list(field)) for field in fields))
+
+    @uncompiled
+    def _check_memory(self, size: tuple[int, int]) -> None:
+        """Refuse an image whose activations do not fit into memory, before the model sees it."""
+        needed, free = self._item_bytes(size), available_bytes(self.device)
+        if free is not None and needed > free:
+            raise InputError.of(
+                "image",
+                got=f"{size[0]} x {size[1]} pixels, for which {type(self).__name__} needs about "
+                f"{needed / 2**30:.3g} GiB",
+                expected=f"at most the {free / 2**30:.3g} GiB that are free on {self.device}",
+                fix="Make it smaller, or show the model windows of it.",
+            )
 
     def _prepare(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 Y X"]:
         """Normalise, so that 0 is the mean colour, and pad with 0 to whole patches."""

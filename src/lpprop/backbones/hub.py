@@ -1,26 +1,39 @@
-"""Load weights by name or from a folder, with one clear line where that is not possible."""
+"""Load weights by name or from a folder, with one clear line where that is not possible.
+
+No code that comes with a checkpoint is run, whatever the user answers on the terminal: custom
+classes, attention kernels and pickled objects are refused.
+"""
 
 from __future__ import annotations
 
 import importlib
-import json
-from collections.abc import Callable, Mapping
-from functools import partial
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-from safetensors import SafetensorError
-
+from lpprop._core.checks import all_finite
 from lpprop._core.errors import InputError
+from lpprop.backbones.stored_files import AGAIN, NO_CODE, Damage, find_damage, read_colours
 
-__all__ = ["add_stored_colours", "import_extra", "load_model", "load_tokenizer"]
+__all__ = [
+    "add_stored_colours",
+    "find_commit",
+    "import_extra",
+    "load_model",
+    "load_tokenizer",
+]
 
 _TIMEOUT = 10  # seconds
 _COLOURS = "preprocessor_config.json"
 # The backbones use none of these weights, so a checkpoint may come without them.
 _UNUSED = ("pooler.", "logit_scale", "mask_token")
+# Where the packages' messages turn to advice, some of which is to run what comes with a checkpoint.
+_ADVICE = re.compile(r"\b(?:Please|If you|You (?:can|set)|In PyTorch|For details|Check)\b")
 
 
 def import_extra(package: str, name: str) -> Any:
@@ -37,8 +50,29 @@ def import_extra(package: str, name: str) -> Any:
         ) from error
 
 
+def find_commit(
+    checkpoint: str | Path, revision: str | None = None, file: str = "config.json"
+) -> str | None:
+    """Return the commit of what was loaded from a repository; None for a folder.
+
+    Args:
+        checkpoint: what `find_checkpoint` returned.
+        revision: as it was loaded.
+        file: a file that was loaded.
+    """
+    found = _find_cached(checkpoint, file, revision)
+    commit = re.search(r"snapshots[/\\]([^/\\]+)[/\\]", str(found or ""))
+    return commit[1] if commit else None
+
+
 def load_model(
-    package: str, name: str, checkpoint: str | Path, *, download: bool = True, **options: Any
+    package: str,
+    name: str,
+    checkpoint: str | Path,
+    *,
+    download: bool = True,
+    revision: str | None = None,
+    **options: Any,
 ) -> Any:
     """Load a model with all of its weights, from a folder or by name.
 
@@ -49,28 +83,56 @@ def load_model(
         name: name of the class in it.
         checkpoint: a folder that `save_pretrained` wrote, or the name of a repository on the hub.
         download: whether to download, with a progress bar, files that are not on disk.
+        revision: commit, tag or branch of the repository; the newest if None.
         options: further arguments of `from_pretrained`, such as `subfolder="unet"`; None for their
             default.
 
     Raises:
         ImportError: the extra `models` is not installed.
-        InputError: a checkpoint that does not exist, is damaged or of another kind, or a hub that
-            cannot be reached.
+        InputError: a checkpoint that does not exist, is damaged or of another kind, that needs code
+            of its own, or a hub that cannot be reached.
     """
     given = {option: value for option, value in options.items() if value is not None}
-    given["output_loading_info"] = True
-    return _load(_require_weights, package, name, checkpoint, download, given)
+
+    def load(cls: Any, **source: Any) -> Any:
+        if package == "transformers":
+            part = {key: given[key] for key in ("subfolder",) if key in given}
+            config = import_extra(package, "PreTrainedConfig").get_config_dict
+            _refuse_kernels(config(str(checkpoint), **source, **part)[0])
+        loaded = cls.from_pretrained(str(checkpoint), **source, **given, output_loading_info=True)
+        return _require_weights(loaded)
+
+    return _load(load, package, name, checkpoint, download, revision, options.get("subfolder"))
 
 
-def load_tokenizer(checkpoint: str | Path, *, download: bool = True, **options: Any) -> Any:
+def load_tokenizer(
+    checkpoint: str | Path,
+    *,
+    download: bool = True,
+    revision: str | None = None,
+    **options: Any,
+) -> Any:
     """Load the tokenizer of a CLIP model, as `load_model` loads a model."""
-    return _load(
-        _require_vocabulary, "transformers", "CLIPTokenizer", checkpoint, download, options
-    )
+
+    def load(cls: Any, **source: Any) -> Any:
+        return _require_vocabulary(cls.from_pretrained(str(checkpoint), **source, **options))
+
+    name, folder = "CLIPTokenizer", options.get("subfolder")
+    return _load(load, "transformers", name, checkpoint, download, revision, folder)
+
+
+def _refuse_kernels(config: Mapping[str, Any]) -> None:
+    """Refuse attention by compiled code, which transformers would fetch from the hub and run."""
+    for key, value in config.items():
+        if key.removeprefix("_") == "attn_implementation" and value not in (None, "sdpa", "eager"):
+            what = f"it asks for other code, {value!r}, as its attention"
+            raise Damage("config.json", what, NO_CODE)
+        if isinstance(value, Mapping):
+            _refuse_kernels(value)
 
 
 def _require_weights(loaded: tuple[Any, Mapping[str, Any]]) -> Any:
-    """Refuse a model that has random weights in places: the packages only print where."""
+    """Refuse NaN, and weights that are random in places: the packages only print where."""
     model, report = loaded
     missing = sorted(
         str(key)
@@ -80,6 +142,9 @@ def _require_weights(loaded: tuple[Any, Mapping[str, Any]]) -> Any:
     )
     if missing:
         raise ValueError(f"it has no weights for {len(missing)} parts, such as {missing[0]}")
+    for name, weight in model.named_parameters():
+        if not (all_finite(weight) or any(unused in name for unused in _UNUSED)):
+            raise Damage(None, f"there is NaN or infinity in {name}", AGAIN)
     return model
 
 
@@ -91,43 +156,105 @@ def _require_vocabulary(tokenizer: Any) -> Any:
 
 
 def _load(
-    accept: Callable[[Any], Any],
+    load: Callable[..., Any],
     package: str,
     name: str,
     checkpoint: str | Path,
     download: bool,
-    options: dict[str, Any],
+    revision: str | None,
+    subfolder: str | None,
 ) -> Any:
     cls = import_extra(package, name)
-    load = partial(cls.from_pretrained, str(checkpoint), **options)
-    # Raised for a missing file, another kind of model, other shapes, or a file that is cut short.
-    failures = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
+    source = {"trust_remote_code": False} | ({} if revision is None else {"revision": revision})
+    failure: Exception
     try:
-        return accept(load(local_files_only=True))
-    except failures as error:
-        failure: Exception = error
-    advice = "Check what is in the folder."
-    if not Path(checkpoint).exists():
-        advice = "It is not downloaded yet, and downloads are off: allow them."
+        with _without_conversion():
+            return load(cls, local_files_only=True, **source)
+    except MemoryError:
+        raise
+    # What the packages raise depends on the file and on the byte at which reading it fails.
+    except Exception as error:
+        failure = error
+    on_disk = Path(checkpoint).is_dir()
+    folder = _find_folder(checkpoint, revision, subfolder)
+    damage = _recognise(failure) or (None if folder is None else find_damage(folder))
+    advice = "Check config.json and the weights in the folder."
+    if damage is None and not on_disk:
+        advice = "It is no folder here, not wholly downloaded, and downloads are off: allow them."
         if download:
             # One request, since the packages themselves would retry for minutes.
             _check_hub(checkpoint)
-            advice = "Check the name; if it is right, delete what is in the cache, and try again."
+            advice = "Check name and revision; if they are right, delete what is in the cache."
             try:
-                return accept(load())
-            except failures as error:
-                failure = error
-    reason = " ".join(str(failure).split()) or type(failure).__name__
+                return load(cls, **source)
+            except MemoryError:
+                raise
+            except Exception as error:
+                failure, damage = error, _recognise(error)
+    said = _ADVICE.split(" ".join(str(failure).split()))[0].strip(" .")
+    reason = said[:200] or type(failure).__name__
+    if damage is not None:
+        folder = _find_folder(checkpoint, revision, subfolder)
+        reason, advice = damage.describe(folder), damage.fix
     raise InputError.of(
         "checkpoint",
-        got=f"{str(checkpoint)!r}, which {name} could not load ({reason[:200]})",
+        got=f"{str(checkpoint)!r}, which {name} could not load ({reason})",
         expected="a folder that holds such a model, or its name on the Hugging Face hub",
         fix=advice,
     ) from failure
 
 
+def _recognise(failure: Exception) -> Damage | None:
+    """Tell what is wrong by an error, where that is more than the package says, or less harmful."""
+    if isinstance(failure, Damage):
+        return failure
+    if "trust_remote_code" in str(failure):
+        return Damage("config.json", "the model needs Python code that comes with it", NO_CODE)
+    if "ignore_mismatched_sizes" in str(failure):
+        what = "the weights have other shapes than it says"
+        return Damage("config.json", what, "Take both files from one checkpoint.")
+    return None
+
+
+@contextmanager
+def _without_conversion() -> Iterator[None]:
+    """Keep transformers from asking the hub to convert weights that are on disk already."""
+    variable = "DISABLE_SAFETENSORS_CONVERSION"
+    before = os.environ.get(variable)
+    os.environ[variable] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[variable]
+        else:
+            os.environ[variable] = before
+
+
+def _find_cached(checkpoint: str | Path, file: str, revision: str | None) -> Any:
+    """Return the path of a file in the cache, None, or a mark that the repository has none."""
+    look = import_extra("huggingface_hub", "try_to_load_from_cache")
+    given = {} if revision is None else {"revision": revision}
+    return None if Path(checkpoint).is_dir() else look(str(checkpoint), file, **given)
+
+
+def _find_folder(
+    checkpoint: str | Path, revision: str | None, subfolder: str | None
+) -> Path | None:
+    """Return the folder on disk that holds a checkpoint's files, if there is one."""
+    if Path(checkpoint).is_dir():
+        return Path(checkpoint, subfolder or "")
+    found = _find_cached(checkpoint, f"{subfolder}/config.json" if subfolder else "config.json",
+                         revision)  # fmt: skip
+    return Path(found).parent if isinstance(found, str) else None
+
+
 def add_stored_colours(
-    options: dict[str, Any], checkpoint: str | Path, *, download: bool = True
+    options: dict[str, Any],
+    checkpoint: str | Path,
+    *,
+    download: bool = True,
+    revision: str | None = None,
 ) -> dict[str, Any]:
     """Add mean and std from a checkpoint's `preprocessor_config.json` to options that lack them.
 
@@ -135,30 +262,32 @@ def add_stored_colours(
 
     Raises:
         InputError: a checkpoint that is neither a folder nor in the cache, and that the hub does
-            not give.
+            not give; or a file from which no colours can be read.
     """
     if {"mean", "std"} <= options.keys():
         return options
     on_disk = Path(checkpoint).is_dir()
-    file = Path(checkpoint, _COLOURS) if on_disk else _fetch_colours(str(checkpoint), download)
-    return (_read_colours(file) if file is not None and file.is_file() else {}) | options
+    file = Path(checkpoint, _COLOURS) if on_disk else _fetch_colours(checkpoint, download, revision)
+    return (read_colours(file) if file is not None and file.is_file() else {}) | options
 
 
-def _fetch_colours(checkpoint: str, download: bool) -> Path | None:
+def _fetch_colours(checkpoint: str | Path, download: bool, revision: str | None) -> Path | None:
     """Return the file from the cache or else from the hub; None if the repository has none.
 
     The cache also remembers which files the hub has said not to have, so that one is asked for
     once and not on every load.
     """
-    cached = import_extra("huggingface_hub", "try_to_load_from_cache")(checkpoint, _COLOURS)
+    cached = _find_cached(checkpoint, _COLOURS, revision)
     if cached is not None:
         return Path(cached) if isinstance(cached, str) else None
     failure: Exception | None = None
     if download:
         _check_hub(checkpoint)
         absent = import_extra("huggingface_hub.errors", "EntryNotFoundError")
+        given = {} if revision is None else {"revision": revision}
+        fetch = import_extra("huggingface_hub", "hf_hub_download")
         try:
-            return Path(import_extra("huggingface_hub", "hf_hub_download")(checkpoint, _COLOURS))
+            return Path(fetch(str(checkpoint), _COLOURS, **given))
         except OSError as error:
             # A FileNotFoundError says that the hub could not be asked.
             if isinstance(error, absent) and not isinstance(error, FileNotFoundError):
@@ -166,18 +295,10 @@ def _fetch_colours(checkpoint: str, download: bool) -> Path | None:
             failure = error
     raise InputError.of(
         "mean",
-        got=f"None, and no {_COLOURS} of {checkpoint!r} in the cache",
+        got=f"None, and no {_COLOURS} of {str(checkpoint)!r} in the cache",
         expected="the colours that the weights were trained on",
         fix="Give mean and std, or allow downloads where there is a connection.",
     ) from failure
-
-
-def _read_colours(file: Path) -> dict[str, Any]:
-    config = json.loads(file.read_text(encoding="utf-8"))
-    if config.get("do_normalize") is False:
-        return {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
-    found = {"mean": config.get("image_mean"), "std": config.get("image_std")}
-    return {name: values for name, values in found.items() if values is not None}
 
 
 def _check_hub(checkpoint: str | Path) -> None:
@@ -193,8 +314,9 @@ def _check_hub(checkpoint: str | Path) -> None:
     except OSError as error:
         raise InputError.of(
             "checkpoint",
-            got=f"{str(checkpoint)!r}, not all of which is on disk, and no way to {endpoint} "
-            f"({getattr(error, 'reason', error)})",
+            got=f"{str(checkpoint)!r}, which is neither a folder here nor wholly downloaded, and "
+            f"no way to {endpoint} ({getattr(error, 'reason', error)})",
             expected="a connection, or a checkpoint on disk",
-            fix="Download it where there is a connection; the folder or the cache can be copied.",
+            fix=f"Where there is a connection, run: hf download {checkpoint} --local-dir FOLDER; "
+            "the folder can be copied here, and passed as the checkpoint.",
         ) from error

@@ -6,11 +6,11 @@ import difflib
 import re
 from collections.abc import Sequence
 from functools import lru_cache
-from importlib.resources import files
 from typing import NamedTuple
 
 from lpprop._core.errors import InputError
-from lpprop.backbones.prompts import parse_classes
+from lpprop.backbones.imagenet_names import imagenet_classes
+from lpprop.backbones.prompts import read_classes
 
 __all__ = ["EVERYDAY_WORDS", "ClassGroups", "class_groups", "imagenet_classes"]
 
@@ -55,17 +55,6 @@ class ClassGroups(NamedTuple):
     groups: list[list[int]]
 
 
-@lru_cache
-def imagenet_classes() -> tuple[str, ...]:
-    """Return the 1000 names in ILSVRC's order, WordNet synonyms separated by ", ".
-
-    >>> imagenet_classes()[281:283]
-    ('tabby, tabby cat', 'tiger cat')
-    """
-    text = files("lpprop.backbones").joinpath("imagenet_classes.txt").read_text(encoding="utf-8")
-    return tuple(text.splitlines())
-
-
 def class_groups(classes: Sequence[str]) -> ClassGroups:
     """Find the ImageNet classes that each of a user's classes stands for.
 
@@ -89,7 +78,7 @@ def class_groups(classes: Sequence[str]) -> ClassGroups:
     lpprop.InputError: classes[0]: got 'shuttle', expected names of ImageNet classes.
     Close to it: space shuttle. lpprop.backbones.imagenet_classes() lists all 1000.
     """
-    class_names, prompts, own_prompts = parse_classes(classes)
+    class_names, prompts, own_prompts = read_classes(classes)
     groups: list[list[int]] = []
     owner: dict[int, str] = {}
     for number, own in enumerate(own_prompts):
@@ -112,12 +101,12 @@ def _find(number: int, name: str) -> tuple[int, ...]:
     found = _index().get(name.lower()) or EVERYDAY_WORDS.get(name.lower())
     if not found:
         close = _suggest(name.lower())
+        fix = f"Close to it: {', '.join(close)}. " if close else ""
+        if "," in name:
+            fix = f'Separate synonyms by ";": {"; ".join(map(str.strip, name.split(",")))!r}. '
+        fix += "lpprop.backbones.imagenet_classes() lists all 1000."
         raise InputError.of(
-            f"classes[{number}]",
-            got=repr(name),
-            expected="names of ImageNet classes",
-            fix=(f"Close to it: {', '.join(close)}. " if close else "")
-            + "lpprop.backbones.imagenet_classes() lists all 1000.",
+            f"classes[{number}]", got=repr(name), expected="names of ImageNet classes", fix=fix
         )
     return found
 

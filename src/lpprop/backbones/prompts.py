@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -11,7 +13,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from lpprop._core.errors import InputError
+from lpprop._core.errors import InputError, warn
+from lpprop.backbones.imagenet_names import imagenet_classes
 
 __all__ = [
     "BACKGROUND_PROMPTS",
@@ -22,6 +25,7 @@ __all__ = [
     "check_templates",
     "embed_prompts",
     "parse_classes",
+    "read_classes",
     "tokenise",
 ]
 
@@ -60,6 +64,10 @@ def _parse_class(number: int, text: object) -> tuple[str, list[str]]:
 def parse_classes(classes: Sequence[str]) -> ClassPrompts:
     """Read a list of classes, each either its synonyms or "name = synonyms".
 
+    A comma is part of a name. Where commas look like those of other projects' lists, which separate
+    synonyms, an `InputWarning` says so: a name of three or more parts, or of two that share a word,
+    other than ImageNet's own names.
+
     Two classes may share a synonym: COCO-Object has the class "bed" beside the background prompt
     "bed". Both then score the same there, and the first wins the argmax.
 
@@ -70,18 +78,48 @@ def parse_classes(classes: Sequence[str]) -> ClassPrompts:
         The names, the prompts, and the prompts of each class.
 
     Raises:
-        InputError: no class, one that is empty or no string, or two of one name, in upper or lower
-            case.
+        InputError: no list, no class, one that is empty or no string, or two of one name, in upper
+            or lower case.
 
     >>> parse_classes(["background = sky; wall", "cat"])
     ClassPrompts(class_names=['background', 'cat'], prompts=['sky', 'wall', 'cat'],
                  groups=[[0, 1], [2]])
     """
-    if isinstance(classes, str) or not isinstance(classes, Sequence) or not classes:
+    read = read_classes(classes)
+    doubtful = [prompt for prompt in read.prompts if _has_synonyms(prompt)]
+    if doubtful and not any(";" in text for text in classes):
+        prompt = doubtful[0]
+        warn(
+            "commas in classes",
+            f"classes: got {prompt!r}, one name with commas in it, read as a whole. "
+            f'Separate synonyms by ";": {"; ".join(map(str.strip, prompt.split(",")))!r}.',
+        )
+    return read
+
+
+def _has_synonyms(prompt: str) -> bool:
+    """Tell whether the commas in a prompt look as if they separated synonyms."""
+    first, *others = [set(part.split()) for part in prompt.lower().split(",")]
+    alike = len(others) > 1 or (len(others) == 1 and bool(first & others[0]))
+    return alike and prompt.lower() not in _imagenet_names()
+
+
+@lru_cache
+def _imagenet_names() -> frozenset[str]:
+    return frozenset(map(str.lower, imagenet_classes()))
+
+
+def read_classes(classes: Sequence[str]) -> ClassPrompts:
+    """Read classes as `parse_classes` does, without its warning.
+
+    >>> read_classes(["pet = cat; dog"]).groups
+    [[0, 1]]
+    """
+    if isinstance(classes, (str, bytes)) or not isinstance(classes, Sequence) or not classes:
         raise InputError.of(
             "classes",
-            got=repr(classes),
-            expected="a list of class names",
+            got=reprlib.repr(classes),
+            expected="a list of class names, whose order numbers the classes",
             fix='Pass one string per class, such as ["cat; tiger cat", "sofa"].',
         )
     read = ClassPrompts([], [], [])

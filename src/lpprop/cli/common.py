@@ -152,7 +152,10 @@ def find_recipe(name: str, side: int | None) -> Recipe:
             fix="Change --recipe.",
         )
     recipe = RECIPES[name]
-    return recipe if side is None else dataclasses.replace(recipe, shorter_side=side)
+    if side is None:
+        return recipe
+    longer = max(side, recipe.longer_side)
+    return dataclasses.replace(recipe, shorter_side=side, longer_side=longer)
 
 
 def load_inputs(paths: Mapping[str, Path], device: torch.device) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,8 +19,10 @@ from lpprop.cli.arguments import (
     parse_method,
 )
 from lpprop.cli.common import find_device, load_inputs, make_folder, refuse_one_class
+from lpprop.cli.messages import translate
 
 if TYPE_CHECKING:
+    from lpprop.comparison import Comparison
     from lpprop.compose.chain import Chain
 
 __all__ = ["add_compare"]
@@ -106,6 +109,7 @@ def _compare(arguments: argparse.Namespace) -> int:
             class_names=arguments.classes, size=arguments.size, palette=arguments.palette,
             ignore_index=arguments.ignore_index, span=arguments.span,
         )  # fmt: skip
+    comparison = _translate(comparison, arguments.command)
     print(comparison)
     target = arguments.out / f"{arguments.image.stem}_compare.png"
     save_image(target, comparison.figure(errors=gt is not None))
@@ -115,6 +119,19 @@ def _compare(arguments: argparse.Namespace) -> int:
             file.write(table.encode())
     print(f"figure and tables: {target.with_suffix('')}.png, .md, .csv")
     return 0
+
+
+def _translate(comparison: Comparison, command: argparse.ArgumentParser) -> Comparison:
+    """Put what the table says into the words of the command."""
+    rows = [
+        row._replace(
+            skipped=translate(row.skipped, command),
+            warnings=tuple(translate(message, command) for message in row.warnings),
+        )
+        for row in comparison.rows
+    ]
+    of_all = tuple(translate(message, command) for message in comparison.warnings)
+    return dataclasses.replace(comparison, rows=rows, warnings=of_all)
 
 
 def _build_methods(

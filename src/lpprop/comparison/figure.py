@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from lpprop._core.errors import InputError
-from lpprop._core.options import check_integer
+from lpprop._core.options import check_boolean, check_integer
 from lpprop.viz.drawing import ERROR_KEYS, cut_labels, error_map, framed, keys, overlay
 from lpprop.viz.palettes import colours
 from lpprop.viz.sheets import Cell, sheet
@@ -32,8 +32,8 @@ def draw(
     data: ComparisonData, *, errors: bool, columns: int, side: int, note: str = ""
 ) -> Image.Image:
     """Draw the figure; see `Comparison.figure`."""
-    check_integer("columns", columns)
-    check_integer("side", side, low=64)
+    errors = check_boolean("errors", errors)
+    columns, side = check_integer("columns", columns), check_integer("side", side, low=64)
     if errors and data.gt is None:
         raise InputError.of(
             "errors", got="True", expected="False without gt", fix="Pass gt= to compare."

@@ -1,4 +1,4 @@
-"""Ground truth of a comparison: what can be used, what is doubtful, and what is in it."""
+"""Ground truth of a comparison: what can be used, and what is doubtful."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     Labels = npt.NDArray[np.int64]
 
-__all__ = ["as_gt", "describe_gt", "warn_of_gt"]
+__all__ = ["as_gt", "warn_of_gt"]
 
 # Fewer pixels that count than this share of all are too few to judge by. It is low, since
 # protocols that ignore the background count the pixels of one small object.
@@ -81,21 +81,21 @@ def warn_of_gt(gt: Labels, start: Labels, names: Sequence[str], ignore_index: in
     if len(present) == 1 < len(names) and counted.all():
         warn(
             "gt of one class",
-            f"gt: every pixel has the {only}, so that mIoU tells little. Check how it was read: "
+            f"gt: got the {only} at every pixel, so that mIoU tells little. Check how it was read: "
             "each pixel holds the index of its class.",
         )
     elif len(present) == 1 < len(names) and present[0] == 0:
         warn(
             "gt of one class",
-            f"gt: the {only} alone counts, and {ignored} % of the pixels are {ignore_index} "
+            f"gt: got the {only} alone, and {ignored} % of the pixels are {ignore_index} "
             f"(ignore_index). If this is a mask of 0 and {ignore_index}, its object never counts: "
-            f"pass (gt == {ignore_index}) as integers.",
+            f"make it (gt == {ignore_index}), as integers.",
         )
     if counted.mean() < _FEWEST:
         warn(
             "ignored gt",
-            f"gt: {ignored} % of the pixels are {ignore_index} (ignore_index) and do not count, "
-            "so that few pixels decide. Check gt and ignore_index.",
+            f"gt: got {ignored} % of the pixels as {ignore_index} (ignore_index), which does not "
+            "count, so that few pixels decide. Check both.",
         )
     for shift, edge in ((1, 0), (-1, len(names) - 1)):
         alike = counted & (gt == start + shift)
@@ -104,21 +104,8 @@ def warn_of_gt(gt: Labels, start: Labels, names: Sequence[str], ignore_index: in
         if edge not in present and len(moved) > 1 and 2 * alike.sum() > counted.sum():
             warn(
                 "numbering of gt",
-                f"gt: {percent(alike.sum() / counted.sum(), 1)} % of its labels are those of the "
-                f"logits {'plus' if shift > 0 else 'minus'} 1, and class {edge} ({names[edge]}) "
-                f"is absent. If gt and logits number the classes differently, "
+                f"gt: got labels of which {percent(alike.sum() / counted.sum(), 1)} % are those of "
+                f"the logits {'plus' if shift > 0 else 'minus'} 1, and class {edge} "
+                f"({names[edge]}) is absent. If gt and logits number the classes differently, "
                 f"{'subtract 1' if shift > 0 else 'add 1'} where gt is not {ignore_index}.",
             )
-
-
-def describe_gt(gt: Labels, names: Sequence[str], ignore_index: int) -> str:
-    """Say how many classes occur, and which share of the pixels does not count.
-
-    >>> describe_gt(np.array([[0, 2, 2, 255]]), ["sky", "cat", "sofa"], 255)
-    'gt: 2 of 3 classes occur, 25.0 % of the pixels are ignored'
-    """
-    counted = gt != ignore_index
-    return (
-        f"gt: {len(np.unique(gt[counted]))} of {len(names)} classes occur, "
-        f"{percent(1 - float(counted.mean()), 1)} % of the pixels are ignored"
-    )

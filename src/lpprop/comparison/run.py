@@ -10,13 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lpprop._core.errors import InputError, collect_warnings, warn
+from lpprop._core.errors import InputError, collect_warnings
 from lpprop._core.label_maps import check_ignore_index
 from lpprop._core.measure import count_runs, measure
 from lpprop._core.options import check_integer
 from lpprop._core.refiner import COMMON, unknown_input
 from lpprop._core.scans import one_call
-from lpprop.comparison.ground_truth import as_gt, warn_of_gt
 from lpprop.comparison.inputs import as_class_names, named_chains
 from lpprop.comparison.result import Comparison
 from lpprop.comparison.rows import Row
@@ -25,7 +24,6 @@ from lpprop.compose.pipeline import as_chain
 from lpprop.compose.request import Prepared, Request
 from lpprop.inputs.table import INPUTS
 from lpprop.inputs.windows import SlidingWindows
-from lpprop.viz.palettes import colours
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -113,13 +111,17 @@ def compare(
     >>> comparison.labels["lposs+"].shape
     (96, 96)
     """
+    # What only a call needs, so that to import the package stays quick.
+    from lpprop.comparison.ground_truth import as_gt, warn_of_gt
+    from lpprop.viz.palettes import colours
+
     inputs = {
         "feats": feats, "image": image, "attention": attention, "windows": windows, **others
     }  # fmt: skip
     with collect_warnings():  # Python shows each message once, whatever rows it belongs to
         with collect_warnings() as of_all, one_call():
             request = Request.of(logits, inputs, size=size, span=span)
-            _check_logits(request)
+            _check_one_image(request)
             target = request.size
             names = as_class_names(class_names, request.n_classes)
             colours(palette, len(names))
@@ -157,19 +159,13 @@ def compare(
 _UNABLE = (ImportError, InputError, MemoryError, torch.cuda.OutOfMemoryError)
 
 
-def _check_logits(request: Request) -> None:
+def _check_one_image(request: Request) -> None:
     if "windows" not in request.inputs and len(request.logits) > 1:
         raise InputError.of(
             "logits",
             got=f"{len(request.logits)} items",
             expected="those of one image",
             fix="Compare images one by one: logits[i:i+1], feats[i:i+1], image[i:i+1].",
-        )
-    if request.logits.shape[1] == 1:
-        warn(
-            "one class",
-            "logits: there is one class, which every pixel gets, whatever its score. Add the "
-            "logits of another, such as the background.",
         )
 
 

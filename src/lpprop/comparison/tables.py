@@ -12,8 +12,9 @@ from functools import partial
 from html import escape
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from lpprop._core.text import markdown_table, percent
-from lpprop.comparison.ground_truth import describe_gt
 from lpprop.comparison.rows import Row
 
 if TYPE_CHECKING:
@@ -86,8 +87,14 @@ def _marked_name(row: Row, marks: Mapping[str, str]) -> str:
 
 def _notes(data: ComparisonData) -> list[str]:
     """Return what stands below the table: what gt holds, and the warnings, first the rows' own."""
-    gt = data.gt
-    facts = [] if gt is None else [describe_gt(gt, data.class_names, data.ignore_index)]
+    facts = []
+    if data.gt is not None:
+        counted = data.gt != data.ignore_index
+        present = len(np.unique(data.gt[counted]))
+        facts.append(
+            f"gt: {present} of {len(data.class_names)} classes occur, "
+            f"{_percent(1 - float(counted.mean()))} % of the pixels are ignored"
+        )
     own = [f"{mark} {message}" for message, mark in _marks(data.rows).items()]
     return [*facts, *own, *(f"all rows: {message}" for message in data.warnings)]
 

@@ -74,7 +74,11 @@ def _hash_file(path: Path, stamp: str) -> str:
 
 
 def _hash_array(given: Any) -> str:
-    array = given.detach().cpu().numpy() if isinstance(given, Tensor) else np.ma.asanyarray(given)
+    try:
+        dense = given.detach().cpu().numpy() if isinstance(given, Tensor) else given
+        array = np.ma.asanyarray(dense)
+    except Exception:  # no array, which the metrics refuse by name
+        array = np.ma.array(None)
     digest = hashlib.sha256(f"{array.shape} {array.dtype}".encode())
     if array.dtype.kind != "O":  # no array: its bytes would be addresses
         digest.update(np.ascontiguousarray(np.ma.getdata(array)).tobytes())

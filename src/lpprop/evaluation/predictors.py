@@ -7,19 +7,17 @@ report = evaluate(dataset, predictors, Path("runs/voc20"))
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, runtime_checkable
 
-import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from lpprop._core.errors import InputError, collect_warnings, warn
 from lpprop._core.refiner import COMMON
 from lpprop.compose.chain import Chain
 from lpprop.compose.pipeline import as_chain, refine
+from lpprop.evaluation.fingerprints import describe, describe_repr, model_fingerprint
 from lpprop.evaluation.sharing import SharedCalls
 
 if TYPE_CHECKING:
@@ -36,9 +34,6 @@ __all__ = [
     "SegmenterPredictor",
     "Start",
     "as_predictor",
-    "describe",
-    "hash_weights",
-    "model_fingerprint",
     "refinements",
     "share_models",
 ]
@@ -89,7 +84,7 @@ class Predictor:
 
     def fingerprint(self) -> dict[str, Any]:
         """Describe the predictor for JSON, so that one that differs is told apart."""
-        return _describe_repr(self)
+        return describe_repr(self)
 
 
 class _FunctionPredictor(Predictor):
@@ -127,6 +122,7 @@ class Start:
         logits: as given.
         inputs: the inputs that are not None, by name.
 
+    >>> import torch
     >>> start = Start(torch.rand(1, 5, 3, 4), depth=torch.rand(1, 1, 24, 32))
     >>> start.logits.shape, list(start.inputs)
     (torch.Size([1, 5, 3, 4]), ['depth'])
@@ -191,6 +187,7 @@ class RefinedStart(Predictor):
     Raises:
         InputError: an unknown method.
 
+    >>> import torch
     >>> from PIL import Image
     >>> from types import SimpleNamespace
     >>> sample = SimpleNamespace(name="a", image=Image.new("RGB", (32, 24)))
@@ -334,62 +331,3 @@ def share_models(predictors: Iterable[SegmenterPredictor]) -> None:
     calls = SharedCalls()
     for predictor in predictors:
         predictor.calls = predictor.segmenter.call_model = calls
-
-
-def describe(described: object) -> dict[str, Any]:
-    """Describe a predictor, a start or a method for JSON, so that one that differs is told apart.
-
-    The description is the object's own `fingerprint()`, or else its repr. A function is described
-    by its name only: if its result depends on more, use an object with a `fingerprint`.
-
-    >>> describe(describe)
-    {'config': '<function describe>'}
-    """
-    fingerprint = getattr(described, "fingerprint", None)
-    return dict(fingerprint()) if callable(fingerprint) else _describe_repr(described)
-
-
-def _describe_repr(described: object) -> dict[str, Any]:
-    # The address in memory differs between processes.
-    return {"config": re.sub(r" at 0x[0-9a-fA-F]+", "", repr(described))}
-
-
-def model_fingerprint(model: nn.Module) -> dict[str, Any]:
-    """Describe a backbone: its class, its settings (plain attributes), a hash of its weights.
-
-    >>> from lpprop.backbones import EfficientNetLite0
-    >>> fingerprint = model_fingerprint(EfficientNetLite0())
-    >>> fingerprint["class"], fingerprint["settings"]["patch_size"]
-    ('EfficientNetLite0', 16)
-    """
-    # The batch size does not change what a model sees in an image.
-    ignored = ("training", "max_bytes")
-    plain = {name: value for name, value in vars(model).items() if name not in ignored}
-    return {
-        "class": type(model).__name__,
-        "settings": {name: value for name, value in plain.items() if _is_plain(value)},
-        "weights": hash_weights(model),
-    }
-
-
-def _is_plain(value: object) -> bool:
-    if isinstance(value, Mapping):
-        # Torch keeps a module's parts in mappings of its own, many of them empty.
-        return bool(value) and all(map(_is_plain, value.values()))
-    if isinstance(value, (list, tuple)):
-        return all(map(_is_plain, value))
-    return value is None or isinstance(value, (str, int, float, bool))
-
-
-def hash_weights(model: nn.Module) -> str:
-    """Return the SHA-256 of a model's weights: names, types, shapes and values.
-
-    >>> hash_weights(nn.Identity())[:8]
-    'e3b0c442'
-    """
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        plain = tensor.detach().cpu().contiguous().flatten()
-        digest.update(plain.view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()

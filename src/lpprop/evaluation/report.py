@@ -5,101 +5,28 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from lpprop._core.errors import InputError
 from lpprop._core.options import check_choice
 from lpprop._core.text import markdown_table, percent, printable
 from lpprop.evaluation.datasets.layout import as_path
-from lpprop.evaluation.doubts import Doubt, gather_doubts, label_doubts
+from lpprop.evaluation.doubts import Doubt, label_doubts
 from lpprop.evaluation.metrics import SegmentationMetrics
 from lpprop.evaluation.records import (
     Records,
-    empty_metrics,
     load_config,
     load_records,
     write_json,
 )
+from lpprop.evaluation.results import Result, Row, gather_result
 from lpprop.io.atomic import atomic_write
 
-__all__ = ["ImageResult", "Report", "Result", "Row"]
-
-
-class Row(NamedTuple):
-    """A row of the table; metrics are shares in [0, 1].
-
-    Attributes:
-        predictor: name of the predictor.
-        miou: mIoU of the pooled confusion.
-        boundary_iou: mean Boundary IoU over the classes that occur.
-        pixel_accuracy: share of the pixels that are labelled right.
-        class_accuracy: mean accuracy over the classes in the ground truth.
-        seconds: median seconds per image.
-        images: number of images that were labelled.
-    """
-
-    predictor: str
-    miou: float
-    boundary_iou: float
-    pixel_accuracy: float
-    class_accuracy: float
-    seconds: float
-    images: int
-
-
-@dataclass(frozen=True)
-class ImageResult:
-    """A predictor's seconds and counts (`SegmentationMetrics.to_dict`) on one image."""
-
-    index: int
-    name: str
-    seconds: float
-    counts: Mapping[str, Any]
-
-    @property
-    def metrics(self) -> SegmentationMetrics:
-        """The metrics of this one image."""
-        return SegmentationMetrics.from_dict(self.counts)
-
-
-@dataclass(frozen=True)
-class Result:
-    """The results of a predictor on all images, in the data set's order.
-
-    Attributes:
-        name: name of the predictor.
-        images: results of the images that were labelled.
-        metrics: metrics pooled over the images.
-        failures: reasons of failures, by the image's name.
-        warnings: what the predictor warned of, on how many images, and the first of them.
-    """
-
-    name: str
-    images: Sequence[ImageResult]
-    metrics: SegmentationMetrics
-    failures: Mapping[str, str]
-    warnings: Sequence[Doubt] = ()
-
-    @property
-    def seconds(self) -> float:
-        """Median seconds per image: the first image may include compilation."""
-        return float(np.median([image.seconds for image in self.images] or [math.nan]))
-
-    @cached_property
-    def image_miou(self) -> Float[np.ndarray, " images"]:
-        """The mIoU of each image, over the classes in it."""
-        return np.array([image.metrics.miou for image in self.images])
-
-    @cached_property
-    def image_boundary_iou(self) -> Float[np.ndarray, " images"]:
-        """The mean Boundary IoU of each image."""
-        return np.array([image.metrics.mean_boundary_iou for image in self.images])
+__all__ = ["Report"]
 
 
 class Report:
@@ -125,7 +52,7 @@ class Report:
         self.class_names: list[str] = list(config["dataset"]["class_names"])
         self.images = images
         self._results = {
-            name: _result(name, records[name], failures[name], config) for name in records
+            name: gather_result(name, records[name], failures[name], config) for name in records
         }
 
     @classmethod
@@ -326,23 +253,6 @@ class Report:
         write_json(folder / "results.json", self.to_dict())
         with atomic_write(folder / "results.md") as file:
             file.write(self.to_markdown().encode())
-
-
-def _result(
-    name: str,
-    records: Sequence[Mapping[str, Any]],
-    failures: Mapping[str, str],
-    config: Mapping[str, Any],
-) -> Result:
-    images = [
-        ImageResult(record["index"], record["image"], record["seconds"], record["metrics"])
-        for record in records
-    ]
-    pooled = empty_metrics(config)
-    for image in images:
-        pooled.merge(image.metrics)
-    warnings = gather_doubts([(record["image"], record["warnings"]) for record in records])
-    return Result(name, images, pooled, dict(failures), warnings)
 
 
 def _where(doubt: Doubt, names: Sequence[str], predictors: int) -> str:

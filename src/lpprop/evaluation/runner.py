@@ -137,11 +137,14 @@ def evaluate(
         jobs = [job for job in missing if job[1]]
         for name, outcome in _run(task, jobs, processes, progress):
             if isinstance(outcome, Failure):
+                known = any(outcome.image in one for one in failures.values())
                 failures[name][outcome.image] = outcome.reason
-                message = f"{outcome.image}: {name!r} failed: {outcome.reason}"
+                whose = "" if outcome.of_sample else f": {name!r}"
+                message = f"{outcome.image}{whose} failed: {outcome.reason}"
                 if on_error == "stop":
                     raise EvaluationError(message) from outcome.error
-                warnings.warn(message, stacklevel=2)
+                if not (outcome.of_sample and known):  # it fails for every predictor alike
+                    warnings.warn(message, stacklevel=2)
             else:
                 records[name].add(outcome)
         done = {name: one.in_order(images) for name, one in records.items()}
@@ -184,8 +187,8 @@ def _drop_replaced(dataset: Samples, kept: Mapping[str, Records]) -> None:
     if replaced:
         warn(
             "replaced",
-            f"dataset: {len(replaced)} of {len(known)} images that were measured before, the first "
-            f"{replaced[0]!r}, or their labels are other files now: they are measured again. To "
+            f"dataset: {len(replaced)} of {len(known)} samples have another image or other labels "
+            f"than when they were measured, the first {replaced[0]!r}: they are measured again. To "
             "keep the old figures, stop here and choose another folder for out.",
         )
 

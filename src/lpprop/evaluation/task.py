@@ -103,15 +103,20 @@ Job = tuple[int, tuple[str, ...]]
 
 @dataclass
 class Failure:
-    """The reason of a failure, and the exception itself if it was raised in this process."""
+    """The reason of a failure, and the exception itself if it was raised in this process.
+
+    Attributes:
+        of_sample: whether the sample could not be read, so that it fails for every predictor.
+    """
 
     image: str
     reason: str
     error: BaseException | None = None
+    of_sample: bool = False
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the exception out: not every exception pickles."""
-        return {"image": self.image, "reason": self.reason, "error": None}
+        return {**vars(self), "error": None}
 
 
 #: A predictor's name, and the record of the image or the reason why there is none.
@@ -142,7 +147,7 @@ class Task:
                 gt, _ = sample.gt, sample.image
                 files = describe_content(sample)
         except Exception as error:
-            failure = _failure(image, error)
+            failure = _failure(image, error, of_sample=True)
             yield from ((name, failure) for name in names)
             return
         for name in names:
@@ -166,8 +171,8 @@ class Task:
             )
 
 
-def _failure(image: str, error: Exception) -> Failure:
-    return Failure(image, f"{type(error).__name__}: {error}", error)
+def _failure(image: str, error: Exception, *, of_sample: bool = False) -> Failure:
+    return Failure(image, f"{type(error).__name__}: {error}", error, of_sample)
 
 
 def _time(predictor: Predictor, sample: LabelledImage, classes: int) -> tuple[Tensor, float]:

@@ -133,13 +133,18 @@ class SlidingWindows:
                 fix="Pass the scores of all windows of this image, in the order of boxes.",
             )
         dtype = compute_dtype(scores)
+        # Sums of large scores would overflow. A power of two, at least the number of windows over a
+        # pixel, changes no digit.
+        overlap = min(len(self), (-(-self.window // self.stride) + 1) ** 2)
+        shrink = 2.0 ** (overlap - 1).bit_length()
         total = scores.new_zeros((1, sizes["C"], *self.image_size), dtype=dtype)
         count = scores.new_zeros(self.image_size, dtype=dtype)
         for item, (y1, y2, x1, x2) in zip(scores.split(1), self.boxes.tolist(), strict=True):
-            pixels = F.interpolate(item.to(dtype), (y2 - y1, x2 - x1), mode="bilinear")
+            item = item.to(dtype) / shrink
+            pixels = F.interpolate(item, (y2 - y1, x2 - x1), mode="bilinear")
             total[..., y1:y2, x1:x2] += pixels
             count[y1:y2, x1:x2] += 1
-        return pass_on(scores, (total / count).to(scores.dtype))  # their means
+        return pass_on(scores, (total / (count / shrink)).to(scores.dtype))  # their means
 
 
 def window_corners(windows: SlidingWindows | Tensor | None, count: int) -> Tensor:

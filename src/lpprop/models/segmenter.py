@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -12,8 +13,10 @@ from torch import Tensor
 
 from lpprop._core.checks import check_tensors
 from lpprop._core.convert import as_image
-from lpprop._core.errors import InputError
-from lpprop._core.options import check_integer
+from lpprop._core.errors import InputError, warn
+from lpprop._core.memory import available_bytes
+from lpprop._core.options import check_boolean, check_integer
+from lpprop._core.scans import one_call
 from lpprop.backbones.backbone import Backbone, BackboneOutput
 from lpprop.compose.chain import Chain
 from lpprop.compose.composite import missing_input
@@ -68,14 +71,19 @@ class Segmenter:
         shorter_side: the models see the image resized to this shorter side, in pixels, with its
             aspect ratio kept; None leaves the image as it is. The scores always have the image's
             own size.
+        longer_side: bound on the longer side of the resized image, in pixels. The shorter side of a
+            long and narrow image then becomes less than `shorter_side`, as in MMSegmentation.
+        antialias: whether resizing averages over pixels where it makes the image smaller. Without,
+            it samples bilinearly as OpenCV does, whose result LPOSS's code rounds to 8 bits; this
+            one is not rounded.
         windows: (window, stride) in pixels of the resized image, whole patches of both models. The
             models see each window by itself, and one graph joins all of them. The edges of an image
             smaller than a window are repeated. None shows the models the whole image at once.
         options: options of the method.
 
     Raises:
-        InputError: a backbone without logits, a method or options that cannot be used, or windows
-            that are not whole patches.
+        InputError: a backbone without logits, a method or options that cannot be used, a longer
+            side below the shorter one, or windows that are not whole patches.
 
     >>> from lpprop.backbones import EfficientNetLite0
     >>> segmenter = Segmenter(EfficientNetLite0(), method="lposs", shorter_side=64)
@@ -91,6 +99,8 @@ class Segmenter:
         method: str | Callable[..., Tensor] = "lposs+",
         *,
         shorter_side: int | None = None,
+        longer_side: int = 2048,
+        antialias: bool = True,
         windows: tuple[int, int] | None = None,
         **options: Any,
     ) -> None:
@@ -128,8 +138,17 @@ class Segmenter:
                 fix="Use another method, or another affinity.",
             )
         if shorter_side is not None:
-            check_integer("shorter_side", shorter_side)
+            shorter_side = check_integer("shorter_side", shorter_side)
         self.shorter_side = shorter_side
+        self.longer_side = check_integer("longer_side", longer_side)
+        if shorter_side is not None and self.longer_side < shorter_side:
+            raise InputError.of(
+                "longer_side",
+                got=str(longer_side),
+                expected=f"at least shorter_side = {shorter_side}",
+                fix="Pass a larger longer_side.",
+            )
+        self.antialias = check_boolean("antialias", antialias)
         #: How a model is called with its inputs; several segmenters may share their calls.
         self.call_model: Callable[..., Any] = _call
         self.windows = None if windows is None else self._check_windows(windows)
@@ -139,7 +158,8 @@ class Segmenter:
         if self.affinity is not self.backbone:
             models += f", {type(self.affinity).__name__}"
         return (
-            f"Segmenter({models}, shorter_side={self.shorter_side}, windows={self.windows},\n"
+            f"Segmenter({models}, shorter_side={self.shorter_side}, "
+            f"longer_side={self.longer_side}, antialias={self.antialias}, windows={self.windows},\n"
             f"{self.method!r})"
         )
 
@@ -156,13 +176,27 @@ class Segmenter:
         Returns:
             Scores (B, C, H, W) at the image's size, on the backbone's device, and the class names.
 
+        A single class gives an `InputWarning`, since each pixel gets the best of the classes.
+
         Raises:
-            InputError: an image or classes that cannot be used.
+            InputError: an image or classes that cannot be used, or an image for which the memory
+                is not enough.
         """
-        pixels = as_image(image, like=torch.empty(0)).to(self.backbone.device)
+        with one_call():
+            return self._segment(image, classes)
+
+    def _segment(self, image: Any, classes: Sequence[str]) -> Segmentation:
+        pixels = as_image(image, like=torch.empty(0))
         sizes = check_tensors(image=(pixels, "B 3 H W"))
         names = self.backbone.class_names(classes)
-        pixels = self._resize(pixels.float())
+        if len(names) == 1:
+            warn(
+                "one class",
+                f"classes: got only {names[0]!r}, which is the label of every pixel. "
+                "Add the classes that are around it, such as 'background'.",
+            )
+        self._check_memory(sizes, sum(map(len, self.backbone.groups(classes))))
+        pixels = self._resize(pixels.to(self.backbone.device).float())
         if self.windows is None:
             scores = self._segment_whole(pixels, classes)
         else:
@@ -171,12 +205,35 @@ class Segmenter:
         scores = merge_classes(scores, self.backbone.groups(classes))
         return Segmentation(bilinear_upsample(scores, (sizes["H"], sizes["W"])), names)
 
-    def _resize(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 Y X"]:
+    def _check_memory(self, sizes: Mapping[str, int], channels: int) -> None:
+        """Refuse an image whose scores alone do not fit, at both sizes, once and as a result."""
+        size = sizes["H"], sizes["W"]
+        seen = self._resized_size(size)
+        pixels = sizes["B"] * (math.prod(size) + math.prod(seen))
+        needed = 4 * pixels * (3 + 2 * channels)
+        free = available_bytes(self.backbone.device)
+        if free is not None and needed > free:
+            raise InputError.of(
+                "image",
+                got=f"{sizes['B']} x {size[0]} x {size[1]} pixels, seen as {seen[0]} x {seen[1]}, "
+                f"whose scores of {channels} classes or prompts need {needed / 2**30:.3g} GiB",
+                expected=f"at most the {free / 2**30:.3g} GiB that are free",
+                fix="Segment a smaller image, fewer images at once, or fewer classes.",
+            )
+
+    def _resized_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return the size that the models see: the largest within both bounds, aspect kept."""
         if self.shorter_side is None:
+            return size
+        scale = min(self.longer_side / max(size), self.shorter_side / min(size))
+        height, width = (max(1, int(scale * side + 0.5)) for side in size)
+        return height, width
+
+    def _resize(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 Y X"]:
+        size = self._resized_size((image.shape[-2], image.shape[-1]))
+        if size == image.shape[-2:]:
             return image
-        scale = self.shorter_side / min(image.shape[-2:])
-        size = [max(1, round(scale * side)) for side in image.shape[-2:]]
-        return F.interpolate(image, size, mode="bilinear", antialias=True).clamp(0, 1)
+        return F.interpolate(image, size, mode="bilinear", antialias=self.antialias).clamp(0, 1)
 
     def _segment_whole(
         self, image: Float[Tensor, "B 3 H W"], classes: Sequence[str]
@@ -243,7 +300,8 @@ class Segmenter:
                 expected="a pair (window, stride) of pixels",
                 fix="The papers use (224, 112) and (448, 224).",
             )
-        checked = SlidingWindows((1, 1), *windows)
+        sides = (check_integer(f"windows[{i}]", side) for i, side in enumerate(windows))
+        checked = SlidingWindows((1, 1), *sides)
         for model in (self.backbone, self.affinity):
             if checked.window % model.patch_size:
                 raise InputError.of(

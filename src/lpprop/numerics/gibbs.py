@@ -24,9 +24,9 @@ _REACH = {torch.float32: 60.0, torch.float64: 600.0}
 _FINEST = 1e12
 # Size of the blocks of rows in which kernel and cost are multiplied: they stay in a CPU's cache.
 _BLOCK_BYTES = 4 * 2**20
-# Cost of one exponential in multiply-adds, for choosing a backend: compiled code is used from about
-# 3,900 patches on. The first call does not win back the time to compile; later calls do.
-_EXPONENTIAL = 100
+# Entries from which compiling the loop pays off: 3,900 patches. The first call does not win back
+# the time to compile; later calls do.
+_WORTH_COMPILING = 1.5e7
 # Size of the groups in which underflowed sums are computed again.
 _EXACT_BYTES = 16 * 2**20
 
@@ -75,7 +75,9 @@ class GibbsKernel:
         if self.safe:
             self.row = torch.full_like(cost[0], -low / epsilon, dtype=self.dtype)
             self.column = torch.zeros_like(self.row)
-            kernels = kernels_for("auto", cost, ("cost", cost), _EXPONENTIAL * cost.numel())
+            kernels = kernels_for(
+                "auto", cost, ("cost", cost), cost.numel(), worth=_WORTH_COMPILING
+            )
             kernel = kernels.build_gibbs_kernel(cost.to(self.dtype), 1 / epsilon, low / epsilon)
         else:  # every row and every column then has an entry near 1
             scale = -1 / epsilon

@@ -26,6 +26,9 @@ from lpprop.kernels.interface import Kernels
 
 __all__ = ["JointBilateralUpsample", "joint_bilateral_upsample"]
 
+# Multiply-adds from which compiling pays off: PyTorch then takes longer by as much as it takes.
+_WORTH_COMPILING = 1e9
+
 _positive = partial(check_number, low=1e-9, high=1e9)
 
 
@@ -88,7 +91,7 @@ def joint_bilateral_upsample(
     size = (image.shape[-2], image.shape[-1]) if size is None else (size[0], size[1])
     near = math.prod(min(2 * radius + 1, 2 * side - 1) for side in x.shape[-2:])
     work = x.shape[1] * math.prod(size) * near
-    kernels = kernels_for(backend, x, ("image", image), work)
+    kernels = kernels_for(backend, x, ("image", image), work, worth=_WORTH_COMPILING)
 
     dtype, grid = compute_dtype(x), (x.shape[-2], x.shape[-1])
     guide = image.to(dtype)

@@ -1,9 +1,10 @@
 """The maximum velocity: how soon a class arrives at each patch on a Markov chain (DSLO).
 
 Li, Lu, Zhang, Wang, Xie, Qu: Direct Segmentation without Logits Optimization for Training-Free
-Open-Vocabulary Semantic Segmentation, 2026 (arXiv:2604.07723), Section 3.5. The arrival criterion
-is that of Karmann, Urfalioglu: Repurposing Stable Diffusion Attention for Training-Free
-Unsupervised Interactive Segmentation (M2N2), CVPR 2025, from which the paper takes its chain.
+Open-Vocabulary Semantic Segmentation, 2026 (arXiv:2604.07723), Section 3.5. The paper takes its
+chain from Karmann, Urfalioglu: Repurposing Stable Diffusion Attention for Training-Free
+Unsupervised Interactive Segmentation (M2N2), CVPR 2025. With first_step="m2n2" the arrival
+criterion is that of M2N2's code.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ _VECTORS = 10
     tau=partial(check_number, low=0, high=1, open_high=True),
     ipf_iterations=check_integer,
     criterion=partial(check_choice, choices=("arrival", "step")),
+    first_step=partial(check_choice, choices=("linear", "m2n2")),
     max_steps=check_integer,
 )
 def max_velocity(
@@ -41,6 +43,7 @@ def max_velocity(
     tau: float = 0.3,
     ipf_iterations: int = 15,
     criterion: str = "arrival",
+    first_step: str = "m2n2",
     max_steps: int = 1000,
 ) -> Float[Tensor, "B C N"]:
     """Compute how fast a class's distribution reaches each patch on its way to the uniform one.
@@ -52,6 +55,9 @@ def max_velocity(
 
         t_i = l - (p_i(l) - tau) / (p_i(l) - p_i(l-1)),   t_i = 0 where p_i(0) > tau
         velocity_i = 1 / (1 + t_i),   1 / (1 + max_steps) where it never arrives
+
+    Within the first step M2N2's code divides by 1 - tau, t_i = 1 - (p_i(1) - tau) / (1 - tau): the
+    time then tells how far beyond tau the first step leads, whatever p_i was before.
 
     "step", the paper's Eq. 12 to the letter, p(0) = f:
 
@@ -68,6 +74,8 @@ def max_velocity(
         tau: threshold, in [0, 1).
         ipf_iterations: scalings of columns and rows, >= 1.
         criterion: "arrival" or "step".
+        first_step: what "arrival" divides by within the first step: 1 - tau ("m2n2"), or the rise
+            p_i(1) - p_i(0), as in all others ("linear").
         max_steps: budget of steps. A class stops when all of its patches have arrived.
 
     Returns:
@@ -104,7 +112,7 @@ def max_velocity(
         present = f.detach().amax(-1) > 0
         p = f[present]
         p = p / p.amax(-1, keepdim=True) if criterion == "arrival" else p
-        speeds = _walk(p, T, tau, criterion, max_steps)
+        speeds = _walk(p, T, tau, criterion, first_step, max_steps)
         if criterion == "step":
             return torch.zeros_like(f).masked_scatter(present[:, None], speeds)
         # Zeros that depend on both inputs, so autograd works even when every class is rejected.
@@ -117,7 +125,12 @@ def max_velocity(
 
 
 def _walk(
-    p: Float[Tensor, "C N"], T: Float[Tensor, "N N"], tau: float, criterion: str, max_steps: int
+    p: Float[Tensor, "C N"],
+    T: Float[Tensor, "N N"],
+    tau: float,
+    criterion: str,
+    first_step: str,
+    max_steps: int,
 ) -> Float[Tensor, "C N"]:
     """Walk all classes at once, each until all of its patches have arrived."""
     arrival = criterion == "arrival"
@@ -134,7 +147,8 @@ def _walk(
         if arrival:
             following = following / following.amax(-1, keepdim=True)
             arrives = waiting & (following > tau)
-            rise = torch.where(arrives, following - p, 1.0)
+            within_first = step == 1 and first_step == "m2n2"
+            rise = 1 - tau if within_first else torch.where(arrives, following - p, 1.0)
             reached = 1 / (1 + step - (following - tau) / rise)
         else:
             arrives = waiting & ((following - p).abs() <= tau)

@@ -21,6 +21,10 @@ from lpprop.numerics.propagation import SOLVER_CHECKS, propagate
 
 __all__ = ["PixelPropagation", "possible_winners", "propagate_pixels"]
 
+# Multiply-adds from which compiling pays off: PyTorch then takes as long as compiling, 0.1 s, or
+# ten times as long where other processes use the cores.
+_WORTH_COMPILING = 1e8
+
 
 @full_precision
 @checked(
@@ -98,7 +102,8 @@ def propagate_pixels(
         name, guide, axes = "pixel_feats", pixel_feats, "B F H W"
     check_tensors(logits=(logits, "B C H W"), **{name: (guide, axes)})
     taps = min(r, 2 * logits.shape[-2]) * min(r, 2 * logits.shape[-1])
-    kernels = kernels_for(backend, logits, (name, guide), logits[0].numel() * taps * max_iter)
+    work = logits[0].numel() * taps * max_iter
+    kernels = kernels_for(backend, logits, (name, guide), work, worth=_WORTH_COMPILING)
 
     dtype = compute_dtype(logits)
 

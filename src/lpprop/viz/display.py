@@ -82,9 +82,9 @@ def show(
     scale = side / max(picture.size)
     size = max(1, round(scale * picture.width)), max(1, round(scale * picture.height))
     picture = picture.resize(size, Image.Resampling.BICUBIC)
-    drawn = overlay(
-        picture, cut_labels(array, (0, 0, *array.shape), size), len(painted), palette=painted
-    )
+    labels = cut_labels(array, (0, 0, *array.shape), size)
+    # Faint lines do not hide fine patterns.
+    drawn = overlay(picture, labels, len(painted), outline=0.5, palette=painted)
     legend = keys(named, palette, seen)
     marks = [(ignored, grey)] if len(counted) < array.size and ignore_index is not None else []
     cells = [Cell("image", [picture]), Cell("labels", [drawn])]

@@ -14,6 +14,8 @@ from lpprop._core.checks import check_tensors
 from lpprop._core.convert import as_image
 from lpprop._core.errors import InputError
 from lpprop._core.label_maps import as_label_map
+from lpprop._core.options import check_integer, check_number
+from lpprop.viz.fonts import legible
 from lpprop.viz.palettes import colours
 from lpprop.viz.sheets import Cell, Key, sheet
 
@@ -133,11 +135,15 @@ def overlay(
 
     Raises:
         InputError: labels of another shape, type or range, an image of another size or one that
-            cannot be used, or a palette that cannot be used.
+            cannot be used, a palette that cannot be used, or an opacity out of range.
 
     >>> overlay(Image.new("RGB", (2, 1)), [[0, 0]], classes=3, alpha=1).getpixel((0, 0))
     (0, 114, 178)
     """
+    alpha, outline = (
+        check_number(name, value, low=0, high=1)
+        for name, value in (("alpha", alpha), ("outline", outline))
+    )
     array, grey = _read_both(labels, classes, image)
     mixed = np.array(Image.blend(grey, colorize(array, classes, palette=palette), alpha))
     edge = _boundaries(array)
@@ -242,6 +248,8 @@ def keys(
 ) -> list[Key]:
     """Return the names and colours for a legend, of all classes or only of some.
 
+    A class whose name no font of this machine has is called by its number.
+
     >>> keys(["cat", "sofa"], only=[1])
     [('sofa', (230, 159, 0))]
     """
@@ -249,7 +257,9 @@ def keys(
         return []
     known = colours(palette, len(class_names)).tolist()
     shown = range(len(class_names)) if only is None else only
-    return [(class_names[i], tuple(known[i])) for i in shown]
+    names = {i: legible(class_names[i]) for i in shown}
+    # What is left of a name that cannot be written is "?".
+    return [(names[i] if names[i].strip("? ") else str(i), tuple(known[i])) for i in shown]
 
 
 def panels(
@@ -272,8 +282,16 @@ def panels(
     Returns:
         An RGB image.
 
+    Raises:
+        InputError: no pictures, or `columns` or a palette that cannot be used.
+
     >>> panels([("image", Image.new("RGB", (64, 48)))], ["cat", "sofa"]).mode
     'RGB'
     """
+    columns = check_integer("columns", columns)
     cells = [Cell(title, [picture]) for title, picture in pictures]
+    if not cells:
+        raise InputError.of(
+            "pictures", got="none", expected="one or more", fix="Pass (title, picture) pairs."
+        )
     return sheet(cells, [keys(class_names, palette)], note, columns=columns)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from torch import Tensor
 
 from lpprop._core.errors import InputError
 from lpprop._core.options import check_choice, check_integer
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     Palette = str | npt.NDArray[np.uint8]
 
 __all__ = ["PALETTES", "colours"]
+
+_MOST = 2**24  # there are no more colours
 
 #: Names that `colours` takes.
 PALETTES = ("default", "voc", "ade20k", "cityscapes", "camvid")
@@ -73,7 +76,7 @@ def colours(palette: Palette, classes: int) -> npt.NDArray[np.uint8]:
 
     Args:
         palette: a name in `PALETTES`, or RGB colours (n, 3) of uint8, n >= classes.
-        classes: number of colours, >= 1.
+        classes: number of colours, from 1 to 2**24.
 
     Returns:
         RGB, shape (classes, 3).
@@ -86,12 +89,14 @@ def colours(palette: Palette, classes: int) -> npt.NDArray[np.uint8]:
            [128,   0,   0],
            [  0, 128,   0]], dtype=uint8)
     """
-    check_integer("classes", classes)
-    known = _named(palette, classes) if isinstance(palette, str) else np.asarray(palette)
-    if known.dtype != np.uint8 or known.ndim != 2 or known.shape[1] != 3:
+    classes = check_integer("classes", classes, high=_MOST)
+    known = _named(palette, classes) if isinstance(palette, str) else _as_array(palette)
+    if known is None or known.dtype != np.uint8 or known.ndim != 2 or known.shape[1] != 3:
         raise InputError.of(
             "palette",
-            got=f"shape {known.shape} of {known.dtype}",
+            got=type(palette).__name__
+            if known is None
+            else f"shape {known.shape} of {known.dtype}",
             expected="RGB colours (n, 3) of uint8",
             fix=f"Pass such an array, or one of {', '.join(map(repr, PALETTES))}.",
         )
@@ -104,6 +109,15 @@ def colours(palette: Palette, classes: int) -> npt.NDArray[np.uint8]:
             fix="Use 'default'.",
         )
     return known[:classes]
+
+
+def _as_array(palette: object) -> npt.NDArray[Any] | None:
+    """Return an array; None for what cannot become one, or has colours that are masked."""
+    try:
+        array = np.asarray(palette.cpu() if isinstance(palette, Tensor) else palette)
+    except (TypeError, ValueError, RuntimeError):  # ragged lists; sparse and meta tensors
+        return None
+    return None if np.ma.is_masked(palette) else array
 
 
 def _named(name: str, classes: int) -> npt.NDArray[np.uint8]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+
+from lpprop.viz.fonts import Font, legible, load_font
 
 __all__ = ["Cell", "Key", "sheet"]
 
@@ -53,7 +55,7 @@ def sheet(
     >>> sheet([Cell("cat", [picture, picture])], [[("cat", (0, 114, 178))]]).mode
     'RGB'
     """
-    title, text, small = (ImageFont.load_default(size * unit) for size in (2.375, 2.125, 1.625))
+    title, text, small = (size * unit for size in (2.375, 2.125, 1.625))
     pictures = [picture for cell in cells for picture in cell.pictures if picture is not None]
     column = max(20 * unit, *(picture.width for picture in pictures))
     height = max(picture.height for picture in pictures)
@@ -73,51 +75,49 @@ def sheet(
     for number, cell in enumerate(cells):
         left = 2 * unit + number % across * (column + unit)
         upper = number // across * row
-        place = left, upper + 2.5 * unit
-        draw.text(place, _shorten(cell.title, title, column), _INK, title, anchor="lm")
-        place = left, upper + 5.25 * unit
-        draw.text(place, _shorten(cell.subtitle, small, column), _FAINT, small, anchor="lm")
+        heads = ((cell.title, 2.5, title, _INK), (cell.subtitle, 5.25, small, _FAINT))
+        for head_line, y, size, ink in heads:
+            written, font = _shorten(head_line, size, column)
+            draw.text((left, upper + y * unit), written, ink, font, anchor="lm")
         for level, picture in enumerate(cell.pictures):
             if picture is not None:
                 page.paste(picture, (left, upper + head + level * (height + unit // 2)))
 
     middle = top + 3.5 * unit
     for line in lines:
-        for x, name, colour in line:
+        for x, name, font, colour in line:
             swatch = (x, middle - unit, x + 2 * unit, middle + unit)
             draw.rounded_rectangle(swatch, unit / 3, colour)
-            draw.text((x + 2.75 * unit, middle), name, _INK, text, anchor="lm")
+            draw.text((x + 2.75 * unit, middle), name, _INK, font, anchor="lm")
         middle += 3 * unit
-    shortened = _shorten(note, small, width - 4 * unit)
-    draw.text((2 * unit, middle), shortened, _FAINT, small, anchor="lm")
+    written, font = _shorten(note, small, width - 4 * unit)
+    draw.text((2 * unit, middle), written, _FAINT, font, anchor="lm")
     return page
 
 
-_Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
-
-
 def _legend_lines(
-    keys: Sequence[Key], font: _Font, width: float, unit: int
-) -> list[list[tuple[float, str, tuple[int, int, int]]]]:
-    """Break the legend into lines of (left edge, shortened name, colour)."""
-    lines: list[list[tuple[float, str, tuple[int, int, int]]]] = []
+    keys: Sequence[Key], size: float, width: float, unit: int
+) -> list[list[tuple[float, str, Font, tuple[int, int, int]]]]:
+    """Break the legend into lines of (left edge, shortened name, font, colour)."""
+    lines: list[list[tuple[float, str, Font, tuple[int, int, int]]]] = []
     right = float("inf")
     for label, colour in keys:
-        name = _shorten(label, font, width - 3 * unit)
+        name, font = _shorten(label, size, width - 3 * unit)
         needed = 2.75 * unit + font.getlength(name)
         if right + needed > width:
             lines.append([])
             right = 0.0
-        lines[-1].append((2 * unit + right, name, colour))
+        lines[-1].append((2 * unit + right, name, font, colour))
         right += needed + 2.5 * unit
     return lines
 
 
-def _shorten(text: str, font: _Font, width: float) -> str:
-    """Shorten a text to one line that fits the width."""
-    text = " ".join(text.split())[:300]
+def _shorten(text: str, size: float, width: float) -> tuple[str, Font]:
+    """Shorten a text to one line that fits the width, and return the font to write it in."""
+    text = legible(text)
+    font = load_font(text, size)
     if font.getlength(text) <= width:
-        return text
+        return text, font
     while text and font.getlength(text + "...") > width:
         text = text[:-1]
-    return text.rstrip() + "..."
+    return text.rstrip() + "...", font

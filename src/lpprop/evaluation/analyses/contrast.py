@@ -174,7 +174,8 @@ class Ensemble(Predictor):
                 expected="scores (C, H, W) from each",
                 fix="Return the scores, not their argmax.",
             )
-        return torch.stack(scores).mean(0)
+        parts = [one / len(scores) for one in scores]  # their sum might overflow
+        return torch.stack(parts).sum(0)
 
     def fingerprint(self) -> dict[str, Any]:
         """Describe the members."""

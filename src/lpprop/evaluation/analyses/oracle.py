@@ -24,8 +24,9 @@ from lpprop._core.checks import check_axes
 from lpprop._core.label_maps import check_ignore_index
 from lpprop._core.options import check_integer, check_number
 from lpprop.evaluation.counts import checked_gt
+from lpprop.evaluation.fingerprints import model_fingerprint
 from lpprop.evaluation.label_maps import IGNORED
-from lpprop.evaluation.predictors import LabelledImage, Start, model_fingerprint
+from lpprop.evaluation.predictors import LabelledImage, Start
 from lpprop.evaluation.task import Samples, check_dataset
 
 if TYPE_CHECKING:

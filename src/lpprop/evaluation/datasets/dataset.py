@@ -24,8 +24,6 @@ __all__ = ["FORMATS", "SUFFIXES", "Dataset", "Files", "Sample"]
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm")
 
-_ORIENTATION = 0x0112
-
 #: A function from a sample's name and the file with its labels to its classes (H, W).
 LabelReader = Callable[[str, Path], UInt8[np.ndarray, "H W"]]
 

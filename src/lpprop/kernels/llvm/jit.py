@@ -1,34 +1,60 @@
 """Compile kernels by LLVM, at first use, for the processor at hand.
 
-A kernel compiles in 10 to 80 ms, so nothing is kept on disk.
+A kernel compiles in 10 to 80 ms, so nothing is kept on disk. A process keeps the kernels that it
+used last; the machine code of others is freed once no call uses it.
 """
 
 from __future__ import annotations
 
 import ctypes
 import inspect
+import os
 import threading
 from collections.abc import Callable
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 import llvmlite.binding as llvm
 import numpy as np
+import torch
 from llvmlite import ir
 from numpy.typing import NDArray
 
+from lpprop._core.memory import available_bytes
 from lpprop.kernels.llvm.builder import KINDS, Code, Index, Scalar
 
 __all__ = ["Kernel", "compile_kernel", "specialise"]
 
 Kernel = Callable[..., None]
 
-_lock = threading.Lock()
+# What compiling a kernel takes at most. LLVM ends the process where it gets no memory.
+_COMPILING_BYTES = 64 * 2**20
+# More than both dtypes, three group sizes and three features need.
+_KEPT = 64
+
+_lock = threading.RLock()
+# A fork waits until no thread is within LLVM: the child would have the locks of this module and of
+# llvmlite as they stand, held by threads that it does not have.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release
+    )
 
 
-@cache
+class _MachineCode:
+    """The owner of a kernel's machine code, which goes with it."""
+
+    def __init__(self, engine: Any) -> None:
+        self.engine = engine
+
+    def __del__(self) -> None:
+        with _lock:
+            self.engine.close()
+
+
+@lru_cache(maxsize=_KEPT)
 def specialise(make: Callable[..., Kernel], dtype: np.dtype[Any], *numbers: int) -> Kernel:
-    """Compile the kernel that `make` makes for these numbers, once per process."""
+    """Compile the kernel that `make` makes for these numbers, unless it is kept already."""
     return compile_kernel(make(*numbers), dtype)
 
 
@@ -42,6 +68,9 @@ def compile_kernel(kernel: Kernel, dtype: np.dtype[Any]) -> Kernel:
     Returns:
         A callable that releases the interpreter's lock. It takes C-contiguous NumPy arrays of the
         declared types for addresses, and numbers for the rest. It checks no types and no sizes.
+
+    Raises:
+        MemoryError: too little memory to compile.
     """
     annotations = inspect.get_annotations(kernel, eval_str=True)
     kinds = [kind for kind in annotations.values() if kind in KINDS]
@@ -49,17 +78,21 @@ def compile_kernel(kernel: Kernel, dtype: np.dtype[Any]) -> Kernel:
     code = Code(module, "kernel", dtype, kinds)
     kernel(code, *code.arguments)
     code.builder.ret_void()
+    free = available_bytes(torch.device("cpu"))
+    if free is not None and free < _COMPILING_BYTES:
+        raise MemoryError(f"{free >> 20} MiB are free, too few to compile a kernel")
     with _lock:
         engine = _compile(module)
+        address = engine.get_function_address("kernel")
     scalar = ctypes.c_double if dtype == np.float64 else ctypes.c_float
     types = {Index: ctypes.c_int64, Scalar: scalar}
     prototype = ctypes.CFUNCTYPE(None, *[types.get(kind, ctypes.c_void_p) for kind in kinds])
-    function = prototype(engine.get_function_address("kernel"))
+    function = prototype(address)
 
     def call(*arguments: Any) -> None:
         function(*[_address(x) if isinstance(x, np.ndarray) else x for x in arguments])
 
-    call.engine = engine  # type: ignore[attr-defined]  # the engine owns the machine code
+    call.code = _MachineCode(engine)  # type: ignore[attr-defined]
     return call
 
 
