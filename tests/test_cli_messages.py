@@ -112,13 +112,27 @@ def test_a_warning_is_said_once_with_its_image(tmp_path, capsys, monkeypatch, re
 
 
 @pytest.mark.filterwarnings("default")
-def test_a_warning_before_any_image_is_said_too(tmp_path, capsys, monkeypatch):
+def test_a_warning_before_any_image_is_said_once_for_all(tmp_path, capsys, monkeypatch):
+    def find_device(name):
+        warn("kind", "Pass logit_scale=100.")
+
+    monkeypatch.setattr("lpprop.cli.refine.find_device", find_device)
+    monkeypatch.setattr("lpprop.cli.refine._refine_image", warn_of("Pass logit_scale=100."))
+    for stem in "ab":
+        make_item(tmp_path, stem)
+    assert main([*arguments(tmp_path), *LPOSS]) == 0
+    assert capsys.readouterr().err.splitlines() == [
+        "lpprop: warning: Pass --option logit_scale=100."
+    ]
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_warning_before_an_error_is_said_too(tmp_path, capsys, monkeypatch):
     def find_device(name):
         warn("kind", "Pass logit_scale=100.")
         raise InputError("stop: here")
 
     monkeypatch.setattr("lpprop.cli.refine.find_device", find_device)
-    assert main([*arguments(tmp_path), "--method", "pamr"]) == 1
     make_item(tmp_path, "a")
     assert main([*arguments(tmp_path), *LPOSS]) == 1
     said = capsys.readouterr().err.splitlines()
@@ -129,8 +143,11 @@ def test_a_warning_before_any_image_is_said_too(tmp_path, capsys, monkeypatch):
 
 
 @pytest.mark.filterwarnings("default")
-@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
-@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize(
+    ("suffix", "orientation"),
+    [("jpg", number) for number in range(1, 9)]
+    + [(suffix, number) for suffix in ("png", "webp", "tif") for number in (1, 5, 6)],
+)
 def test_an_image_beside_arrays_counts_as_its_stored_pixels(tmp_path, capsys, orientation, suffix):
     """The result is that of the same picture without the tag, whatever the tag says."""
     make_item(tmp_path, "a")
@@ -276,7 +293,7 @@ def test_a_gpu_is_called_cuda(tmp_path, capsys, name):
     make_item(tmp_path, "a")
     assert main([*arguments(tmp_path, "a"), "--device", name]) == 1
     assert f"--device: got {name} (" in (said := capsys.readouterr().err)
-    assert "cuda." in said
+    assert "Use cuda, as NVIDIA" in said
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """`lpprop segment`: what it writes, what it refuses, and what the backbones' recipes become."""
 
 import dataclasses
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -41,6 +42,9 @@ def test_the_files_are_the_segmenters(tmp_path, picture, capsys):
     assert (labels == expected.labels[0].numpy()).mean() > 0.999
     with Image.open(tmp_path / "out" / "a_overlay.png") as page:
         assert page.width > 180  # beside the picture
+    record = json.loads((tmp_path / "out" / "a_record.json").read_text())
+    assert record["settings"]["classes"] == classes
+    assert record["commits"] == {"backbone": None, "affinity": None}
     # A second run has nothing to do, unless it is told to.
     assert run(picture, "--classes", *classes, *options) == 0
     assert "0 segmented" in (said := capsys.readouterr().out)

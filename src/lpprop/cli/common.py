@@ -51,8 +51,11 @@ def say(message: str) -> None:
     tqdm.write(visible(f"lpprop: {message}"), file=sys.stderr)
 
 
-# The warnings of a command, each with the images after the first that it is true of.
-_warned: ContextVar[dict[str, list[Path]] | None] = ContextVar("lpprop_cli_warned", default=None)
+# The warnings of a command, each with the images after the first that it is true of; None for one
+# of the command as a whole.
+_warned: ContextVar[dict[str, list[Path] | None] | None] = ContextVar(
+    "lpprop_cli_warned", default=None
+)
 
 
 @contextmanager
@@ -80,10 +83,11 @@ def say_warning(message: str, image: Path | None = None) -> None:
     warned = _warned.get()
     if warned is not None:
         if message in warned:
-            if image is not None:
-                warned[message].append(image)
+            others = warned[message]
+            if image is not None and others is not None:
+                others.append(image)
             return
-        warned[message] = []
+        warned[message] = None if image is None else []
     say(f"warning: {'' if image is None else f'{image}: '}{message}")
 
 
@@ -95,12 +99,12 @@ def find_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:  # torch built without CUDA asserts
-        reason = str(error).strip().splitlines()[0]
+        reason = textwrap.shorten(str(error).strip().splitlines()[0], 80, placeholder=" ...")
         raise InputError.of(
             "--device",
             got=f"{name} ({reason})",
             expected="a device of this machine",
-            fix="NVIDIA's GPUs are called cuda." if name.startswith("gpu") else "Use cpu.",
+            fix="Use cuda, as NVIDIA's GPUs are called." if name.startswith("gpu") else "Use cpu.",
         ) from error
     return device
 

@@ -214,4 +214,5 @@ def _segment_image(results: Results, segmenter: Segmenter, classes: Sequence[str
         page,
         as_float32(scores, results.scores_file),
         fingerprints,
+        {"backbone": segmenter.backbone.commit, "affinity": segmenter.affinity.commit},
     )
