@@ -15,6 +15,8 @@ from lpprop.cli import main
 from lpprop.cli.arguments import parse_option
 
 CLASSES, SIZE = 4, (48, 64)
+# More than a quarter of the 12 patches would warn.
+LPOSS = ["--method", "lposs", "--option", "k=3"]
 NAMES = ("labels.png", "overlay.png", "scores.npy", "record.json")
 
 
@@ -191,7 +193,7 @@ def test_one_bad_image_does_not_stop_the_others(tmp_path, capsys):
         make_item(tmp_path, stem, seed)
     (tmp_path / "logits" / "a.npy").write_bytes(b"not an array")
     np.save(tmp_path / "logits" / "b.npy", np.full((CLASSES, 3, 4), np.nan))
-    assert main([*arguments(tmp_path), "--method", "lposs", "--option", "k=3"]) == 1
+    assert main([*arguments(tmp_path), *LPOSS]) == 1
     streams = capsys.readouterr()
     assert streams.out.endswith(", 2 failed\n")
     first, second = streams.err.splitlines()
@@ -272,7 +274,7 @@ def test_interrupted_writes_leave_nothing_half_done(tmp_path, capsys, monkeypatc
 def test_warnings_are_one_line(tmp_path, capsys):
     make_item(tmp_path, "a")
     Image.new("RGB", (128, 96)).save(tmp_path / "images" / "a.png")
-    assert main([*arguments(tmp_path, "a"), "--method", "lposs", "--option", "k=3"]) == 0
+    assert main([*arguments(tmp_path, "a"), *LPOSS]) == 0
     (line,) = capsys.readouterr().err.splitlines()
     image = tmp_path / "images" / "a.png"
     assert line.startswith(f"lpprop: warning: {image}: the feats' grid of 3 x 4 patches")
@@ -322,3 +324,15 @@ def test_attention_in_place_of_feats(tmp_path, shape):
     )  # fmt: skip
     scores = np.load(results(tmp_path, "a")[2])
     np.testing.assert_allclose(scores, expected[0].numpy(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["bilinear", "lposs+", "max_velocity"])
+def test_the_grid_of_a_padded_frame(tmp_path, method):
+    logits, feats, image = make_item(tmp_path, "a")
+    cut = image[:41, :50]
+    Image.fromarray(cut).save(tmp_path / "images" / "a.png")
+    argv = [*arguments(tmp_path, "a"), "--method", method, "--span", "48", "64"]
+    assert main(argv) == 0
+    expected = lpprop.refine(logits, feats, cut, method=method, span=(48, 64))[0].numpy()
+    assert expected.shape[1:] == (41, 50)
+    np.testing.assert_allclose(np.load(results(tmp_path, "a")[2]), expected, rtol=1e-4, atol=1e-6)

@@ -13,7 +13,7 @@ from PIL import Image
 from lpprop._core.errors import InputError, warn
 from lpprop.cli import build_parser, main
 from lpprop.cli.messages import translate, visible
-from test_cli import arguments, make_item
+from test_cli import LPOSS, arguments, make_item
 
 COMMANDS = {
     "refine": ["a.png", "--logits", "a.npy", "--out", "b"],
@@ -53,6 +53,8 @@ def command(name):
             "got run/k=5/a.npy, k=5/a.npy, lr=1,k=5",
         ),
         ("refine", "feats_from=vit-b/8", "--option feats_from=vit-b/8"),
+        ("refine", "one as image and the", "one as IMAGE and the"),
+        ("refine", "pass span=(32, 48)", "pass --span 32 48"),
         ("segment", "shorter_side: got 0. Change it.", "--side: got 0. Change it."),
         ("segment", "classes[1]: got 'x'.", "--classes[1]: got 'x'."),
         ("segment", "Pass size=(H, W).", "Pass --option size=H,W."),
@@ -98,7 +100,7 @@ def test_a_warning_is_said_once_with_its_image(tmp_path, capsys, monkeypatch, re
     monkeypatch.setattr("lpprop.cli.refine._refine_image", work)
     with warnings.catch_warnings():
         warnings.simplefilter(filters)
-        assert main([*arguments(tmp_path), "--method", "lposs"]) == 0
+        assert main([*arguments(tmp_path), *LPOSS]) == 0
     images = tmp_path / "images"
     assert capsys.readouterr().err.splitlines() == [
         f"lpprop: warning: {images / 'a.png'}: Pass --option logit_scale=100.",
@@ -110,15 +112,29 @@ def test_a_warning_is_said_once_with_its_image(tmp_path, capsys, monkeypatch, re
 
 
 @pytest.mark.filterwarnings("default")
-def test_a_warning_before_any_image_is_said_too(tmp_path, capsys, monkeypatch):
+def test_a_warning_before_any_image_is_said_once_for_all(tmp_path, capsys, monkeypatch):
+    def find_device(name):
+        warn("kind", "Pass logit_scale=100.")
+
+    monkeypatch.setattr("lpprop.cli.refine.find_device", find_device)
+    monkeypatch.setattr("lpprop.cli.refine._refine_image", warn_of("Pass logit_scale=100."))
+    for stem in "ab":
+        make_item(tmp_path, stem)
+    assert main([*arguments(tmp_path), *LPOSS]) == 0
+    assert capsys.readouterr().err.splitlines() == [
+        "lpprop: warning: Pass --option logit_scale=100."
+    ]
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_warning_before_an_error_is_said_too(tmp_path, capsys, monkeypatch):
     def find_device(name):
         warn("kind", "Pass logit_scale=100.")
         raise InputError("stop: here")
 
     monkeypatch.setattr("lpprop.cli.refine.find_device", find_device)
-    assert main([*arguments(tmp_path), "--method", "pamr"]) == 1
     make_item(tmp_path, "a")
-    assert main([*arguments(tmp_path), "--method", "lposs"]) == 1
+    assert main([*arguments(tmp_path), *LPOSS]) == 1
     said = capsys.readouterr().err.splitlines()
     assert "lpprop: warning: Pass --option logit_scale=100." in said
 
@@ -127,8 +143,11 @@ def test_a_warning_before_any_image_is_said_too(tmp_path, capsys, monkeypatch):
 
 
 @pytest.mark.filterwarnings("default")
-@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
-@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize(
+    ("suffix", "orientation"),
+    [("jpg", number) for number in range(1, 9)]
+    + [(suffix, number) for suffix in ("png", "webp", "tif") for number in (1, 5, 6)],
+)
 def test_an_image_beside_arrays_counts_as_its_stored_pixels(tmp_path, capsys, orientation, suffix):
     """The result is that of the same picture without the tag, whatever the tag says."""
     make_item(tmp_path, "a")
@@ -189,17 +208,16 @@ def test_odd_names_of_images_and_folders(tmp_path, stem):
         (tmp_path / part / f"a.{suffix}").rename(tmp_path / part / f"{odd}.{suffix}")
     argv = arguments(tmp_path)
     argv[-1] += str(odd).replace("/", "")
-    method = ["--method", "lposs"]
-    done = process(*argv, *method, PYTHONIOENCODING="ascii")
+    done = process(*argv, *LPOSS, PYTHONIOENCODING="ascii")
     assert done.returncode == 0, done.stderr
     assert b"\x1b" not in done.stdout + done.stderr
     assert done.stdout.startswith(b"1 refined into ")
     assert done.stdout.count(b"\n") == 1
     (labels,) = Path(argv[-1]).glob("*_labels.png")
     assert labels.name == f"{odd}_labels.png"
-    assert b"1 skipped" in process(*argv, *method).stdout
+    assert b"1 skipped" in process(*argv, *LPOSS).stdout
     (tmp_path / "logits" / f"{odd}.npy").write_bytes(b"no array")
-    failed = process(*argv, *method, "--overwrite", PYTHONIOENCODING="ascii")
+    failed = process(*argv, *LPOSS, "--overwrite", PYTHONIOENCODING="ascii")
     assert failed.returncode == 1
     assert b"\x1b" not in failed.stdout + failed.stderr
     assert failed.stderr.count(b"\n") == 1
@@ -216,14 +234,26 @@ def test_narrow_streams(tmp_path, environment):
     out = tmp_path / "Ergebnis ł"
     argv = arguments(tmp_path, "a")
     argv[-1] = str(out)
-    done = process(*argv, "--method", "lposs", **environment)
+    done = process(*argv, *LPOSS, **environment)
     assert (done.returncode, done.stderr) == (0, b"")
     assert done.stdout.startswith(b"1 refined into ")
     assert len(list(out.iterdir())) == 4
     place = argv.index("--out")
-    comparing = ["compare", *argv[1:place], "--methods", "bilinear", "lposs", "--out", argv[-1]]
+    comparing = ["compare", *argv[1:place], "--methods", "bilinear", "lposs:k=3", "--out", argv[-1]]
     done = process(*comparing, **environment)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_process_without_streams(tmp_path, monkeypatch):
+    for stem in "ab":
+        make_item(tmp_path, stem)
+    with monkeypatch.context() as without:
+        without.setattr(sys, "stdout", None)
+        without.setattr(sys, "stderr", None)
+        code = main([*arguments(tmp_path), *LPOSS])
+        failed = main([*arguments(tmp_path), "--method", "nothing"])
+    assert (code, failed) == (0, 1)
+    assert len(list((tmp_path / "out").iterdir())) == 8
 
 
 def test_usage_errors_obey_no_codes(capsys):
@@ -263,7 +293,7 @@ def test_a_gpu_is_called_cuda(tmp_path, capsys, name):
     make_item(tmp_path, "a")
     assert main([*arguments(tmp_path, "a"), "--device", name]) == 1
     assert f"--device: got {name} (" in (said := capsys.readouterr().err)
-    assert "cuda." in said
+    assert "Use cuda, as NVIDIA" in said
 
 
 @pytest.mark.parametrize(

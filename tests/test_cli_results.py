@@ -14,7 +14,7 @@ from PIL import Image
 
 import lpprop
 from lpprop.cli import main
-from test_cli import arguments, make_item, results
+from test_cli import LPOSS, arguments, make_item, results
 
 pytestmark = pytest.mark.filterwarnings("ignore::lpprop.InputWarning")
 
@@ -250,3 +250,19 @@ def test_a_mask_of_left_out_classes_is_stored_as_it_is(tmp_path):
 
     left_out = torch.tensor([-torch.inf, 0.0], dtype=torch.float64)
     assert as_float32(left_out, tmp_path / "a.npy").tolist() == [-np.inf, 0]
+
+
+def test_results_beyond_the_memory_are_refused_at_once(tmp_path, capsys, monkeypatch):
+    """10 MB are free: 4 classes of 700 x 700 pixels take 4 * 4 + 8 bytes per pixel, 11.8 MB."""
+    make_item(tmp_path, "a")
+    monkeypatch.setattr("lpprop._core.memory.available_bytes", lambda device: 10**7)
+    argv = [*arguments(tmp_path, "a"), *LPOSS]
+    assert main([*argv, "--size", "600", "600"]) == 0
+    monkeypatch.setattr(
+        "lpprop.compose.pipeline.refine", lambda *_, **__: pytest.fail("work was done")
+    )
+    assert main([*argv, "--size", "700", "700", "--overwrite"]) == 1
+    said = capsys.readouterr().err
+    assert "--size: got 700 x 700 pixels of 4 classes, which take 0.011 GiB" in said
+    assert main([*argv, "--size", "40000", "40000", "--overwrite"]) == 1
+    assert "which take 35.8 GiB" in capsys.readouterr().err

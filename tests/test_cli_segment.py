@@ -1,6 +1,7 @@
 """`lpprop segment`: what it writes, what it refuses, and what the backbones' recipes become."""
 
 import dataclasses
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -41,6 +42,9 @@ def test_the_files_are_the_segmenters(tmp_path, picture, capsys):
     assert (labels == expected.labels[0].numpy()).mean() > 0.999
     with Image.open(tmp_path / "out" / "a_overlay.png") as page:
         assert page.width > 180  # beside the picture
+    record = json.loads((tmp_path / "out" / "a_record.json").read_text())
+    assert record["settings"]["classes"] == classes
+    assert record["commits"] == {"backbone": None, "affinity": None}
     # A second run has nothing to do, unless it is told to.
     assert run(picture, "--classes", *classes, *options) == 0
     assert "0 segmented" in (said := capsys.readouterr().out)
@@ -268,3 +272,10 @@ def test_commas_between_classes_are_told(tmp_path, picture, capsys):
     said = capsys.readouterr().err
     assert "--classes: got only 'cat, sofa,', expected two or more" in said
     assert 'Write "cat" "sofa": blanks set classes apart, commas do not.' in said
+
+
+def test_an_image_of_too_many_pixels_for_its_classes(tmp_path, picture, capsys, monkeypatch):
+    monkeypatch.setattr("lpprop._core.memory.available_bytes", lambda device: 100_000)
+    assert run(picture, "--classes", "cat", "sofa", "--out", tmp_path / "out") == 1
+    said = capsys.readouterr().err
+    assert "a.png: IMAGE: got 70 x 90 pixels of 2 classes, which take 9.39e-05 GiB" in said

@@ -4,6 +4,8 @@ A block is left out where the line before it is the comment `<!-- no-run -->`.
 """
 
 import re
+import subprocess
+import sys
 import textwrap
 from pathlib import Path
 
@@ -47,6 +49,8 @@ def test_how_blocks_are_found():
     ]
 
 
+# Kernels are inside: a backend is imported where it is used.
+NAME = re.compile(r"`(lpprop(?!\.kernels)(?:\.\w+)+)[`(]")
 FOLDER_ROW = re.compile(r"^lpprop (refine|segment|compare|eval) .*--out (\S+)", re.MULTILINE)
 
 
@@ -55,3 +59,13 @@ def test_the_examples_write_into_different_folders():
     folders = [folder for _, folder in FOLDER_ROW.findall(PAGES[0].read_text(encoding="utf-8"))]
     assert len(folders) >= 6
     assert len(set(folders)) == len(folders)
+
+
+def test_the_names_are_there_after_import_lpprop_alone():
+    names = sorted({name for page in PAGES for name in NAME.findall(page.read_text("utf-8"))})
+    assert len(names) > 20
+    code = "import lpprop, sys\nfor name in sys.argv[1:]:\n    eval(name)"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *names], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")

@@ -160,6 +160,11 @@ _SHARED: dict[str, dict[str, Any]] = {
         "type": int, "nargs": 2, "metavar": ("H", "W"),
         "help": "size of the results, where IMAGE is what the backbone saw (default: IMAGE's)",
     },
+    "--span": {
+        "type": int, "nargs": 2, "metavar": ("H", "W"),
+        "help": "pixels that the grids cover from IMAGE's top left corner, where the model saw it "
+        "padded or cropped at the bottom and right (default: IMAGE's)",
+    },
 }  # fmt: skip
 
 

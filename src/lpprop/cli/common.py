@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import io
 import os
 import sys
 import textwrap
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "check_folder",
+    "check_room",
     "describe_method",
     "find_device",
     "find_inputs",
@@ -43,12 +45,17 @@ def say(message: str) -> None:
     """Write a line to stderr, beside a progress bar if there is one."""
     from tqdm import tqdm
 
+    if sys.stderr is None:  # a process may have none
+        return
     # Not print, which would write into a progress bar.
     tqdm.write(visible(f"lpprop: {message}"), file=sys.stderr)
 
 
-# The warnings of a command, each with the images after the first that it is true of.
-_warned: ContextVar[dict[str, list[Path]] | None] = ContextVar("lpprop_cli_warned", default=None)
+# The warnings of a command, each with the images after the first that it is true of; None for one
+# of the command as a whole.
+_warned: ContextVar[dict[str, list[Path] | None] | None] = ContextVar(
+    "lpprop_cli_warned", default=None
+)
 
 
 @contextmanager
@@ -56,7 +63,8 @@ def reporting() -> Iterator[None]:
     """Keep stdout plain within a block, and remember of what `say_warning` has warned."""
     token = _warned.set({})
     try:
-        with redirect_stdout(PlainStream(sys.stdout)):
+        # A process may have no stdout; then nobody reads.
+        with redirect_stdout(PlainStream(sys.stdout) if sys.stdout else io.StringIO()):
             yield
         for message, images in (_warned.get() or {}).items():
             if images:
@@ -75,10 +83,11 @@ def say_warning(message: str, image: Path | None = None) -> None:
     warned = _warned.get()
     if warned is not None:
         if message in warned:
-            if image is not None:
-                warned[message].append(image)
+            others = warned[message]
+            if image is not None and others is not None:
+                others.append(image)
             return
-        warned[message] = []
+        warned[message] = None if image is None else []
     say(f"warning: {'' if image is None else f'{image}: '}{message}")
 
 
@@ -90,12 +99,12 @@ def find_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:  # torch built without CUDA asserts
-        reason = str(error).strip().splitlines()[0]
+        reason = textwrap.shorten(str(error).strip().splitlines()[0], 80, placeholder=" ...")
         raise InputError.of(
             "--device",
             got=f"{name} ({reason})",
             expected="a device of this machine",
-            fix="NVIDIA's GPUs are called cuda." if name.startswith("gpu") else "Use cpu.",
+            fix="Use cuda, as NVIDIA's GPUs are called." if name.startswith("gpu") else "Use cpu.",
         ) from error
     return device
 
@@ -178,6 +187,31 @@ def find_inputs(arguments: argparse.Namespace) -> list[Path]:
     return images
 
 
+def check_room(argument: str, classes: int, size: tuple[int, int], device: torch.device) -> None:
+    """Refuse results that cannot fit into memory, before anything is computed.
+
+    Args:
+        argument: what gives the size, for the error.
+        classes: their number.
+        size: (H, W) of the results.
+        device: where they are computed.
+
+    Raises:
+        InputError: the scores in float32 and the labels in int64 alone take more than is free.
+    """
+    from lpprop._core.memory import available_bytes
+
+    needed, available = size[0] * size[1] * (4 * classes + 8), available_bytes(device)
+    if available is not None and needed > available:
+        raise InputError.of(
+            argument,
+            got=f"{size[0]} x {size[1]} pixels of {classes} classes, which take "
+            f"{needed / 2**30:.3g} GiB",
+            expected=f"at most the {available / 2**30:.3g} GiB that are free on {device}",
+            fix="Use a smaller image or size, or merge classes.",
+        )
+
+
 def describe_method(method: str, options: Mapping[str, object]) -> dict[str, object]:
     """Return a preset's name and all of its options, as the record of results holds them."""
     preset = presets.find(method)
@@ -200,7 +234,7 @@ def process_images(
 
     failed = 0
     # On a terminal only (None), and only where there is something to wait for.
-    hidden = True if len(todo) < 2 else None
+    hidden = True if len(todo) < 2 or sys.stderr is None else None
     for results in tqdm(todo, unit="image", file=sys.stderr, disable=hidden):
         with collect_warnings(shown=False) as warned:
             try:

@@ -85,7 +85,8 @@ def add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         default="default",
         help="default (made for colour-blind eyes), voc, ade20k, cityscapes or camvid",
     )
-    add_shared(command, "--size")
+    for name in ("--size", "--span"):
+        add_shared(command, name)
 
 
 def _compare(arguments: argparse.Namespace) -> int:
@@ -106,7 +107,7 @@ def _compare(arguments: argparse.Namespace) -> int:
         comparison = compare(
             inputs.pop("logits"), image=image, gt=gt, methods=methods, **inputs,
             class_names=arguments.classes, size=arguments.size, palette=arguments.palette,
-            ignore_index=arguments.ignore_index,
+            ignore_index=arguments.ignore_index, span=arguments.span,
         )  # fmt: skip
     comparison = _translate(comparison, arguments.command)
     print(comparison)

@@ -100,6 +100,7 @@ def translate(message: str, command: argparse.ArgumentParser) -> str:
 
     listing = "lpprop.backbones.imagenet_classes() lists"
     message = message.replace(listing, "lpprop segment --list-classes lists")
+    message = re.sub(r"\bas image\b", f"as {names.get('image', 'image')}", message)
     start = re.match(r"(\w+)(\[\d+\])?: got ", message)
     if start and start[1] in names:
         message = names[start[1]] + message[start.end(1) :].replace(

@@ -15,6 +15,7 @@ from lpprop.cli.arguments import (
     option_name,
 )
 from lpprop.cli.common import (
+    check_room,
     describe_method,
     find_device,
     find_inputs,
@@ -44,8 +45,9 @@ applied, and a warning names it.
 methods:
 {methods}
 
-LPOSS joins each patch to its k nearest ones. The default k suits the patches of many windows; where
-it exceeds a quarter of the patches, a warning says so: try --option k=50.
+LPOSS joins each patch to its k nearest ones. Its k = 400 is for the patches of fifteen windows;
+where k exceeds a quarter of the patches, as for a single image, a warning says so: pass
+--option k=10 --option gamma=7 --option alpha=0.8 there.
 
 For each image DIR receives <stem>_labels.png (class indices with a palette), <stem>_overlay.png,
 <stem>_scores.npy (float32, C x H x W), and <stem>_record.json, which says how they were made. The
@@ -70,7 +72,7 @@ def add_refine(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add_arrays(command)
     add_shared(command, "--out", required=True)
     command.add_argument("--method", default="lposs+", help="see above (default: lposs+)")
-    for name in ("--option", "--size", "--overwrite"):
+    for name in ("--option", "--size", "--span", "--overwrite"):
         add_shared(command, name)
 
 
@@ -87,7 +89,7 @@ def _refine(arguments: argparse.Namespace) -> int:
     }
     options = dict(arguments.option)
     settings = {"command": "refine", **describe_method(arguments.method, options)}
-    settings["size"] = arguments.size
+    settings |= {"size": arguments.size, "span": arguments.span}
     every = []
     for number, image in enumerate(images):
         files = {option_name(name): paths[number] for name, paths in arrays.items()}
@@ -96,7 +98,7 @@ def _refine(arguments: argparse.Namespace) -> int:
     make_folder(arguments.out)
 
     def work(results: Results) -> None:
-        _refine_image(results, list(arrays), chain, device, arguments.size)
+        _refine_image(results, list(arrays), chain, device, arguments.size, arguments.span)
 
     return process_images(arguments, every, todo, work, "refined")
 
@@ -134,6 +136,7 @@ def _refine_image(
     chain: Chain,
     device: torch.device,
     size: tuple[int, int] | None,
+    span: tuple[int, int] | None,
 ) -> None:
     import torch
 
@@ -149,8 +152,10 @@ def _refine_image(
     logits = inputs.pop("logits")
     if logits.ndim >= 3:
         check_class_count(logits.shape[-3])
+        sizes = ("--size", size) if size else ("IMAGE", (image.height, image.width))
+        check_room(sizes[0], logits.shape[-3], sizes[1], device)
     with torch.inference_mode():
-        scores = refine(logits, image=image, method=chain, size=size, **inputs)[0]
+        scores = refine(logits, image=image, method=chain, size=size, span=span, **inputs)[0]
         labels = scores.argmax(0)
     image = image.resize((labels.shape[1], labels.shape[0]))
     results.write(

@@ -77,21 +77,30 @@ class Results:
         overlay: Image.Image,
         scores: NDArray[np.float32],
         inputs: Mapping[str, Mapping[str, Any]],
+        commits: Mapping[str, str | None] | None = None,
     ) -> None:
-        """Write the results, all or none, and the record."""
+        """Write the results, all or none, and the record.
+
+        Args:
+            labels: what the file of labels holds.
+            overlay: the picture.
+            scores: what the file of scores holds.
+            inputs: the `fingerprints` of the inputs.
+            commits: by model, the commit that was loaded, which the record tells too.
+        """
         labels_file, overlay_file, scores_file = self.files
         with ExitStack() as stack:
             labels.save(stack.enter_context(atomic_write(labels_file)), format="PNG")
             overlay.save(stack.enter_context(atomic_write(overlay_file)), format="PNG")
             np.save(stack.enter_context(atomic_write(scores_file)), scores)
-            self._record(inputs, complete=False)
-        self._record(inputs, complete=True)
+            record = {
+                "complete": False, "lpprop": __version__, "commits": commits or {},
+                "settings": self.settings, "inputs": inputs,
+            }  # fmt: skip
+            self._record(record)
+        self._record({**record, "complete": True})
 
-    def _record(self, inputs: Mapping[str, Mapping[str, Any]], *, complete: bool) -> None:
-        record = {
-            "complete": complete, "lpprop": __version__, "settings": self.settings,
-            "inputs": inputs,
-        }  # fmt: skip
+    def _record(self, record: Mapping[str, Any]) -> None:
         with atomic_write(self.record_file) as file:
             file.write((json.dumps(record, indent=2, default=str) + "\n").encode())
 

@@ -12,6 +12,7 @@ from lpprop._core.errors import InputError
 from lpprop.cli.arguments import add_command, add_shared, name_methods
 from lpprop.cli.common import (
     check_folder,
+    check_room,
     describe_method,
     find_device,
     find_inputs,
@@ -203,6 +204,7 @@ def _segment_image(results: Results, segmenter: Segmenter, classes: Sequence[str
 
     fingerprints = results.fingerprints()
     picture = load_image(results.image, "IMAGE")
+    check_room("IMAGE", len(classes), (picture.height, picture.width), segmenter.backbone.device)
     segmentation = segmenter(picture, classes)
     labels, scores, names = segmentation.labels[0], segmentation.scores[0], segmentation.class_names
     drawn = drawing.overlay(picture, labels, len(names))
@@ -212,4 +214,5 @@ def _segment_image(results: Results, segmenter: Segmenter, classes: Sequence[str
         page,
         as_float32(scores, results.scores_file),
         fingerprints,
+        {"backbone": segmenter.backbone.commit, "affinity": segmenter.affinity.commit},
     )

@@ -58,7 +58,7 @@ def load_image(
     formats: tuple[str, ...] = _FORMATS,
     upright: bool = True,
 ) -> Image.Image:
-    """Read an image as 8-bit RGB; alpha is dropped, and of several frames the first is taken.
+    """Read an image as 8-bit RGB; alpha and metadata are dropped, the first frame is taken.
 
     Args:
         path: a JPEG, PNG, WebP, TIFF, BMP, GIF or PPM file.
@@ -91,13 +91,14 @@ def load_image(
             pixels = image.transpose(show if upright else _UNDO.get(show, show)).convert("RGB")
         else:
             pixels = image.convert("RGB")
+        pixels.info.clear()  # what it says of the orientation is settled
     if orientation in _TURNED and not upright:  # outside, where warnings are heard
         warn(
             "EXIF orientation",
             f"{path}: its EXIF orientation {orientation} ({_TURNED[orientation][0]}) is not "
             "applied, since arrays and label maps belong to the pixels as they are stored. If "
-            "yours were made from the upright image, save that one without the orientation and "
-            "use it here (PIL.ImageOps.exif_transpose turns it).",
+            "yours were made from the upright image, turn the file first, such as by "
+            "PIL.ImageOps.exif_transpose.",
         )
     pixels.info.pop("exif", None)  # so that nobody takes the orientation for one to apply
     return pixels
