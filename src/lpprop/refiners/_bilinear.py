@@ -14,6 +14,7 @@ from lpprop._core.options import check_size
 from lpprop._core.precision import compute_dtype, uncompiled
 from lpprop._core.refiner import Refiner
 from lpprop._core.scans import mark_passed
+from lpprop.numerics.twins import match_twins
 
 __all__ = ["BilinearUpsample", "bilinear_upsample"]
 
@@ -41,6 +42,7 @@ def bilinear_upsample(
     check_tensors(x=(x, "B C h w"))
     size = check_size("size", size)
     upsampled = F.interpolate(x.to(compute_dtype(x)), size, mode="bilinear").to(x.dtype)
+    upsampled = match_twins(upsampled, x)
     mark_passed(upsampled)  # since means of finite values are finite
     return upsampled
 
@@ -61,6 +63,5 @@ class BilinearUpsample(Refiner, function=bilinear_upsample, takes=("image", "win
     def _call(self, logits: Tensor, inputs: Mapping[str, Any]) -> Tensor:
         windows, image = inputs.get("windows"), inputs.get("image")
         if windows is not None:
-            merged: Tensor = windows.merge(logits)
-            return merged
+            return match_twins(windows.merge(logits), logits, joined=True)
         return logits if image is None else bilinear_upsample(logits, image.shape[-2:])

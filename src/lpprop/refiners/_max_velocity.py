@@ -21,6 +21,7 @@ from lpprop._core.options import check_choice, check_integer, check_number, chec
 from lpprop._core.precision import cast_back, compute_dtype, full_precision
 from lpprop._core.refiner import Refiner
 from lpprop.numerics.ipf import fit_marginals
+from lpprop.numerics.twins import match_twins
 
 __all__ = ["MaxVelocity", "max_velocity"]
 
@@ -121,6 +122,7 @@ def max_velocity(
     # One item at a time: items finish at different steps, and a batch equals a loop.
     pairs = zip(distribution.to(dtype), attention, strict=True)
     velocities = torch.stack([velocity(*pair) for pair in pairs])
+    velocities = match_twins(velocities, distribution)
     return cast_back(velocities, distribution, "distribution")
 
 

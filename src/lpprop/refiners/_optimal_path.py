@@ -22,6 +22,7 @@ from lpprop._core.refiner import Refiner
 from lpprop.inputs.distribution import as_distribution
 from lpprop.numerics.gibbs import GibbsKernel, kernel_dtype
 from lpprop.numerics.sinkhorn import scale_kernel
+from lpprop.numerics.twins import match_twins
 
 __all__ = ["OptimalPath", "optimal_path"]
 
@@ -112,6 +113,7 @@ def optimal_path(
         f.register_hook(partial(_clamp_gradient, bound=_choose_bound(distribution.dtype)))
     # One item at a time: memory does not grow with the batch, and a batch equals a loop.
     paths = torch.stack([path(*item) for item in zip(f, cost, bounds, strict=True)])
+    paths = match_twins(paths, distribution)
     return _cast_paths(_normalise(paths, norm), distribution)
 
 

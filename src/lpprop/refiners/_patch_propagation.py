@@ -36,6 +36,7 @@ from lpprop.numerics.graphs import (
     symmetric_graph,
 )
 from lpprop.numerics.propagation import SOLVER_CHECKS, propagate
+from lpprop.numerics.twins import match_twins
 
 __all__ = ["PatchPropagation", "propagate_patches"]
 
@@ -144,7 +145,8 @@ def propagate_patches(
     scores = torch.stack([propagate_graph(*item) for item in zip(scores, nodes, strict=True)])
     if windows is not None:
         scores = scores[0].unflatten(1, (sizes["B"], -1)).transpose(0, 1)
-    return cast_back(scores.reshape(logits.shape), logits)
+    scores = match_twins(scores.reshape(logits.shape), logits, joined=windows is not None)
+    return cast_back(scores, logits)
 
 
 class PatchPropagation(Refiner, function=propagate_patches, needs=("feats",), takes=("windows",)):

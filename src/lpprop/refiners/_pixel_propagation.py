@@ -18,6 +18,7 @@ from lpprop.inputs.colour import lab
 from lpprop.kernels.dispatch import check_backend, kernels_for
 from lpprop.numerics.graphs import stencil_graph
 from lpprop.numerics.propagation import SOLVER_CHECKS, propagate
+from lpprop.numerics.twins import match_twins
 
 __all__ = ["PixelPropagation", "possible_winners", "propagate_pixels"]
 
@@ -120,7 +121,8 @@ def propagate_pixels(
     check_finite(name, guide)  # float64 values may overflow in float32
     items = [propagate_item(*pair) for pair in zip(logits.to(dtype), guide, strict=True)]
     scores = torch.stack(items) if len(items) > 1 else items[0][None]
-    return cast_back(scores.reshape(logits.shape), logits)
+    scores = scores.reshape(logits.shape)
+    return cast_back(scores if prune else match_twins(scores, logits), logits)
 
 
 def _solve_winners(
