@@ -241,8 +241,8 @@ def test_permutation_matrices(seed, tau):
 @pytest.mark.parametrize("tau", [0.0, 0.3, 0.9])
 @pytest.mark.parametrize("first_step", ["linear", "m2n2"])
 def test_one_cycle(first_step, tau, dtype):
-    """All mass arrives at patch l in step l, and crosses tau there at l - 1 + tau. M2N2's time of the
-    first step is 0 where p is 1 after it."""
+    """All mass arrives at patch l in step l, and crosses tau there at l - 1 + tau. M2N2's time of
+    the first step is 0 where p is 1 after it."""
     options = {"tau": tau, "first_step": first_step}
     got = velocity(np.eye(6)[:1][None], np.roll(np.eye(6), 1, axis=1)[None], dtype, **options)
     expected = [1, *(1 / (1 + step - 1 + tau) for step in range(1, 6))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -14,7 +15,7 @@ from lpprop._core.options import Check, check_from_0, check_integer, check_numbe
 from lpprop.numerics.cg import cg
 from lpprop.numerics.graphs import Graph, PropagatingGraph
 
-__all__ = ["SOLVER_CHECKS", "propagate", "propagation_system"]
+__all__ = ["SOLVER_CHECKS", "forecast_solver", "propagate", "propagation_system"]
 
 
 SOLVER_CHECKS: dict[str, Check] = {
@@ -27,6 +28,25 @@ SOLVER_CHECKS: dict[str, Check] = {
 # Conjugate gradients hold about six vectors per class; classes are solved in groups whose vectors
 # stay below this size.
 _SOLVER_BYTES = 512 * 2**20
+
+
+# The vectors per class and step that a gradient keeps, measured.
+_KEPT_VECTORS = 8
+
+
+def forecast_solver(
+    classes: int, vector: int, *, alpha: float, max_iter: int, tol: float, gradient: bool
+) -> int:
+    """Estimate the bytes that `propagate` takes beyond the graph, for vectors of so many bytes."""
+    if gradient:
+        # The bound of conjugate gradients with eigenvalues in [1 - alpha, 1 + alpha].
+        bound = 0.5 * math.sqrt((1 + alpha) / (1 - alpha)) * math.log(2 / max(tol, 1e-8))
+        return _KEPT_VECTORS * min(max_iter, math.ceil(max(bound, 1))) * classes * vector
+    return (6 * min(classes, _count_group(vector)) + 2 * classes) * vector
+
+
+def _count_group(vector: int) -> int:
+    return max(1, _SOLVER_BYTES // (6 * vector))
 
 
 def propagation_system(
@@ -52,6 +72,5 @@ def propagate(
     if isinstance(graph, PropagatingGraph) and not gradient:
         return graph.propagate(scores, alpha=alpha, max_iter=max_iter, tol=tol)[0]
     system = propagation_system(graph, torch.ones_like(scores[:1]), alpha)
-    group = max(1, _SOLVER_BYTES // (6 * scores[0].nbytes))
-    solved = [cg(system, part, tol=tol, max_iter=max_iter).value for part in scores.split(group)]
-    return torch.cat(solved)
+    groups = scores.split(_count_group(scores[0].nbytes))
+    return torch.cat([cg(system, part, tol=tol, max_iter=max_iter).value for part in groups])

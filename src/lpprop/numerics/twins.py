@@ -1,7 +1,7 @@
 """Identical classes get identical results.
 
-A product of matrices may round a row by where it stands among the others, so that two classes of
-the same scores come out different in the last digit, and the argmax takes now one and now the other.
+A product of matrices may round a row by where it stands among the others. Two classes of the same
+scores then differ in the last digit, and the argmax takes now one and now the other.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def match_twins(
             values if first is None else values[first]
             for values, first in zip(result.detach(), firsts, strict=True)
         ])  # fmt: skip
-    matched: Tensor = _Replace.apply(result, twins)
+    matched: Tensor = _Replace.apply(result, twins)  # type: ignore[no-untyped-call]
     return matched
 
 
