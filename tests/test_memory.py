@@ -148,7 +148,7 @@ PROPAGATIONS = {
 def forecast_of(call, names, monkeypatch):
     """MB that a call says it needs, on a machine that has none."""
     monkeypatch.setattr("lpprop._core.memory.available_bytes", lambda device: 0)
-    with pytest.raises(lpprop.InputError, match="needs? ") as refused:
+    with pytest.raises(lpprop.InputError, match=r"needs? ") as refused:
         eval(call, names)
     return float(re.search(r"needs? ([\d.e-]+) GiB", str(refused.value))[1]) * 1024
 

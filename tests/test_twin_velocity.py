@@ -463,3 +463,20 @@ def test_halves(dtype):
     assert got.dtype == dtype
     expected = twin.max_velocity(f.double(), A.double())
     np.testing.assert_allclose(got.double(), expected, rtol=torch.finfo(dtype).eps)
+
+
+# --------------------------------------------------------------------------- warnings
+
+
+def test_attention_that_scaling_does_not_balance_is_told():
+    """Four rows whose mass can only go to the first column: it sums to nearly 4."""
+    A = torch.full((1, 5, 5), 1e-30)
+    A[0, :4, 0], A[0, 4, 1:] = 1, 1
+    f = torch.full((1, 2, 5), 0.2)
+    with pytest.warns(
+        lpprop.InputWarning, match="attention: after 15 scalings a column still sums"
+    ):
+        lpprop.max_velocity(f, A)
+    lpprop.max_velocity(f, A, ipf_iterations=14)
+    for sharp in (1.0, 3.0):
+        lpprop.max_velocity(f, torch.tensor(attentions(0, N=5, sharp=sharp)).float())
