@@ -58,7 +58,8 @@ def max_velocity(
             before, p = p, p @ T
             p = p / p.max()
             arrives = waiting & (p > tau)
-            arrival[arrives] = step - ((p - tau) / (p - before))[arrives]
+            rise = p - before if step > 1 else torch.full_like(p, 1 - tau)
+            arrival[arrives] = step - ((p - tau) / rise)[arrives]
             waiting = waiting & ~arrives
         velocities.append(1 / (1 + arrival))
     return torch.stack(velocities)

@@ -5,6 +5,7 @@ makes sure that every `raise` has a row.
 """
 
 import ast
+import contextlib
 import math
 import re
 import traceback
@@ -20,6 +21,9 @@ from error_tables import TABLE, discrepancy
 from error_tables.samples import ATTENTION, CROPS, FEATS, FULL, IMAGE, LOGITS, WINDOWS, spoilt
 from lpprop.numerics.ipf import ipf
 from lpprop.numerics.sinkhorn import sinkhorn
+
+with contextlib.suppress(ImportError):  # what it knows of memory is not to come from this file
+    import lpprop.kernels.llvm
 
 SOURCE = Path(lpprop.__file__).parent
 # The floors whose every error has a row; files, models and evaluation have tests of their own.
@@ -85,8 +89,8 @@ def few_packages(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def a_small_machine(monkeypatch):
-    """Room for a few matrices of 20 x 20 patches, and not for one of 400 x 400."""
-    monkeypatch.setattr("lpprop._core.memory.available_bytes", lambda device: 2**20)
+    """Room for a hundred planes of the pixels here, and not for a matrix of 1600 x 1600 patches."""
+    monkeypatch.setattr("lpprop._core.memory.available_bytes", lambda device: 8 * 2**20)
 
 
 @pytest.mark.parametrize("name", TABLE)

@@ -135,6 +135,108 @@ def test_a_dilation_beyond_the_image_takes_no_more_than_one_across_it():
     assert used < (5 * 8 + 9 + 10) * 1.07
 
 
+# What may come on top: blocks of the products, threads, and what is freed between the steps.
+BESIDE = 30
+PROPAGATIONS = {
+    "21 classes": ("(1, 21, 448, 597)", "(1, 3, 448, 597)", "max_iter=3, backend='torch'"),
+    "2 classes": ("(1, 2, 448, 597)", "(1, 3, 448, 597)", "max_iter=3, backend='torch'"),
+    "21 classes, compiled": ("(1, 21, 448, 597)", "(1, 3, 448, 597)", "backend='llvm'"),
+    "remade, compiled": ("(1, 8, 1024, 1024)", "(1, 3, 1024, 1024)", "max_iter=1, backend='llvm'"),
+}
+
+
+def forecast_of(call, names, monkeypatch):
+    """MB that a call says it needs, on a machine that has none."""
+    monkeypatch.setattr("lpprop._core.memory.available_bytes", lambda device: 0)
+    with pytest.raises(lpprop.InputError, match=r"needs? ") as refused:
+        eval(call, names)
+    return float(re.search(r"needs? ([\d.e-]+) GiB", str(refused.value))[1]) * 1024
+
+
+@pytest.mark.parametrize("name", PROPAGATIONS)
+@pytest.mark.parametrize("gradient", [False, True])
+def test_the_pixel_step_forecasts_what_it_takes(name, gradient, monkeypatch):
+    logits, image, options = PROPAGATIONS[name]
+    if "llvm" in options:
+        pytest.importorskip("llvmlite")
+    if gradient and name != "2 classes":
+        pytest.skip("one is enough")
+    asked = f", requires_grad={gradient}"
+    inputs = f"logits, image = torch.rand{logits[:-1]}{asked}), torch.rand{image}"
+    backward = ".sum().backward()" if gradient else ""
+    call = f"lpprop.propagate_pixels(logits, image, {options}){backward}"
+    small = f"lpprop.propagate_pixels(logits[..., :16, :16], image[..., :16, :16], {options})"
+    used = peak(inputs=inputs, small=small + backward, call=call)
+    names = {"torch": torch, "lpprop": lpprop}
+    exec(inputs, names)
+    forecast = forecast_of(call, names, monkeypatch)
+    # Compiled code may solve 24 classes at a time, where the forecast counts 8.
+    groups = 4 * 16 * 1.08 if name == "21 classes, compiled" else 0
+    assert used < forecast + groups + BESIDE
+    assert used > 0.6 * forecast - BESIDE
+
+
+@pytest.mark.parametrize(
+    ("options", "slope"),
+    [("storage='csr'", False), ("storage='dense'", False), ("storage='csr'", True)],
+)
+def test_the_patch_step_forecasts_what_it_takes(options, slope, monkeypatch):
+    inputs = "logits, feats = torch.rand(1, 5, 60, 60), torch.rand(1, 16, 60, 60)"
+    inputs += "; feats.requires_grad_()" if slope else ""
+    backward = ".sum().backward()" if slope else ""
+    small = f"lpprop.propagate_patches(logits[..., :9, :9], feats[..., :9, :9], {options})"
+    call = f"lpprop.propagate_patches(logits, feats, {options}){backward}"
+    used = peak(inputs=inputs, small=small + backward, call=call)
+    names = {"torch": torch, "lpprop": lpprop}
+    exec(inputs, names)
+    forecast = forecast_of(call, names, monkeypatch)
+    assert used < forecast + BESIDE
+    assert used > 0.5 * forecast - BESIDE
+
+
+@pytest.mark.parametrize("method", ["lposs+", "a chain"])
+def test_a_photo_of_12_megapixels_is_refused_before_any_step(method, monkeypatch):
+    monkeypatch.setattr("lpprop._core.memory.available_bytes", lambda device: 2 * 2**30)
+    logits, feats = torch.rand(1, 21, 24, 32), torch.rand(1, 8, 24, 32)
+    image = torch.full((1, 3, 1, 1), 0.5).expand(1, 3, 3000, 4000)
+    steps = []
+
+    def note(logits, **_):
+        steps.append("started")
+        return logits
+
+    if method == "a chain":
+        method = lpprop.Chain(note, lpprop.BilinearUpsample(), lpprop.PixelPropagation())
+        feats = None
+    with pytest.raises(lpprop.InputError, match="logits: got 21 classes of 3000 x 4000 pixels"):
+        lpprop.refine(
+            logits, feats, image, method=method, **{} if feats is None else {"patch_size": 125}
+        )
+    assert steps == []
+
+
+def test_groups_of_fewer_classes_where_memory_is_short_give_the_same_bits(monkeypatch):
+    pytest.importorskip("llvmlite")
+    from lpprop.kernels.llvm import stencil
+
+    logits, image = torch.rand(1, 21, 40, 50), torch.rand(1, 3, 40, 50) / 9
+    expected = lpprop.propagate_pixels(logits, image, backend="llvm")
+    sizes, make = [], stencil.ClassGroup
+    monkeypatch.setattr(
+        stencil,
+        "ClassGroup",
+        lambda graph, count, *rest: sizes.append(count) or make(graph, count, *rest),
+    )
+    plane = 4 * 40 * 56 * 4
+    for lanes, groups in ((24, [21]), (16, [16, 5]), (8, [8, 8, 5]), (1, [8, 8, 5])):
+        sizes.clear()
+        monkeypatch.setattr(
+            stencil, "available_bytes", lambda device, n=lanes: int(n * plane / 0.79)
+        )
+        assert torch.equal(lpprop.propagate_pixels(logits, image, backend="llvm"), expected)
+        assert sizes == groups
+
+
 # --------------------------------------------------------------------------- discrepancy
 
 # 48 x 48 patches: one N x N float32 matrix is 21 MB, a (C, N) one of 150 classes 1.4 MB; a

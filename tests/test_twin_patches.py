@@ -339,3 +339,34 @@ def test_storages_agree(k, dtype, storage):
     dense = lpprop.propagate_patches(*tensors, k=k, storage="dense")
     got = lpprop.propagate_patches(*tensors, k=k, storage=storage)
     assert reference.class_error(got, dense) <= TOLERANCE[dtype]
+
+
+# --------------------------------------------------------------------------- near alpha = 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("method", ["patches", "pixels", "compiled"])
+def test_an_alpha_within_rounding_of_1_is_told(method, dtype):
+    """The solution is off by percents, which no step can help; ten steps are what they are."""
+    if method == "compiled":
+        pytest.importorskip("llvmlite")
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.rand(1, 3, 12, 12, generator=generator, dtype=torch.float64)
+    guide = torch.rand(1, 3, 12, 12, generator=generator, dtype=torch.float64) / 20 + 0.5
+
+    def refined(dtype, alpha, **options):
+        x, y = logits.to(dtype), guide.to(dtype)
+        if method == "patches":
+            return lpprop.propagate_patches(x, y, alpha=alpha, **options)
+        backend = "llvm" if method == "compiled" else "torch"
+        return lpprop.propagate_pixels(x, y, alpha=alpha, backend=backend, **options)
+
+    alpha = 1 - 8 * torch.finfo(dtype).eps
+    with pytest.warns(lpprop.InputWarning, match="within a few roundings of 1") as caught:
+        got = refined(dtype, alpha, max_iter=5000, tol=0)
+    assert len(caught) == 1
+    if dtype == torch.float32:
+        exact = refined(torch.float64, alpha, max_iter=20000, tol=0)
+        assert (got - exact).abs().max() > 1e-3 * exact.abs().max()
+    refined(dtype, alpha)
+    refined(dtype, 1 - 128 * torch.finfo(dtype).eps, max_iter=200)

@@ -1,5 +1,7 @@
 """Sinkhorn and the optimal path against the dense float64 twins, POT and closed forms."""
 
+import warnings
+
 import numpy as np
 import ot
 import pytest
@@ -12,6 +14,12 @@ import reference
 import reference_dslo as twin
 from lpprop.numerics.gibbs import GibbsKernel
 from lpprop.numerics.sinkhorn import sinkhorn
+
+# Costs of 0, and an epsilon far below the costs, are told; they are computed right all the same.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:cost. after:lpprop.InputWarning"),
+    pytest.mark.filterwarnings("ignore:distribution. the path of:lpprop.InputWarning"),
+]
 
 # Each half step rounds exponents of up to 60 (beyond, float64 takes over), and Sinkhorn's map does
 # not expand errors (Birkhoff): 60 roundings of float32 are 4e-6, of which the mean over the plan
@@ -620,3 +628,39 @@ def test_gradient_reaches_the_logits(epsilon, dtype):
     lpprop.optimal_path(f, cost, epsilon=epsilon).square().sum().backward()
     assert torch.isfinite(logits.grad).all()
     assert logits.grad.abs().max() > 0
+
+
+# --------------------------------------------------------------------------- warnings
+
+
+def told(call):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        call()
+    assert all(each.category is lpprop.InputWarning for each in caught)
+    assert all(each.filename == __file__ for each in caught)
+    return [str(each.message).partition(".")[0] for each in caught]
+
+
+def test_a_path_that_vanishes_is_told():
+    """In half precision the smaller path is below the smallest number; a cost of 0 has none."""
+    f = torch.tensor([[[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]]]).half()
+    cost = torch.tensor([[[2.0, 2.0], [2e-8, 2e-8]]])
+    (message,) = told(lambda: lpprop.optimal_path(f, cost))
+    assert message.startswith("distribution: the path of class 1 of item 0 is 0 at every patch in")
+    assert "(1 such classes)" in message
+    assert told(lambda: lpprop.optimal_path(f.float(), cost)) == []
+    assert len(told(lambda: lpprop.optimal_path(f.float(), 0 * cost))) == 1
+
+
+def test_a_plan_far_from_the_distribution_is_told():
+    f, cost = torch.tensor(distributions(0)), torch.tensor(costs(0))
+    (message,) = told(lambda: lpprop.optimal_path(f, cost, epsilon=1e-4))
+    residual = sinkhorn(cost[0], f[0], epsilon=1e-4).residual.max()
+    assert residual > 0.5
+    assert f"still has {residual / 2:.0%} of its mass" in message
+    for options in ({}, {"epsilon": 1e-4, "iterations": 20}, {"epsilon": 0.01}):
+        assert told(lambda options=options: lpprop.optimal_path(f, cost, **options)) == []
+    attention = torch.tensor(costs(0, "attention"))
+    for epsilon in (1e-3, 0.01, 0.1, 1.0, 10.0):
+        assert told(lambda e=epsilon: lpprop.optimal_path(f, attention, epsilon=e)) == []

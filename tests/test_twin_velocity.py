@@ -199,8 +199,10 @@ def test_ipf_gradient(iterations):
 @DTYPES
 @pytest.mark.parametrize("tau", [0.0, 0.05, 0.3, 0.7, 0.95])
 @pytest.mark.parametrize("zeros", [False, True])
-def test_random_attention(zeros, tau, dtype):
-    check(distributions(0, B=2, zeros=zeros), attentions(0, B=2), dtype, tau=tau)
+@pytest.mark.parametrize("first_step", ["linear", "m2n2"])
+def test_random_attention(first_step, zeros, tau, dtype):
+    f, A = distributions(0, B=2, zeros=zeros), attentions(0, B=2)
+    check(f, A, dtype, tau=tau, first_step=first_step)
 
 
 def test_defaults():
@@ -237,10 +239,15 @@ def test_permutation_matrices(seed, tau):
 
 @DTYPES
 @pytest.mark.parametrize("tau", [0.0, 0.3, 0.9])
-def test_one_cycle(tau, dtype):
-    """All mass arrives at patch l in step l, and crosses tau there at l - 1 + tau."""
-    got = velocity(np.eye(6)[:1][None], np.roll(np.eye(6), 1, axis=1)[None], dtype, tau=tau)
+@pytest.mark.parametrize("first_step", ["linear", "m2n2"])
+def test_one_cycle(first_step, tau, dtype):
+    """All mass arrives at patch l in step l, and crosses tau there at l - 1 + tau. M2N2's time of
+    the first step is 0 where p is 1 after it."""
+    options = {"tau": tau, "first_step": first_step}
+    got = velocity(np.eye(6)[:1][None], np.roll(np.eye(6), 1, axis=1)[None], dtype, **options)
     expected = [1, *(1 / (1 + step - 1 + tau) for step in range(1, 6))]
+    if first_step == "m2n2":
+        expected[1] = 1
     np.testing.assert_allclose(got[0, 0], expected, rtol=4 * torch.finfo(dtype).eps)
 
 
@@ -289,6 +296,20 @@ def test_two_patches_in_closed_form():
     assert step > 10
     got = velocity([[[1.0, 0.0]]], [[[1 - a, a], [a, 1 - a]]])
     np.testing.assert_allclose(got[0, 0], [1, 1 / (1 + t)], rtol=1e-12)
+
+
+def test_the_first_step_by_hand():
+    """(1, 0.2, 0) moves to (0.57, 0.45, 0.18), so p(1) = (1, 0.79, 0.32): the second patch rises by
+    0.59 and the third by 0.32."""
+    A = np.array([[0.5, 0.35, 0.15], [0.35, 0.5, 0.15], [0.15, 0.15, 0.7]])
+    second, third = 0.45 / 0.57, 0.18 / 0.57
+    times = {
+        "linear": [0, 1 - (second - 0.3) / (second - 0.2), 1 - (third - 0.3) / third],
+        "m2n2": [0, (1 - second) / 0.7, (1 - third) / 0.7],
+    }
+    for first_step, t in times.items():
+        got = velocity([[[1.0, 0.2, 0.0]]], A[None], first_step=first_step)
+        np.testing.assert_allclose(got[0, 0], 1 / (1 + np.array(t)), rtol=1e-12)
 
 
 # --------------------------------------------------------------------------- invariants
@@ -442,3 +463,20 @@ def test_halves(dtype):
     assert got.dtype == dtype
     expected = twin.max_velocity(f.double(), A.double())
     np.testing.assert_allclose(got.double(), expected, rtol=torch.finfo(dtype).eps)
+
+
+# --------------------------------------------------------------------------- warnings
+
+
+def test_attention_that_scaling_does_not_balance_is_told():
+    """Four rows whose mass can only go to the first column: it sums to nearly 4."""
+    A = torch.full((1, 5, 5), 1e-30)
+    A[0, :4, 0], A[0, 4, 1:] = 1, 1
+    f = torch.full((1, 2, 5), 0.2)
+    with pytest.warns(
+        lpprop.InputWarning, match="attention: after 15 scalings a column still sums"
+    ):
+        lpprop.max_velocity(f, A)
+    lpprop.max_velocity(f, A, ipf_iterations=14)
+    for sharp in (1.0, 3.0):
+        lpprop.max_velocity(f, torch.tensor(attentions(0, N=5, sharp=sharp)).float())

@@ -25,7 +25,7 @@ proxy = lpprop.proxy_attention
 EVEN = torch.full((2, 3, 20), 1 / 20)
 HEADS = ATTENTION[:, None].expand(2, 4, 20, 20)
 # More patches than there is memory for, where that is 1 MiB.
-MANY, WIDER = torch.full((1, 2, 400), 1 / 400), torch.full((1, 400, 400), 1 / 400)
+MANY, WIDER = torch.full((1, 2, 1600), 1 / 1600), torch.full((1, 1600, 1600), 1 / 1600)
 NO_ROW = ATTENTION.index_fill(1, torch.tensor([7]), 0.0)
 NO_COLUMN = ATTENTION.index_fill(2, torch.tensor([7]), 0.0)
 NEGATIVE = spoilt(ATTENTION, -0.5, 1, 2, 3)
@@ -100,7 +100,7 @@ TABLE = {
     "paths that vanish in half": (lambda: path(EVEN.half(), torch.full((2, 20, 20), 1e-5)),
         "distribution: got torch.float16, in which paths up to 5e-07 vanish"),
     "path too large for memory": (lambda: path(MANY, WIDER),
-        "cost: got 400 patches, whose 400 x 400 matrices need 0.00238 GiB"),
+        "cost: got 1600 patches, whose 1600 x 1600 matrices need 0.00978 GiB"),
     "path module option": (lambda: lpprop.OptimalPath(epsilon=math.inf), "epsilon: got inf"),
     "path module without attention": (lambda: lpprop.OptimalPath()(EVEN), "attention: got None"),
     # the velocity
@@ -125,7 +125,7 @@ TABLE = {
     "max_steps infinite": (lambda: velocity(EVEN, ATTENTION, max_steps=math.inf),
         "max_steps: got inf"),
     "velocity too large for memory": (lambda: velocity(MANY, WIDER),
-        "attention: got 400 patches, whose 400 x 400 matrices need 0.00238 GiB"),
+        "attention: got 1600 patches, whose 1600 x 1600 matrices need 0.00966 GiB"),
     "velocity module option": (lambda: lpprop.MaxVelocity(tau=-0.1), "tau: got -0.1"),
     "velocity module without attention": (lambda: lpprop.MaxVelocity()(EVEN),
         "attention: got None"),
@@ -156,16 +156,16 @@ TABLE = {
     "attention of NaN": (lambda: from_features(spoilt(FEATS, math.nan, 1, 0, 0, 0)),
         "feats: got 1 NaN or infinite of 320 values, the first at (1, 0, 0, 0)"),
     "temperature zero": (lambda: from_features(FEATS, 0), "temperature: got 0"),
-    "attention too large for memory": (lambda: from_features(torch.ones(1, 2, 20, 20)),
-        "feats: got 400 patches, whose 400 x 400 matrices need 0.00119 GiB"),
+    "attention too large for memory": (lambda: from_features(torch.ones(1, 2, 40, 40)),
+        "feats: got 1600 patches, whose 1600 x 1600 matrices need 0.0191 GiB"),
     "proxy attention of feats on two axes": (lambda: proxy(FEATS[0, 0]),
         "feats: got shape (4, 5), expected 4 axes"),
     "proxy attention of NaN": (lambda: proxy(spoilt(FEATS, math.nan, 1, 0, 0, 0)),
         "feats: got 1 NaN or infinite of 320 values, the first at (1, 0, 0, 0)"),
     "beta negative": (lambda: proxy(FEATS, beta=-0.1), "beta: got -0.1"),
     "gamma of proxy attention zero": (lambda: proxy(FEATS, gamma=0), "gamma: got 0"),
-    "proxy attention too large for memory": (lambda: proxy(torch.ones(1, 2, 20, 20)),
-        "feats: got 400 patches, whose 400 x 400 matrices need 0.00119 GiB, " + COARSER),
+    "proxy attention too large for memory": (lambda: proxy(torch.ones(1, 2, 40, 40)),
+        "feats: got 1600 patches, whose 1600 x 1600 matrices need 0.0191 GiB, " + COARSER),
     "sharpened with heads": (lambda: sharpen(HEADS), "attention: got shape (2, 4, 20, 20)"),
     "sharpened negative": (lambda: sharpen(NEGATIVE), "attention: got values down to -0.5"),
     "sharpened row of zeros": (lambda: sharpen(NO_ROW),
@@ -215,7 +215,7 @@ TABLE = {
         "weights[0]: got nan"),
     "weights all zero": (lambda: aggregate([HEADS], [0], grids=[(4, 5)]), "weights: got zeros"),
     "maps too large for memory": (lambda: aggregate([WIDER], size=(2, 2)),
-        "maps: got 400 patches, whose 400 x 400 matrices need 0.00298 GiB"),
+        "maps: got 1600 patches, whose 1600 x 1600 matrices need 0.0477 GiB"),
     # solvers
     "sinkhorn of other patches": (lambda: sinkhorn(ATTENTION[0], EVEN[0, :, :19]),
         "cost: got shape (20, 20)"),
@@ -264,12 +264,12 @@ TABLE = {
         "feats: got shape (1, 8, 4, 5)"),
     "chain too large for memory": (
         lambda: lpprop.Chain(lpprop.ClassDistribution(), lpprop.OptimalPath())(LOGITS[:1],
-        feats=torch.ones(1, 2, 20, 20)),
-        "feats: got 400 patches, whose 400 x 400 matrices need 0.00417 GiB"),
+        feats=torch.ones(1, 2, 40, 40)),
+        "feats: got 1600 patches, whose 1600 x 1600 matrices need 0.0668 GiB"),
     "chain whose path is too large for memory": (
-        lambda: lpprop.presets.optimal_path()(torch.rand(1, 2, 15, 20), image=IMAGE[:1],
-        attention=torch.ones(1, 300, 300)),
-        "attention: got 300 patches, whose 300 x 300 matrices need 0.00134 GiB"),
+        lambda: lpprop.presets.optimal_path()(torch.rand(1, 2, 30, 40), image=IMAGE[:1],
+        attention=torch.ones(1, 1200, 1200)),
+        "attention: got 1200 patches, whose 1200 x 1200 matrices need 0.0215 GiB"),
     "map of logits": (lambda: lpprop.Chain(lpprop.KLDiscrepancy())(FULL.new_ones(1, 1, 2, 2)),
         "distribution: got a row that sums to 4, the first at (0, 0)"),
     "fusion of one": (lambda: lpprop.Fusion(lpprop.OptimalPath()), "steps: got 1"),

@@ -1,6 +1,7 @@
 """Label propagation, windows, upsampling, classes, chains and presets."""
 
 import math
+from unittest import mock
 
 import numpy as np
 import torch
@@ -26,6 +27,13 @@ from lpprop.numerics.cg import cg
 
 patches = lpprop.propagate_patches
 pixels = lpprop.propagate_pixels
+refine = lpprop.refine
+
+
+def with_old_llvmlite():
+    with mock.patch("importlib.metadata.version", return_value="0.44.0"):
+        return pixels(FULL, IMAGE, backend="llvm")
+
 
 # fmt: off
 TABLE = {
@@ -94,6 +102,20 @@ TABLE = {
         "image: got shape (1, 1, 2, 2)"),
     # options of the functions
     "k zero": (lambda: patches(LOGITS, FEATS, k=0), "k: got 0"),
+    "graph too large for memory": (
+        lambda: patches(torch.ones(1, 2, 40, 40), torch.ones(1, 2, 40, 40)),
+        "feats: got 1600 patches with 400 neighbours each, whose graph needs 0.0442 GiB"),
+    "pixels too large for memory": (
+        lambda: pixels(torch.ones(1, 2, 160, 160), torch.ones(1, 3, 160, 160), backend="torch"),
+        "logits: got 2 classes of 160 x 160 pixels, whose propagation needs"),
+    "chain whose pixels are too large for memory": (
+        lambda: refine(LOGITS[:1], FEATS[:1], torch.ones(1, 3, 160, 160), method="lposs+"),
+        "logits: got 3 classes of 160 x 160 pixels, whose propagation needs"),
+    "cg of no function": (lambda: cg(torch.eye(3), torch.ones(3)), "matvec: got Tensor"),
+    "cg of no tensor": (lambda: cg(torch.clone, [1.0]), "b: got list"),
+    "cg of integers": (lambda: cg(torch.clone, torch.ones(3, dtype=int)),
+        "b: got a tensor of 1 axes of torch.int64"),
+    "cg of halves": (lambda: cg(torch.clone, torch.ones(3).half()), "b: got dtype torch.float16"),
     "k a float": (lambda: patches(LOGITS, FEATS, k=400.0), "k: got 400.0"),
     "k a bool": (lambda: patches(LOGITS, FEATS, k=True), "k: got True"),
     "gamma zero": (lambda: patches(LOGITS, FEATS, gamma=0), "gamma: got 0"),
@@ -131,6 +153,7 @@ TABLE = {
     "pixel backend unknown": (lambda: pixels(FULL, IMAGE, backend="cuda"), "backend: got 'cuda'"),
     "pixel backend not installed": (lambda: pixels(FULL, IMAGE, backend="triton"),
         "backend: got 'triton', whose package triton is not installed"),
+    "backend too old": (with_old_llvmlite, "backend: got 'llvm', but llvmlite is 0.44.0"),
     "backend on another device": (lambda: kernels_for(
         "triton", FULL, ("image", IMAGE), 1.0, worth=1.0),
         "backend: got 'triton' for tensors on cpu"),

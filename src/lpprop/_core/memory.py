@@ -10,7 +10,7 @@ import torch
 
 from lpprop._core.errors import InputError
 
-__all__ = ["STEP_BYTES", "available_bytes", "check_memory"]
+__all__ = ["STEP_BYTES", "available_bytes", "check_memory", "check_room"]
 
 #: Peak bytes per pair of patches of a step on attention: two float64 matrices.
 STEP_BYTES = 16
@@ -28,15 +28,36 @@ def check_memory(argument: str, patches: int, needed: int, device: torch.device)
     Raises:
         InputError: the work needs more memory than is free, if that is known.
     """
+    check_room(
+        argument,
+        f"{patches} patches, whose {patches} x {patches} matrices need",
+        needed,
+        device,
+        "Use a coarser grid (lpprop.bilinear_upsample also makes grids smaller, "
+        "lpprop.aggregate_attention does so for attention), or fewer items at once.",
+    )
+
+
+def check_room(argument: str, work: str, needed: int, device: torch.device, fix: str) -> None:
+    """Refuse work that does not fit into memory, before it starts.
+
+    Args:
+        argument: the input that decides how much it is, for the error.
+        work: what it is, for the error: "... need".
+        needed: bytes that the work adds at its peak.
+        device: where it would run.
+        fix: what to do about it.
+
+    Raises:
+        InputError: the work needs more memory than is free, if that is known.
+    """
     available = available_bytes(device)
     if available is not None and needed > available:
         raise InputError.of(
             argument,
-            got=f"{patches} patches, whose {patches} x {patches} matrices need "
-            f"{needed / 2**30:.3g} GiB",
+            got=f"{work} {needed / 2**30:.3g} GiB",
             expected=f"at most the {available / 2**30:.3g} GiB that are free on {device}",
-            fix="Use a coarser grid (lpprop.bilinear_upsample also makes grids smaller, "
-            "lpprop.aggregate_attention does so for attention), or fewer items at once.",
+            fix=fix,
         )
 
 

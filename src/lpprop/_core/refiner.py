@@ -121,6 +121,14 @@ class Refiner(nn.Module):
         optional = {name: inputs.get(name) for name in self.takes[len(self.needs) :]}
         return self._function(logits, *needed, **optional, **self.config)
 
+    def check_room(self, logits: Tensor, inputs: Mapping[str, Any]) -> None:
+        """Refuse work that does not fit into memory, before any step of a chain runs.
+
+        Args:
+            logits: the scores that enter the chain, on their grid.
+            inputs: all inputs of the chain.
+        """
+
     def fitted(self, grid: tuple[int, int], pixels: tuple[int, int]) -> Refiner:
         """Return this refiner adapted to a feature grid that spans the pixels: usually itself."""
         return self

@@ -13,6 +13,7 @@ from lpprop._core.errors import InputError
 from lpprop._core.memory import STEP_BYTES, check_memory
 from lpprop._core.options import check_above_0
 from lpprop._core.precision import compute_dtype, uncompiled
+from lpprop._core.refiner import Refiner
 from lpprop.compose.composite import Composite, Takes, needs_of, step_name, steps_of, takes_of
 from lpprop.inputs.attention import as_rows, attention_from_features, fit_grid
 from lpprop.inputs.table import check_inputs, convert_inputs
@@ -133,7 +134,11 @@ class Chain(Composite):
         if inputs.get("windows") is not None:
             convert_inputs({"windows": inputs["windows"]}, logits)
             self._check_windows()
-        return self._grid(logits, inputs)
+        grid = self._grid(logits, inputs)
+        for step in steps_of(self):
+            if isinstance(step, Refiner):
+                step.check_room(logits, inputs)
+        return grid
 
     def _grid(self, logits: Tensor, inputs: dict[str, Any]) -> tuple[int, int]:
         attends, attention = "attention" in self.needs, inputs.get("attention")

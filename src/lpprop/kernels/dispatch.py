@@ -70,7 +70,13 @@ def check_backend(name: str, backend: object) -> str:
 
 
 def kernels_for(
-    backend: str, scores: Tensor, guide: tuple[str, Tensor], work: float, *, worth: float
+    backend: str,
+    scores: Tensor,
+    guide: tuple[str, Tensor],
+    work: float,
+    *,
+    worth: float,
+    logged: bool = True,
 ) -> Kernels:
     """Return the kernels that a call should use.
 
@@ -81,6 +87,7 @@ def kernels_for(
         scores: the tensor to refine.
         guide: name and tensor of the input that guides the refinement.
         work: multiply-adds per item of the batch.
+        logged: whether the log says what "auto" took.
         worth: from how many on compiling pays off in a process that has compiled nothing yet.
 
     Raises:
@@ -96,7 +103,8 @@ def kernels_for(
             backend = "llvm"
         elif fixed and device == "cuda" and _installed("triton") and _runs_triton(scores):
             backend = "triton"
-        _log.info("backend %s on %s for %.1e multiply-adds per item", backend, device, work)
+        if logged:
+            _log.info("backend %s on %s for %.1e multiply-adds per item", backend, device, work)
     _check_use(backend, device, name, fixed)
     return _load(backend)
 

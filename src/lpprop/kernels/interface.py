@@ -1,4 +1,4 @@
-"""What a backend offers: three functions, and the graph that one of them returns.
+"""What a backend offers: four functions, and the graph that one of them returns.
 
 Each backend is a package of `lpprop.kernels` with these functions at its top. They take tensors
 that are checked already.
@@ -67,6 +67,20 @@ class Kernels(Protocol):
             offsets: half of a square in reading order, from `portable.half_offsets`.
             spatial: the factor of each offset.
             tau: feature distance at which a weight falls to 1/e.
+        """
+        ...
+
+    def forecast_stencil(
+        self, classes: int, size: tuple[int, int], features: int, neighbours: int, itemsize: int
+    ) -> int:
+        """Estimate the bytes of a stencil, and of what its own `propagate` takes, if it has one.
+
+        Args:
+            classes: number of classes that will be propagated.
+            size: (H, W) of the image.
+            features: features per pixel.
+            neighbours: neighbours per pixel.
+            itemsize: bytes per number.
         """
         ...
 

@@ -9,7 +9,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from lpprop._core.options import check_integer, check_number
+from lpprop._core.checks import check_precision
+from lpprop._core.errors import InputError
+from lpprop._core.options import check_from_0, check_integer
 
 __all__ = ["CGResult", "cg"]
 
@@ -56,15 +58,31 @@ def cg(
         A `CGResult`. Differentiable in `b` and in the tensors that `matvec` uses.
 
     Raises:
-        InputError: tol or max_iter out of range.
+        InputError: no function, no tensor or half precision, or tol or max_iter out of range.
 
     >>> A = torch.tensor([[4.0, 1.0], [1.0, 3.0]])
     >>> result = cg(lambda x: x @ A, torch.tensor([[1.0, 2.0]]))
     >>> result.value, result.iterations, result.converged
     (tensor([[0.0909, 0.6364]]), tensor([2]), tensor([True]))
     """
-    check_number("tol", tol, low=0)
-    check_integer("max_iter", max_iter)
+    if not callable(matvec):
+        raise InputError.of(
+            "matvec",
+            got=type(matvec).__name__,
+            expected="a function of a tensor (..., N)",
+            fix="For a matrix A, pass lambda x: x @ A.",
+        )
+    if not isinstance(b, Tensor) or b.ndim == 0 or not b.is_floating_point():
+        raise InputError.of(
+            "b",
+            got=f"a tensor of {b.ndim} axes of {b.dtype}"
+            if isinstance(b, Tensor)
+            else type(b).__name__,
+            expected="a tensor (..., N) of float32 or float64",
+            fix="Convert it with torch.as_tensor(b, dtype=torch.float32).",
+        )
+    check_precision("b", b)
+    tol, max_iter = check_from_0("tol", tol), check_integer("max_iter", max_iter)
 
     # A power of two per system, so that the squares below neither overflow nor vanish. The scaling
     # is exact, and conjugate gradients commute with it.

@@ -27,6 +27,7 @@ __all__ = [
     "Graph",
     "PropagatingGraph",
     "check_storage",
+    "forecast_graph",
     "nearest_neighbours",
     "spatial_affinity",
     "stencil_graph",
@@ -119,8 +120,7 @@ def symmetric_graph(
     n, k = neighbours.shape
     node = torch.arange(n, device=neighbours.device)
     weights = weights.masked_fill(neighbours == node[:, None], 0)
-    if storage == "auto":
-        storage = "dense" if n <= _dense_limit(weights, k) else "csr"
+    storage = _choose_storage(storage, n, k, weights.device, gradient=weights.requires_grad)
     if storage == "dense":
         directed = weights.new_zeros((n, n)).scatter(1, neighbours, weights)
         return DenseGraph(directed + directed.mT)
@@ -141,14 +141,31 @@ def check_storage(name: str, storage: object) -> str:
     return storage
 
 
-def _dense_limit(weights: Tensor, k: int) -> int:
-    """Return the number of nodes up to which a dense graph is faster than a sparse one.
+def _choose_storage(storage: str, n: int, k: int, device: torch.device, *, gradient: bool) -> str:
+    """Return the storage that "auto" stands for: dense where that is faster.
 
     On a CPU a sparse product is faster if less than about a third of the matrix is filled. With
     gradients, and on a GPU, a sparse graph takes longer to build; memory then sets the limit.
     """
-    fast_sparse = weights.device.type == "cpu" and not weights.requires_grad
-    return max(1024, (4 if fast_sparse else 16) * k)
+    if storage != "auto":
+        return storage
+    fast_sparse = device.type == "cpu" and not gradient
+    return "dense" if n <= max(1024, (4 if fast_sparse else 16) * k) else "csr"
+
+
+def forecast_graph(
+    n: int, k: int, storage: str, itemsize: int, device: torch.device, *, gradient: bool
+) -> int:
+    """Estimate the bytes of a graph of n nodes and k neighbours, the search for them included.
+
+    The coefficients are measured peaks: indices of 64 bits, weights, and what sorting them takes.
+    """
+    matrix, edges = n * n * itemsize, n * min(k, n)
+    block = min(_SIMILARITY_BYTES, matrix)
+    storage = _choose_storage(storage, n, k, device, gradient=gradient)
+    if storage == "dense":
+        return 3 * matrix + edges * (22 * itemsize if gradient else 10 + 4 * itemsize)
+    return block + edges * (40 * itemsize if gradient else 36 + 4 * itemsize)
 
 
 # --------------------------------------------------------------------------- pixels

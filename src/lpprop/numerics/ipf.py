@@ -15,7 +15,7 @@ from lpprop._core.checks import (
     check_tensors,
 )
 from lpprop._core.errors import InputError
-from lpprop._core.options import check_integer, check_number
+from lpprop._core.options import check_from_0, check_integer
 from lpprop.numerics.cg import _ROUNDINGS
 
 __all__ = ["IPFResult", "fit_marginals", "ipf"]
@@ -70,8 +70,7 @@ def ipf(matrix: Float[Tensor, "N N"], *, iterations: int = 15, tol: float = 0.0)
     """
     check_tensors(matrix=(matrix, "N N"))
     check_precision("matrix", matrix)
-    check_integer("iterations", iterations)
-    check_number("tol", tol, low=0)
+    iterations, tol = check_integer("iterations", iterations), check_from_0("tol", tol)
     check_non_negative("matrix", matrix, "Take attention after the softmax.")
     check_positive_sums("matrix", matrix, 0, 1)
     return fit_marginals(matrix, iterations=iterations, tol=tol)

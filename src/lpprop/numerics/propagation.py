@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -10,11 +11,12 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from lpprop._core.errors import warn
 from lpprop._core.options import Check, check_from_0, check_integer, check_number
 from lpprop.numerics.cg import cg
 from lpprop.numerics.graphs import Graph, PropagatingGraph
 
-__all__ = ["SOLVER_CHECKS", "propagate", "propagation_system"]
+__all__ = ["SOLVER_CHECKS", "forecast_solver", "propagate", "propagation_system"]
 
 
 SOLVER_CHECKS: dict[str, Check] = {
@@ -27,6 +29,29 @@ SOLVER_CHECKS: dict[str, Check] = {
 # Conjugate gradients hold about six vectors per class; classes are solved in groups whose vectors
 # stay below this size.
 _SOLVER_BYTES = 512 * 2**20
+
+
+# With alpha nearer to 1 than so many roundings, solutions were off by 0.3 to 20 %.
+_ROUNDINGS_FROM_1 = 64
+# A budget of so many steps is meant to converge; the published 10 are not.
+_MANY_STEPS = 100
+# The vectors per class and step that a gradient keeps, measured.
+_KEPT_VECTORS = 8
+
+
+def forecast_solver(
+    classes: int, vector: int, *, alpha: float, max_iter: int, tol: float, gradient: bool
+) -> int:
+    """Estimate the bytes that `propagate` takes beyond the graph, for vectors of so many bytes."""
+    if gradient:
+        # The bound of conjugate gradients with eigenvalues in [1 - alpha, 1 + alpha].
+        bound = 0.5 * math.sqrt((1 + alpha) / (1 - alpha)) * math.log(2 / max(tol, 1e-8))
+        return _KEPT_VECTORS * min(max_iter, math.ceil(max(bound, 1))) * classes * vector
+    return (6 * min(classes, _count_group(vector)) + 2 * classes) * vector
+
+
+def _count_group(vector: int) -> int:
+    return max(1, _SOLVER_BYTES // (6 * vector))
 
 
 def propagation_system(
@@ -46,12 +71,23 @@ def propagation_system(
 def propagate(
     scores: Float[Tensor, "C N"], graph: Graph, *, alpha: float, max_iter: int, tol: float
 ) -> Float[Tensor, "C N"]:
-    """Solve (I - alpha S') Y' = Y for groups of classes, which bounds the solver's memory."""
+    """Solve (I - alpha S') Y' = Y for groups of classes, which bounds the solver's memory.
+
+    Warns of an alpha so near 1 that rounding decides the solution: the error grows like rounding
+    over 1 - alpha, however many steps are taken.
+    """
+    nearest = 1 - _ROUNDINGS_FROM_1 * torch.finfo(scores.dtype).eps
+    if alpha > nearest and max_iter >= _MANY_STEPS:
+        warn(
+            "alpha",
+            f"alpha={alpha!r} is within a few roundings of 1 in {scores.dtype}: the scores are off "
+            f"by percents, and more steps do not help. Pass alpha={nearest:.6g} or less"
+            + (", or float64." if scores.dtype.itemsize < 8 else "."),
+        )
     gradient = scores.requires_grad and torch.is_grad_enabled()
     gradient = gradient or forward_ad.unpack_dual(scores).tangent is not None
     if isinstance(graph, PropagatingGraph) and not gradient:
         return graph.propagate(scores, alpha=alpha, max_iter=max_iter, tol=tol)[0]
     system = propagation_system(graph, torch.ones_like(scores[:1]), alpha)
-    group = max(1, _SOLVER_BYTES // (6 * scores[0].nbytes))
-    solved = [cg(system, part, tol=tol, max_iter=max_iter).value for part in scores.split(group)]
-    return torch.cat(solved)
+    groups = scores.split(_count_group(scores[0].nbytes))
+    return torch.cat([cg(system, part, tol=tol, max_iter=max_iter).value for part in groups])

@@ -17,7 +17,7 @@ from lpprop._core.checks import (
     check_precision,
     finite_bounds,
 )
-from lpprop._core.options import check_integer, check_number
+from lpprop._core.options import check_above_0, check_from_0, check_integer
 from lpprop.numerics.cg import _ROUNDINGS
 from lpprop.numerics.gibbs import GibbsKernel
 
@@ -88,9 +88,8 @@ def sinkhorn(
     (bounds,) = finite_bounds("cost", cost[None])
     check_precision("distribution", distribution)
     check_precision("cost", cost)
-    check_number("epsilon", epsilon, low=0, open_low=True)
-    check_integer("iterations", iterations)
-    check_number("tol", tol, low=0)
+    epsilon = check_above_0("epsilon", epsilon)
+    iterations, tol = check_integer("iterations", iterations), check_from_0("tol", tol)
     check_distribution("distribution", distribution, "Divide each row by its sum.")
     check_positive_sums("distribution", distribution, 1)
 

@@ -14,6 +14,7 @@ from lpprop._core.options import check_size
 from lpprop._core.precision import compute_dtype, uncompiled
 from lpprop._core.refiner import Refiner
 from lpprop._core.scans import mark_passed
+from lpprop.numerics.twins import match_twins
 
 __all__ = ["BilinearUpsample", "bilinear_upsample"]
 
@@ -42,7 +43,7 @@ def bilinear_upsample(
     size = check_size("size", size)
     # Row by row, since interpolate rounds otherwise for other strides.
     upsampled = F.interpolate(x.to(compute_dtype(x)).contiguous(), size, mode="bilinear")
-    upsampled = upsampled.to(x.dtype)
+    upsampled = match_twins(upsampled.to(x.dtype), x)
     mark_passed(upsampled)  # since means of finite values are finite
     return upsampled
 
@@ -63,8 +64,7 @@ class BilinearUpsample(Refiner, function=bilinear_upsample, takes=("image", "win
     def _call(self, logits: Tensor, inputs: Mapping[str, Any]) -> Tensor:
         windows, image = inputs.get("windows"), inputs.get("image")
         if windows is not None:
-            merged: Tensor = windows.merge(logits)
-            return merged
+            return match_twins(windows.merge(logits), logits, joined=True)
         if image is None:
             return logits
         sizes = check_axes(logits=(logits, "B C h w"), image=(image, "B 3 H W"))

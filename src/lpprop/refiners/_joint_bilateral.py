@@ -23,6 +23,7 @@ from lpprop._core.refiner import Refiner
 from lpprop.kernels import portable
 from lpprop.kernels.dispatch import check_backend, kernels_for
 from lpprop.kernels.interface import Kernels
+from lpprop.numerics.twins import match_twins
 
 __all__ = ["JointBilateralUpsample", "joint_bilateral_upsample"]
 
@@ -108,7 +109,7 @@ def joint_bilateral_upsample(
     items = zip(x.to(dtype), points, pixels, strict=True)
     upsample = kernels.upsample if kernels is portable else partial(_Upsample.apply, kernels)
     scores = [upsample(*item, rows, columns) for item in items]
-    return cast_back(torch.stack(scores), x, "x")
+    return cast_back(match_twins(torch.stack(scores), x), x, "x")
 
 
 def _find_points(
@@ -162,5 +163,4 @@ class JointBilateralUpsample(
         if windows is None:
             return joint_bilateral_upsample(logits, image, **self.config)
         crops = joint_bilateral_upsample(logits, windows.split(image), **self.config)
-        merged: Tensor = windows.merge(crops)
-        return merged
+        return match_twins(windows.merge(crops), logits, joined=True)

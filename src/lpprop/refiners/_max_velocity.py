@@ -16,16 +16,19 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lpprop._core.checks import check_non_negative, check_positive_sums, check_tensors
+from lpprop._core.errors import warn
 from lpprop._core.memory import check_memory
 from lpprop._core.options import check_choice, check_integer, check_number, checked
 from lpprop._core.precision import cast_back, compute_dtype, full_precision
 from lpprop._core.refiner import Refiner
-from lpprop.numerics.ipf import fit_marginals
+from lpprop.numerics.ipf import IPFResult, fit_marginals
+from lpprop.numerics.twins import match_twins
 
 __all__ = ["MaxVelocity", "max_velocity"]
 
 # So many vectors of all classes exist at a time.
 _VECTORS = 10
+_PUBLISHED_SCALINGS = 15
 
 
 @full_precision
@@ -108,7 +111,9 @@ def max_velocity(
     check_memory("attention", patches, needed, attention.device)
 
     def velocity(f: Tensor, attention: Tensor) -> Tensor:
-        T = fit_marginals(attention.to(dtype), iterations=ipf_iterations).value
+        fitted = fit_marginals(attention.to(dtype), iterations=ipf_iterations)
+        _warn_of_columns(fitted, ipf_iterations)
+        T = fitted.value
         present = f.detach().amax(-1) > 0
         p = f[present]
         p = p / p.amax(-1, keepdim=True) if criterion == "arrival" else p
@@ -121,7 +126,20 @@ def max_velocity(
     # One item at a time: items finish at different steps, and a batch equals a loop.
     pairs = zip(distribution.to(dtype), attention, strict=True)
     velocities = torch.stack([velocity(*pair) for pair in pairs])
+    velocities = match_twins(velocities, distribution)
     return cast_back(velocities, distribution, "distribution")
+
+
+def _warn_of_columns(fitted: IPFResult, iterations: int) -> None:
+    """Warn where as many scalings as the paper takes leave a column far from a sum of 1."""
+    error = float(fitted.column_error)
+    if iterations >= _PUBLISHED_SCALINGS and error > 1:
+        warn(
+            "column sums",
+            f"attention: after {iterations} scalings a column still sums to {1 + error:.3g} in "
+            "place of 1, so that all classes flow to its patch. Its zeros may allow no better: add "
+            "a small number such as 1e-6 to every entry, or raise ipf_iterations.",
+        )
 
 
 def _walk(

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lpprop._core.checks import check_axes, check_finite, finite_bounds
-from lpprop._core.errors import InputError
+from lpprop._core.errors import InputError, warn
 from lpprop._core.memory import check_memory
 from lpprop._core.options import check_boolean, check_choice, check_integer, check_number, checked
 from lpprop._core.precision import cast_back, full_precision
@@ -22,11 +22,15 @@ from lpprop._core.refiner import Refiner
 from lpprop.inputs.distribution import as_distribution
 from lpprop.numerics.gibbs import GibbsKernel, kernel_dtype
 from lpprop.numerics.sinkhorn import scale_kernel
+from lpprop.numerics.twins import match_twins
 
 __all__ = ["OptimalPath", "optimal_path"]
 
 # So many vectors of all classes exist at a time.
 _VECTORS = 20
+_PUBLISHED_ITERATIONS = 50
+# The sum of what the rows of a plan miss and have too much, from which its path means little.
+_MISPLACED = 0.5
 
 
 @full_precision
@@ -101,7 +105,9 @@ def optimal_path(
         if not bool(present.any()):
             return rejected
         kernel = GibbsKernel(cost, bounds, epsilon)
-        alpha, beta = scale_kernel(kernel, f[present], iterations=iterations).value
+        scaled = scale_kernel(kernel, f[present], iterations=iterations)
+        _warn_of_marginals(float(scaled.residual.max()), iterations)
+        alpha, beta = scaled.value
         # The columns of the plan sum to u, so that the cost of the path is u times a mean of C.
         total = -beta - math.log(patches)
         mean = kernel.mean_cost(f[present].to(alpha.dtype), alpha, total)
@@ -112,7 +118,35 @@ def optimal_path(
         f.register_hook(partial(_clamp_gradient, bound=_choose_bound(distribution.dtype)))
     # One item at a time: memory does not grow with the batch, and a batch equals a loop.
     paths = torch.stack([path(*item) for item in zip(f, cost, bounds, strict=True)])
-    return _cast_paths(_normalise(paths, norm), distribution)
+    paths = match_twins(paths, distribution)
+    cast = _cast_paths(_normalise(paths, norm), distribution)
+    _warn_of_vanished(f, cast)
+    return cast
+
+
+def _warn_of_marginals(residual: float, iterations: int) -> None:
+    """Warn where a budget like the published leaves the plan's rows far from the distribution."""
+    if iterations >= _PUBLISHED_ITERATIONS and residual > _MISPLACED:
+        warn(
+            "plan",
+            f"cost: after {iterations} iterations the plan of a class still has {residual / 2:.0%} "
+            "of its mass at other patches than the distribution, so that its path means little. "
+            "Raise iterations, or epsilon.",
+        )
+
+
+def _warn_of_vanished(f: Float[Tensor, "B C N"], paths: Float[Tensor, "B C N"]) -> None:
+    """Warn where the path of a class is 0 at every patch, as that of a rejected class is."""
+    vanished = (f.detach().amax(2) > 0) & (paths.detach() == 0).all(2)
+    if bool(vanished.any()):
+        item, number = vanished.nonzero()[0].tolist()
+        warn(
+            "vanished path",
+            f"distribution: the path of class {number} of item {item} is 0 at every patch in "
+            f"{paths.dtype}, as if it was rejected ({int(vanished.sum())} such classes). The plan "
+            "costs nothing, or too little for the dtype: raise epsilon, pass costs without zeros, "
+            "or take a dtype of a wider range.",
+        )
 
 
 def _forecast(

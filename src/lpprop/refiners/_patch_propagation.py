@@ -10,13 +10,16 @@ to the factor (1 - alpha), which is left out as in the authors' code.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from lpprop._core.checks import check_tensors
+from lpprop._core.memory import check_room
 from lpprop._core.options import (
     check_above_0,
     check_choice,
@@ -31,11 +34,13 @@ from lpprop.inputs.patch_grid import fit_patch_size, patch_centres
 from lpprop.inputs.windows import SlidingWindows, window_corners
 from lpprop.numerics.graphs import (
     check_storage,
+    forecast_graph,
     nearest_neighbours,
     spatial_affinity,
     symmetric_graph,
 )
-from lpprop.numerics.propagation import SOLVER_CHECKS, propagate
+from lpprop.numerics.propagation import SOLVER_CHECKS, forecast_solver, propagate
+from lpprop.numerics.twins import match_twins
 
 __all__ = ["PatchPropagation", "propagate_patches"]
 
@@ -109,7 +114,7 @@ def propagate_patches(
 
     Raises:
         InputError: shapes that do not match, values that are not finite, an option out of range,
-            or a storage that is not installed.
+            a storage that is not installed, or too little memory.
 
     >>> logits = torch.tensor([[[[4.0, 0.0, 0.0]], [[0.0, 0.0, 3.0]]]])     # 2 classes, 3 patches
     >>> feats = torch.tensor([[[[1.0, 0.9, 0.0]], [[0.0, 0.1, 1.0]]]])
@@ -118,6 +123,8 @@ def propagate_patches(
     """
     sizes = check_tensors(logits=(logits, "B C h w"), feats=(feats, "B D h w"))
     corners = window_corners(windows, sizes["B"])
+    solver: dict[str, Any] = {"alpha": alpha, "max_iter": max_iter, "tol": tol}
+    _check_room(logits, feats, k, storage, windows is not None, solver)
 
     dtype = compute_dtype(logits)
     scores, nodes = logits.to(dtype).flatten(2), feats.flatten(2).mT
@@ -138,13 +145,39 @@ def propagate_patches(
             distance = torch.hypot(y[neighbours] - y[:, None], x[neighbours] - x[:, None])
             weights = weights * spatial_affinity(distance, spatial, sigma, distance_power)
         graph = symmetric_graph(neighbours, weights, storage)
-        return propagate(scores, graph, alpha=alpha, max_iter=max_iter, tol=tol)
+        return propagate(scores, graph, **solver)
 
     # One graph at a time: memory does not grow with the batch, and a batch equals a loop in bits.
     scores = torch.stack([propagate_graph(*item) for item in zip(scores, nodes, strict=True)])
     if windows is not None:
         scores = scores[0].unflatten(1, (sizes["B"], -1)).transpose(0, 1)
-    return cast_back(scores.reshape(logits.shape), logits)
+    scores = match_twins(scores.reshape(logits.shape), logits, joined=windows is not None)
+    return cast_back(scores, logits)
+
+
+def _check_room(
+    logits: Float[Tensor, "B C *grid"],
+    feats: Float[Tensor, "B D h w"],
+    k: int,
+    storage: str,
+    joined: bool,
+    solver: Mapping[str, Any],
+) -> None:
+    """Refuse a graph over the feats' grid that does not fit into memory."""
+    nodes = feats.shape[-2] * feats.shape[-1] * (len(feats) if joined else 1)
+    size, classes = compute_dtype(logits).itemsize, logits.shape[1]
+    slope = torch.is_grad_enabled() and feats.requires_grad
+    gradient = slope or (torch.is_grad_enabled() and logits.requires_grad)
+    needed = forecast_graph(nodes, k, storage, size, feats.device, gradient=slope)
+    needed += forecast_solver(classes, nodes * size, **solver, gradient=gradient)
+    check_room(
+        "feats",
+        f"{nodes} patches with {min(k, nodes)} neighbours each, whose graph needs",
+        needed,
+        feats.device,
+        "Lower k, use a coarser grid (lpprop.bilinear_upsample also makes grids smaller), or "
+        "fewer windows.",
+    )
 
 
 class PatchPropagation(Refiner, function=propagate_patches, needs=("feats",), takes=("windows",)):
@@ -156,6 +189,15 @@ class PatchPropagation(Refiner, function=propagate_patches, needs=("feats",), ta
     """
 
     patch_size: float
+    k: int
+    storage: str
+
+    def check_room(self, logits: Tensor, inputs: Mapping[str, Any]) -> None:
+        """Refuse feats whose graph does not fit into memory."""
+        if inputs.get("feats") is not None:
+            solver = {option: self.config[option] for option in SOLVER_CHECKS}
+            joined = inputs.get("windows") is not None
+            _check_room(logits, inputs["feats"], self.k, self.storage, joined, solver)
 
     def fitted(self, grid: tuple[int, int], pixels: tuple[int, int]) -> PatchPropagation:
         """Return this step with the patch size at which the grid spans the pixels.

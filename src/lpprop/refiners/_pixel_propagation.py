@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -11,13 +11,17 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lpprop._core.checks import check_finite, check_tensors, require
+from lpprop._core.memory import check_room
 from lpprop._core.options import check_above_0, check_boolean, check_from_0, check_integer, checked
 from lpprop._core.precision import cast_back, compute_dtype, full_precision
 from lpprop._core.refiner import Refiner
 from lpprop.inputs.colour import lab
+from lpprop.kernels import portable
 from lpprop.kernels.dispatch import check_backend, kernels_for
+from lpprop.kernels.interface import Kernels
 from lpprop.numerics.graphs import stencil_graph
-from lpprop.numerics.propagation import SOLVER_CHECKS, propagate
+from lpprop.numerics.propagation import SOLVER_CHECKS, forecast_solver, propagate
+from lpprop.numerics.twins import match_twins
 
 __all__ = ["PixelPropagation", "possible_winners", "propagate_pixels"]
 
@@ -86,7 +90,8 @@ def propagate_pixels(
 
     Raises:
         InputError: shapes that do not match, values that are not finite, an image outside [0, 1],
-            an option out of range, or a backend that is not installed or cannot do this.
+            an option out of range, a backend that is not installed or cannot do this, or too
+            little memory.
 
     >>> image = torch.zeros(1, 3, 4, 6)
     >>> image[..., 3:] = 1                                  # a black and a white half
@@ -101,9 +106,8 @@ def propagate_pixels(
     else:
         name, guide, axes = "pixel_feats", pixel_feats, "B F H W"
     check_tensors(logits=(logits, "B C H W"), **{name: (guide, axes)})
-    taps = min(r, 2 * logits.shape[-2]) * min(r, 2 * logits.shape[-1])
-    work = logits[0].numel() * taps * max_iter
-    kernels = kernels_for(backend, logits, (name, guide), work, worth=_WORTH_COMPILING)
+    solver: dict[str, Any] = {"alpha": alpha, "max_iter": max_iter, "tol": tol}
+    kernels = _choose_kernels(logits, (name, guide), r, backend, solver)
 
     dtype = compute_dtype(logits)
 
@@ -112,7 +116,10 @@ def propagate_pixels(
             lab(guide) if pixel_feats is None else guide,
             tau=tau, r=r, sigma=sigma, distance_power=distance_power, kernels=kernels,
         )  # fmt: skip
-        solve = partial(propagate, graph=graph, alpha=alpha, max_iter=max_iter, tol=tol)
+
+        def solve(scores: Tensor) -> Tensor:
+            return propagate(scores, graph, **solver)
+
         scores = scores.flatten(1)
         return _solve_winners(scores, solve) if prune else solve(scores)
 
@@ -120,7 +127,45 @@ def propagate_pixels(
     check_finite(name, guide)  # float64 values may overflow in float32
     items = [propagate_item(*pair) for pair in zip(logits.to(dtype), guide, strict=True)]
     scores = torch.stack(items) if len(items) > 1 else items[0][None]
-    return cast_back(scores.reshape(logits.shape), logits)
+    scores = scores.reshape(logits.shape)
+    return cast_back(scores if prune else match_twins(scores, logits), logits)
+
+
+def _choose_kernels(
+    logits: Float[Tensor, "B C *grid"],
+    guide: tuple[str, Float[Tensor, "B F H W"]],
+    r: int,
+    backend: str,
+    solver: Mapping[str, Any],
+    *,
+    logged: bool = True,
+) -> Kernels:
+    """Choose the backend for the guide's pixels, and refuse what does not fit into memory."""
+    classes, (features, height, width) = logits.shape[1], guide[1].shape[1:]
+    side = [min(r // 2, length - 1) * 2 + 1 for length in (height, width)]
+    work = classes * height * width * math.prod(side) * solver["max_iter"]
+    kernels = kernels_for(backend, logits, guide, work, worth=_WORTH_COMPILING, logged=logged)
+
+    size = compute_dtype(logits).itemsize
+    plane = size * height * width
+    counts = classes, (height, width), features, math.prod(side) - 1, size
+    needed = kernels.forecast_stencil(*counts) + 3 * features * plane
+    wants = torch.is_grad_enabled()
+    gradient = wants and (logits.requires_grad or guide[1].requires_grad)
+    if kernels.forecast_stencil is portable.forecast_stencil or gradient:
+        needed += forecast_solver(classes, plane, **solver, gradient=gradient)
+    if wants and guide[1].requires_grad:  # gradients of the weights, of two products
+        needed += 2 * math.prod(side) // 2 * plane
+    if logits.dtype.itemsize < size:
+        needed += classes * plane
+    check_room(
+        "logits",
+        f"{classes} classes of {height} x {width} pixels, whose propagation needs",
+        needed,
+        logits.device,
+        "Pass a smaller image, or some classes at a time.",
+    )
+    return kernels
 
 
 def _solve_winners(
@@ -169,6 +214,18 @@ class PixelPropagation(
     >>> step(torch.rand(1, 5, 8, 8), image=torch.rand(1, 3, 8, 8)).shape
     torch.Size([1, 5, 8, 8])
     """
+
+    r: int
+    backend: str
+
+    def check_room(self, logits: Tensor, inputs: Mapping[str, Any]) -> None:
+        """Refuse an image whose propagation does not fit into memory."""
+        for name in ("pixel_feats", "image"):
+            if inputs.get(name) is not None:
+                solver = {option: self.config[option] for option in SOLVER_CHECKS}
+                guide = (name, inputs[name])
+                _choose_kernels(logits, guide, self.r, self.backend, solver, logged=False)
+                return
 
     def forward(self, logits: Tensor, **inputs: Any) -> Tensor:
         """Propagate over pixels; the image may be missing if `pixel_feats` are given."""

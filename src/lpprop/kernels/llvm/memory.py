@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["Borrowed", "borrow_tensor", "release", "zeros"]
+__all__ = ["Borrowed", "borrow_tensor", "pooled_bytes", "release", "zeros"]
 
 _POOL_BYTES = 512 * 2**20  # the most that the pool holds
 _SMALL_BYTES = 2**20  # blocks below this are not worth keeping
@@ -46,7 +46,7 @@ class Borrowed:
         block = self.__dict__.pop("_block", None)
         if block is not None and block.nbytes >= _SMALL_BYTES and _pool is not None:
             _pool.append(block)
-            while sum(other.nbytes for other in tuple(_pool)) > _POOL_BYTES:
+            while pooled_bytes() > _POOL_BYTES:
                 _pool.popleft()
 
 
@@ -66,6 +66,11 @@ class _KeepAlive:
 
     def __call__(self) -> None:
         pass
+
+
+def pooled_bytes() -> int:
+    """Return the size of what the pool holds."""
+    return sum(block.nbytes for block in tuple(_pool))
 
 
 def release() -> None:

@@ -16,10 +16,11 @@ from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lpprop._core.memory import available_bytes
 from lpprop.kernels.interface import Offsets
 from lpprop.kernels.llvm.builder import BLOCK, GROUP, LANES
 from lpprop.kernels.llvm.jit import specialise
-from lpprop.kernels.llvm.memory import Borrowed
+from lpprop.kernels.llvm.memory import Borrowed, pooled_bytes
 from lpprop.kernels.llvm.parallel import ForEach, bands, workers
 from lpprop.kernels.llvm.stencil_loops import (
     RAISED,
@@ -31,11 +32,15 @@ from lpprop.kernels.llvm.stencil_loops import (
     unpack_loop,
 )
 
-__all__ = ["ClassGroup", "Stencil", "build_stencil"]
+__all__ = ["ClassGroup", "Stencil", "build_stencil", "forecast_stencil"]
 
 # Columns that a thread works down at a time, so that their neighbours stay in its cache.
 _STRIP = 64
 _STORED_BYTES = 512 * 2**20
+# Vectors of the solver: r, x, product and q.
+_VECTORS = 4
+# Planes beside the features: degree, scale, root, and borders.
+_PLANES = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,18 +74,44 @@ class Stencil:
         """Solve (I - alpha D^-1/2 W D^-1/2) x = scores by conjugate gradients."""
         scores = scores.detach().contiguous()
         value = torch.empty_like(scores)
-        scale = self._scale()
+        scale, count = self._scale(), self._count_classes(len(scores))
         with workers(scores.numel() * self.decay.size) as for_each:
             rest = [
                 _solve(
                     ClassGroup(self, len(part), scale, for_each), part, target, alpha, max_iter, tol
                 )
-                for part, target in zip(scores.split(GROUP), value.split(GROUP), strict=True)
+                for part, target in zip(scores.split(count), value.split(count), strict=True)
             ]
         residual, iterations, converged = (
             torch.from_numpy(np.concatenate(x)) for x in zip(*rest, strict=True)
         )
         return value, residual.to(scores.dtype), iterations, converged
+
+    def _count_classes(self, classes: int) -> int:
+        """Return how many classes to solve at a time: fewer where memory is short.
+
+        It makes no difference to the result, and fewer take longer.
+        """
+        free = available_bytes(torch.device("cpu"))
+        if free is None:
+            return GROUP
+        lane = _VECTORS * self.degree.nbytes
+        fitting = int(free * 0.8 / lane) // LANES * LANES
+        return max(LANES, min(GROUP, fitting, -(-classes // LANES) * LANES))
+
+
+def forecast_stencil(
+    classes: int, size: tuple[int, int], features: int, neighbours: int, itemsize: int
+) -> int:
+    """Estimate the bytes of a stencil and of its solver for the smallest groups of classes.
+
+    What the pool has already counts as free.
+    """
+    plane = size[0] * -(-size[1] // LANES) * LANES * itemsize
+    weights = (neighbours + 1) * plane
+    solver = _VECTORS * LANES * plane + classes * plane
+    kept = solver + (weights if weights <= _STORED_BYTES else 0)
+    return max(0, kept - pooled_bytes()) + (features + _PLANES) * plane
 
 
 def build_stencil(

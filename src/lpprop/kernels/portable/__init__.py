@@ -2,7 +2,13 @@
 
 from lpprop.kernels.portable.gibbs import build_gibbs_kernel
 from lpprop.kernels.portable.patches import csr_product, gram_matrix, symmetric_csr
-from lpprop.kernels.portable.stencil import Stencil, build_stencil, half_offsets, stencil_weights
+from lpprop.kernels.portable.stencil import (
+    Stencil,
+    build_stencil,
+    forecast_stencil,
+    half_offsets,
+    stencil_weights,
+)
 from lpprop.kernels.portable.upsampling import upsample
 
 __all__ = [
@@ -10,6 +16,7 @@ __all__ = [
     "build_gibbs_kernel",
     "build_stencil",
     "csr_product",
+    "forecast_stencil",
     "gram_matrix",
     "half_offsets",
     "stencil_weights",

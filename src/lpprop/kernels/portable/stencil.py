@@ -7,6 +7,7 @@ are symmetric, so only half of the offsets are stored: weights[k, y, x] joins (y
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,14 @@ from torch import Tensor
 
 from lpprop.kernels.interface import Offsets
 
-__all__ = ["Stencil", "build_stencil", "half_offsets", "stencil_product", "stencil_weights"]
+__all__ = [
+    "Stencil",
+    "build_stencil",
+    "forecast_stencil",
+    "half_offsets",
+    "stencil_product",
+    "stencil_weights",
+]
 
 # A band of rows of x stays in a CPU's cache while the 168 neighbours pass over it. Measured on two
 # cores: 3 to 12 MiB are alike; 1 MiB, and whole images, take up to twice as long.
@@ -27,6 +35,13 @@ def half_offsets(radius: int, height: int, width: int) -> Offsets:
     """List the (dy, dx) after (0, 0) in reading order, within a square and the image's size."""
     ry, rx = min(radius, height - 1), min(radius, width - 1)
     return tuple((dy, dx) for dy in range(ry + 1) for dx in range(-rx, rx + 1) if dy > 0 or dx > 0)
+
+
+def forecast_stencil(
+    classes: int, size: tuple[int, int], features: int, neighbours: int, itemsize: int
+) -> int:
+    """Estimate the bytes of a stencil: a plane per pair of neighbours, and some to make it."""
+    return (neighbours // 2 + 3 * features) * math.prod(size) * itemsize
 
 
 @dataclass(frozen=True)
