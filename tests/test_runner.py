@@ -983,9 +983,12 @@ class TestSharedModels:
         options = {"k": 5} if any("lposs" in name for name in methods) else {}
         return recipe_predictors(method_recipes(recipe, methods, **options), CATS)
 
-    @pytest.mark.parametrize("windows", [None, (32, 16)])
-    def test_scores_are_those_of_separate_runs_to_the_bit(self, offline, windows):
-        recipe = dataclasses.replace(offline, windows=windows)
+    @pytest.mark.parametrize(
+        ("windows", "affinity"),
+        [(None, None), ((32, 16), None), (None, Model("EfficientNetLite0"))],
+    )
+    def test_scores_are_those_of_separate_runs_to_the_bit(self, offline, windows, affinity):
+        recipe = dataclasses.replace(offline, windows=windows, affinity=affinity)
         methods = self.METHODS[: 4 if windows else 5]  # "kl" takes whole images alone
         predictors = self.predictors(recipe, methods)
         alone = {name: self.predictors(recipe, [name])[name].segmenter for name in methods}
