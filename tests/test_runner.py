@@ -233,6 +233,7 @@ class TestContinuation:
 
     @pytest.mark.parametrize("name", ["a/b", "lposs+", "k=50, sigma=0.01", "ü: ?"])
     def test_any_name(self, out, name):
+        evaluate(Scenes(), {name: Shifted(1)}, out, limit=3)
         evaluate(Scenes(), {name: Shifted(1)}, out)
         assert counts(Report.load(out), name) == pooled(1, range(6))
 
@@ -460,6 +461,18 @@ class TestRecords:
         assert report.to_dict()["predictors"][0]["images"] == 6
         assert counts(report, "one") == counts(expected, "one")
         assert counts(Report.load(out), "one") == counts(expected, "one")  # and no warning
+
+    @pytest.mark.parametrize("other", ["two", "three"])
+    def test_the_file_of_another_run(self, tmp_path, out, diary, other):
+        """Of another predictor, or of a predictor of this name with other settings."""
+        evaluate(Scenes(), {"one": Shifted(1)}, out)
+        evaluate(Scenes(), {"one" if other == "three" else other: Shifted(2)}, tmp_path / "other")
+        (copied,) = (tmp_path / "other").glob("*.jsonl")
+        shutil.copy(copied, out / "one.jsonl")
+        with pytest.warns(lpprop.InputWarning, match=r"6 lines of .*one.jsonl .* of another run"):
+            report = evaluate(Scenes(), {"one": Shifted(1, diary)}, out)
+        assert len(read(diary)) == 6
+        assert counts(report, "one") == counts(Report.load(out), "one") == pooled(1, range(6))
 
     def test_a_report_of_a_damaged_run_says_so(self, out):
         evaluate(Scenes(), {"one": Shifted(1)}, out)
