@@ -326,6 +326,14 @@ def test_labels_to_ignore(tmp_path, loaded, capsys):
     assert "--dataset: got --dataset, --root, --ignore, expected" in capsys.readouterr().err
 
 
+def test_one_class_is_refused(tmp_path, loaded, capsys):
+    given = folders(tmp_path, "a")
+    (tmp_path / "classes.txt").write_text("cat\n")
+    assert run(*given) == 1
+    assert "--classes: got only 'cat', expected two or more" in capsys.readouterr().err
+    assert not loaded
+
+
 @pytest.mark.parametrize("folder", ["images", "labels"])
 def test_a_folder_that_is_not_there(tmp_path, loaded, capsys, folder):
     given = folders(tmp_path, "a")

@@ -657,6 +657,10 @@ class TestLabelDoubts:
         assert "| class 1 | 12 |" in report.class_table() or 1 not in labels
         assert self.said([stripes(*labels)] * 2, 4, limit=1)[0] == []  # of a part, they may lack
 
+    def test_one_class(self):
+        (said,), _ = self.said([stripes(0, 0)], 1)
+        assert said.startswith("classes: only one, 'class 0', which every pixel gets")
+
     def test_labels_shifted_by_one(self):
         maps = [stripes(*range(8))] * 2
         for step in (-1, 1):
@@ -666,7 +670,7 @@ class TestLabelDoubts:
 
     def test_sane_labels(self):
         draw = np.random.default_rng(0)
-        for classes in (1, 2, 3, 8, 30):
+        for classes in (2, 3, 8, 30):
             maps = [draw.integers(0, classes, (20, 20)) for _ in range(3)]
             maps[0].flat[:classes] = range(classes)
             maps[1][:3] = 255
