@@ -436,6 +436,14 @@ class TestRecipes:
             assert predictor.segmenter.affinity is predictor.segmenter.backbone
         assert [one.segmenter.windows for one in predictors.values()] == [None, *[(24, 12)] * 2]
 
+    @pytest.mark.parametrize("what", ["lposs", {"lposs"}, [], {}, None, 5])
+    def test_methods_and_recipes_of_odd_types(self, loaded, what):
+        with pytest.raises(InputError, match=r"^methods: got "):
+            method_recipes(RECIPES["offline"], what)
+        with pytest.raises(InputError, match=r"^recipes: got "):
+            recipe_predictors(what, ["a", "b"])
+        assert not loaded
+
     def test_models_that_differ_are_refused(self, loaded):
         several = {"a": RECIPES["offline"], "b": RECIPES["clip-dino"]}
         with pytest.raises(InputError, match="recipes: got different models"):

@@ -523,6 +523,7 @@ class TestRecords:
         [
             "[]", "5", "{}", "[" * 100_000, "9" * 100_000, '{"predictors": 5, "dataset": {}}',
             json.dumps({**config_of([1]), "predictors": []}),
+            json.dumps({**config_of([1]), "predictors": {}}),
             json.dumps({**config_of([1]), "predictors": {"one": 5}}),
             json.dumps({**config_of([1]), "predictors": {}, "metrics": {"ignore_index": "none"}}),
             json.dumps({**config_of([1]), "predictors": {}, "dataset": {"class_names": 3}}),

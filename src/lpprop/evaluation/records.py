@@ -55,8 +55,9 @@ def load_config(folder: Path) -> dict[str, Any] | None:
         check_integer("samples", described["samples"])
         if not all(isinstance(text, str) for text in (described["name"], *names)):
             raise TypeError("names that are no words")
-        if not all(isinstance(one, dict) for one in config["predictors"].values()):
-            raise TypeError("predictors without a description")
+        predictors = config["predictors"].values()
+        if not predictors or not all(isinstance(one, dict) for one in predictors):
+            raise TypeError("no predictors with a description")
         empty_metrics(config)
     except FileNotFoundError:
         return None

@@ -25,7 +25,6 @@ __all__ = [
     "Outcome",
     "Samples",
     "Task",
-    "as_labels",
     "check_dataset",
     "dataset_fingerprint",
 ]
@@ -179,11 +178,11 @@ def _time(predictor: Predictor, sample: LabelledImage, classes: int) -> tuple[Te
     """Return the labels of a sample, and the seconds that they took."""
     with torch.no_grad():
         predictor.prepare(sample)
-        labels, seconds = time_call(lambda: as_labels(predictor(sample), classes))
+        labels, seconds = time_call(lambda: _as_labels(predictor(sample), classes))
         return labels, seconds + predictor.borrowed_seconds
 
 
-def as_labels(result: Any, classes: int) -> Tensor:
+def _as_labels(result: Any, classes: int) -> Tensor:
     """Return labels as they are, and the argmax of scores."""
     refuse_masked("predictor", result)
     labels = torch.as_tensor(result)
