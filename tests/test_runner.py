@@ -699,7 +699,8 @@ class TestOddArguments:
         [
             {"class_names": None}, {"class_names": "abc"}, {"class_names": {"a", "b", "c"}},
             {"class_names": {"a": 1}}, {"class_names": []}, {"class_names": [1, 2, 3]},
-            {"class_names": (name for name in CLASSES)}, {"name": 5}, {"count": 0},
+            {"class_names": (name for name in CLASSES)}, {"class_names": np.array("a")},
+            {"name": 5}, {"count": 0},
         ],
         ids=lambda changes: next(iter(changes)),
     )  # fmt: skip

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lpprop._core.errors import InputError
 from lpprop._core.label_maps import as_label_map, check_ignore_index
+from lpprop._core.options import is_listed
 from lpprop.compose.chain import Chain
 from lpprop.compose.composite import missing_input, step_name
 from lpprop.compose.pipeline import as_chain
@@ -85,11 +86,10 @@ def as_class_names(names: Sequence[str] | None, classes: int) -> list[str]:
     if names is None:
         return [str(number) for number in range(classes)]
     # A set has no order, in which the names could stand for the classes.
-    listed = isinstance(names, (Sequence, np.ndarray)) and not isinstance(names, (str, bytes))
-    if not listed or len(names) != classes:
+    if not is_listed(names) or len(names) != classes:
         raise InputError.of(
             "class_names",
-            got=f"{len(names)} names" if listed else repr(names)[:200],
+            got=f"{len(names)} names" if is_listed(names) else repr(names)[:200],
             expected=f"{classes}, one per class of the logits",
             fix="Pass a list of names, in the order of the logits' classes.",
         )
