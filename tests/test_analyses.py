@@ -16,7 +16,7 @@ from scipy import stats
 
 import lpprop
 from lpprop.backbones import BackboneOutput
-from lpprop.evaluation import Report, Start, evaluate, refinements
+from lpprop.evaluation import Report, SegmenterPredictor, Start, evaluate, refinements
 from lpprop.evaluation.analyses import (
     Cropped,
     Ensemble,
@@ -624,6 +624,29 @@ class TestOddArguments:
         ):
             with pytest.raises(lpprop.InputError, match=r"^dataset: "):
                 call(what)
+
+    @pytest.mark.parametrize(
+        "what", [None, 5, "kl", {1, 2}, [], {}, np.array("kl"), [5], {1: "kl"}]
+    )
+    def test_predictors_and_methods(self, what):
+        data, report = Scenes(1), evaluate(Scenes(1), {"kl": noisy(0.1)})
+        with pytest.raises(lpprop.InputError, match=r"^methods: "):
+            component_times(data, START, what)
+        for call in (Ensemble, lambda given: window_ensemble(data, given)):
+            with pytest.raises(lpprop.InputError, match=r"^predictors: "):
+                call(what)
+        if what is not None and not (isinstance(what, list) and not what):
+            with pytest.raises(lpprop.InputError, match=r"^predictors?: "):
+                image_scatter(report, what)
+        if not isinstance(what, str):
+            with pytest.raises(lpprop.InputError, match=r"^method: "):
+                sweep(data, START, what, {"k": [3]})
+        with pytest.raises(lpprop.InputError, match=r"^chain: "):
+            cumulative(what)
+        with pytest.raises(lpprop.InputError, match=r"^start: "):
+            component_times(data, what, {"kl": "kl"})
+        with pytest.raises(lpprop.InputError, match=r"^segmenter: "):
+            SegmenterPredictor(what, ["a", "b"])
 
     def test_masks_stay(self):
         """The masked pixels of cut labels do not count; masked scores are in no average."""

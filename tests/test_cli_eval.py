@@ -327,6 +327,14 @@ def test_labels_to_ignore(tmp_path, loaded, capsys):
     assert "--dataset: got --dataset, --root, --ignore, expected" in capsys.readouterr().err
 
 
+def test_one_class_is_refused(tmp_path, loaded, capsys):
+    given = folders(tmp_path, "a")
+    (tmp_path / "classes.txt").write_text("cat\n")
+    assert run(*given) == 1
+    assert "--classes: got only 'cat', expected two or more" in capsys.readouterr().err
+    assert not loaded
+
+
 @pytest.mark.parametrize("folder", ["images", "labels"])
 def test_a_folder_that_is_not_there(tmp_path, loaded, capsys, folder):
     given = folders(tmp_path, "a")
@@ -428,6 +436,14 @@ class TestRecipes:
             assert repr(predictor.segmenter) == repr(alone)
             assert predictor.segmenter.affinity is predictor.segmenter.backbone
         assert [one.segmenter.windows for one in predictors.values()] == [None, *[(24, 12)] * 2]
+
+    @pytest.mark.parametrize("what", ["lposs", {"lposs"}, [], {}, None, 5])
+    def test_methods_and_recipes_of_odd_types(self, loaded, what):
+        with pytest.raises(InputError, match=r"^methods: got "):
+            method_recipes(RECIPES["offline"], what)
+        with pytest.raises(InputError, match=r"^recipes: got "):
+            recipe_predictors(what, ["a", "b"])
+        assert not loaded
 
     def test_models_that_differ_are_refused(self, loaded):
         several = {"a": RECIPES["offline"], "b": RECIPES["clip-dino"]}

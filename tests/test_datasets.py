@@ -746,7 +746,7 @@ def test_splits_of_odd_types(tree, split):
         load_dataset("voc20", root, split=split)
 
 
-@pytest.mark.parametrize("ignored", [5, None, "255", [True], [np.nan]])
+@pytest.mark.parametrize("ignored", [5, None, "255", [True], [np.nan], np.array(255)])
 def test_ignored_labels_of_odd_types(tmp_path, ignored):
     with refused("^ignored: "):
         dataset_from_folders(*small_folders(tmp_path), ["a", "b"], ignored=ignored)

@@ -458,6 +458,7 @@ class TestLabelMaps:
         [
             [], None, 5, "01", {0: 1}, {(0,), (1,)}, [0, 1], [[0], []], [[0], ["1"]], [[0.0], [1]],
             [[True], [0]], [[-1], [0]], [[0], [255]], [[[0]], [1]], ["0", "1"], (x for x in ([0],)),
+            np.array(3), [np.array(0)],
         ],
     )  # fmt: skip
     def test_merge_labels_refuses_odd_groups(self, groups):

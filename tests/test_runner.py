@@ -233,6 +233,7 @@ class TestContinuation:
 
     @pytest.mark.parametrize("name", ["a/b", "lposs+", "k=50, sigma=0.01", "ü: ?"])
     def test_any_name(self, out, name):
+        evaluate(Scenes(), {name: Shifted(1)}, out, limit=3)
         evaluate(Scenes(), {name: Shifted(1)}, out)
         assert counts(Report.load(out), name) == pooled(1, range(6))
 
@@ -461,6 +462,18 @@ class TestRecords:
         assert counts(report, "one") == counts(expected, "one")
         assert counts(Report.load(out), "one") == counts(expected, "one")  # and no warning
 
+    @pytest.mark.parametrize("other", ["two", "three"])
+    def test_the_file_of_another_run(self, tmp_path, out, diary, other):
+        """Of another predictor, or of a predictor of this name with other settings."""
+        evaluate(Scenes(), {"one": Shifted(1)}, out)
+        evaluate(Scenes(), {"one" if other == "three" else other: Shifted(2)}, tmp_path / "other")
+        (copied,) = (tmp_path / "other").glob("*.jsonl")
+        shutil.copy(copied, out / "one.jsonl")
+        with pytest.warns(lpprop.InputWarning, match=r"6 lines of .*one.jsonl .* of another run"):
+            report = evaluate(Scenes(), {"one": Shifted(1, diary)}, out)
+        assert len(read(diary)) == 6
+        assert counts(report, "one") == counts(Report.load(out), "one") == pooled(1, range(6))
+
     def test_a_report_of_a_damaged_run_says_so(self, out):
         evaluate(Scenes(), {"one": Shifted(1)}, out)
         with (out / "one.jsonl").open("ab") as file:
@@ -510,6 +523,7 @@ class TestRecords:
         [
             "[]", "5", "{}", "[" * 100_000, "9" * 100_000, '{"predictors": 5, "dataset": {}}',
             json.dumps({**config_of([1]), "predictors": []}),
+            json.dumps({**config_of([1]), "predictors": {}}),
             json.dumps({**config_of([1]), "predictors": {"one": 5}}),
             json.dumps({**config_of([1]), "predictors": {}, "metrics": {"ignore_index": "none"}}),
             json.dumps({**config_of([1]), "predictors": {}, "dataset": {"class_names": 3}}),
@@ -644,6 +658,10 @@ class TestLabelDoubts:
         assert "| class 1 | 12 |" in report.class_table() or 1 not in labels
         assert self.said([stripes(*labels)] * 2, 4, limit=1)[0] == []  # of a part, they may lack
 
+    def test_one_class(self):
+        (said,), _ = self.said([stripes(0, 0)], 1)
+        assert said.startswith("classes: only one, 'class 0', which every pixel gets")
+
     def test_labels_shifted_by_one(self):
         maps = [stripes(*range(8))] * 2
         for step in (-1, 1):
@@ -653,7 +671,7 @@ class TestLabelDoubts:
 
     def test_sane_labels(self):
         draw = np.random.default_rng(0)
-        for classes in (1, 2, 3, 8, 30):
+        for classes in (2, 3, 8, 30):
             maps = [draw.integers(0, classes, (20, 20)) for _ in range(3)]
             maps[0].flat[:classes] = range(classes)
             maps[1][:3] = 255
@@ -681,7 +699,8 @@ class TestOddArguments:
         [
             {"class_names": None}, {"class_names": "abc"}, {"class_names": {"a", "b", "c"}},
             {"class_names": {"a": 1}}, {"class_names": []}, {"class_names": [1, 2, 3]},
-            {"class_names": (name for name in CLASSES)}, {"name": 5}, {"count": 0},
+            {"class_names": (name for name in CLASSES)}, {"class_names": np.array("a")},
+            {"name": 5}, {"count": 0},
         ],
         ids=lambda changes: next(iter(changes)),
     )  # fmt: skip
@@ -983,9 +1002,12 @@ class TestSharedModels:
         options = {"k": 5} if any("lposs" in name for name in methods) else {}
         return recipe_predictors(method_recipes(recipe, methods, **options), CATS)
 
-    @pytest.mark.parametrize("windows", [None, (32, 16)])
-    def test_scores_are_those_of_separate_runs_to_the_bit(self, offline, windows):
-        recipe = dataclasses.replace(offline, windows=windows)
+    @pytest.mark.parametrize(
+        ("windows", "affinity"),
+        [(None, None), ((32, 16), None), (None, Model("EfficientNetLite0"))],
+    )
+    def test_scores_are_those_of_separate_runs_to_the_bit(self, offline, windows, affinity):
+        recipe = dataclasses.replace(offline, windows=windows, affinity=affinity)
         methods = self.METHODS[: 4 if windows else 5]  # "kl" takes whole images alone
         predictors = self.predictors(recipe, methods)
         alone = {name: self.predictors(recipe, [name])[name].segmenter for name in methods}

@@ -10,7 +10,7 @@ import reprlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from numbers import Integral, Real
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeGuard, TypeVar
 
 import numpy as np
 
@@ -29,6 +29,7 @@ __all__ = [
     "check_size",
     "checked",
     "hint",
+    "is_listed",
     "unknown_option",
 ]
 
@@ -190,6 +191,17 @@ def check_names(name: str, value: object, classes: int | None = None) -> list[st
         expected=f"{classes or 'a list of'} strings, one per class",
         fix="Pass a list of names, in the order of the classes.",
     )
+
+
+def is_listed(value: object) -> TypeGuard[Sequence[Any]]:
+    """Tell whether a value has items in an order, as a list has, a set and a text have not.
+
+    >>> is_listed(["a"]), is_listed("a"), is_listed({"a"})
+    (True, False, False)
+    """
+    if isinstance(value, np.ndarray):
+        return value.ndim > 0
+    return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
 
 
 def _wrong(name: str, value: object, expected: str, fix: str = "") -> InputError:

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING
 
 from lpprop._core.errors import InputError
 from lpprop.cli.arguments import add_command, add_shared, name_methods
-from lpprop.cli.common import check_folder, find_device, find_recipe, make_folder, say
+from lpprop.cli.common import (
+    check_folder,
+    find_device,
+    find_recipe,
+    make_folder,
+    refuse_one_class,
+    say,
+)
 
 if TYPE_CHECKING:
     from lpprop.evaluation.datasets import Dataset
@@ -170,6 +177,8 @@ def _find_dataset(arguments: argparse.Namespace) -> Dataset:
     given = [name for name in names if getattr(arguments, name) is not None]
     if given[:3] == ["images", "labels", "classes"]:
         classes = [line for line in _read_text(arguments.classes).splitlines() if line.strip()]
+        if classes:
+            refuse_one_class("--classes", classes)
         ignored = [IGNORED] if arguments.ignore is None else arguments.ignore
         return dataset_from_folders(arguments.images, arguments.labels, classes, ignored=ignored)
     if given not in (["dataset", "root"], ["dataset", "root", "split"]):

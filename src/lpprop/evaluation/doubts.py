@@ -74,6 +74,11 @@ def label_doubts(
             "count: write the number of its class where the object is, such as 1."
         ]
     doubts = []
+    if len(of_classes) == 1:
+        doubts.append(
+            f"classes: only one, {class_names[0]!r}, which every pixel gets: the figures say "
+            "nothing. Name what else is in the images too."
+        )
     if absent and whole:
         named = ", ".join(f"{class_names[number]!r} ({number})" for number in absent[:5])
         more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence, Set
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lpprop._core.errors import InputError
 from lpprop._core.label_maps import as_label_map, check_ignore_index
-from lpprop._core.options import check_integer
+from lpprop._core.options import check_integer, is_listed
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -88,8 +88,8 @@ def merge_labels(
     array([[  0,   1,   0, 255]])
     """
     # A set has no order, by which the groups would be numbered.
-    listed = list(groups) if isinstance(groups, (Sequence, np.ndarray)) else []
-    if not listed or isinstance(groups, (str, bytes)):
+    listed = list(groups) if is_listed(groups) else []
+    if not listed:
         raise _wrong_groups("groups", groups)
     ignore_index = check_ignore_index(ignore_index, len(listed))
     checked = [_check_group(number, group, ignore_index) for number, group in enumerate(listed)]
@@ -110,7 +110,7 @@ def merge_labels(
 
 def _check_group(number: int, group: object, ignore_index: int) -> list[int]:
     name = f"groups[{number}]"
-    if not isinstance(group, Iterable) or isinstance(group, (str, bytes)):
+    if not (is_listed(group) or isinstance(group, Set)):
         raise _wrong_groups(name, group)
     classes = [check_integer(name, label, low=0) for label in group]
     if not classes or ignore_index in classes:

@@ -7,6 +7,7 @@ report = evaluate(dataset, predictors, Path("runs/voc20"))
 from __future__ import annotations
 
 import dataclasses
+import reprlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, runtime_checkable
 
@@ -34,6 +35,9 @@ __all__ = [
     "SegmenterPredictor",
     "Start",
     "as_predictor",
+    "check_predictors",
+    "check_start",
+    "name_methods",
     "refinements",
     "share_models",
 ]
@@ -234,6 +238,59 @@ class RefinedStart(Predictor):
         return {"start": describe(self.start), "method": describe(self._described)}
 
 
+def check_predictors(predictors: object) -> None:
+    """Refuse anything but functions of a sample by name.
+
+    >>> check_predictors({"truth": lambda sample: sample.gt})
+    """
+    named = isinstance(predictors, Mapping) and all(
+        isinstance(name, str) and callable(one) for name, one in predictors.items()
+    )
+    if not (named and predictors):
+        raise InputError.of(
+            "predictors",
+            got=reprlib.repr(predictors),
+            expected="one or more functions of a sample, by name",
+            fix="Pass {'name': callable}.",
+        )
+
+
+def check_start(start: object) -> None:
+    """Refuse what cannot make a start.
+
+    >>> check_start(lambda sample: Start(sample.logits))
+    """
+    if not callable(start):
+        raise InputError.of(
+            "start",
+            got=type(start).__name__,
+            expected="a function that makes the Start of a sample",
+            fix="Pass lambda sample: Start(logits, feats).",
+        )
+
+
+def name_methods(methods: object) -> dict[str, Any]:
+    """Return methods by name, a list of presets' names by these names; refuse anything else.
+
+    >>> name_methods(["kl", "lposs"])
+    {'kl': 'kl', 'lposs': 'lposs'}
+    """
+    named: dict[Any, Any] = {}
+    # A set has no order, in which the rows of the table would stand.
+    if isinstance(methods, (list, tuple)) and all(isinstance(name, str) for name in methods):
+        named = {name: name for name in methods}
+    elif isinstance(methods, Mapping):
+        named = dict(methods)
+    if not named or not all(isinstance(name, str) for name in named):
+        raise InputError.of(
+            "methods",
+            got=reprlib.repr(methods),
+            expected="methods by name, or a list of presets' names",
+            fix='Pass ["lposs", "lposs+"].',
+        )
+    return named
+
+
 def refinements(
     start: Callable[[Any], Start],
     methods: Mapping[str, str | Callable[..., Tensor]] | Sequence[str],
@@ -254,23 +311,9 @@ def refinements(
     >>> list(refinements(lambda sample: Start(torch.rand(1, 5, 3, 4)), ["kl", "lposs+"]))
     ['kl', 'lposs+']
     """
-    if not callable(start):
-        raise InputError.of(
-            "start",
-            got=type(start).__name__,
-            expected="a function that makes the Start of a sample",
-            fix="Pass lambda sample: Start(logits, feats).",
-        )
-    # A set has no order, in which the rows of the table would stand.
-    if isinstance(methods, str) or not isinstance(methods, (Mapping, Sequence)) or not methods:
-        raise InputError.of(
-            "methods",
-            got=repr(methods)[:200],
-            expected="methods by name, or a list of presets' names",
-            fix='Pass ["lposs", "lposs+"].',
-        )
-    named = methods if isinstance(methods, Mapping) else {name: name for name in methods}
+    check_start(start)
     shared = LastSampleCache(start)
+    named = name_methods(methods)
     predictors = {name: RefinedStart(shared, method) for name, method in named.items()}
     chains = [predictor.chain for predictor in predictors.values()]
     for predictor in predictors.values():
@@ -290,12 +333,19 @@ class SegmenterPredictor(Predictor):
         calls: the calls of the segmenter's models, which `share_models` shares.
 
     Raises:
-        InputError: prompts that the backbone cannot score.
+        InputError: no segmenter, or prompts that its backbone cannot score.
     """
 
     def __init__(
         self, segmenter: Segmenter, prompts: Sequence[str], recipe: Recipe | None = None
     ) -> None:
+        if not hasattr(segmenter, "backbone"):
+            raise InputError.of(
+                "segmenter",
+                got=type(segmenter).__name__,
+                expected="a lpprop.models.segmenter.Segmenter",
+                fix="Build one, such as by RECIPES['offline'].build().",
+            )
         self.segmenter = segmenter
         self.segmenter.backbone.class_names(prompts)
         self.prompts = list(prompts)

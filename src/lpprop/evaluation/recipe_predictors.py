@@ -45,6 +45,13 @@ def method_recipes(recipe: Recipe, methods: Sequence[str], **options: Any) -> di
     >>> {name: recipe.options for name, recipe in recipes.items()}
     {'bilinear': {}, 'lposs': {}, 'lposs+': {'tau': 0.02}}
     """
+    if isinstance(methods, str) or not isinstance(methods, Sequence) or not methods:
+        raise InputError.of(
+            "methods",
+            got=repr(methods)[:200],
+            expected="a list of presets' names",
+            fix='Pass ["bilinear", "lposs+"].',
+        )
     known = {method: presets.find(method).options for method in methods}
     for option in options:
         if not any(option in names for names in known.values()):
@@ -92,6 +99,13 @@ def recipe_predictors(
     >>> predictors["lposs"].segmenter.backbone is predictors["bilinear"].segmenter.backbone
     True
     """
+    if not isinstance(recipes, Mapping) or not recipes:
+        raise InputError.of(
+            "recipes",
+            got=repr(recipes)[:200],
+            expected="one or more recipes by name",
+            fix="Make them of one recipe by method_recipes.",
+        )
     first, *others = recipes.values()
     if any(
         (other.backbone, other.affinity) != (first.backbone, first.affinity) for other in others

@@ -9,6 +9,7 @@ A line that is not whole, or that cannot be of this run, is dropped, and its ima
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -54,8 +55,9 @@ def load_config(folder: Path) -> dict[str, Any] | None:
         check_integer("samples", described["samples"])
         if not all(isinstance(text, str) for text in (described["name"], *names)):
             raise TypeError("names that are no words")
-        if not all(isinstance(one, dict) for one in config["predictors"].values()):
-            raise TypeError("predictors without a description")
+        predictors = config["predictors"].values()
+        if not predictors or not all(isinstance(one, dict) for one in predictors):
+            raise TypeError("no predictors with a description")
         empty_metrics(config)
     except FileNotFoundError:
         return None
@@ -139,12 +141,13 @@ class Records:
         self.path = None if folder is None else folder / f"{name}.jsonl"
         self.done: dict[int, dict[str, Any]] = {}
         self.broken = 0
+        self._run = _hash_run(predictor, config)
         settings, samples = empty_metrics(config).settings, config["dataset"]["samples"]
         whole: list[bytes] = []
         content = b"" if self.path is None or not self.path.is_file() else self.path.read_bytes()
         for line in content.splitlines(keepends=True):
             record = _parse(line, settings, samples)
-            if record is None:
+            if record is None or record.get("run") != self._run:
                 self.broken += 1
                 continue
             whole.append(line)
@@ -168,6 +171,7 @@ class Records:
         Raises:
             OSError: the line could not be written in full, such as on a full disk.
         """
+        record = {**record, "run": self._run}
         if self.path is not None:
             if self._mended is not None:
                 _replace(self.path, self._mended)
@@ -197,6 +201,14 @@ def load_records(folder: Path | None, config: Mapping[str, Any]) -> dict[str, Re
                 "off, damaged or of another run: left out, and their images are done again.",
             )
     return records
+
+
+def _hash_run(predictor: str, config: Mapping[str, Any]) -> str:
+    """Hash what the records of a predictor depend on, so that those of another run are told."""
+    shared = {part: config[part] for part in config if part not in ("predictors", *_MAY_DIFFER)}
+    whole = [predictor, config["predictors"][predictor], shared]
+    text = json.dumps(whole, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _line(record: Mapping[str, Any]) -> bytes:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import platform
-import reprlib
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -19,14 +18,14 @@ import numpy as np
 import torch
 
 from lpprop import _version
-from lpprop._core.errors import InputError, collect_warnings, warn
+from lpprop._core.errors import collect_warnings, warn
 from lpprop._core.optional import import_cv2
 from lpprop._core.options import check_boolean, check_choice, check_integer
 from lpprop.evaluation.content import is_unchanged
 from lpprop.evaluation.datasets.layout import as_path
 from lpprop.evaluation.label_maps import IGNORED
 from lpprop.evaluation.metrics import SegmentationMetrics
-from lpprop.evaluation.predictors import as_predictor
+from lpprop.evaluation.predictors import as_predictor, check_predictors
 from lpprop.evaluation.progress import Progress
 from lpprop.evaluation.records import CONFIG, Records, load_records, lock, merge_config, write_json
 from lpprop.evaluation.report import Report
@@ -110,7 +109,7 @@ def evaluate(
     array([0.778, 0.778])
     """
     check_dataset(dataset)
-    _check_predictors(predictors)
+    check_predictors(predictors)
     out = None if out is None else as_path("out", out)
     processes = check_integer("processes", processes)
     on_error = check_choice("on_error", on_error, ("stop", "skip"))
@@ -158,19 +157,6 @@ def evaluate(
     for message in report.warnings:
         warn(message, message)
     return report
-
-
-def _check_predictors(predictors: object) -> None:
-    named = isinstance(predictors, Mapping) and all(
-        isinstance(name, str) and callable(one) for name, one in predictors.items()
-    )
-    if not (named and predictors):
-        raise InputError.of(
-            "predictors",
-            got=reprlib.repr(predictors),
-            expected="one or more functions of a sample, by name",
-            fix="Pass {'name': callable}.",
-        )
 
 
 def _drop_replaced(dataset: Samples, kept: Mapping[str, Records]) -> None:

@@ -8,13 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from lpprop._core.errors import InputError, collect_warnings
 from lpprop._core.label_maps import refuse_masked
 from lpprop._core.measure import time_call
+from lpprop._core.options import is_listed
 from lpprop.evaluation.content import describe_content
 from lpprop.evaluation.metrics import SegmentationMetrics
 from lpprop.evaluation.predictors import LabelledImage, Predictor
@@ -25,7 +25,6 @@ __all__ = [
     "Outcome",
     "Samples",
     "Task",
-    "as_labels",
     "check_dataset",
     "dataset_fingerprint",
 ]
@@ -62,8 +61,8 @@ def check_dataset(dataset: object) -> None:
     if isinstance(dataset, Samples):
         names = dataset.class_names
         # A set of names has no order, in which the labels could be numbered.
-        listed = isinstance(names, (Sequence, np.ndarray)) and not isinstance(names, (str, bytes))
-        if not (listed and len(names) and all(isinstance(name, str) for name in names)):
+        words = is_listed(names) and all(isinstance(name, str) for name in names)
+        if not (words and len(names)):
             got += f" with class_names={reprlib.repr(names)}"
         elif not isinstance(dataset.name, str):
             got += f" with name={dataset.name!r}"
@@ -179,11 +178,11 @@ def _time(predictor: Predictor, sample: LabelledImage, classes: int) -> tuple[Te
     """Return the labels of a sample, and the seconds that they took."""
     with torch.no_grad():
         predictor.prepare(sample)
-        labels, seconds = time_call(lambda: as_labels(predictor(sample), classes))
+        labels, seconds = time_call(lambda: _as_labels(predictor(sample), classes))
         return labels, seconds + predictor.borrowed_seconds
 
 
-def as_labels(result: Any, classes: int) -> Tensor:
+def _as_labels(result: Any, classes: int) -> Tensor:
     """Return labels as they are, and the argmax of scores."""
     refuse_masked("predictor", result)
     labels = torch.as_tensor(result)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import reprlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,10 +13,17 @@ from torch import Tensor
 
 from lpprop._core.errors import InputError
 from lpprop._core.label_maps import refuse_masked
+from lpprop._core.options import is_listed
 from lpprop._core.text import markdown_table, percent
 from lpprop.compose.chain import Chain
 from lpprop.compose.composite import step_name
-from lpprop.evaluation.predictors import Predictor, Start, as_predictor, refinements
+from lpprop.evaluation.predictors import (
+    Predictor,
+    Start,
+    as_predictor,
+    check_predictors,
+    refinements,
+)
 from lpprop.evaluation.report import Report
 from lpprop.evaluation.runner import evaluate
 from lpprop.evaluation.task import Samples
@@ -110,6 +118,13 @@ def cumulative(chain: Chain) -> dict[str, Chain]:
     >>> list(cumulative(presets.lposs_plus()))
     ['start', '+ PatchPropagation', '+ PixelPropagation']
     """
+    if not isinstance(chain, Chain):
+        raise InputError.of(
+            "chain",
+            got=type(chain).__name__,
+            expected="a Chain",
+            fix="Pass a preset, such as lpprop.presets.lposs().",
+        )
     steps = list(chain.steps)
     parts = {"start": Chain(BilinearUpsample())}
     for count, step in enumerate(steps, 1):
@@ -151,9 +166,17 @@ class Ensemble(Predictor):
     tensor([0.5000, 0.5000])
     """
 
-    def __init__(self, predictors: Iterable[Callable[[Any], Any]]) -> None:
+    def __init__(self, predictors: Sequence[Callable[[Any], Any]]) -> None:
         """Take the predictors, each of which returns scores (C, H, W)."""
-        self.predictors = [as_predictor(predictor) for predictor in predictors]
+        listed = list(predictors) if is_listed(predictors) else []
+        if not listed or not all(map(callable, listed)):
+            raise InputError.of(
+                "predictors",
+                got=reprlib.repr(predictors),
+                expected="one or more functions of a sample",
+                fix="Pass a list of predictors.",
+            )
+        self.predictors = [as_predictor(predictor) for predictor in listed]
 
     def prepare(self, sample: Any) -> None:
         """Prepare the members."""
@@ -203,5 +226,6 @@ def window_ensemble(
         out: as `evaluate` takes it.
         options: further options of `evaluate`, such as `limit` and `processes`.
     """
-    average = {"average": Ensemble(predictors.values())}
+    check_predictors(predictors)
+    average = {"average": Ensemble(list(predictors.values()))}
     return Contrast(evaluate(dataset, {**predictors, **average}, out, **options))

@@ -5,7 +5,7 @@ The figures of LPOSS's supplement (Stojnic et al., CVPR 2025, Figures 5 and 6).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from lpprop._core.errors import InputError
-from lpprop._core.options import check_choice
+from lpprop._core.options import check_choice, is_listed
 from lpprop._core.text import markdown_table, percent
 from lpprop.evaluation.report import Report
 from lpprop.viz.figures import BETTER, MARKERS, WORSE, Drawn, colour, new_figure
@@ -71,7 +71,7 @@ class ImageScatter(Drawn):
         return figure
 
 
-def image_scatter(report: Report, predictors: Iterable[str] | None = None) -> ImageScatter:
+def image_scatter(report: Report, predictors: Sequence[str] | None = None) -> ImageScatter:
     """Plot the mIoU of each image against its Boundary IoU.
 
     Args:
@@ -82,6 +82,13 @@ def image_scatter(report: Report, predictors: Iterable[str] | None = None) -> Im
         InputError: a predictor that is not in the report.
     """
     check_report(report)
+    if not (predictors is None or is_listed(predictors)):
+        raise InputError.of(
+            "predictors",
+            got=repr(predictors),
+            expected="a list of names",
+            fix=f"Pass {list(report)}, or some of them.",
+        )
     results = [report[name] for name in (report if predictors is None else predictors)]
     return ImageScatter(
         {result.name: result.image_miou for result in results},

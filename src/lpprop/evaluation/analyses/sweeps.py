@@ -158,6 +158,13 @@ def sweep(
                 expected="each value once",
                 fix="Remove the duplicates.",
             )
+    if not (isinstance(method, str) or callable(method)):
+        raise InputError.of(
+            "method",
+            got=type(method).__name__,
+            expected="a preset's name, or a function that builds a method",
+            fix='Pass "lposs".',
+        )
     make = partial(presets.by_name, method) if isinstance(method, str) else method
     points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
     methods = {_name(point): make(**point) for point in points}

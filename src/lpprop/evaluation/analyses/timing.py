@@ -17,7 +17,13 @@ from lpprop._core.text import markdown_table
 from lpprop.compose.chain import Chain
 from lpprop.compose.composite import Composite, step_name
 from lpprop.compose.pipeline import as_chain
-from lpprop.evaluation.predictors import LastSampleCache, RefinedStart, Start
+from lpprop.evaluation.predictors import (
+    LastSampleCache,
+    RefinedStart,
+    Start,
+    check_start,
+    name_methods,
+)
 from lpprop.evaluation.task import Samples, check_dataset
 from lpprop.viz.figures import Drawn, colour, new_figure
 
@@ -100,6 +106,8 @@ def component_times(
         warmup: number of images before them that do not count: kernels compile at their first call.
     """
     check_dataset(dataset)
+    check_start(start)
+    methods = name_methods(methods)
     limit, warmup = check_integer("limit", limit), check_integer("warmup", warmup, low=0)
     seconds: dict[str, list[dict[str, float]]] = {name: [] for name in methods}
     for number in range(warmup + min(limit, len(dataset))):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from functools import partial
 from pathlib import Path
 
 from lpprop._core.errors import InputError
-from lpprop._core.options import check_integer
+from lpprop._core.options import check_integer, is_listed
 from lpprop.backbones.prompts import parse_classes
 from lpprop.evaluation.datasets.dataset import SUFFIXES, Dataset
 from lpprop.evaluation.datasets.labels import kept, read_map
@@ -63,7 +63,7 @@ def dataset_from_folders(
             expected=f"at most {IGNORED}, in maps of 8 bits",
             fix="Merge some of them.",
         )
-    if not isinstance(ignored, Iterable):
+    if not (is_listed(ignored) or isinstance(ignored, Set)):
         raise InputError.of(
             "ignored", got=repr(ignored), expected="a list of labels", fix="Pass ignored=(255,)."
         )
