@@ -26,6 +26,8 @@ _TIMEOUT = 10  # seconds
 _COLOURS = "preprocessor_config.json"
 # The backbones use none of these weights, so a checkpoint may come without them.
 _UNUSED = ("pooler.", "logit_scale", "mask_token")
+# Numbers of parts that are made one by one.
+_COUNTS = ("num_hidden_layers", "num_channels")
 # Where the packages' messages turn to advice, some of which is to run what comes with a checkpoint.
 _ADVICE = re.compile(r"\b(?:Please|If you|You (?:can|set)|In PyTorch|For details|Check)\b")
 
@@ -63,7 +65,7 @@ def load_model(
     def load(cls: Any, **source: Any) -> Any:
         if package == "transformers":
             read = import_extra(package, "PreTrainedConfig").get_config_dict
-            _refuse_kernels(read(str(checkpoint), **source, subfolder=subfolder)[0])
+            _check_config(read(str(checkpoint), **source, subfolder=subfolder)[0])
         loaded = cls.from_pretrained(str(checkpoint), **source, **given, output_loading_info=True)
         return _require_weights(loaded)
 
@@ -86,14 +88,19 @@ def load_tokenizer(
     return _load(load, "transformers", name, checkpoint, download, revision, subfolder)
 
 
-def _refuse_kernels(config: Mapping[str, Any]) -> None:
-    """Refuse attention by compiled code, which transformers would fetch from the hub and run."""
+def _check_config(config: Mapping[str, Any]) -> None:
+    """Refuse attention by compiled code, which transformers would fetch from the hub and run.
+
+    A model with a million layers is refused too, since it would be built before its weights miss.
+    """
     for key, value in config.items():
         if key.removeprefix("_") == "attn_implementation" and value not in (None, "sdpa", "eager"):
             what = f"it asks for other code, {value!r}, as its attention"
             raise Damage("config.json", what, NO_CODE)
+        if key in _COUNTS and isinstance(value, int) and value > 1000:
+            raise Damage("config.json", f"{key} is {value}", AGAIN)
         if isinstance(value, Mapping):
-            _refuse_kernels(value)
+            _check_config(value)
 
 
 def _require_weights(loaded: tuple[Any, Mapping[str, Any]]) -> Any:
@@ -117,6 +124,7 @@ def _require_vocabulary(tokenizer: Any) -> Any:
     """Refuse a tokenizer of special tokens only: the packages make one where the words miss."""
     if not set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens):
         raise ValueError("it has no vocabulary")
+    tokenizer(["a"])  # fails where its settings are damaged
     return tokenizer
 
 
