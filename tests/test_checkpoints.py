@@ -108,6 +108,27 @@ def test_code_beside_a_model_that_the_library_has_never_runs(tmp_path, monkeypat
     assert not marker.exists()
 
 
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"model_max_length": [77]}, "CLIPTokenizer could not load"),
+        ({"eos_token": "<|unheard|>"}, "tokenizer: got one that makes the token"),
+        ({"eos_token": 3}, "CLIPTokenizer could not load"),
+    ],
+)
+def test_a_damaged_tokenizer_is_refused(tmp_path, changed, message):
+    from test_clip import tiny_model, tiny_tokenizer
+
+    tokenizer = tiny_tokenizer()
+    tiny_model(tokenizer).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    (tmp_path / COLOURS).write_text("{}")
+    edit(tmp_path / "tokenizer_config.json", **changed)
+    with pytest.raises(InputError) as error:
+        MaskCLIP.from_pretrained(tmp_path, templates=["a {}"]).text_embeddings(["cat"])
+    assert message in str(error.value)
+
+
 class Payload:
     def __init__(self, marker):
         self.marker = marker
@@ -201,6 +222,11 @@ def without(folder, name):
             "config.json: the weights have other shapes than it says",
         ),
         (lambda f: edit(f / CONFIG, model_type=3), "could not load"),
+        (
+            lambda f: edit(f / CONFIG, num_hidden_layers=10**6),
+            "config.json: num_hidden_layers is 1000000",
+        ),
+        (lambda f: edit(f / CONFIG, num_channels=10**6), "config.json: num_channels is 1000000"),
         (
             lambda f: edit(f / CONFIG, quantization_config={"quant_method": "awq", "bits": 4}),
             "could not load",

@@ -154,12 +154,16 @@ def test_a_cached_tokenizer_without_its_vocabulary_is_not_used(calls, monkeypatc
             asked.append(local_files_only)
             return cls()
 
+        def __call__(self, words):
+            return {"input_ids": [[0]] * len(words)}
+
         def get_vocab(self):
             words = {"<|endoftext|>": 0}
             return words if asked[-1] else words | {"a": 1}
 
     monkeypatch.setattr(hub, "import_extra", lambda *_: Tokenizer)
-    monkeypatch.setattr(hub, "_find_cached", lambda *_: None)
+    monkeypatch.setattr(hub, "find_cached", lambda *_: None)
+    monkeypatch.setattr(hub, "find_folder", lambda *_: None)
     with pytest.raises(InputError, match=r"^checkpoint: .*no vocabulary.*downloads are off"):
         load_tokenizer("me/model", download=False)
     monkeypatch.setattr(hub, "_check_hub", lambda _: asked.append("hub"))

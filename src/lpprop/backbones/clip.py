@@ -23,7 +23,8 @@ from lpprop._core.errors import InputError
 from lpprop._core.options import check_above_0, check_boolean, check_choice
 from lpprop.backbones.backbone import Backbone, BackboneOutput
 from lpprop.backbones.checkpoints import find_checkpoint
-from lpprop.backbones.hub import add_stored_colours, find_commit, load_model, load_tokenizer
+from lpprop.backbones.hub import add_stored_colours, load_model, load_tokenizer
+from lpprop.backbones.hub_cache import find_commit
 from lpprop.backbones.positions import OffsetPositions, check_offset
 from lpprop.backbones.prompts import (
     IMAGENET_TEMPLATES,

@@ -6,7 +6,6 @@ classes, attention kernels and pickled objects are refused.
 
 from __future__ import annotations
 
-import importlib
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -18,51 +17,19 @@ from urllib.request import Request, urlopen
 
 from lpprop._core.checks import all_finite
 from lpprop._core.errors import InputError
+from lpprop.backbones.hub_cache import find_cached, find_folder, import_extra
 from lpprop.backbones.stored_files import AGAIN, NO_CODE, Damage, find_damage, read_colours
 
-__all__ = [
-    "add_stored_colours",
-    "find_commit",
-    "import_extra",
-    "load_model",
-    "load_tokenizer",
-]
+__all__ = ["add_stored_colours", "load_model", "load_tokenizer"]
 
 _TIMEOUT = 10  # seconds
 _COLOURS = "preprocessor_config.json"
 # The backbones use none of these weights, so a checkpoint may come without them.
 _UNUSED = ("pooler.", "logit_scale", "mask_token")
+# Numbers of parts that are made one by one.
+_COUNTS = ("num_hidden_layers", "num_channels")
 # Where the packages' messages turn to advice, some of which is to run what comes with a checkpoint.
 _ADVICE = re.compile(r"\b(?:Please|If you|You (?:can|set)|In PyTorch|For details|Check)\b")
-
-
-def import_extra(package: str, name: str) -> Any:
-    """Import a name from a package of the extra `models`.
-
-    Raises:
-        ImportError: the package is not installed, or too old to have the name.
-    """
-    try:
-        return getattr(importlib.import_module(package), name)
-    except (ImportError, AttributeError) as error:
-        raise ImportError(
-            f"{package} with {name} needs an extra: pip install 'lpprop[models]' ({error})"
-        ) from error
-
-
-def find_commit(
-    checkpoint: str | Path, revision: str | None = None, file: str = "config.json"
-) -> str | None:
-    """Return the commit of what was loaded from a repository; None for a folder.
-
-    Args:
-        checkpoint: what `find_checkpoint` returned.
-        revision: as it was loaded.
-        file: a file that was loaded.
-    """
-    found = _find_cached(checkpoint, file, revision)
-    commit = re.search(r"snapshots[/\\]([^/\\]+)[/\\]", str(found or ""))
-    return commit[1] if commit else None
 
 
 def load_model(
@@ -93,16 +60,16 @@ def load_model(
             of its own, or a hub that cannot be reached.
     """
     given = {option: value for option, value in options.items() if value is not None}
+    subfolder = given.get("subfolder", "")
 
     def load(cls: Any, **source: Any) -> Any:
         if package == "transformers":
-            part = {key: given[key] for key in ("subfolder",) if key in given}
-            config = import_extra(package, "PreTrainedConfig").get_config_dict
-            _refuse_kernels(config(str(checkpoint), **source, **part)[0])
+            read = import_extra(package, "PreTrainedConfig").get_config_dict
+            _check_config(read(str(checkpoint), **source, subfolder=subfolder)[0])
         loaded = cls.from_pretrained(str(checkpoint), **source, **given, output_loading_info=True)
         return _require_weights(loaded)
 
-    return _load(load, package, name, checkpoint, download, revision, options.get("subfolder"))
+    return _load(load, package, name, checkpoint, download, revision, subfolder)
 
 
 def load_tokenizer(
@@ -117,18 +84,23 @@ def load_tokenizer(
     def load(cls: Any, **source: Any) -> Any:
         return _require_vocabulary(cls.from_pretrained(str(checkpoint), **source, **options))
 
-    name, folder = "CLIPTokenizer", options.get("subfolder")
-    return _load(load, "transformers", name, checkpoint, download, revision, folder)
+    name, subfolder = "CLIPTokenizer", options.get("subfolder", "")
+    return _load(load, "transformers", name, checkpoint, download, revision, subfolder)
 
 
-def _refuse_kernels(config: Mapping[str, Any]) -> None:
-    """Refuse attention by compiled code, which transformers would fetch from the hub and run."""
+def _check_config(config: Mapping[str, Any]) -> None:
+    """Refuse attention by compiled code, which transformers would fetch from the hub and run.
+
+    A model with a million layers is refused too, since it would be built before its weights miss.
+    """
     for key, value in config.items():
         if key.removeprefix("_") == "attn_implementation" and value not in (None, "sdpa", "eager"):
             what = f"it asks for other code, {value!r}, as its attention"
             raise Damage("config.json", what, NO_CODE)
+        if key in _COUNTS and isinstance(value, int) and value > 1000:
+            raise Damage("config.json", f"{key} is {value}", AGAIN)
         if isinstance(value, Mapping):
-            _refuse_kernels(value)
+            _check_config(value)
 
 
 def _require_weights(loaded: tuple[Any, Mapping[str, Any]]) -> Any:
@@ -152,6 +124,7 @@ def _require_vocabulary(tokenizer: Any) -> Any:
     """Refuse a tokenizer of special tokens only: the packages make one where the words miss."""
     if not set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens):
         raise ValueError("it has no vocabulary")
+    tokenizer(["a"])  # fails where its settings are damaged
     return tokenizer
 
 
@@ -162,7 +135,7 @@ def _load(
     checkpoint: str | Path,
     download: bool,
     revision: str | None,
-    subfolder: str | None,
+    subfolder: str,
 ) -> Any:
     cls = import_extra(package, name)
     source = {"trust_remote_code": False} | ({} if revision is None else {"revision": revision})
@@ -176,7 +149,7 @@ def _load(
     except Exception as error:
         failure = error
     on_disk = Path(checkpoint).is_dir()
-    folder = _find_folder(checkpoint, revision, subfolder)
+    folder = find_folder(checkpoint, revision, subfolder)
     damage = _recognise(failure) or (None if folder is None else find_damage(folder))
     advice = "Check config.json and the weights in the folder."
     if damage is None and not on_disk:
@@ -194,7 +167,7 @@ def _load(
     said = _ADVICE.split(" ".join(str(failure).split()))[0].strip(" .")
     reason = said[:200] or type(failure).__name__
     if damage is not None:
-        folder = _find_folder(checkpoint, revision, subfolder)
+        folder = find_folder(checkpoint, revision, subfolder)
         reason, advice = damage.describe(folder), damage.fix
     raise InputError.of(
         "checkpoint",
@@ -231,24 +204,6 @@ def _without_conversion() -> Iterator[None]:
             os.environ[variable] = before
 
 
-def _find_cached(checkpoint: str | Path, file: str, revision: str | None) -> Any:
-    """Return the path of a file in the cache, None, or a mark that the repository has none."""
-    look = import_extra("huggingface_hub", "try_to_load_from_cache")
-    given = {} if revision is None else {"revision": revision}
-    return None if Path(checkpoint).is_dir() else look(str(checkpoint), file, **given)
-
-
-def _find_folder(
-    checkpoint: str | Path, revision: str | None, subfolder: str | None
-) -> Path | None:
-    """Return the folder on disk that holds a checkpoint's files, if there is one."""
-    if Path(checkpoint).is_dir():
-        return Path(checkpoint, subfolder or "")
-    found = _find_cached(checkpoint, f"{subfolder}/config.json" if subfolder else "config.json",
-                         revision)  # fmt: skip
-    return Path(found).parent if isinstance(found, str) else None
-
-
 def add_stored_colours(
     options: dict[str, Any],
     checkpoint: str | Path,
@@ -277,7 +232,7 @@ def _fetch_colours(checkpoint: str | Path, download: bool, revision: str | None)
     The cache also remembers which files the hub has said not to have, so that one is asked for
     once and not on every load.
     """
-    cached = _find_cached(checkpoint, _COLOURS, revision)
+    cached = find_cached(checkpoint, _COLOURS, revision)
     if cached is not None:
         return Path(cached) if isinstance(cached, str) else None
     failure: Exception | None = None

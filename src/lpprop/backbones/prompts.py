@@ -205,6 +205,14 @@ def embed_prompts(
                 expected=f"at most {most}, the length of the model's context",
                 fix='Use shorter names; separate synonyms by ";".',
             )
+    largest, known = max(map(max, tokens)), model.config.text_config.vocab_size
+    if largest >= known:
+        raise InputError.of(
+            "tokenizer",
+            got=f"one that makes the token {largest}",
+            expected=f"tokens below {known}, as many as the model has",
+            fix="Take both from one checkpoint; if they are, copy or download it again.",
+        )
     at_once = max(1, tokens_at_once // max(map(len, tokens)))
     parts = []
     for start in range(0, len(tokens), at_once):

@@ -24,7 +24,8 @@ from lpprop._core.errors import InputError
 from lpprop._core.options import check_choice, check_integer, check_number
 from lpprop.backbones.backbone import Backbone, BackboneOutput
 from lpprop.backbones.checkpoints import find_checkpoint
-from lpprop.backbones.hub import find_commit, load_model, load_tokenizer
+from lpprop.backbones.hub import load_model, load_tokenizer
+from lpprop.backbones.hub_cache import find_commit
 from lpprop.backbones.self_attention import patch_attention
 from lpprop.inputs.aggregation import aggregate_attention
 

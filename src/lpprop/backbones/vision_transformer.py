@@ -21,7 +21,8 @@ from lpprop._core.errors import InputError
 from lpprop._core.options import check_choice
 from lpprop.backbones.backbone import Backbone, BackboneOutput
 from lpprop.backbones.checkpoints import find_checkpoint
-from lpprop.backbones.hub import add_stored_colours, find_commit, load_model
+from lpprop.backbones.hub import add_stored_colours, load_model
+from lpprop.backbones.hub_cache import find_commit
 from lpprop.backbones.positions import OffsetPositions, check_offset
 from lpprop.backbones.self_attention import number_blocks, patch_attention
 
