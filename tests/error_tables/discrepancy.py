@@ -38,7 +38,7 @@ ROW = f"expected a positive entry in every row. {ADD}"
 COLUMN = f"expected a positive entry in every column. {ADD}"
 ONE_OF_THEM = "This method needs one of them: pass attention= or feats=."
 COARSER = (
-    "expected at most the 0.000977 GiB that are free on cpu. Use a coarser grid "
+    "expected at most the 0.00781 GiB that are free on cpu. Use a coarser grid "
     "(lpprop.bilinear_upsample also makes grids smaller, lpprop.aggregate_attention does so for "
     "attention), or fewer items at once."
 )
