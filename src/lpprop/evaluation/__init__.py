@@ -5,12 +5,12 @@ from lpprop.evaluation.metrics import SegmentationMetrics, boundary_counts, conf
 from lpprop.evaluation.predictors import (
     Predictor,
     RefinedStart,
-    SegmenterPredictor,
     Start,
     refinements,
 )
 from lpprop.evaluation.report import Report
 from lpprop.evaluation.runner import EvaluationError, evaluate
+from lpprop.evaluation.segmenters import SegmenterPredictor
 
 __all__ = [
     "EvaluationError",
