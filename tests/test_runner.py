@@ -36,9 +36,9 @@ from lpprop.evaluation.analyses.oracle import OracleStart
 from lpprop.evaluation.content import is_unchanged
 from lpprop.evaluation.datasets import dataset_from_folders
 from lpprop.evaluation.fingerprints import describe, hash_weights
-from lpprop.evaluation.predictors import share_models
 from lpprop.evaluation.progress import LINE_SECONDS
 from lpprop.evaluation.recipe_predictors import method_recipes, recipe_predictors
+from lpprop.evaluation.segmenters import share_models
 from lpprop.models.recipes import RECIPES, Model
 
 CLASSES = ["sky", "road", "tree"]

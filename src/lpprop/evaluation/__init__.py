@@ -8,12 +8,12 @@ from lpprop.evaluation.metrics import SegmentationMetrics, boundary_counts, conf
 from lpprop.evaluation.predictors import (
     Predictor,
     RefinedStart,
-    SegmenterPredictor,
     Start,
     refinements,
 )
 from lpprop.evaluation.report import Report
 from lpprop.evaluation.runner import EvaluationError, evaluate
+from lpprop.evaluation.segmenters import SegmenterPredictor
 
 if TYPE_CHECKING:
     from lpprop.evaluation import analyses as analyses

@@ -15,8 +15,8 @@ import torch
 
 from lpprop._core.errors import InputError
 from lpprop.compose import presets
-from lpprop.evaluation.predictors import SegmenterPredictor, share_models
 from lpprop.evaluation.records import load_config, merge_config
+from lpprop.evaluation.segmenters import SegmenterPredictor, share_models
 from lpprop.evaluation.task import dataset_fingerprint
 from lpprop.models.recipes import Recipe
 
