@@ -56,7 +56,7 @@ class Scene:
 
     @classmethod
     def of(cls, seed: int) -> Scene:
-        rng = random.Random(seed)
+        rng = random.Random(f"scene {seed}")  # apart from the draw of the target
         generator = torch.Generator().manual_seed(seed)
         dtypes = [torch.float32] * 5 + [torch.float64, torch.float16, torch.bfloat16]
         scene = cls(rng, generator, rng.choice(dtypes))
@@ -339,9 +339,11 @@ def refine_inputs(scene: Scene) -> dict[str, Any]:
     if rng.random() < 0.3 and given["method"] in ("optimal_path", "max_velocity", "fusion"):
         given["attention"] = scene.rows(rng.choice(["B N N", "B heads N N"]))
     if rng.random() < 0.3:
-        given["size"] = (rng.randint(1, 40), rng.randint(1, 40))
+        side = rng.randint(1, 40)
+        given["size"] = (side, max(1, side * sizes["W"] // sizes["H"]))
     if rng.random() < 0.1:
-        given["span"] = (sizes["H"] + rng.randint(0, 3), sizes["W"] + rng.randint(0, 3))
+        beyond = rng.randint(0, sizes["patch"] // 2)
+        given["span"] = (sizes["H"] + beyond, sizes["W"] + beyond)
     return given
 
 
@@ -725,8 +727,8 @@ def snapshot(value: Any) -> Any:
         plain = not (value.is_meta or value.is_sparse or value.is_quantized or value.is_nested)
         if not plain or value.layout is not torch.strided:
             return repr(value)
-        rows = value.detach().resolve_neg().contiguous().flatten()
-        return rows.clone().view(torch.uint8).numpy().tobytes()
+        rows = value.detach().resolve_neg().flatten().clone(memory_format=torch.contiguous_format)
+        return rows.view(torch.uint8).numpy().tobytes()
     if isinstance(value, np.ndarray):
         return value.tobytes() if value.dtype != object else repr(value)
     if isinstance(value, (list, tuple)):

@@ -224,6 +224,24 @@ def test_odd_names_of_images_and_folders(tmp_path, stem):
     assert b"Traceback" not in failed.stderr
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")
+def test_compare_names_its_files_in_one_visible_line(tmp_path, capsys):
+    make_item(tmp_path, "a")
+    argv = arguments(tmp_path, "a")
+    comparing = [
+        "compare",
+        *argv[1:-1],
+        f"{tmp_path}/o\x1b[31m\nut",
+        "--methods",
+        "bilinear",
+        "pamr",
+    ]
+    assert main(comparing) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("figure and tables: ")
+    assert r"o\x1b[31m\nut" in last
+
+
 @pytest.mark.parametrize(
     "environment",
     [{"PYTHONIOENCODING": "ascii"}, {"PYTHONIOENCODING": "cp1252:strict"},

@@ -19,7 +19,7 @@ from lpprop.cli.arguments import (
     parse_method,
 )
 from lpprop.cli.common import find_device, load_inputs, make_folder, refuse_one_class
-from lpprop.cli.messages import translate
+from lpprop.cli.messages import translate, visible
 
 if TYPE_CHECKING:
     from lpprop.comparison import Comparison
@@ -117,7 +117,7 @@ def _compare(arguments: argparse.Namespace) -> int:
     for suffix, table in tables.items():
         with atomic_write(target.with_suffix(suffix)) as file:
             file.write(table.encode())
-    print(f"figure and tables: {target.with_suffix('')}.png, .md, .csv")
+    print(f"figure and tables: {visible(str(target.with_suffix('')))}.png, .md, .csv")
     return 0
 
 

@@ -20,6 +20,7 @@ from lpprop.cli.common import (
     refuse_one_class,
     say,
 )
+from lpprop.cli.messages import visible
 
 if TYPE_CHECKING:
     from lpprop.evaluation.datasets import Dataset
@@ -132,7 +133,7 @@ def _eval(arguments: argparse.Namespace) -> int:
         return int(interrupt.args[0]) if interrupt.args else 130
     print(report.table())
     print(report.ignored_line())
-    print(f"classes and configuration: {out / 'results.md'} and results.json")
+    print(f"classes and configuration: {visible(str(out / 'results.md'))} and results.json")
     failed = sum(len(report[name].failures) for name in report)
     if failed:
         say(f"error: {failed} failed and are left out; the same command tries them again")

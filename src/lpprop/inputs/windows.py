@@ -54,8 +54,8 @@ class SlidingWindows:
     def __post_init__(self) -> None:
         """Check the arguments."""
         object.__setattr__(self, "image_size", check_size("image_size", self.image_size))
-        check_integer("window", self.window)
-        check_integer("stride", self.stride)
+        object.__setattr__(self, "window", check_integer("window", self.window))
+        object.__setattr__(self, "stride", check_integer("stride", self.stride))
         if self.stride > self.window:
             raise InputError.of(
                 "stride",
