@@ -66,6 +66,7 @@ class BilinearUpsample(Refiner, function=bilinear_upsample, takes=("image", "win
         if windows is not None:
             return match_twins(windows.merge(logits), logits, joined=True)
         if image is None:
+            check_tensors(logits=(logits, "B C h w"))
             return logits
         sizes = check_axes(logits=(logits, "B C h w"), image=(image, "B 3 H W"))
         return bilinear_upsample(logits, (sizes["H"], sizes["W"]))
