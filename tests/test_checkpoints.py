@@ -169,7 +169,7 @@ def nested(depth=200_000):
 
 def poison(folder, value, name="layernorm.weight"):
     states = load_file(folder / WEIGHTS)
-    states[name][0] = value
+    states[name][:] = value
     save_file(states, folder / WEIGHTS, metadata={"format": "pt"})
 
 
@@ -275,6 +275,15 @@ def test_colours_that_cannot_be_used_are_one_error_that_names_the_file(folder, c
     assert f"{COLOURS}: {message}" in told
     both = {"mean": (0.5,) * 3, "std": (0.5,) * 3}
     VisionTransformer.from_pretrained(folder, **both)  # and then the file is not read
+
+
+def test_weights_of_huge_values_do_not_pass_as_features(folder):
+    poison(folder, 3e38)
+    backbone = VisionTransformer.from_pretrained(folder, features="token")
+    with pytest.raises(
+        InputError, match=r"^model: got NaN or infinity in the feats of VisionTrans"
+    ):
+        backbone(torch.full((1, 3, 32, 32), 0.3))
 
 
 @pytest.mark.parametrize("name", ["mean", "std"])

@@ -118,7 +118,7 @@ def test_a_kind_chooses_the_class(monkeypatch):
     pinned = recipes.Model("StableDiffusion", "a/b", revision="0a1b")
     pinned.load(download=False, dtype=torch.bfloat16)
     assert asked == [
-        ({"download": True, "revision": None, "dtype": None, "side": 64},),
+        ({"download": True, "dtype": None, "side": 64},),
         ("a/b", {"download": False, "revision": "0a1b", "dtype": torch.bfloat16}),
     ]
     with pytest.raises(lpprop.InputError, match="kind: got 'Mine', expected one of 'EfficientNet"):

@@ -21,13 +21,13 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lpprop._core.checks import check_tensors
+from lpprop._core.checks import all_finite, check_tensors
 from lpprop._core.convert import as_image
 from lpprop._core.errors import InputError
 from lpprop._core.memory import available_bytes
 from lpprop._core.options import check_integer
 from lpprop._core.precision import uncompiled
-from lpprop._core.scans import one_call
+from lpprop._core.scans import mark_passed, one_call, values_are_checked
 from lpprop.backbones.stored_files import check_colours
 
 if TYPE_CHECKING:
@@ -195,7 +195,8 @@ class Backbone(nn.Module):
 
         Raises:
             InputError: an image of another shape, range or device, with values that are not finite,
-                or too large for the memory; classes that the model cannot score.
+                or too large for the memory; classes that the model cannot score; an output that is
+                not finite.
         """
         with one_call():
             tensor = as_image(image, like=torch.empty(0, device=self.device))
@@ -225,7 +226,24 @@ class Backbone(nn.Module):
             return torch.cat(tensors) if tensors else None
 
         fields = zip(*(output[1:] for output in seen), strict=True)
-        return BackboneOutput(seen[0].grid, *(join(list(field)) for field in fields))
+        output = BackboneOutput(seen[0].grid, *(join(list(field)) for field in fields))
+        self._check_output(output)
+        return output
+
+    @uncompiled
+    def _check_output(self, output: BackboneOutput) -> None:
+        """Refuse NaN and infinity, which weights of huge values or half precision give."""
+        for name, tensor in zip(output._fields[1:], output[1:], strict=True):
+            if tensor is None or not values_are_checked():
+                continue
+            if not all_finite(tensor):
+                raise InputError.of(
+                    "model",
+                    got=f"NaN or infinity in the {name} of {type(self).__name__} in {self.dtype}",
+                    expected="finite values",
+                    fix="Load it with dtype=torch.float32; if it is, its weights are damaged.",
+                )
+            mark_passed(tensor)
 
     @uncompiled
     def _check_memory(self, size: tuple[int, int]) -> None:

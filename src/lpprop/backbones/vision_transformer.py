@@ -60,8 +60,8 @@ class VisionTransformer(Backbone):
 
     This class has been run with random weights of `ViTModel`, `DeiTModel`, `Dinov2Model`,
     `Dinov2WithRegistersModel`, `DINOv3ViTModel`, `BeitModel`, `IJepaModel`, `ViTMSNModel`,
-    `CLIPVisionModel` and `SiglipVisionModel`, and of these `Dinov2Model` with trained ones too. A
-    model of another architecture is refused, at the latest at the first image.
+    `CLIPVisionModel` and `SiglipVisionModel`, and with the trained ones of DINOv2 ViT-S/14. A model
+    of another architecture is refused, at the latest at the first image.
 
     Args:
         model: a model of `transformers`; it is frozen and put into evaluation mode.

@@ -56,8 +56,9 @@ class Model:
         """Load the backbone with its weights; see `Backbone.from_pretrained`."""
         check_choice("kind", self.kind, tuple(_KINDS))
         named = () if self.checkpoint is None else (self.checkpoint,)
+        pinned = {} if self.revision is None else {"revision": self.revision}
         return _KINDS[self.kind].from_pretrained(
-            *named, download=download, revision=self.revision, dtype=dtype, **self.options
+            *named, download=download, dtype=dtype, **self.options | pinned
         )
 
 
