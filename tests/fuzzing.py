@@ -405,7 +405,7 @@ def judge_picture(scene: Scene, given: dict[str, Any], result: Any) -> None:
 
 def run_windows(image_size: Any, window: Any, stride: Any, scores: Any) -> Tensor:
     windows = lpprop.SlidingWindows(image_size, window, stride)
-    if isinstance(scores, Tensor) and scores.ndim == 4:
+    if isinstance(scores, Tensor) and scores.ndim == 4 and len(scores):
         scores = scores[:1].expand(len(windows), -1, -1, -1)
     return windows.merge(scores)
 
