@@ -117,6 +117,7 @@ class MaxVelocity(Refiner):
     tau: float
     ipf_iterations: int
     criterion: str
+    first_step: str
     max_steps: int
 
     def __init__(
@@ -125,6 +126,7 @@ class MaxVelocity(Refiner):
         tau: float = 0.3,
         ipf_iterations: int = 15,
         criterion: str = "arrival",
+        first_step: str = "m2n2",
         max_steps: int = 1000,
     ) -> None: ...
 
