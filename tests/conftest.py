@@ -88,6 +88,17 @@ def _device(name):
         yield device
 
 
+@pytest.fixture(scope="session", autouse=True)
+def nothing_is_compiled_yet():
+    """Let "auto" choose in each test as in a new process, whichever tests ran before."""
+    from lpprop.kernels import dispatch
+
+    has_compiled = dispatch._has_compiled
+    dispatch._has_compiled = lambda: False
+    yield has_compiled
+    dispatch._has_compiled = has_compiled
+
+
 @pytest.fixture(scope="session", params=["torch", "llvm"])
 def backend(request):
     """Each backend that runs on a CPU."""

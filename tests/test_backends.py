@@ -49,14 +49,8 @@ def chosen(caplog):
     return look
 
 
-@pytest.fixture(autouse=True)
-def nothing_is_compiled_yet(monkeypatch):
-    """Each test is like a process of its own."""
-    monkeypatch.setattr(backends, "_has_compiled", lambda: False)
-
-
 @pytest.fixture
-def no_size_is_small(monkeypatch, nothing_is_compiled_yet):
+def no_size_is_small(monkeypatch):
     monkeypatch.setattr(backends, "_has_compiled", lambda: True)
 
 
@@ -158,8 +152,8 @@ def test_an_llvmlite_that_is_too_old_is_not_imported(tmp_path):
 
 
 @needs_llvmlite
-def test_once_compiled_small_calls_are_compiled_too(chosen, monkeypatch):
-    monkeypatch.undo()
+def test_once_compiled_small_calls_are_compiled_too(chosen, monkeypatch, nothing_is_compiled_yet):
+    monkeypatch.setattr(backends, "_has_compiled", nothing_is_compiled_yet)
     lpprop.propagate_pixels(*make(6, 7), backend="llvm")
     lpprop.propagate_pixels(*make(6, 7))
     lpprop.joint_bilateral_upsample(*make(6, 7))
@@ -376,7 +370,7 @@ def test_every_backend_offers_the_interface(backend):
     kernels = backends._load(backend)
     assert kernels.__name__ == f"lpprop.kernels.{PACKAGES[backend]}"
     assert isinstance(kernels, Kernels)
-    for name in ("build_stencil", "upsample", "build_gibbs_kernel"):
+    for name in ("build_stencil", "forecast_stencil", "upsample", "build_gibbs_kernel"):
         expected = list(inspect.signature(getattr(Kernels, name)).parameters)[1:]
         assert list(inspect.signature(getattr(kernels, name)).parameters) == expected
     for name in kernels.__all__:

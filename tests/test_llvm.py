@@ -597,6 +597,31 @@ def test_too_little_memory_to_compile_is_an_error_and_not_the_end(monkeypatch):
         jit.compile_kernel(stencil_loops.fill_loop(3), np.dtype(np.float32))
 
 
+SHORT = """
+import resource, torch, lpprop
+
+torch.set_num_threads(1)
+logits, image = torch.rand(1, 21, 100, 100), torch.rand(1, 3, 100, 100)
+expected = lpprop.propagate_pixels(logits, image, backend="torch")
+with open("/proc/self/statm") as statm:
+    held = int(statm.read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (held + 140 * 2**20,) * 2)
+assert torch.equal(lpprop.propagate_pixels(logits, image), expected)
+print("done by PyTorch")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit is one of Linux")
+def test_where_there_is_too_little_memory_to_compile_pytorch_works():
+    """In 140 MiB of addresses, llvmlite's library does not even load."""
+    done = subprocess.run(
+        [sys.executable, "-c", SHORT], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.strip() == "done by PyTorch"
+    assert "MiB are free, and compiling takes up to 256" in done.stderr
+
+
 # --------------------------------------------------------------------------- memory
 
 

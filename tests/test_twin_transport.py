@@ -639,7 +639,7 @@ def told(call):
         call()
     assert all(each.category is lpprop.InputWarning for each in caught)
     assert all(each.filename == __file__ for each in caught)
-    return [str(each.message).partition(".")[0] for each in caught]
+    return [str(each.message) for each in caught]
 
 
 def test_a_path_that_vanishes_is_told():

@@ -119,6 +119,20 @@ def test_bilinear_upsample(grid, size):
     assert reference.class_error(got, expected) <= 1e-13
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64], ids=str)
+def test_a_mean_of_the_largest_numbers_is_no_infinity(dtype):
+    largest = torch.finfo(dtype).max
+    x = largest * torch.randn(1, 2, 5, 6, generator=torch.Generator().manual_seed(0)).sign().to(
+        dtype
+    )
+    got = lpprop.bilinear_upsample(x, (17, 23))
+    assert got.isfinite().all()
+    scaled = lpprop.bilinear_upsample(x.double() / largest, (17, 23))
+    # Places on the grid, up to 6, are rounded, and neighbours are up to 2 apart.
+    atol = 2 * 6 * torch.finfo(dtype).eps
+    np.testing.assert_allclose(got.double() / largest, scaled, rtol=0, atol=atol)
+
+
 def test_any_image_can_be_cut_whatever_its_channels_and_range():
     windows = lpprop.SlidingWindows((6, 9), window=6, stride=3)
     normalised = torch.linspace(-3, 3, 108).reshape(1, 2, 6, 9)

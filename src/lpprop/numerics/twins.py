@@ -19,19 +19,19 @@ _SAMPLES = 8
 
 
 def match_twins(
-    result: Float[Tensor, "B C *nodes"],
-    scores: Float[Tensor, "B C *places"],
+    result: Float[Tensor, "items C *nodes"],
+    scores: Float[Tensor, "parts C *places"],
     *,
     joined: bool = False,
-) -> Float[Tensor, "B C *nodes"]:
+) -> Float[Tensor, "items C *nodes"]:
     """Give classes with the same scores everywhere the result of the first of them.
 
     Gradients stay those of the result, class by class.
 
     Args:
         result: what a function that treats all classes alike made of the scores.
-        scores: the scores.
-        joined: whether the items are parts of one image, so that twins are so in all of them.
+        scores: the scores, of the same items.
+        joined: whether the scores are parts of one image, so that twins are so in all of them.
 
     >>> scores = torch.tensor([[[1.0, 2.0], [0.0, 1.0], [1.0, 2.0]]])
     >>> match_twins(torch.tensor([[[0.5], [0.2], [0.6]]]), scores).flatten()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
@@ -43,6 +44,9 @@ def bilinear_upsample(
     size = check_size("size", size)
     # Row by row, since interpolate rounds otherwise for other strides.
     upsampled = F.interpolate(x.to(compute_dtype(x)).contiguous(), size, mode="bilinear")
+    largest = torch.finfo(upsampled.dtype).max
+    if float(x.detach().abs().amax()) > largest / 2:  # a mean may round to infinity
+        upsampled = upsampled.clamp(-largest, largest)
     upsampled = match_twins(upsampled.to(x.dtype), x)
     mark_passed(upsampled)  # since means of finite values are finite
     return upsampled

@@ -93,7 +93,7 @@ def max_velocity(
 
     >>> attention = torch.tensor([[[0.6, 0.4, 0.0], [0.3, 0.6, 0.1], [0.1, 0.0, 0.9]]])
     >>> max_velocity(torch.tensor([[[1.0, 0.0, 0.0]]]), attention)
-    tensor([[[1.0000, 0.6897, 0.1862]]])
+    tensor([[[1.0000, 0.6774, 0.1862]]])
     """
     check_tensors(distribution=(distribution, "B C N"), attention=(attention, "B N N"))
     check_non_negative(

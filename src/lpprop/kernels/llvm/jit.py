@@ -48,6 +48,8 @@ class _MachineCode:
         self.engine = engine
 
     def __del__(self) -> None:
+        if _lock is None:  # the interpreter is ending
+            return
         with _lock:
             self.engine.close()
 
