@@ -22,7 +22,8 @@ from lpprop._core.refiner import Refiner
 
 __all__ = ["PAMR", "pamr"]
 
-# Size of the classes that are refined at once on a GPU; on a CPU one class stays in the cache.
+# Size of the classes that are refined at once: on a CPU they stay in the cache.
+_CACHE_BYTES = 2**18
 _CHUNK_BYTES = 2**26
 
 
@@ -94,7 +95,8 @@ def _refine(
     dilations: Sequence[int],
 ) -> Float[Tensor, "C H W"]:
     weights = _compute_weights(image, dilations)
-    chunk = 1 if x.device.type == "cpu" else max(1, _CHUNK_BYTES // x[0].nbytes)
+    room = _CACHE_BYTES if x.device.type == "cpu" else _CHUNK_BYTES
+    chunk = max(1, room // x[0].nbytes)
     refined = []
     for part in x.split(chunk):
         for _ in range(iterations):
