@@ -120,6 +120,12 @@ def test_classes_go_in_groups_that_stay_in_the_cache(room, together, monkeypatch
     assert seen == [1] * 3 + [count for count in together for _ in range(2)]
 
 
+def test_an_array_of_dilations():
+    x, image = torch.rand(1, 2, 8, 9), torch.rand(1, 3, 8, 9)
+    expected = pamr(x, image, dilations=(1, 200))
+    assert torch.equal(pamr(x, image, dilations=np.array([1, 200], np.uint8)), expected)
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (1, 6), (5, 1)])
 def test_a_dilation_beyond_one_row_or_column(shape):
     g = np.random.default_rng(1)

@@ -9,6 +9,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from functools import partial
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -28,7 +29,7 @@ _CHUNK_BYTES = 2**26
 
 
 def _check_dilations(name: str, value: object) -> tuple[int, ...]:
-    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) == 0:
+    if not isinstance(value, (Sequence, np.ndarray)) or isinstance(value, str) or len(value) == 0:
         raise InputError.of(
             name, got=repr(value), expected="at least one integer", fix=f"Pass {name}=(8, 16)."
         )
