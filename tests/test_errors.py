@@ -5,7 +5,6 @@ makes sure that every `raise` has a row.
 """
 
 import ast
-import contextlib
 import math
 import re
 import traceback
@@ -21,9 +20,6 @@ from error_tables import TABLE, discrepancy
 from error_tables.samples import ATTENTION, CROPS, FEATS, FULL, IMAGE, LOGITS, WINDOWS, spoilt
 from lpprop.numerics.ipf import ipf
 from lpprop.numerics.sinkhorn import sinkhorn
-
-with contextlib.suppress(ImportError):  # what it knows of memory is not to come from this file
-    import lpprop.kernels.llvm
 
 SOURCE = Path(lpprop.__file__).parent
 # The floors whose every error has a row; files, models and evaluation have tests of their own.

@@ -101,8 +101,9 @@ def test_the_gradient_is_finite_where_the_image_is_flat():
     assert x.grad.any()
 
 
-def test_classes_go_one_after_the_other(monkeypatch):
-    """At most one plane for each neighbour and a few more, whatever the number of classes."""
+@pytest.mark.parametrize(("room", "together"), [(1, [1] * 7), (3 * 8 * 9 * 4, [3, 3, 1])])
+def test_classes_go_in_groups_that_stay_in_the_cache(room, together, monkeypatch):
+    """At most that much for each neighbour, whatever the number of classes; a large one alone."""
     module = importlib.import_module("lpprop.refiners._pamr")
     seen = []
     moved = module._shift_to_neighbours
@@ -111,10 +112,18 @@ def test_classes_go_one_after_the_other(monkeypatch):
         seen.append(len(x))
         return moved(x, dilations)
 
+    x, image = torch.rand(1, 7, 8, 9), torch.rand(1, 3, 8, 9)
+    expected = pamr(x, image, iterations=2)
     monkeypatch.setattr(module, "_shift_to_neighbours", spy)
-    pamr(torch.rand(1, 7, 8, 9), torch.rand(1, 3, 8, 9), iterations=2)
-    assert set(seen) == {1}
-    assert len(seen) == 3 + 7 * 2
+    monkeypatch.setattr(module, "_CACHE_BYTES", room)
+    assert torch.equal(pamr(x, image, iterations=2), expected)
+    assert seen == [1] * 3 + [count for count in together for _ in range(2)]
+
+
+def test_an_array_of_dilations():
+    x, image = torch.rand(1, 2, 8, 9), torch.rand(1, 3, 8, 9)
+    expected = pamr(x, image, dilations=(1, 200))
+    assert torch.equal(pamr(x, image, dilations=np.array([1, 200], np.uint8)), expected)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 6), (5, 1)])

@@ -1,11 +1,14 @@
 """`propagate_patches` against the dense float64 twin, on ordinary and on awkward shapes."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import torch
 
 import lpprop
 import reference
+from lpprop.numerics.cg import cg
 
 STORAGES = ["auto", "dense", "csr", "torch-sparse"]
 # float64 to 1e-9, float32 to 1e-5, each relative to the largest entry of a class.
@@ -339,6 +342,15 @@ def test_storages_agree(k, dtype, storage):
     dense = lpprop.propagate_patches(*tensors, k=k, storage="dense")
     got = lpprop.propagate_patches(*tensors, k=k, storage=storage)
     assert reference.class_error(got, dense) <= TOLERANCE[dtype]
+
+
+def test_the_solver_takes_numbers_of_numpy_and_fractions():
+    A = torch.tensor([[4.0, 1.0], [1.0, 3.0]])
+    b = torch.tensor([[1.0, 2.0]])
+    options = {"tol": Fraction(1, 10), "max_iter": np.uint8(255)}
+    got, expected = cg(lambda x: x @ A, b, **options), cg(lambda x: x @ A, b, tol=0.1, max_iter=255)
+    assert torch.equal(got.value, expected.value)
+    assert got.iterations.tolist() == expected.iterations.tolist()
 
 
 # --------------------------------------------------------------------------- near alpha = 1

@@ -1,6 +1,7 @@
 """Sinkhorn and the optimal path against the dense float64 twins, POT and closed forms."""
 
 import warnings
+from fractions import Fraction
 
 import numpy as np
 import ot
@@ -628,6 +629,16 @@ def test_gradient_reaches_the_logits(epsilon, dtype):
     lpprop.optimal_path(f, cost, epsilon=epsilon).square().sum().backward()
     assert torch.isfinite(logits.grad).all()
     assert logits.grad.abs().max() > 0
+
+
+def test_sinkhorn_takes_numbers_of_numpy_and_fractions():
+    """One more than the largest of 8 bits is 0 there."""
+    f, cost = torch.tensor(distributions(0))[0], torch.tensor(costs(0))[0]
+    options = {"iterations": np.uint8(255), "tol": Fraction(1, 10**6), "epsilon": Fraction(1, 20)}
+    got = sinkhorn(cost, f, **options)
+    expected = sinkhorn(cost, f, iterations=255, tol=1e-6, epsilon=0.05)
+    assert torch.equal(got.iterations, expected.iterations)
+    assert all(torch.equal(a, b) for a, b in zip(got.value, expected.value, strict=True))
 
 
 # --------------------------------------------------------------------------- warnings

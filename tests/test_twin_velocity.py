@@ -1,6 +1,7 @@
 """`ipf` and `max_velocity` against scalar twins from the definition, and closed forms."""
 
 import contextlib
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -109,6 +110,15 @@ def test_ipf_stops_at_the_tolerance():
         assert got.iterations == first
         assert got.converged
         np.testing.assert_allclose(got.value, twin.ipf(A, first), rtol=1e-12)
+
+
+def test_numbers_of_numpy_and_fractions():
+    """One more than the largest of 8 bits is 0 there."""
+    A = torch.tensor(attentions(2)[0])
+    got = ipf(A, iterations=np.uint8(255), tol=Fraction(1, 1000))
+    expected = ipf(A, iterations=255, tol=1e-3)
+    assert got.iterations == expected.iterations
+    assert torch.equal(got.value, expected.value)
 
 
 @DTYPES

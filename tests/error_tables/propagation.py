@@ -109,7 +109,8 @@ TABLE = {
         lambda: pixels(torch.ones(1, 2, 160, 160), torch.ones(1, 3, 160, 160), backend="torch"),
         "logits: got 2 classes of 160 x 160 pixels, whose propagation needs"),
     "chain whose pixels are too large for memory": (
-        lambda: refine(LOGITS[:1], FEATS[:1], torch.ones(1, 3, 160, 160), method="lposs+"),
+        lambda: refine(LOGITS[:1], image=torch.ones(1, 3, 160, 160), method=lpprop.Chain(
+            lpprop.BilinearUpsample(), lpprop.PixelPropagation(backend="torch"))),
         "logits: got 3 classes of 160 x 160 pixels, whose propagation needs"),
     "cg of no function": (lambda: cg(torch.eye(3), torch.ones(3)), "matvec: got Tensor"),
     "cg of no tensor": (lambda: cg(torch.clone, [1.0]), "b: got list"),

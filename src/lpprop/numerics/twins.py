@@ -76,10 +76,11 @@ def _find_firsts(rows: Float[Tensor, "C N"]) -> Int[Tensor, " C"] | None:
     """Return for each row the first that equals it; None if all rows differ."""
     classes, count = rows.shape
     places = torch.linspace(0, count - 1, min(_SAMPLES, count), device=rows.device).long()
-    _, group, sizes = rows[:, places].unique(dim=0, return_inverse=True, return_counts=True)
+    samples = rows[:, places].cpu()  # few numbers, and not every device sorts rows
+    _, group, sizes = samples.unique(dim=0, return_inverse=True, return_counts=True)
     if len(sizes) == classes:
         return None
-    first = torch.arange(classes, device=rows.device)
+    group, first = group.to(rows.device), torch.arange(classes, device=rows.device)
     for number in (sizes > 1).nonzero().flatten().tolist():
         members = (group == number).nonzero().flatten()
         while len(members) > 1:

@@ -9,6 +9,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from functools import partial
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -22,12 +23,13 @@ from lpprop._core.refiner import Refiner
 
 __all__ = ["PAMR", "pamr"]
 
-# Size of the classes that are refined at once on a GPU; on a CPU one class stays in the cache.
+# Size of the classes that are refined at once: on a CPU they stay in the cache.
+_CACHE_BYTES = 2**18
 _CHUNK_BYTES = 2**26
 
 
 def _check_dilations(name: str, value: object) -> tuple[int, ...]:
-    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) == 0:
+    if not isinstance(value, (Sequence, np.ndarray)) or isinstance(value, str) or len(value) == 0:
         raise InputError.of(
             name, got=repr(value), expected="at least one integer", fix=f"Pass {name}=(8, 16)."
         )
@@ -94,7 +96,8 @@ def _refine(
     dilations: Sequence[int],
 ) -> Float[Tensor, "C H W"]:
     weights = _compute_weights(image, dilations)
-    chunk = 1 if x.device.type == "cpu" else max(1, _CHUNK_BYTES // x[0].nbytes)
+    room = _CACHE_BYTES if x.device.type == "cpu" else _CHUNK_BYTES
+    chunk = max(1, room // x[0].nbytes)
     refined = []
     for part in x.split(chunk):
         for _ in range(iterations):
