@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from lpprop._core.checks import check_precision
+from lpprop._core.checks import check_finite, check_precision
 from lpprop._core.errors import InputError
 from lpprop._core.options import check_from_0, check_integer
 
@@ -82,6 +82,7 @@ def cg(
             fix="Convert it with torch.as_tensor(b, dtype=torch.float32).",
         )
     check_precision("b", b)
+    check_finite("b", b)
     tol, max_iter = check_from_0("tol", tol), check_integer("max_iter", max_iter)
 
     # A power of two per system, so that the squares below neither overflow nor vanish. The scaling

@@ -76,8 +76,10 @@ def ipf(matrix: Float[Tensor, "N N"], *, iterations: int = 15, tol: float = 0.0)
     return fit_marginals(matrix, iterations=iterations, tol=tol)
 
 
-def fit_marginals(matrix: Float[Tensor, "N N"], *, iterations: int, tol: float = 0.0) -> IPFResult:
-    """Run `ipf` on a matrix that is already checked."""
+def fit_marginals(
+    matrix: Float[Tensor, "N N"], *, iterations: int, tol: float = 0.0, name: str = "matrix"
+) -> IPFResult:
+    """Run `ipf` on a matrix that is already checked; `name` is what errors call it."""
     limit = max(tol, _ROUNDINGS * torch.finfo(matrix.dtype).eps)
 
     # One factor per row and one per column are updated, so that no matrix is written.
@@ -96,7 +98,7 @@ def fit_marginals(matrix: Float[Tensor, "N N"], *, iterations: int, tol: float =
     residual = torch.maximum(row_error, column_error)
     if not bool(torch.isfinite(residual)):
         raise InputError.of(
-            "matrix",
+            name,
             got=f"values from {float(matrix.detach().min()):.4g} to "
             f"{float(matrix.detach().max()):.4g}, whose scaling leaves the range of {matrix.dtype}",
             expected="a matrix nearer to a doubly stochastic one",

@@ -13,6 +13,7 @@ from torch.autograd import forward_ad
 
 from lpprop._core.errors import warn
 from lpprop._core.options import Check, check_from_0, check_integer, check_number
+from lpprop._core.scans import mark_passed
 from lpprop.numerics.cg import cg
 from lpprop.numerics.graphs import Graph, PropagatingGraph
 
@@ -90,4 +91,6 @@ def propagate(
         return graph.propagate(scores, alpha=alpha, max_iter=max_iter, tol=tol)[0]
     system = propagation_system(graph, torch.ones_like(scores[:1]), alpha)
     groups = scores.split(_count_group(scores[0].nbytes))
+    for part in groups:
+        mark_passed(part)  # as what they are parts of
     return torch.cat([cg(system, part, tol=tol, max_iter=max_iter).value for part in groups])

@@ -111,7 +111,7 @@ def max_velocity(
     check_memory("attention", patches, needed, attention.device)
 
     def velocity(f: Tensor, attention: Tensor) -> Tensor:
-        fitted = fit_marginals(attention.to(dtype), iterations=ipf_iterations)
+        fitted = fit_marginals(attention.to(dtype), iterations=ipf_iterations, name="attention")
         _warn_of_columns(fitted, ipf_iterations)
         T = fitted.value
         present = f.detach().amax(-1) > 0
