@@ -195,7 +195,7 @@ def test_the_slide_takes_its_arguments_by_name_and_by_default():
         pass
 
     model = Refined([0, 1, 1], 0.0).eval()
-    img, metas = torch.zeros(1, 3, 224, 240), [{"ori_shape": (112, 120, 3)}]
+    img, metas = torch.rand(1, 3, 224, 240), [{"ori_shape": (112, 120, 3)}]
     with torch.no_grad():
         found = model.forward_slide(img, img_metas=metas)
         expected = model.forward_slide(img, metas, 112, crop_size=224)

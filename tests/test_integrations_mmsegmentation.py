@@ -209,8 +209,11 @@ def kind(request):
 
 
 def affinity(images):
-    """Colours of patches of 8 pixels."""
+    """Colours of patches of 8 pixels, the last of which may reach beyond the image."""
     return F.avg_pool2d(images, 8, ceil_mode=True)
+
+
+affinity.span = lambda size: tuple(side + -side % 8 for side in size)
 
 
 def photos(*, size=(40, 52), count=2, seed=0):
@@ -264,8 +267,9 @@ def test_whole_images_by_hand(kind, divisor):
         image = photo[number : number + 1].flip(1) / 255
         feats = affinity(image)
         share = logits[..., :40, :52].softmax(1)
-        coarse = F.interpolate(share, feats.shape[2:], mode="bilinear", antialias=True)
-        expected.append(lpprop.refine(coarse, feats, image, **OPTIONS))
+        beyond = F.pad(share, (0, 4, 0, 0), mode="replicate")
+        coarse = F.interpolate(beyond, feats.shape[2:], mode="bilinear", antialias=True)
+        expected.append(lpprop.refine(coarse, feats, image, span=(40, 56), **OPTIONS))
     with torch.no_grad():
         refined.predict(inputs, samples)
     torch.testing.assert_close(found(samples), torch.cat(expected), rtol=1e-4, atol=1e-4)
@@ -407,12 +411,12 @@ def test_queries_in_any_form(kind, convert):
 @torch.no_grad()
 def test_a_batch_warns_once(kind, test_cfg):
     preprocessor = normalising(kind)
-    options = {"affinity": lambda x: 0 * affinity(x), "refine": {"method": "lposs", "k": 20}}
+    options = {"affinity": lambda x: affinity(x), "refine": {"method": "lposs", "k": 5}}
     _, refined = kind.build(3, test_cfg, preprocessor, options)
     inputs, samples = prepared(kind, photos(), preprocessor)
-    with pytest.warns(lpprop.InputWarning, match="patches of 16 pixels does not span") as said:
+    with pytest.warns(lpprop.InputWarning, match="patches of 16 pixels spans") as said:
         refined.predict(inputs, samples)
-    assert len([one for one in said if "does not span" in str(one.message)]) == 1
+    assert len([one for one in said if "patches of 16 pixels spans" in str(one.message)]) == 1
 
 
 @torch.no_grad()
@@ -432,8 +436,10 @@ def test_one_channel_is_two_classes(kind):
     logits = plain.encode_decode(inputs, meta_of((40, 52)))
     image = photos().flip(1) / 255
     share = torch.cat([1 - logits.sigmoid(), logits.sigmoid()], 1)
-    coarse = F.interpolate(share, (5, 7), mode="bilinear", antialias=True)
-    no, yes = lpprop.refine(coarse, affinity(image), image, **OPTIONS).split(1, 1)
+    beyond = F.pad(share, (0, 4, 0, 0), mode="replicate")
+    coarse = F.interpolate(beyond, (5, 7), mode="bilinear", antialias=True)
+    refined = lpprop.refine(coarse, affinity(image), image, span=(40, 56), **OPTIONS)
+    no, yes = refined.split(1, 1)
     torch.testing.assert_close(found(again), yes / (yes + no), rtol=1e-3, atol=1e-4)
 
 

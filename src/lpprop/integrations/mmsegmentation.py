@@ -24,10 +24,11 @@ from torch import Tensor
 
 from lpprop._core.checks import check_tensors
 from lpprop._core.errors import InputError
-from lpprop._core.options import check_boolean, check_choice, check_integer
+from lpprop._core.options import check_boolean, check_choice, check_integer, check_size
 from lpprop._core.precision import uncompiled
 from lpprop.compose.pipeline import as_chain, refine
 from lpprop.inputs.classes import merge_classes
+from lpprop.inputs.span import cover
 from lpprop.inputs.table import INPUTS
 from lpprop.inputs.windows import SlidingWindows
 from lpprop.integrations import denormalize, on_grid
@@ -55,7 +56,9 @@ class RefineMixin:
         args, kwargs: arguments of the segmentor.
         affinity: a function from images (n, 3, h, w), RGB in [0, 1], to feats (n, D, h', w'), or to
             an object with `feats` and `attention`, such as the output of a backbone of this
-            package. None for a method that needs neither.
+            package. None for a method that needs neither. If its grid covers other pixels than
+            the image's, from the top left corner, it says so by a method `span(size)` that returns
+            (H, W), as the backbones of this package do.
         refine: arguments of `lpprop.refine`, such as `dict(method="lposs", k=200)`.
         query_idx: class of each channel, as in `[0, 0, 1, 2]`: the class takes the largest
             refined score of its queries. None: one channel per class.
@@ -178,6 +181,10 @@ class RefineMixin:
     def _refine(
         self, probabilities: Tensor, found: dict[str, Any], image: Tensor, **windows: Any
     ) -> Tensor:
+        span = getattr(self.affinity, "span", None)
+        if not windows and span is not None:
+            windows["span"] = check_size("span", span((image.shape[-2], image.shape[-1])))
+            probabilities = cover(probabilities, windows["span"])
         logits = _on_feats(probabilities, found.get("feats"))
         scores = refine(logits, image=image, **found, **windows, **self.refine_options)
         return scores if self.query_groups is None else merge_classes(scores, self.query_groups)
