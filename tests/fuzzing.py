@@ -125,6 +125,7 @@ class Scene:
 
 # By name, values that the docs allow.
 OPTIONS: dict[str, list[Any]] = {
+    "beta": [0, 1.0, 1.2],
     "k": [1, 2, 5, 50, 400],
     "gamma": [0.5, 1, 3.0, 7.0],
     "sigma": [0, 0.01, 1.0],
@@ -478,6 +479,13 @@ TARGETS: dict[str, Target] = {
         "B N N",
         "",
     ),
+    "proxy_attention": Target(
+        lpprop.proxy_attention,
+        draw(feats=lambda s: s.features("B D h w")),
+        ("beta",),
+        "B N N",
+        "",
+    ),
     "sharpen_attention": Target(
         lpprop.sharpen_attention,
         draw(attention=lambda s: s.rows("B N N")),
@@ -660,6 +668,7 @@ _KNOWN = (
 _REASONS = (
     "result that dtype can hold",
     "in half precision",
+    "torch.float16, in which",
     "float32 or float64",
     "scale",
     "one channel",
@@ -677,6 +686,7 @@ def _may_refuse(message: str) -> bool:
         for reason in (
             "result that dtype can hold",
             "in half precision",
+            "torch.float16, in which",
             "float32 or float64",
             "scale",
             "one channel",

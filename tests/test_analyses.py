@@ -504,7 +504,8 @@ class TestTimes:
 
         chain = lpprop.Chain(slow, lpprop.PatchPropagation(k=5), slower, slow)
         methods = {"mine": chain, "kl": "kl", "function": slow}
-        with pytest.warns(UserWarning, match="patch_size"):  # fitted to the image all the same
+        # Fitted to the image all the same.
+        with pytest.warns(UserWarning, match="as if patches had 8"):
             times = component_times(Scenes(), start, methods, limit=3)
         # Medians over the images 0, 1 and 2.
         assert times.seconds == {

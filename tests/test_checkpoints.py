@@ -366,7 +366,7 @@ def test_a_revision_is_what_is_loaded_and_recorded(cache, saved):
 
 
 def test_the_commit_is_part_of_what_results_record(cache):
-    from lpprop.evaluation.predictors import model_fingerprint
+    from lpprop.evaluation.fingerprints import model_fingerprint
 
     fingerprint = model_fingerprint(VisionTransformer.from_pretrained("me/vit", revision=COMMIT))
     assert fingerprint["settings"]["commit"] == COMMIT

@@ -83,8 +83,8 @@ def test_compiled_code_is_refused(row, there):
 
 # --------------------------------------------------------------------------- all other calls
 
-WINDOWS = lpprop.SlidingWindows((18, 18), window=12, stride=6)
-WHOLE = lpprop.SlidingWindows((18, 18), window=18, stride=18)
+WINDOWS = lpprop.SlidingWindows((20, 20), window=12, stride=8)
+WHOLE = lpprop.SlidingWindows((20, 20), window=20, stride=20)
 SMALL = {"k": 5, "r": 3, "patch_size": 4}
 GROUPS = [[0, 2], [1]]
 
@@ -96,7 +96,7 @@ def positive(size):
 
 
 def of_windows(to):
-    sizes = {"logits": (4, 2, 3, 3), "feats": (4, 6, 3, 3), "image": (1, 3, 18, 18)}
+    sizes = {"logits": (4, 2, 3, 3), "feats": (4, 6, 3, 3), "image": (1, 3, 20, 20)}
     low = {"image": 0.45}
     return {
         name: to(random(i, *shape, low=low.get(name, -1.0), high=0.5))
@@ -105,8 +105,8 @@ def of_windows(to):
 
 
 def several_windows(to):
-    inputs, one = of_windows(to), to(random(7, 1, 2, 4, 4))
-    whole = one, to(random(8, 1, 6, 4, 4))
+    inputs, one = of_windows(to), to(random(7, 1, 2, 5, 5))
+    whole = one, to(random(8, 1, 6, 5, 5))
     lists = {name: [inputs[name], x] for name, x in zip(("logits", "feats"), whole, strict=True)}
     return lpprop.refine(
         **lists, image=inputs["image"], windows=[WINDOWS, WHOLE], method="lposs", k=5, patch_size=4
@@ -170,7 +170,7 @@ CALLS = {
     ),
     "merge_classes": lambda to: lpprop.merge_classes(to(random(0, 2, 3, 4, 5)), GROUPS),
     "lab_features": lambda to: lpprop.lab_features(to(random(0, 2, 3, 4, 5, low=0, high=1))),
-    "split": lambda to: WINDOWS.split(to(random(0, 1, 3, 18, 18))),
+    "split": lambda to: WINDOWS.split(to(random(0, 1, 3, 20, 20))),
     "merge": lambda to: WINDOWS.merge(to(random(0, 4, 2, 3, 3))),
     "cg": lambda to: solved(cg(lambda x: x @ to(positive(6)), to(random(0, 3, 6)))),
     "ipf": lambda to: solved(ipf(to(attention_of(0, 6, 6)))),

@@ -253,6 +253,7 @@ def test_classes_left_out_of_a_batch_of_windows_and_of_a_gradient():
     windows = lpprop.SlidingWindows((128, 160), 64, 32)
     logits, feats = torch.rand(len(windows), 3, 4, 4), torch.rand(len(windows), 8, 4, 4)
     masked = torch.cat([logits, torch.full_like(logits[:, :1], -torch.inf)], 1).requires_grad_()
+    logits.requires_grad_()
     result = lpprop.refine(masked, feats, IMAGE, windows=windows, k=10)
     assert torch.equal(result[:, :3], lpprop.refine(logits, feats, IMAGE, windows=windows, k=10))
     result[:, :3].sum().backward()

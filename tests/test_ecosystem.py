@@ -49,13 +49,14 @@ import lpprop
 
 
 def refiners():
+    # What "auto" takes depends on what a process has compiled already.
     return {
-        "lposs": lpprop.presets.lposs(patch_size=8),
-        "lposs+": lpprop.presets.lposs_plus(patch_size=8, r=5),
-        "max_velocity": lpprop.presets.max_velocity(),
-        "optimal_path": lpprop.presets.optimal_path(),
-        "kl": lpprop.presets.kl(),
-        "fusion": lpprop.presets.fusion(),
+        "lposs": lpprop.presets.lposs(patch_size=8, k=10),
+        "lposs+": lpprop.presets.lposs_plus(patch_size=8, k=10, r=5, backend="torch"),
+        "max_velocity": lpprop.presets.max_velocity(backend="torch"),
+        "optimal_path": lpprop.presets.optimal_path(backend="torch"),
+        "kl": lpprop.presets.kl(backend="torch"),
+        "fusion": lpprop.presets.fusion(backend="torch"),
         "own": lpprop.Chain(
             lpprop.PatchPropagation(k=20, patch_size=8),
             lpprop.BilinearUpsample(),
@@ -81,7 +82,9 @@ class Refined(Dataset):
             name: refiner(logits, feats=feats, image=image)
             for name, refiner in self.refiners.items()
         }
-        scores["refine"] = lpprop.refine(logits, feats, image, r=5, patch_size=8)
+        scores["refine"] = lpprop.refine(
+            logits, feats, image, k=10, r=5, patch_size=8, backend="torch"
+        )
         return i, scores
 
 

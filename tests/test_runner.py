@@ -990,6 +990,8 @@ class TestReport:
 CATS = ["cat", "sofa", "bus"]
 
 
+# Of a picture this small, the classifier's shares hardly differ.
+@pytest.mark.filterwarnings("ignore:.*scores that differ by at most:UserWarning")
 class TestSharedModels:
     METHODS = ("bilinear", "lposs", "lposs+", "max_velocity", "kl")
 
@@ -1081,23 +1083,24 @@ class TestSharedModels:
         backbone._see = doubtful
         with pytest.warns(lpprop.InputWarning, match="^3 images, the first scene-0: image: dark"):
             report = evaluate(Scenes(3), predictors)
-        assert [one.images for name in report for one in report[name].warnings] == [3, 3]
+        said = [one for name in report for one in report[name].warnings]
+        assert [one.images for one in said if "dark" in one.message] == [3, 3]
 
-    def test_the_revision_of_a_model_is_recorded(self, offline, out):
+    def test_whatever_a_recipe_says_of_a_model_is_recorded(self, offline, out):
         """Whatever a recipe says about its models, also what this test alone knows."""
 
         @dataclasses.dataclass(frozen=True)
-        class Pinned(Model):
-            revision: str = "main"
+        class Tagged(Model):
+            tag: str = "main"
 
-        model = Pinned(offline.backbone.kind, revision="0123abc")
+        model = Tagged(offline.backbone.kind, tag="0123abc")
         recipe = dataclasses.replace(offline, backbone=model)
         predictors = self.predictors(recipe, ["kl"])
         evaluate(Scenes(1), predictors, out, limit=1)
         results = json.loads((out / "results.json").read_text())
         described = results["config"]["predictors"]["kl"]["recipe"]["backbone"]
-        assert described["revision"] == "0123abc"
-        assert '"revision": "0123abc"' in (out / "results.md").read_text()
+        assert described["tag"] == "0123abc"
+        assert '"tag": "0123abc"' in (out / "results.md").read_text()
 
     def test_prompts_are_checked_first(self, offline):
         segmenter = offline.build()

@@ -104,13 +104,14 @@ def _warn_if_flat(logits: Float[Tensor, "B C h w"], logit_scale: float) -> None:
     """Warn of scores so close that every class is about as confident as every other."""
     if not values_are_checked() or logits.shape[1] == 1:
         return
-    spread = float((logits.detach().amax(1) - logits.detach().amin(1)).max())
-    if spread * logit_scale < _FLAT:
+    spread = logit_scale * float((logits.detach().amax(1) - logits.detach().amin(1)).max())
+    if spread < _FLAT:
         warn(
             "flat scores",
-            f"logits: got scores that differ by at most {spread:.3g} between the classes of a "
-            "patch. Their softmax is nearly flat, so that classes tie, and the first of them wins. "
-            "If they are cosines, pass logit_scale=100, the factor of CLIP.",
+            f"logits: got scores that differ by at most {spread:.3g} (with logit_scale="
+            f"{logit_scale:g}) between the classes of a patch. Their softmax is nearly flat, so "
+            "that classes tie, and the first of them wins. If they are cosines, pass "
+            "logit_scale=100, the factor of CLIP.",
         )
 
 

@@ -9,7 +9,6 @@ import itertools
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from lpprop._core.checks import check_tensors
 from lpprop._core.errors import InputError
-from lpprop._core.options import check_integer, checked
+from lpprop._core.options import check_integer, checked, is_listed
 from lpprop._core.precision import cast_back, compute_dtype, full_precision
 from lpprop._core.refiner import Refiner
 
@@ -29,7 +28,7 @@ _CHUNK_BYTES = 2**26
 
 
 def _check_dilations(name: str, value: object) -> tuple[int, ...]:
-    if not isinstance(value, (Sequence, np.ndarray)) or isinstance(value, str) or len(value) == 0:
+    if not is_listed(value) or len(value) == 0:
         raise InputError.of(
             name, got=repr(value), expected="at least one integer", fix=f"Pass {name}=(8, 16)."
         )

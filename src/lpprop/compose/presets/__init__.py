@@ -14,7 +14,7 @@ PixelPropagation(tau=0.01, r=9, alpha=0.95, max_iter=20, tol=1e-06, sigma=0.0, .
 >>> optimal_path(epsilon=0.05).needs, max_velocity.needs, kl.needs, bilinear.needs
 (('attention', 'image'), ('attention', 'image'), ('image',), ())
 >>> fusion(tau=0.5, epsilon=0.05).steps[1].steps[1]
-MaxVelocity(tau=0.5, ipf_iterations=15, criterion='arrival', max_steps=1000)
+MaxVelocity(tau=0.5, ipf_iterations=15, criterion='arrival', first_step='m2n2', max_steps=1000)
 >>> pamr(iterations=10).steps[1], guided_filter(radius=4).steps[1]
 (PAMR(iterations=10, dilations=(8, 16)), GuidedFilter(radius=4, eps=0.0001))
 >>> joint_bilateral(radius=2).steps[0].radius
