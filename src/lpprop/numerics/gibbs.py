@@ -75,9 +75,9 @@ class GibbsKernel:
         if self.safe:
             self.row = torch.full_like(cost[0], -low / epsilon, dtype=self.dtype)
             self.column = torch.zeros_like(self.row)
-            kernels = kernels_for(
-                "auto", cost, ("cost", cost), cost.numel(), worth=_WORTH_COMPILING
-            )
+            # By size alone, not by what is compiled already, so that bits repeat in every process.
+            backend = "auto" if cost.numel() >= _WORTH_COMPILING else "torch"
+            kernels = kernels_for(backend, cost, ("cost", cost), cost.numel(), worth=0)
             kernel = kernels.build_gibbs_kernel(cost.to(self.dtype), 1 / epsilon, low / epsilon)
         else:  # every row and every column then has an entry near 1
             scale = -1 / epsilon
