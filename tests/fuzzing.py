@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import contextlib
 import inspect
 import multiprocessing
 import os
@@ -787,11 +788,12 @@ def main() -> int:
     seeds = range(seed * 1_000_000, seed * 1_000_000 + arguments.calls)
     processes = arguments.processes or os.cpu_count() or 1
     with multiprocessing.get_context("spawn").Pool(processes, _use_one_thread) as pool:
-        for index, outcome in enumerate(pool.imap(try_call, seeds, chunksize=50)):
-            counts[outcome.target, "wrong" if outcome.wrong else outcome.kind] += 1
-            if outcome.wrong:
-                said = f"{index}: {outcome.target}: {outcome.kind}: {outcome.detail}"
-                print(said[:500], flush=True)
+        with contextlib.suppress(KeyboardInterrupt):  # the table then has the calls so far
+            for index, outcome in enumerate(pool.imap(try_call, seeds, chunksize=50)):
+                counts[outcome.target, "wrong" if outcome.wrong else outcome.kind] += 1
+                if outcome.wrong:
+                    said = f"{index}: {outcome.target}: {outcome.kind}: {outcome.detail}"
+                    print(said[:500], flush=True)
     print("| name | calls | right | refused | wrong |\n|:--|--:|--:|--:|--:|")
     for name in [*TARGETS, ""]:
         kinds = [

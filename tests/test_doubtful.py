@@ -476,3 +476,41 @@ def test_equal_input_in_another_memory_layout_gives_equal_bits(method):
     for layout in layouts:
         other = {name: layout(x) for name, x in given.items()}
         assert torch.equal(lpprop.refine(**other, method=method, **options), expected)
+
+
+# --------------------------------------------------------------------------- squashed squares
+
+
+@pytest.mark.parametrize(("classes", "side", "pixels"), [
+    (21, 28, (375, 500)), (20, 28, (480, 640)), (19, 37, (1024, 2048)), (1, 28, (375, 500)),
+])  # fmt: skip
+def test_a_square_grid_of_a_squashed_image_is_no_other_order(classes, side, pixels):
+    """As many classes as a data set has may make a grid of the image's shape by accident."""
+    logits, image = torch.rand(1, classes, side, side), torch.rand(1, 3, *pixels)
+    with collect_warnings(shown=False) as said:
+        result = lpprop.refine(logits, image=image, method="bilinear")
+    assert result.shape == (1, classes, *pixels)
+    assert any("squashed" in message for message in said)
+    with collect_warnings(shown=False) as said:
+        again = lpprop.refine(logits, image=image, method="bilinear", span=pixels)
+    assert not any("squashed" in message for message in said)
+    assert torch.equal(result, again)
+
+
+def test_a_preset_called_directly_compares_grids_with_the_image_too():
+    preset = lpprop.presets.lposs(k=10)
+    with pytest.raises(lpprop.InputError, match=r"^logits: got .*swapped"):
+        preset(LOGITS.mT, feats=FEATS, image=IMAGE)
+    with pytest.raises(lpprop.InputError, match=r"^feats: got .*channels look last"):
+        preset(LOGITS, feats=FEATS.movedim(1, -1), image=IMAGE)
+    windows = lpprop.SlidingWindows((128, 160), 64, 32)
+    crops = torch.rand(len(windows), 4, 3, 4), torch.rand(len(windows), 4, 4, 8)
+    with pytest.raises(lpprop.InputError, match=r"^feats: got .*channels look last"):
+        preset(crops[0], feats=crops[1], windows=windows)
+
+
+@pytest.mark.parametrize("grid", [(26, 35), (27, 36)])
+def test_features_of_dinov2_are_recognised_by_their_patches(grid):
+    image = torch.rand(1, 3, 375, 500)
+    with pytest.warns(lpprop.InputWarning, match='feats_from="dinov2"'):
+        lpprop.refine(torch.rand(1, 3, *grid), torch.rand(1, 8, *grid), image, method="lposs", k=20)

@@ -80,8 +80,8 @@ def _read_pil(image: Any) -> NDArray[np.uint8]:
     if orientation not in (0, 1):
         warn(
             "orientation",
-            f"image: got a PIL image whose EXIF orientation is {orientation}; its stored pixels "
-            "are taken, as they are not upright. If the other inputs belong to the upright image, "
+            f"image: got a PIL image whose EXIF orientation is {orientation}; its pixels are taken "
+            "as they are stored, to which arrays and labels usually belong. To take it upright, "
             "pass PIL.ImageOps.exif_transpose(image).",
         )
     # Channels come first, so that the shape of an image three pixels wide is not ambiguous.

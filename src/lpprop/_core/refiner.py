@@ -145,7 +145,7 @@ def check_ignored(name: str, value: object) -> None:
             name,
             got=type(value).__name__,
             expected="a torch.Tensor, or None",
-            fix=f"Remove {name}.",
+            fix="Convert it with torch.as_tensor, or call lpprop.refine, which also takes arrays.",
         )
 
 

@@ -78,7 +78,7 @@ def one_call() -> Iterator[None]:
 
 
 def first_time(kind: str) -> bool:
-    """Tell whether this call has not warned of this kind yet, and remember that it has now."""
+    """Tell whether something comes for the first time in this call, such as a kind of warning."""
     warned = _warned.get()
     if warned is None:
         return True

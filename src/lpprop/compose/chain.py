@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,9 +14,12 @@ from lpprop._core.memory import STEP_BYTES, check_memory
 from lpprop._core.options import check_above_0
 from lpprop._core.precision import compute_dtype, uncompiled
 from lpprop._core.refiner import Refiner
+from lpprop._core.scans import first_time
 from lpprop.compose.composite import Composite, Takes, needs_of, step_name, steps_of, takes_of
 from lpprop.inputs.attention import as_rows, attention_from_features, fit_grid
+from lpprop.inputs.layout import check_layout
 from lpprop.inputs.table import check_inputs, convert_inputs
+from lpprop.inputs.windows import SlidingWindows
 from lpprop.refiners import bilinear_upsample
 
 __all__ = ["Chain"]
@@ -75,6 +78,8 @@ class Chain(Composite):
     @uncompiled
     def forward(self, logits: Tensor, **inputs: Any) -> Tensor:
         """Apply the steps; see `lpprop.refine` for the shapes of the inputs."""
+        if first_time("layout"):  # unless the call has checked it already
+            _check_layout(logits, inputs)
         grid = self.check(logits, **inputs)
         if grid != tuple(logits.shape[-2:]):
             logits = bilinear_upsample(logits, grid)
@@ -192,6 +197,20 @@ def _advise(patches: int, grid: tuple[int, int]) -> str:
         "Resample it with lpprop.aggregate_attention([attention], "
         f"size=({grid[0]}, {grid[1]}), grids=[its own (h, w)])."
     )
+
+
+def _check_layout(logits: object, inputs: Mapping[str, Any]) -> None:
+    """Compare the grids with the image, or with the windows' crops."""
+    image, windows = inputs.get("image"), inputs.get("windows")
+    if isinstance(windows, SlidingWindows):
+        pixels = windows.crop_size
+    elif isinstance(image, Tensor) and image.ndim == 4:
+        pixels = image.shape[-2], image.shape[-1]
+    else:
+        return
+    for name, grid in (("logits", logits), ("feats", inputs.get("feats"))):
+        if isinstance(grid, Tensor) and grid.ndim == 4 and grid.numel():
+            check_layout(name, grid, pixels)
 
 
 def _check_memory(source: str, made_of: Tensor, patches: int) -> None:

@@ -14,11 +14,12 @@ from lpprop._core.convert import as_grid
 from lpprop._core.errors import InputError, warn
 from lpprop._core.options import check_size
 from lpprop._core.refiner import COMMON
-from lpprop._core.scans import values_are_checked
+from lpprop._core.scans import first_time, one_call, values_are_checked
 from lpprop.compose.chain import Chain
 from lpprop.compose.composite import steps_of
 from lpprop.compose.presets import FEATS_FROM
 from lpprop.inputs.layout import check_layout, warn_of_aspect
+from lpprop.inputs.patch_grid import fit_patch_size
 from lpprop.inputs.span import cover
 from lpprop.inputs.table import INPUTS, check_inputs, convert_inputs
 from lpprop.inputs.windows import SlidingWindows
@@ -73,9 +74,10 @@ class Request:
         windows = converted.get("windows")
         pixels = _find_pixels(converted, size)
         grids = {"logits": scores, "feats": converted.get("feats")}
+        first_time("layout")  # so that no chain within this call checks it again
         for name, grid in grids.items():
-            if grid is not None:
-                check_layout(name, grid, span or (pixels if windows is None else windows.crop_size))
+            if grid is not None and span is None:  # the span says what the grids cover
+                check_layout(name, grid, pixels if windows is None else windows.crop_size)
         kept = _find_kept(scores)
         if kept is not None:
             scores = scores[:, kept]
@@ -149,7 +151,9 @@ class Prepared:
     def run(self) -> Tensor:
         """Return the refined scores (B, C, H, W), of the request's size."""
         request = self.request
-        refined = self.chain(request.logits, **request.inputs)
+        with one_call():
+            first_time("layout")
+            refined = self.chain(request.logits, **request.inputs)
         if "windows" in request.inputs and not self.chain.merges_windows:
             refined = request.inputs["windows"].merge(refined)
         if request.span is not None:
@@ -293,7 +297,11 @@ def _fit(chain: Chain, request: Request) -> Chain:
             f"{height * size:g} x {width * size:g} pixels, not {pixels[0]} x {pixels[1]}: "
         )
         if size != after.patch_size:
-            makers = [name for name, x in FEATS_FROM.items() if x["patch_size"] == after.patch_size]
+            makers = [
+                name
+                for name, x in FEATS_FROM.items()
+                if fit_patch_size(x["patch_size"], (height, width), pixels) == x["patch_size"]
+            ]
             advice = f"Pass patch_size={after.patch_size:.4g} if that is right"
             if len(makers) == 1:
                 advice = f'Pass feats_from="{makers[0]}" if that made them, which also sets gamma'
@@ -319,7 +327,12 @@ def _fit(chain: Chain, request: Request) -> Chain:
                 "k",
                 f"k: got {before.k} for {patches} patches. More than a quarter of them as "
                 "neighbours blurs the scores, often to worse than bilinear upsampling: LPOSS's 400 "
-                "is made for fifteen windows. For a single image pass k=10, gamma=7, alpha=0.8.",
+                "is made for the thousands of patches of fifteen windows. "
+                + (
+                    "For a single image pass k=10, gamma=7, alpha=0.8."
+                    if windows is None
+                    else f"Pass k={max(1, patches // 8)} or less."
+                ),
             )
     return fitted
 

@@ -17,6 +17,8 @@ __all__ = ["check_layout", "warn_of_aspect"]
 _EXTRA_TOKENS = (0, 1, 2, 5)
 # Almost any small number of tokens makes a grid of some shape.
 _FEWEST_TOKENS = 16
+_MANY_TOKENS = 100
+_CLOSE = 0.03
 
 
 def check_layout(name: str, grid: Tensor, pixels: tuple[int, int]) -> None:
@@ -37,6 +39,8 @@ def check_layout(name: str, grid: Tensor, pixels: tuple[int, int]) -> None:
     if len(shape) >= 3 and spans(shape[-2:], pixels):
         return
     got, area = f"shape {shape}", f"the {pixels[0]} x {pixels[1]} pixels that they cover"
+    if len(shape) == 4 and shape[2] == shape[3]:
+        return  # such as a model that squashes images to a square gives, whatever else would fit
     if len(shape) == 4 and spans(shape[1:3], pixels):
         raise InputError.of(
             name, got=got, expected=f"(B, C, h, w), of the aspect ratio of {area}",
@@ -94,5 +98,7 @@ def _find_grid(tokens: int, pixels: tuple[int, int]) -> tuple[int, int] | None:
     sides = [side for side in range(1, math.isqrt(tokens) + 1) if tokens % side == 0]
     grids = [grid for side in sides for grid in ((side, tokens // side), (tokens // side, side))]
     aspect = pixels[0] / pixels[1]
-    best = min(grids, key=lambda grid: abs(math.log(grid[0] / grid[1] / aspect)))
-    return best if spans(best, pixels) else None
+    misfit, best = min((abs(math.log(grid[0] / grid[1] / aspect)), grid) for grid in grids)
+    # A small number makes a grid that nearly fits almost always.
+    fits = spans(best, pixels) and (misfit < _CLOSE or tokens >= _MANY_TOKENS)
+    return best if fits else None
