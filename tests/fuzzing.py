@@ -787,13 +787,14 @@ def main() -> int:
     counts: collections.Counter[tuple[str, str]] = collections.Counter()
     seeds = range(seed * 1_000_000, seed * 1_000_000 + arguments.calls)
     processes = arguments.processes or os.cpu_count() or 1
-    with multiprocessing.get_context("spawn").Pool(processes, _use_one_thread) as pool:
-        with contextlib.suppress(KeyboardInterrupt):  # the table then has the calls so far
-            for index, outcome in enumerate(pool.imap(try_call, seeds, chunksize=50)):
-                counts[outcome.target, "wrong" if outcome.wrong else outcome.kind] += 1
-                if outcome.wrong:
-                    said = f"{index}: {outcome.target}: {outcome.kind}: {outcome.detail}"
-                    print(said[:500], flush=True)
+    context = multiprocessing.get_context("spawn")
+    # After Ctrl-C the table has the calls so far.
+    with context.Pool(processes, _use_one_thread) as pool, contextlib.suppress(KeyboardInterrupt):
+        for index, outcome in enumerate(pool.imap(try_call, seeds, chunksize=50)):
+            counts[outcome.target, "wrong" if outcome.wrong else outcome.kind] += 1
+            if outcome.wrong:
+                said = f"{index}: {outcome.target}: {outcome.kind}: {outcome.detail}"
+                print(said[:500], flush=True)
     print("| name | calls | right | refused | wrong |\n|:--|--:|--:|--:|--:|")
     for name in [*TARGETS, ""]:
         kinds = [
