@@ -12,6 +12,7 @@ from torch import Tensor
 from lpprop._core.checks import check_finite, check_precision
 from lpprop._core.errors import InputError
 from lpprop._core.options import check_from_0, check_integer
+from lpprop._core.tensors import check_kind, resolve
 
 __all__ = ["CGResult", "cg"]
 
@@ -81,6 +82,8 @@ def cg(
             expected="a tensor (..., N) of float32 or float64",
             fix="Convert it with torch.as_tensor(b, dtype=torch.float32).",
         )
+    check_kind("b", b)
+    b = resolve(b)
     check_precision("b", b)
     check_finite("b", b)
     tol, max_iter = check_from_0("tol", tol), check_integer("max_iter", max_iter)

@@ -16,6 +16,7 @@ from lpprop._core.checks import (
 )
 from lpprop._core.errors import InputError
 from lpprop._core.options import check_from_0, check_integer
+from lpprop._core.tensors import resolve
 from lpprop.numerics.cg import _ROUNDINGS
 
 __all__ = ["IPFResult", "fit_marginals", "ipf"]
@@ -71,6 +72,7 @@ def ipf(matrix: Float[Tensor, "N N"], *, iterations: int = 15, tol: float = 0.0)
     check_tensors(matrix=(matrix, "N N"))
     check_precision("matrix", matrix)
     iterations, tol = check_integer("iterations", iterations), check_from_0("tol", tol)
+    matrix = resolve(matrix)
     check_non_negative("matrix", matrix, "Take attention after the softmax.")
     check_positive_sums("matrix", matrix, 0, 1)
     return fit_marginals(matrix, iterations=iterations, tol=tol)

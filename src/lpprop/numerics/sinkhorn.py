@@ -18,6 +18,7 @@ from lpprop._core.checks import (
     finite_bounds,
 )
 from lpprop._core.options import check_above_0, check_from_0, check_integer
+from lpprop._core.tensors import resolve
 from lpprop.numerics.cg import _ROUNDINGS
 from lpprop.numerics.gibbs import GibbsKernel
 
@@ -84,6 +85,7 @@ def sinkhorn(
     tensor([0.5000, 0.3000])
     """
     check_axes(distribution=(distribution, "C N"), cost=(cost, "N N"))
+    distribution, cost = resolve(distribution), resolve(cost)
     check_finite("distribution", distribution)
     (bounds,) = finite_bounds("cost", cost[None])
     check_precision("distribution", distribution)
