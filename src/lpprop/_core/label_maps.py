@@ -58,7 +58,11 @@ def as_label_map(
             got=f"the label {low if low < 0 else high}",
             expected=f"0 to {classes - 1}"
             + ("" if ignore_index is None else f", or {ignore_index} (ignore_index)"),
-            fix="Check the number of classes, and how the labels are numbered.",
+            fix="Check the number of classes, and how the labels are numbered."
+            + (
+                " Pixels that do not count are often 255: lpprop.show takes ignore_index=255."
+                * (high == 255)
+            ),
         )
     return array
 
