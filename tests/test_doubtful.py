@@ -514,3 +514,12 @@ def test_features_of_dinov2_are_recognised_by_their_patches(grid):
     image = torch.rand(1, 3, 375, 500)
     with pytest.warns(lpprop.InputWarning, match='feats_from="dinov2"'):
         lpprop.refine(torch.rand(1, 3, *grid), torch.rand(1, 8, *grid), image, method="lposs", k=20)
+
+
+@pytest.mark.parametrize("backend", ["torch", "llvm"])
+def test_a_tolerance_beyond_the_dtype_stops_at_once(backend):
+    if backend == "llvm":
+        pytest.importorskip("llvmlite")
+    scores, image = torch.rand(1, 3, 20, 20), torch.rand(1, 3, 20, 20)
+    result = lpprop.propagate_pixels(scores, image, tol=1e300, backend=backend)
+    assert not result.any()  # the solver starts at zero

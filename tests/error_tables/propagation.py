@@ -115,7 +115,7 @@ TABLE = {
     "cg of no function": (lambda: cg(torch.eye(3), torch.ones(3)), "matvec: got Tensor"),
     "cg of no tensor": (lambda: cg(torch.clone, [1.0]), "b: got list"),
     "cg of integers": (lambda: cg(torch.clone, torch.ones(3, dtype=int)),
-        "b: got a tensor of 1 axes of torch.int64"),
+        "b: got a tensor of shape (3,) of torch.int64"),
     "cg of halves": (lambda: cg(torch.clone, torch.ones(3).half()), "b: got dtype torch.float16"),
     "k a float": (lambda: patches(LOGITS, FEATS, k=400.0), "k: got 400.0"),
     "k a bool": (lambda: patches(LOGITS, FEATS, k=True), "k: got True"),

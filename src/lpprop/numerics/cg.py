@@ -73,16 +73,17 @@ def cg(
             expected="a function of a tensor (..., N)",
             fix="For a matrix A, pass lambda x: x @ A.",
         )
-    if not isinstance(b, Tensor) or b.ndim == 0 or not b.is_floating_point():
+    if isinstance(b, Tensor):
+        check_kind("b", b)
+    if not isinstance(b, Tensor) or 0 in (b.ndim, *b.shape) or not b.is_floating_point():
         raise InputError.of(
             "b",
-            got=f"a tensor of {b.ndim} axes of {b.dtype}"
+            got=f"a tensor of shape {tuple(b.shape)} of {b.dtype}"
             if isinstance(b, Tensor)
             else type(b).__name__,
             expected="a tensor (..., N) of float32 or float64",
             fix="Convert it with torch.as_tensor(b, dtype=torch.float32).",
         )
-    check_kind("b", b)
     b = resolve(b)
     check_precision("b", b)
     check_finite("b", b)

@@ -190,7 +190,8 @@ def _solve(
 
     zero = np.zeros(group.lanes)
     rr = first = group.lower_residual(zero)
-    limit = max(tol, np.finfo(group.dtype).eps ** 1.5) * np.sqrt(first)
+    with np.errstate(over="ignore"):  # a tolerance beyond the dtype stops at once
+        limit = max(tol, np.finfo(group.dtype).eps ** 1.5) * np.sqrt(first)
     iterations = np.zeros(group.lanes, np.int64)
     for _ in range(max_iter):
         active = np.sqrt(rr) > limit
