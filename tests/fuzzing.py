@@ -678,6 +678,7 @@ _REASONS = (
     "one channel",
     "none that can run",
     "beside attention",
+    "a positive entry in every column",
     "patches that are square",
     "windows",
 )
