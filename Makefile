@@ -39,7 +39,7 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.discrepancy
 	$(BIN)/python -m benchmarks.report docs/benchmarks.md
 
-# Odd calls of every public name, ten minutes of them on two cores; the suite makes a part. SEED=N repeats a run.
+# Odd calls of every public name, five to ten minutes on two cores; the suite makes a part. SEED=N repeats a run.
 fuzz: $(READY)
 	PYTHONPATH=tests $(BIN)/python tests/fuzzing.py --calls $(or $(CALLS),100000) $(if $(SEED),--seed $(SEED))
 

@@ -674,13 +674,9 @@ _REASONS = (
     "in half precision",
     "torch.float16, in which",
     "float32 or float64",
-    "scale",
-    "one channel",
     "none that can run",
     "beside attention",
     "a positive entry in every column",
-    "patches that are square",
-    "windows",
 )
 
 
@@ -799,6 +795,8 @@ def main() -> int:
             if outcome.wrong:
                 said = f"{index}: {outcome.target}: {outcome.kind}: {outcome.detail}"
                 print(said[:500], flush=True)
+        pool.close()  # not terminated, which would leave the locks of its processes behind
+        pool.join()
     print("| name | calls | right | refused | wrong |\n|:--|--:|--:|--:|--:|")
     for name in [*TARGETS, ""]:
         kinds = [

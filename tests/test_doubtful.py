@@ -523,3 +523,31 @@ def test_a_tolerance_beyond_the_dtype_stops_at_once(backend):
     scores, image = torch.rand(1, 3, 20, 20), torch.rand(1, 3, 20, 20)
     result = lpprop.propagate_pixels(scores, image, tol=1e300, backend=backend)
     assert not result.any()  # the solver starts at zero
+
+
+@pytest.mark.parametrize(
+    "image", [IMAGE / 255, (IMAGE > 0.5).to(torch.uint8)], ids=["twice", "mask"]
+)
+def test_an_image_on_another_scale_warns(image):
+    with pytest.warns(lpprop.InputWarning, match="all but black"):
+        lpprop.refine(LOGITS, FEATS, image, method="pamr")
+
+
+def test_a_dark_photograph_and_a_black_frame_do_not_warn():
+    for image in (IMAGE / 20, torch.zeros_like(IMAGE), (IMAGE * 12).to(torch.uint8)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            lpprop.refine(LOGITS, FEATS, image, method="pamr")
+
+
+def test_one_item_of_constant_features_is_told():
+    feats = torch.cat([FEATS, torch.ones_like(FEATS)])
+    twice = [x.expand(2, -1, -1, -1) for x in (LOGITS, IMAGE)]
+    with pytest.warns(lpprop.InputWarning, match="the same at every patch of item 1"):
+        lpprop.refine(twice[0], feats, twice[1], method="pamr")
+
+
+def test_an_orientation_that_there_is_not_does_not_warn():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        lpprop.refine(LOGITS, FEATS, photo(99), method="pamr")

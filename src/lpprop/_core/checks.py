@@ -13,7 +13,7 @@ from typing import TypeVar, cast
 import torch
 from torch import Tensor
 
-from lpprop._core.errors import InputError
+from lpprop._core.errors import InputError, warn
 from lpprop._core.scans import has_passed, mark_passed, values_are_checked
 from lpprop._core.tensors import check_kind
 
@@ -36,6 +36,8 @@ T = TypeVar("T")
 
 # Rounding may leave values this far outside [0, 1].
 _IMAGE_SLACK = 1e-3
+# No photograph is darker: 1/255 is what a mask of 0 and 1 becomes, and 255 divided twice.
+_DARK = 1.5 / 255
 
 
 #: A tensor, its axes such as "B C h w", and the kinds of numbers that it may hold; floats if none.
@@ -193,16 +195,22 @@ def _not_finite(name: str, tensor: Tensor) -> InputError:
     wrong = ~torch.isfinite(tensor)
     where = tuple(wrong.nonzero()[0].tolist())
     finite = tensor.detach()[~wrong]
-    # The defaults of torch.nan_to_num are values so large that their sums overflow.
-    low, high = (f"{float(x):.6g}" for x in (finite.min(), finite.max())) if len(finite) else "00"
+    if not len(finite):
+        fix = "Find their source: no value is usable."
+    else:
+        # The defaults of torch.nan_to_num are values so large that their sums overflow.
+        low, high = (f"{float(x):.6g}" for x in (finite.min(), finite.max()))
+        fix = (
+            f"Replace -inf with {name}.clamp(min={low}), the lowest of the others."
+            if bool(torch.isneginf(tensor[wrong]).all())
+            else "Find their source, or replace them: "
+            f"torch.nan_to_num({name}, nan={low}, posinf={high}, neginf={low})."
+        )
     return InputError.of(
         name,
         got=f"{int(wrong.sum())} NaN or infinite of {tensor.numel()} values, the first at {where}",
         expected="finite values",
-        fix=f"Replace -inf with {name}.clamp(min={low}), the lowest of the others."
-        if bool(torch.isneginf(tensor[wrong]).all())
-        else "Find their source, or replace them: "
-        f"torch.nan_to_num({name}, nan={low}, posinf={high}, neginf={low}).",
+        fix=fix,
     )
 
 
@@ -227,6 +235,13 @@ def check_image(name: str, image: Tensor) -> None:
     if low >= -_IMAGE_SLACK and high <= 1 + _IMAGE_SLACK:
         mark_passed(image)
         mark_passed(image, "image")
+        if 0 < high < _DARK:
+            warn(
+                "dark image",
+                f"{name}: got values up to {high:.3g}, all but black. It looks divided by 255 "
+                "twice, or like a mask of 0 and 1 in uint8: pass colours in [0, 1], or 0 to 255 in "
+                "uint8.",
+            )
         return
     if not (math.isfinite(low) and math.isfinite(high)):
         raise _not_finite(name, image)

@@ -77,7 +77,7 @@ def _read_pil(image: Any) -> NDArray[np.uint8]:
             fix="Scale it to 0-255 and convert it to mode 'RGB'.",
         )
     orientation = image.getexif().get(_ORIENTATION, 1)
-    if orientation not in (0, 1):
+    if orientation in range(2, 9):
         warn(
             "orientation",
             f"image: got a PIL image whose EXIF orientation is {orientation}; its pixels are taken "

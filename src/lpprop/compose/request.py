@@ -19,8 +19,7 @@ from lpprop.compose.chain import Chain
 from lpprop.compose.composite import steps_of
 from lpprop.compose.presets import FEATS_FROM
 from lpprop.inputs.layout import check_layout, warn_of_aspect
-from lpprop.inputs.patch_grid import fit_patch_size
-from lpprop.inputs.span import cover
+from lpprop.inputs.patch_grid import cover, fit_patch_size
 from lpprop.inputs.table import INPUTS, check_inputs, convert_inputs
 from lpprop.inputs.windows import SlidingWindows
 from lpprop.refiners import PatchPropagation, bilinear_upsample
@@ -246,12 +245,15 @@ def _warn_of_constant(name: str, feats: Tensor) -> None:
     nodes = feats.detach().flatten(2)
     # Two patches differ almost always, so that the others need no look.
     for some in (nodes[..., [0, -1]], nodes):
-        if not bool((some == some[..., :1]).all()):
+        alike = (some == some[..., :1]).flatten(1).all(1)
+        if not bool(alike.any()):
             return
-    value = "0" if not bool(nodes.any()) else "the same"
+    value = "0" if not bool(nodes[alike].any()) else "the same"
+    of_item = "" if bool(alike.all()) else f" of item {int(alike.nonzero()[0])}"
     warn(
         f"constant {name}",
-        f"{name}: got features that are {value} at every patch, so that all patches are alike. "
+        f"{name}: got features that are {value} at every patch{of_item}, so that all patches are "
+        "alike. "
         "Check that the model has its weights, and that it saw the image.",
     )
 

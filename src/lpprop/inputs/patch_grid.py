@@ -1,16 +1,18 @@
-"""Where the patches of a grid lie in the image."""
+"""Where the patches of a grid lie in the image, and the pixels that they cover."""
 
 from __future__ import annotations
 
 import math
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from lpprop._core.errors import InputError
+from lpprop._core.scans import pass_on
 
-__all__ = ["fit_patch_size", "patch_centres", "spans"]
+__all__ = ["cover", "fit_patch_size", "patch_centres", "spans"]
 
 
 def patch_centres(
@@ -56,6 +58,19 @@ def spans(grid: tuple[int, ...], pixels: tuple[int, int]) -> bool:
     """
     low, high = _patch_sizes(grid, pixels)
     return low < high
+
+
+def cover(pixels: Float[Tensor, "B F H W"], size: tuple[int, int]) -> Float[Tensor, "B F y x"]:
+    """Cut at the bottom and right, or repeat the last row and column, until the size is reached.
+
+    >>> cover(torch.tensor([[[[1.0, 2.0, 3.0]]]]), (2, 2))
+    tensor([[[[1., 2.],
+              [1., 2.]]]])
+    """
+    height, width = size
+    pixels = pixels[..., :height, :width]
+    missing = (0, width - pixels.shape[-1], 0, height - pixels.shape[-2])
+    return pass_on(pixels, F.pad(pixels, missing, mode="replicate")) if any(missing) else pixels
 
 
 def _patch_sizes(grid: tuple[int, ...], pixels: tuple[int, int]) -> tuple[float, float]:

@@ -28,7 +28,7 @@ from lpprop._core.options import check_boolean, check_choice, check_integer, che
 from lpprop._core.precision import uncompiled
 from lpprop.compose.pipeline import as_chain, refine
 from lpprop.inputs.classes import merge_classes
-from lpprop.inputs.span import cover
+from lpprop.inputs.patch_grid import cover
 from lpprop.inputs.table import INPUTS
 from lpprop.inputs.windows import SlidingWindows
 from lpprop.integrations import denormalize, on_grid

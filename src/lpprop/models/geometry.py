@@ -1,4 +1,4 @@
-"""Geometry between two models that see one image: its edges, and grids of different patches."""
+"""Geometry between two models that see one image by grids of different patches."""
 
 from __future__ import annotations
 
@@ -9,20 +9,7 @@ from torch import Tensor
 
 from lpprop.refiners import bilinear_upsample
 
-__all__ = ["extend_edges", "sample_on_grid"]
-
-
-def extend_edges(
-    image: Float[Tensor, "B 3 H W"], size: tuple[int, int]
-) -> Float[Tensor, "B 3 y x"]:
-    """Repeat the bottom and the right edge up to a size.
-
-    >>> extend_edges(torch.tensor([1.0, 2.0]).expand(1, 3, 1, 2), (2, 3))[0, 0]
-    tensor([[1., 2., 2.],
-            [1., 2., 2.]])
-    """
-    below, right = (wanted - side for wanted, side in zip(size, image.shape[-2:], strict=True))
-    return F.pad(image, (0, right, 0, below), mode="replicate")
+__all__ = ["sample_on_grid"]
 
 
 def sample_on_grid(

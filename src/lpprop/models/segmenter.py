@@ -22,8 +22,9 @@ from lpprop.compose.chain import Chain
 from lpprop.compose.composite import missing_input
 from lpprop.compose.pipeline import as_chain, refine
 from lpprop.inputs.classes import merge_classes
+from lpprop.inputs.patch_grid import cover
 from lpprop.inputs.windows import SlidingWindows
-from lpprop.models.geometry import extend_edges, sample_on_grid
+from lpprop.models.geometry import sample_on_grid
 from lpprop.refiners import bilinear_upsample
 
 if TYPE_CHECKING:
@@ -243,7 +244,7 @@ class Segmenter:
         span = self.affinity.span((height, width))
         # The method gets the image that the affinity's grid spans from edge to edge. Where it
         # measures distances between patches, they are in the pixels that the model saw.
-        spanned = extend_edges(image, span)
+        spanned = cover(image, span)
         pixels = tuple(cells * self.affinity.patch_size for cells in seen.grid)
         if seen.feats is not None and pixels != span:
             spanned = F.interpolate(spanned, pixels, mode="bilinear", antialias=True).clamp(0, 1)
@@ -259,7 +260,7 @@ class Segmenter:
         assert self.windows is not None
         window, stride = self.windows
         height, width = image.shape[-2:]
-        image = extend_edges(image, (max(height, window), max(width, window)))
+        image = cover(image, (max(height, window), max(width, window)))
         windows = SlidingWindows((image.shape[-2], image.shape[-1]), window, stride)
         logits, seen = self._see(windows.split(image), classes)
         scores = refine(
