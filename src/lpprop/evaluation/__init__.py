@@ -14,6 +14,7 @@ from lpprop.evaluation.predictors import (
 from lpprop.evaluation.report import Report
 from lpprop.evaluation.runner import EvaluationError, evaluate
 from lpprop.evaluation.segmenters import SegmenterPredictor
+from lpprop.evaluation.stored import StoredStart
 
 if TYPE_CHECKING:
     from lpprop.evaluation import analyses as analyses
@@ -32,6 +33,7 @@ __all__ = [
     "SegmentationMetrics",
     "SegmenterPredictor",
     "Start",
+    "StoredStart",
     "boundary_counts",
     "confusion_matrix",
     "evaluate",

@@ -16,7 +16,7 @@ from lpprop._core.errors import InputError
 from lpprop._core.memory import available_bytes
 from lpprop.io.files import list_folder, refuse_damaged, require_file
 
-__all__ = ["as_float32", "find_arrays", "load_array"]
+__all__ = ["as_float32", "find_arrays", "list_arrays", "load_array"]
 
 
 def load_array(path: Path, argument: str) -> Tensor:
@@ -198,9 +198,7 @@ def find_arrays(path: Path, images: Sequence[Path], argument: str) -> list[Path]
                 fix="Name each file after its image.",
             )
         return [path] * len(images)
-    found: dict[str, list[Path]] = {}
-    for file in list_folder(path, tuple(_READERS)):
-        found.setdefault(file.stem, []).append(file)
+    found = list_arrays(path)
     wrong = [
         f"{image.stem} ({len(found.get(image.stem, []))} files)"
         for image in images
@@ -214,6 +212,22 @@ def find_arrays(path: Path, images: Sequence[Path], argument: str) -> list[Path]
             fix="Add the missing files, and keep one of each.",
         )
     return [found[image.stem][0] for image in images]
+
+
+def list_arrays(folder: Path) -> dict[str, list[Path]]:
+    """List the array files in a folder by their stems; hidden ones are left out.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name in ("b.npy", "a.npz", "b.pt", "notes.txt"):
+    ...         Path(folder, name).touch()
+    ...     {stem: len(files) for stem, files in list_arrays(Path(folder)).items()}
+    {'a': 1, 'b': 2}
+    """
+    found: dict[str, list[Path]] = {}
+    for file in list_folder(folder, tuple(_READERS)):
+        found.setdefault(file.stem, []).append(file)
+    return found
 
 
 def as_float32(scores: Tensor, path: Path) -> NDArray[np.float32]:
