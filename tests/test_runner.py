@@ -135,6 +135,33 @@ class TestResults:
             assert report["one"].image_miou[index] == image.metrics.miou
             assert report["one"].image_boundary_iou[index] == image.metrics.mean_boundary_iou
 
+    def test_pixels_of_each_class(self, out):
+        """True and predicted pixels, in the table, the rows and the file, where both count."""
+        report = evaluate(Scenes(), {"one": Shifted(1), "zero": Shifted(0)}, out, limit=3)
+        rows = {(row.predictor, row.name): row for row in report.class_rows()}
+        assert list(rows) == [(name, one) for name in ("one", "zero") for one in CLASSES]
+        stored = json.loads((out / "results.json").read_text())["predictors"]
+        lines = report.class_table().splitlines()
+        assert lines[0].startswith("| class | true pixels | one: predicted | one: IoU | one: bound")
+        for number, name in enumerate(CLASSES):
+            cells = [cell.strip() for cell in lines[2 + number].split("|")[1:-1]]
+            for place, by in enumerate((1, 0)):
+                true = predicted = both = 0
+                for index in range(3):
+                    sample = Scenes()[index]
+                    labels, counted = Shifted(by)(sample), sample.gt != 255
+                    true += ((sample.gt == number) & counted).sum()
+                    predicted += ((labels == number) & counted).sum()
+                    both += ((labels == number) & (sample.gt == number)).sum()
+                row = rows["one" if by else "zero", name]
+                assert (row.true_pixels, row.predicted_pixels) == (true, predicted)
+                assert row.iou == both / (true + predicted - both)
+                assert stored[place]["true_pixels"][number] == true
+                assert stored[place]["predicted_pixels"][number] == predicted
+                assert cells[:2] == [name, f"{true:,}"]
+                assert cells[2 + 3 * place] == f"{predicted:,}"
+        assert f"\n{lines[0]}\n" in (out / "results.md").read_text()
+
     @pytest.mark.parametrize("kind", [np.asarray, torch.tensor])
     def test_scores_and_labels(self, kind):
         def scores(sample):

@@ -126,6 +126,18 @@ class SegmentationMetrics:
         return both
 
     @property
+    def true_pixels(self) -> Int[np.ndarray, " C"]:
+        """The pixels of each class in the ground truth."""
+        pixels: Int[np.ndarray, " C"] = self.confusion.sum(1)
+        return pixels
+
+    @property
+    def predicted_pixels(self) -> Int[np.ndarray, " C"]:
+        """The pixels that each class was predicted for, among those that count."""
+        pixels: Int[np.ndarray, " C"] = self.confusion.sum(0)
+        return pixels
+
+    @property
     def iou(self) -> Float[np.ndarray, " C"]:
         """Intersection over union of each class."""
         return _ratio(*self._overlaps)
@@ -148,7 +160,7 @@ class SegmentationMetrics:
     @property
     def class_accuracy(self) -> Float[np.ndarray, " C"]:
         """Share of each class's true pixels that are labelled right."""
-        return _ratio(self.confusion.diagonal(), self.confusion.sum(1))
+        return _ratio(self.confusion.diagonal(), self.true_pixels)
 
     @property
     def mean_class_accuracy(self) -> float:
@@ -212,7 +224,7 @@ class SegmentationMetrics:
     def _overlaps(self) -> tuple[Int[np.ndarray, " C"], Int[np.ndarray, " C"]]:
         """Intersection and union of the pixels of each class."""
         hits = self.confusion.diagonal()
-        return hits, self.confusion.sum(0) + self.confusion.sum(1) - hits
+        return hits, self.predicted_pixels + self.true_pixels - hits
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from lpprop.evaluation.records import (
     load_records,
     write_json,
 )
-from lpprop.evaluation.results import Result, Row, gather_result
+from lpprop.evaluation.results import ClassRow, Result, Row, gather_result
 from lpprop.io.atomic import atomic_write
 
 __all__ = ["Report"]
@@ -107,8 +107,7 @@ class Report:
     @property
     def class_pixels(self) -> Int[np.ndarray, " C"]:
         """The number of true pixels of each class, in the images that are labelled."""
-        pixels: Int[np.ndarray, " C"] = self._fullest.confusion.sum(1)
-        return pixels
+        return self._fullest.true_pixels
 
     @property
     def ignored_pixels(self) -> int:
@@ -166,25 +165,37 @@ class Report:
 
     __repr__ = _repr_markdown_ = table
 
-    def class_table(self) -> str:
-        """Return pixels, IoU and Boundary IoU (in percent) of each class as Markdown."""
-        head = [
-            "class",
-            "pixels",
-            *(f"{name}{kind}" for name in map(printable, self) for kind in (": IoU", ": boundary")),
-        ]
-        columns = [
-            values
-            for result in self._results.values()
-            for values in (result.metrics.iou, result.metrics.boundary_iou)
-        ]
-        lines = [
-            [printable(name), f"{pixels:,}", *(percent(values[i]) for values in columns)]
-            for i, (name, pixels) in enumerate(
-                zip(self.class_names, self.class_pixels.tolist(), strict=True)
+    def class_rows(self) -> list[ClassRow]:
+        """Return a row per predictor and class, the classes of a predictor together."""
+        return [
+            ClassRow(name, *row)
+            for name, result in self._results.items()
+            for row in zip(
+                self.class_names,
+                result.metrics.true_pixels.tolist(),
+                result.metrics.predicted_pixels.tolist(),
+                result.metrics.iou.tolist(),
+                result.metrics.boundary_iou.tolist(),
+                strict=True,
             )
         ]
-        return markdown_table(head, lines)
+
+    def class_table(self) -> str:
+        """Return true pixels, predicted pixels, IoU and Boundary IoU (in percent) as Markdown.
+
+        A line is a class. The true pixels are those of the predictor that labelled most images.
+        """
+        kinds = ("predicted", "IoU", "boundary")
+        head = [f"{name}: {kind}" for name in map(printable, self) for kind in kinds]
+        lines = [
+            [printable(name), f"{pixels:,}"]
+            for name, pixels in zip(self.class_names, self.class_pixels.tolist(), strict=True)
+        ]
+        for number, row in enumerate(self.class_rows()):
+            lines[number % len(lines)] += [
+                f"{row.predicted_pixels:,}", percent(row.iou), percent(row.boundary_iou)
+            ]  # fmt: skip
+        return markdown_table(["class", "true pixels", *head], lines)
 
     def ignored_line(self) -> str:
         """Say in a line how many pixels count."""
@@ -239,6 +250,8 @@ class Report:
                     **{name: _plain(value) for name, value in row._asdict().items()},
                     "failures": dict(result.failures),
                     "warnings": [doubt._asdict() for doubt in result.warnings],
+                    "true_pixels": result.metrics.true_pixels.tolist(),
+                    "predicted_pixels": result.metrics.predicted_pixels.tolist(),
                     "iou": [_plain(x) for x in result.metrics.iou],
                     "class_boundary_iou": [_plain(x) for x in result.metrics.boundary_iou],
                 }

@@ -15,7 +15,7 @@ from lpprop.evaluation.doubts import Doubt, gather_doubts
 from lpprop.evaluation.metrics import SegmentationMetrics
 from lpprop.evaluation.records import empty_metrics
 
-__all__ = ["ImageResult", "Result", "Row", "gather_result"]
+__all__ = ["ClassRow", "ImageResult", "Result", "Row", "gather_result"]
 
 
 class Row(NamedTuple):
@@ -38,6 +38,26 @@ class Row(NamedTuple):
     class_accuracy: float
     seconds: float
     images: int
+
+
+class ClassRow(NamedTuple):
+    """A predictor on a class, over the images that it labelled; metrics are shares in [0, 1].
+
+    Attributes:
+        predictor: name of the predictor.
+        name: name of the class.
+        true_pixels: pixels of the class in the ground truth.
+        predicted_pixels: pixels that the class was predicted for, among those that count.
+        iou: IoU; NaN where the class is neither in the ground truth nor predicted.
+        boundary_iou: Boundary IoU, or NaN likewise.
+    """
+
+    predictor: str
+    name: str
+    true_pixels: int
+    predicted_pixels: int
+    iou: float
+    boundary_iou: float
 
 
 @dataclass(frozen=True)
