@@ -41,8 +41,8 @@ def check_kinds(kinds: object) -> tuple[str, ...]:
         raise InputError.of(
             "save",
             got=reprlib.repr(unknown[0]),
-            expected=f"one or both of {', '.join(KINDS)}" + ("" if listed else ", in a list"),
-            fix=hint(str(unknown[0]), KINDS if listed else (), 'Pass ["labels"].'),
+            expected=f"{' or '.join(KINDS)}, or both" + ("" if listed else ", in a list"),
+            fix=hint(str(unknown[0]), KINDS if listed else (), "Pass a list of these words."),
         )
     return tuple(kind for kind in KINDS if kind in words)
 
