@@ -30,6 +30,7 @@ class Start:
 
     Attributes:
         kind: "prototypes", "probe", "oracle" or "clicks".
+        patch: the size of the patches of an oracle that is no backbone's, 0 for the transformer's.
         feats: the features, where there are any.
         images: how many labelled images prototypes are made of.
         share: the share of the patches that are relabelled.
@@ -39,6 +40,7 @@ class Start:
     feats: str = "token"
     images: int = 0
     share: float = 0.0
+    patch: int = 0
 
 
 STARTS: dict[str, Start] = {
@@ -52,6 +54,7 @@ STARTS: dict[str, Start] = {
     **{f"relabelled {share} %": Start("oracle", share=share / 100) for share in (20, 40, 60)},
     "oracle": Start("oracle"),
     "clicks": Start("clicks"),
+    **{f"{size} px": Start("oracle", patch=size) for size in (8, 14, 16, 32)},
 }
 
 
@@ -120,6 +123,8 @@ def raw(view: View, name: str, labelled: Labelled, windows: str | None = None) -
         return _cosines(feats, fitted)
     if start.kind == "clicks":
         return _cosines(view.feats(start.feats), _clicked(view, start.feats))
+    if start.patch:
+        return patch_oracle(picture.gt, start.patch, picture.classes)[None]
     size = view.image(windows).shape[-2:]
     boxes = [None] if windows is None else view.windows(windows).boxes.tolist()
     # Windows overlap, and each is relabelled by itself, as a model errs in each by itself.

@@ -68,6 +68,11 @@ class View:
             ),
         )
 
+    def padded(self, patch: int) -> Tensor:
+        """The image itself, its last row and column repeated up to whole patches."""
+        below, right = (-side % patch for side in self.picture.size)
+        return F.pad(self.picture.image, (0, right, 0, below), mode="replicate")
+
     def windows(self, name: str) -> lpprop.SlidingWindows:
         window, stride = next(x[1:] for x in self.picture.sizes.windows if x[0] == name)
         return lpprop.SlidingWindows(self.picture.sizes.wide, window, stride)
