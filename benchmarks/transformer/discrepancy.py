@@ -44,7 +44,7 @@ def components() -> dict[str, Way]:
     kl = KLDiscrepancy()
     return {
         "logits": METHODS[BILINEAR],
-        "KL": dslo(kl, BilinearUpsample(), nms=0.0, early_rejection=False),
+        "KL": dslo(kl, BilinearUpsample(), nms=0.0),
         "KL, NMS": dslo(kl, BilinearUpsample()),
         "KL, NMS, joint bilateral": dslo(kl),
         "optimal path": dslo(PATH),

@@ -48,7 +48,7 @@ def _sweep(name: str, ways: Mapping[str, Way]) -> Experiment:
 
 
 def experiments(*, tiny: bool = False) -> dict[str, Experiment]:
-    """All of them by name; `tiny` takes few starts and ways, some of `DIRECTIONS` among them."""
+    """All of them by name; `tiny` takes few ways, some of `DIRECTIONS` among them."""
     short = {name: METHODS[name] for name in SHORT}
     borders = {name: METHODS[name] for name in UPSAMPLERS}
     photographs = ("relabelled 40 %", "clicks")
@@ -77,13 +77,13 @@ def experiments(*, tiny: bool = False) -> dict[str, Experiment]:
 
 
 def _small(experiment: Experiment) -> Experiment:
-    """Two starts, the first ways, and those whose directions are compared."""
-    compared = {
+    """The first ways, and some whose directions are compared."""
+    compared = [
         name
         for direction in DIRECTIONS
         if direction.experiment == experiment.name
         for name in (direction.before, direction.after)
-    }
-    kept = {*list(experiment.ways)[:2], *list(compared)[:2]}
+    ]
+    kept = {*list(experiment.ways)[:2], *compared[:2]}
     ways = {name: way for name, way in experiment.ways.items() if name in kept}
-    return replace(experiment, starts=experiment.starts[1:3], ways=ways)
+    return replace(experiment, ways=ways)
