@@ -64,17 +64,25 @@ class Labelled:
     def __init__(self, views: Mapping[str, Sequence[View]]) -> None:
         self.views = views  # of each drive, in the order of time
 
-    def fit(self, drive: str, name: str) -> Tensor:
-        """Prototypes (C, D), or the weights (D + 1, C) of a probe; from the store if there."""
+    def fit(self, drive: str, name: str, windows: str | None = None) -> Tensor:
+        """Prototypes (C, D), or the weights (D + 1, C) of a probe; from the store if there.
+
+        Prototypes are made of features that are seen as those that they are compared with, in
+        windows too, since the CNN standardises its channels over what it sees. A probe is fitted
+        to whole images only, which takes long enough.
+        """
         start, views = STARTS[name], self.views[drive]
+        seen: Any = views[0].picture.whole
         if start.kind == "prototypes":
             views = [views[i] for i in spread(len(views), start.images)]
+            seen = [seen, windows and str(views[0].windows(windows))]
         key = {
             "fit": asdict(start), "penalty": PENALTY, "images": [x.picture.hash for x in views],
-            "models": views[0].backbones.hashes, "seen": views[0].picture.whole,
+            "models": views[0].backbones.hashes, "seen": seen,
         }  # fmt: skip
-        make = prototypes if start.kind == "prototypes" else probe
-        return views[0].store.get(key, lambda: make(views, start.feats))
+        if start.kind == "prototypes":
+            return views[0].store.get(key, lambda: prototypes(views, start.feats, windows))
+        return views[0].store.get(key, lambda: probe(views, start.feats))
 
 
 def spread(count: int, wanted: int) -> list[int]:
@@ -90,15 +98,24 @@ def shares(picture: Picture, size: tuple[int, int], box: Sequence[int] | None = 
     return patch_oracle(gt[y1:y2, x1:x2], PATCH, picture.classes)
 
 
-def prototypes(views: Sequence[View], feats: str) -> Tensor:
+def seen_shares(view: View, windows: str | None) -> list[Tensor]:
+    """The `shares` of the whole image, or of each window."""
+    height, width = view.image(windows).shape[-2:]
+    boxes = [None] if windows is None else view.windows(windows).boxes.tolist()
+    return [shares(view.picture, (height, width), box) for box in boxes]
+
+
+def prototypes(views: Sequence[View], feats: str, windows: str | None) -> Tensor:
     """Mean of each class's unit features, weighted by its share of the patch, as unit vectors.
 
     A class that no image has is a vector of zeros.
     """
     total: Any = 0
     for view in views:
-        x = F.normalize(view.feats(feats)[0].flatten(1), dim=0)
-        total = total + shares(view.picture, view.picture.whole).flatten(1) @ x.T
+        x = F.normalize(view.feats(feats, windows), dim=1).flatten(2)
+        total = total + torch.einsum(
+            "ncp,ndp->cd", torch.stack(seen_shares(view, windows)).flatten(2), x
+        )
     return F.normalize(total, dim=1)
 
 
@@ -114,7 +131,9 @@ def raw(view: View, name: str, labelled: Labelled, windows: str | None = None) -
     """Return cosines, logits or shares (1 or n, C, h, w), as the start makes them."""
     start, picture = STARTS[name], view.picture
     if start.kind in ("prototypes", "probe"):
-        fitted = view.once((name, "fit"), lambda: labelled.fit(OTHER[picture.scene], name))
+        fitted = view.once(
+            (name, "fit", windows), lambda: labelled.fit(OTHER[picture.scene], name, windows)
+        )
         feats = view.feats(start.feats, windows)
         if start.kind == "probe":
             scored = [torch.einsum("dc,dhw->chw", fitted.double(), with_bias(_unit(x)))
@@ -125,10 +144,8 @@ def raw(view: View, name: str, labelled: Labelled, windows: str | None = None) -
         return _cosines(view.feats(start.feats), _clicked(view, start.feats))
     if start.patch:
         return patch_oracle(picture.gt, start.patch, picture.classes)[None]
-    size = view.image(windows).shape[-2:]
-    boxes = [None] if windows is None else view.windows(windows).boxes.tolist()
     # Windows overlap, and each is relabelled by itself, as a model errs in each by itself.
-    found = [shares(picture, size, box) for box in boxes]
+    found = seen_shares(view, windows)
     if start.share:
         seed = zlib.crc32(picture.name.encode())
         found = [relabel(x, start.share, (seed, number)) for number, x in enumerate(found)]

@@ -3,7 +3,7 @@
 import json
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -105,7 +105,7 @@ class Worker:
         about = [picture.hash, *self.backbones.hashes.values(), str(picture.sizes)]
         kept = read_counts(file)
         old = kept["rows"] if kept and kept["about"] == about else {}
-        before, made, seconds = time.process_time(), self.store.seconds, {}
+        before, made = time.process_time(), self.store.seconds
         rows: dict[str, dict[str, Row]] = {}
         for start in experiment.starts:
             rows[start] = {}
@@ -117,8 +117,10 @@ class Worker:
                 rows[start][name] = row
         if rows == old:
             return
-        seconds["features"] = self.store.seconds - made
-        seconds["methods"] = time.process_time() - before - seconds["features"]
+        features = self.store.seconds - made
+        seconds = {"features": features, "methods": time.process_time() - before - features}
+        if kept and old:  # those of the whole, of which this time only a part was done
+            seconds = kept["seconds"]
         file.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(file) as out:
             out.write(json.dumps({"about": about, "rows": rows, "seconds": seconds}).encode())
@@ -152,7 +154,7 @@ def read_counts(file: Path) -> dict[str, Any] | None:
     return found
 
 
-def evaluate(worker: Worker, processes: int, tell: Callable[[str], None] = print) -> None:
+def evaluate(worker: Worker, processes: int) -> None:
     """Do everything that is not done: features of the drives, fits, then a visit per picture."""
     drives = [i for i, picture in enumerate(worker.pictures) if picture.scene in DRIVES]
     used = {start for each in worker.experiments.values() for start in each.starts}
@@ -168,7 +170,7 @@ def evaluate(worker: Worker, processes: int, tell: Callable[[str], None] = print
         began = time.monotonic()
         for count, job in enumerate(_done(worker, jobs, processes), 1):
             minutes = (time.monotonic() - began) / 60
-            tell(f"{job.kind} {count} of {len(jobs)}, {minutes:.1f} min")
+            print(f"{job.kind} {count} of {len(jobs)}, {minutes:.1f} min", flush=True)
 
 
 def _done(worker: Worker, jobs: Sequence[Job], processes: int) -> Iterator[Job]:
