@@ -93,7 +93,11 @@ DIRECTIONS = (
               "attention", "velocity, query-key all", "velocity, query-key last",
               "The paper chooses among blocks of Stable Diffusion; here the last against all."),
     Direction("NMS below 0.5 is worse than 0.9", "DSLO, NMS figure", None, 1,
-              "suppression", "velocity, softmax, nms 0.3", "velocity, softmax, nms 0.9"),
+              "suppression", "velocity, softmax, nms 0.3", "velocity, softmax, nms 0.9",
+              "Of probabilities the softmax is so flat that 0.3 keeps every patch: all arrive at "
+              "once, and tie."),
+    Direction("the same, with min-max confidence", "DSLO, NMS figure", None, 1,
+              "suppression", "velocity, minmax, nms 0.3", "velocity, minmax, nms 0.9"),
     Direction("tau 0.3 is better than 0.5", "DSLO, Figure 4 c", None, 1,
               "velocity", "m2n2, tau 0.5", "m2n2, tau 0.3"),
     Direction("tau 0.5 is better than 0.9", "DSLO, Figure 4 c", None, 1,
