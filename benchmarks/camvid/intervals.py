@@ -39,7 +39,7 @@ def pooled_miou(result: Result, weights: np.ndarray) -> np.ndarray:
     counts = np.stack([image.metrics.confusion for image in result.images])
     pooled = np.tensordot(weights, counts, 1)
     hits = np.diagonal(pooled, axis1=1, axis2=2)
-    return _mean_ratio(hits, pooled.sum(1) + pooled.sum(2) - hits)
+    return mean_ratio(hits, pooled.sum(1) + pooled.sum(2) - hits)
 
 
 def pooled_boundary(result: Result, weights: np.ndarray) -> np.ndarray:
@@ -47,10 +47,11 @@ def pooled_boundary(result: Result, weights: np.ndarray) -> np.ndarray:
     metrics = [image.metrics for image in result.images]
     met = np.stack([one.boundary_intersection for one in metrics])
     either = np.stack([one.boundary_union for one in metrics])
-    return _mean_ratio(weights @ met, weights @ either)
+    return mean_ratio(weights @ met, weights @ either)
 
 
-def _mean_ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+def mean_ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """The mean over classes (..., C) of a ratio of counts, without classes that have none."""
     ratio = np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
     return np.nanmean(ratio, axis=1)
 
