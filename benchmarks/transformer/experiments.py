@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from . import discrepancy, propagation
 from .directions import DIRECTIONS
-from .methods import METHODS, SHORT, UPSAMPLERS, Way
+from .methods import BILINEAR, METHODS, SHORT, UPSAMPLERS, Way
 from .scenes import DRIVES, PHOTOGRAPHS, STRETCH, Picture, of_scene
 
 THIRD = 3  # sweeps see every third picture of a drive, from the second on
@@ -15,6 +15,13 @@ MAIN = (
 MORE = (
     "CNN prototypes, 1", "CNN prototypes, 16", "DINOv2 prototypes, 1", "DINOv2 prototypes, 16",
     "relabelled 20 %", "relabelled 60 %",
+)  # fmt: skip
+#: The models see the whole image smaller and larger: other numbers of patches.
+WHOLE = {"13 x 18 patches": (182, 252), "39 x 52 patches": (546, 728)}
+SCALED = ("CNN prototypes, 4", "probe", "relabelled 40 %", "oracle")
+RESIZED = (
+    BILINEAR, "default, tokens", "default, values", "default, CNN", "LPOSS, γ 7",
+    "LP k 10, γ 7, α 0.8",
 )  # fmt: skip
 SWEPT = ("CNN prototypes, 4", "probe", "relabelled 40 %")
 
@@ -26,6 +33,7 @@ class Experiment:
     Attributes:
         every: only each such picture of a scene.
         boundary: whether Boundary IoU is measured too.
+        whole: the size at which the models see a street picture; the scenes' own if None.
     """
 
     name: str
@@ -34,6 +42,7 @@ class Experiment:
     ways: Mapping[str, Way]
     every: int = 1
     boundary: bool = False
+    whole: tuple[int, int] | None = None
 
     def pictures(self, every: Sequence[Picture]) -> list[Picture]:
         return [
@@ -50,14 +59,19 @@ def _sweep(name: str, ways: Mapping[str, Way]) -> Experiment:
 def experiments(*, tiny: bool = False) -> dict[str, Experiment]:
     """All of them by name; `tiny` takes few ways, some of `DIRECTIONS` among them."""
     short = {name: METHODS[name] for name in SHORT}
+    on_photographs = {name: way for name, way in METHODS.items() if not way.windows}
     borders = {name: METHODS[name] for name in UPSAMPLERS}
     photographs = ("relabelled 40 %", "clicks")
     sizes = ("8 px", "14 px", "16 px", "32 px")
     every = [
         Experiment("main", (*DRIVES, STRETCH), MAIN, METHODS, boundary=True),
         Experiment("more starts", DRIVES, MORE, short),
-        Experiment("photographs", (PHOTOGRAPHS,), photographs, METHODS, boundary=True),
+        Experiment("photographs", (PHOTOGRAPHS,), photographs, on_photographs, boundary=True),
         Experiment("borders", (PHOTOGRAPHS,), sizes, borders, boundary=True),
+        *(
+            replace(_sweep(name, {x: METHODS[x] for x in RESIZED}), starts=SCALED, whole=whole)
+            for name, whole in WHOLE.items()
+        ),
         _sweep("graphs", propagation.graphs()),
         _sweep("features", propagation.features()),
         _sweep("spatial", propagation.spatial()),

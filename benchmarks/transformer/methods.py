@@ -73,8 +73,7 @@ class Way:
             given["attention"] = attention
         if self.regions is not None:
             given["regions"] = regions(view, self.regions, image)
-        if self.method is not None:
-            given["method"] = self.method
+        given |= {"patch_size": PATCH} if self.method is None else {"method": self.method}
         refined = lpprop.refine(logits if len(settings) > 1 else logits[0], **given)
         return refined[..., :height, :width]
 
@@ -122,17 +121,30 @@ def dslo(
 
 
 BILINEAR = "bilinear"
+#: What the document advises where a model can look at a scene in windows.
+ADVISED = "LPOSS+ k 50, γ 30, windows 448/224"
 SPARSE = lposs(10, 7.0, 0.8)
 PATH = OptimalPath(norm="image")
 
 METHODS: dict[str, Way] = {
     BILINEAR: Way(Chain(BilinearUpsample())),
+    **{
+        f"default, {title}": Way(feats=feats)
+        for title, feats in (
+            ("tokens", "token"),
+            ("keys", "key"),
+            ("queries", "query"),
+            ("values", "value"),
+            ("CNN", CNN),
+        )
+    },
     "LPOSS, γ 3": lposs(400, 3.0),
     "LPOSS+, γ 3": then(lposs(400, 3.0), PixelPropagation()),
     "LPOSS, γ 7": lposs(400, 7.0),
     "LPOSS+, γ 7": then(lposs(400, 7.0), PixelPropagation()),
     "LP k 50, γ 7": lposs(50, 7.0),
     "LP k 50, γ 30, values": lposs(50, 30.0, feats="value"),
+    ADVISED: then(Way(**vars(lposs(50, 30.0)) | {"windows": ("448/224",)}), PixelPropagation()),
     "LP k 10, γ 7, α 0.8": SPARSE,
     "LP k 10, γ 7, α 0.8 + pixel step": then(SPARSE, PixelPropagation()),
     "LP k 10, γ 7, α 0.8, CNN": lposs(10, 7.0, 0.8, CNN),
@@ -156,7 +168,8 @@ METHODS: dict[str, Way] = {
 
 #: Those of the tables with many starts, without what takes long.
 SHORT = [
-    BILINEAR, "LPOSS, γ 7", "LP k 50, γ 30, values", "LP k 10, γ 7, α 0.8",
+    BILINEAR, "default, tokens", "default, values", "default, CNN", "LPOSS, γ 7",
+    "LP k 50, γ 30, values", "LP k 10, γ 7, α 0.8",
     "LP k 10, γ 7, α 0.8, CNN", "path, NMS 0, ε 0.3", "optimal path", "maximum velocity",
     "velocity, minmax 0.5", "regions: Felzenszwalb",
 ]  # fmt: skip

@@ -114,6 +114,10 @@ def windows() -> dict[str, Way]:
             ways[f"{name}, {SMALL}, coupled, pixel step"] = then(
                 ways[f"{name}, {SMALL}, coupled"], PixelPropagation()
             )
+    for chosen in ((LARGE,), (SMALL, LARGE)):
+        for feats in ("token", "value"):
+            title = f"k 50, γ 30, {' and '.join(chosen)}, {feats}s"
+            ways[title] = Way(lposs(50, 30.0).method, feats, windows=chosen)
     for chosen in ((SMALL,), (LARGE,), (SMALL, LARGE)):
         ways[f"bilinear, {' and '.join(chosen)}"] = Way(METHODS[BILINEAR].method, windows=chosen)
     return ways

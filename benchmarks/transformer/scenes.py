@@ -1,8 +1,10 @@
 """The pictures: two drives and a stretch of CamVid, and photographs with human regions."""
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -82,6 +84,10 @@ class Picture:
             return self.sizes.whole
         height, width = (14 * round(side / 14) for side in self.size)
         return height, width
+
+    def seen_at(self, whole: tuple[int, int]) -> Picture:
+        """The same picture, shown to the models as a whole of another size."""
+        return replace(self, sizes=replace(self.sizes, whole=whole))
 
     @cached_property
     def hash(self) -> str:

@@ -7,7 +7,7 @@ from lpprop._core.text import markdown_table, percent
 
 from ..camvid.tables import interval
 from .directions import DIRECTIONS, MISSING, Direction
-from .experiments import MAIN, MORE, SWEPT
+from .experiments import MAIN, MORE, SCALED, SWEPT, WHOLE
 from .methods import BILINEAR, SHORT
 from .results import Document
 
@@ -34,6 +34,7 @@ def tables(found: Document) -> dict[str, str]:
         "main gains": gains(found, "main", MAIN, "gain"),
         "main boundary gains": gains(found, "main", MAIN, "boundary_gain"),
         "more starts": more_starts(found),
+        **{name: crossed(found, name, SCALED, "miou") for name in WHOLE},
         "photographs": of_photographs(found, "photographs"),
         "borders": of_photographs(found, "borders"),
         "best": best(found),

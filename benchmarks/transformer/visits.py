@@ -97,7 +97,8 @@ class Worker:
         view = self.view(picture)
         for experiment in self.experiments.values():
             if picture in experiment.pictures(self.pictures):
-                self._run(experiment, view)
+                whole = experiment.whole
+                self._run(experiment, view if whole is None else self.view(picture.seen_at(whole)))
 
     def _run(self, experiment: Experiment, view: View) -> None:
         picture = view.picture
