@@ -354,6 +354,7 @@ def refine_inputs(scene: Scene) -> dict[str, Any]:
 
 METHODS = (
     "lposs",
+    "auto",
     "lposs+",
     "optimal_path",
     "max_velocity",

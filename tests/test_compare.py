@@ -29,7 +29,8 @@ from lpprop.viz.drawing import ERROR_KEYS, overlay
 from lpprop.viz.palettes import colours
 
 CLASSES, GRID, SIZE = 4, (3, 4), (48, 64)
-EVERY = ["bilinear", "joint_bilateral", "lposs", "lposs+", "optimal_path", "max_velocity", "pamr"]
+EVERY = ["bilinear", "joint_bilateral", "auto", "lposs", "lposs+"]
+EVERY += ["optimal_path", "max_velocity", "pamr"]
 CRF = ["dense_crf"] if importlib.util.find_spec("pydensecrf") else []
 
 

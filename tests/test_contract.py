@@ -288,6 +288,16 @@ REFINERS = [
         differentiable=("feats", "image"),
         roundings=3,
     ),
+    Refiner(
+        "auto",
+        refined_by("auto"),
+        lpprop.presets.auto,
+        patches_and_pixels,
+        PIXELS | {"patch_size": 4},
+        shape=image_size,
+        differentiable=("feats", "image"),
+        roundings=3,
+    ),
     *(
         Refiner(
             f"distribution-{name}",

@@ -83,7 +83,7 @@ def test_every_method_is_the_librarys_own(tmp_path, compared, width):
     labels = list(comparison.labels.values())
     cells = F.interpolate(logits, size, mode="nearest-exact").argmax(1)[0]
     np.testing.assert_array_equal(labels[0], cells)
-    methods = ("lposs", "lposs+", "kl", "optimal_path", "max_velocity", "fusion")
+    methods = ("auto", "lposs+", "kl", "optimal_path", "max_velocity", "fusion")
     for method, found in zip(methods, labels[1:], strict=True):
         scores = lpprop.refine(logits, feats, image, method=method, size=size)
         np.testing.assert_array_equal(found, scores.argmax(1)[0])

@@ -127,9 +127,7 @@ def test_pixel_feats_replace_lab():
     expected = lpprop.propagate_pixels(patches, None, pixel_feats=depth, tau=0.1)
     image = random(1, 3, *PIXELS, seed=9)
     for given in (depth, depth[0], depth.numpy(), depth[0].numpy()):
-        result = lpprop.refine(
-            logits, feats, image, pixel_feats=given, method="lposs+", tau=0.1
-        )
+        result = lpprop.refine(logits, feats, image, pixel_feats=given, method="lposs+", tau=0.1)
         assert torch.equal(result, expected)
 
 

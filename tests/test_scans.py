@@ -20,6 +20,7 @@ SCANS = {
     "bilinear": ["logits", "feats", "image"],
     "pamr": ["logits", "feats", "image", "refined"],
     "lposs": ["logits", "feats", "image", "patches"],
+    "auto": ["logits", "feats", "image", "patches", "pixels"],
     "lposs+": ["logits", "feats", "image", "patches", "pixels"],
     "max_velocity": ["logits", "feats", "image", "distributions", "velocities", "upsampled"],
 }

@@ -74,7 +74,7 @@ def test_one_backbone_with_its_own_feats(image):
 def test_patches_that_do_not_coincide(image):
     """Logits at 16-pixel patches, feats at 14: sampled where the centres of the latter are."""
     backbone, affinity = Toy(16, "logits"), Toy(14, "feats", feats_from="dinov2")
-    segmenter = Segmenter(backbone, affinity, k=15)
+    segmenter = Segmenter(backbone, affinity, method="lposs+", k=15)
     assert "gamma=7.0" in repr(segmenter)
     scores, _ = segmenter(image, CLASSES)
     logits, feats = backbone(image, CLASSES).logits, affinity(image).feats
@@ -89,7 +89,7 @@ def test_patches_that_do_not_coincide(image):
             rows = (1 - a) * logits[:, :, top] + a * logits[:, :, top + 1]
             on_feats[:, :, r, c] = (1 - b) * rows[..., left] + b * rows[..., left + 1]
     padded = F.pad(image, (0, 11, 0, 0), mode="replicate")
-    expected = lpprop.refine(on_feats, feats, padded, feats_from="dinov2", k=15)
+    expected = lpprop.refine(on_feats, feats, padded, method="lposs+", feats_from="dinov2", k=15)
     torch.testing.assert_close(scores, expected[..., :101], rtol=1e-4, atol=1e-5)
 
 

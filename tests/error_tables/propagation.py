@@ -297,5 +297,7 @@ TABLE = {
     "lposs+ option mistyped": (lambda: lpprop.presets.lposs_plus(taw=0.1),
         "taw: got an option that lposs+ does not have"),
     "preset option out of range": (lambda: lpprop.presets.lposs(k=0), "k: got 0"),
+    "auto misspelt": (lambda: lpprop.presets.lposs(gamma="automatic"),
+        "gamma: got 'automatic', expected a number in (0, inf), or \"auto\""),
 }
 # fmt: on

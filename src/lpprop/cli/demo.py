@@ -46,8 +46,8 @@ _CLOSED_SET = "Each class is taken to be in the image; every pixel gets one of t
 _SIDE, _CELL = 640, 32
 
 _METHODS = {
-    "LPOSS": "lposs",
-    "LPOSS+": "lposs+",
+    "LPOSS+, settings from the image": "auto",
+    "LPOSS+, published settings": "lposs+",
     "KL divergence": "kl",
     "optimal path": "optimal_path",
     "maximum velocity": "max_velocity",

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
@@ -52,6 +51,7 @@ def choose_gamma(similarity: Float[Tensor, "N k"]) -> float:
     Args:
         similarity: of each node to its k neighbours, itself among them, in any order.
 
+    >>> import torch
     >>> choose_gamma(torch.tensor([[1.0, 0.8, 0.4]]))    # (0.4 / 0.8) ** 2 = 1/4
     2.0
     """
@@ -80,6 +80,7 @@ def assortativity(labels: Float[Tensor, "C N"], graph: Graph) -> float:
     Returns:
         At most 1; 1 too where there is one label only, or no edge.
 
+    >>> import torch
     >>> from lpprop.numerics.graphs import DenseGraph
     >>> pairs = DenseGraph(torch.tensor([[0.0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1], [0, 0, 1, 0]]))
     >>> assortativity(torch.tensor([[1.0, 1, 0, 0], [0, 0, 1, 1]]), pairs)
@@ -107,6 +108,7 @@ def choose_alpha(scores: Float[Tensor, "C N"], graph: Graph) -> float:
 
         alpha = 0.85 (1 - (max(r, 0) / 0.95)^4), at least 0
 
+    >>> import torch
     >>> from lpprop.numerics.graphs import DenseGraph
     >>> ring = DenseGraph(torch.eye(8).roll(1, 0) + torch.eye(8).roll(-1, 0))
     >>> halves, noise = torch.tensor([[0.0, 0, 0, 0, 1, 1, 1, 1], [0.0, 1, 0, 1, 1, 0, 1, 0]])

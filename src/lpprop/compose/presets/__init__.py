@@ -7,6 +7,8 @@
 `lpprop.refine(..., method="lposs+")` finds them by name, and fits patch_size to the image; a chain
 that is called directly uses it unchanged. `help` shows a preset's paper and options.
 
+>>> auto(alpha=0.5).steps[0].config["k"], lposs().steps[0].config["k"]
+('auto', 400)
 >>> lposs_plus(r=9, max_iter=20).steps[2]
 PixelPropagation(tau=0.01, r=9, alpha=0.95, max_iter=20, tol=1e-06, sigma=0.0, ...)
 >>> lposs(feats_from="dinov2", k=200).steps[0].config["gamma"]

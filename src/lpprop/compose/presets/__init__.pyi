@@ -11,6 +11,24 @@ from lpprop.compose.presets.table import by_name as by_name
 from lpprop.compose.presets.table import find as find
 from lpprop.compose.presets.table import markdown_table as markdown_table
 
+class _Bilinear(Preset):
+    def __call__(self) -> Chain: ...
+
+bilinear: _Bilinear
+
+class _JointBilateral(Preset):
+    def __call__(
+        self,
+        *,
+        sigma_space: float = 1.0,
+        sigma_range: float = 0.31622776601683794,
+        radius: int = 3,
+        size: tuple[int, int] | None = None,
+        backend: str = "auto",
+    ) -> Chain: ...
+
+joint_bilateral: _JointBilateral
+
 class _Auto(Preset):
     def __call__(
         self,
@@ -38,24 +56,6 @@ class _Auto(Preset):
     ) -> Chain: ...
 
 auto: _Auto
-
-class _Bilinear(Preset):
-    def __call__(self) -> Chain: ...
-
-bilinear: _Bilinear
-
-class _JointBilateral(Preset):
-    def __call__(
-        self,
-        *,
-        sigma_space: float = 1.0,
-        sigma_range: float = 0.31622776601683794,
-        radius: int = 3,
-        size: tuple[int, int] | None = None,
-        backend: str = "auto",
-    ) -> Chain: ...
-
-joint_bilateral: _JointBilateral
 
 class _Lposs(Preset):
     def __call__(

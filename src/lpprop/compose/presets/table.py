@@ -57,25 +57,6 @@ def _fuse(
 
 _ROWS = (
     Preset(
-        "auto",
-        (_AdaptivePropagation, BilinearUpsample, partial(PixelPropagation, alpha=0.85)),
-        paper=_LPOSS + "; settings of this package",
-        note="label propagation over patches, then over pixels, as the image asks for",
-        details="""
-            What `lpprop.refine` does on a single image if no method is named. The published
-            settings of LPOSS+ are for the patches of fifteen windows, and harm a single image.
-            These follow from the image: the 10 most similar patches, a gamma that spreads their
-            weights whatever the kind of features, and an alpha that is the smaller the more
-            similar patches agree on their class. The pixel step is a little weaker than the published
-            one, so that borders that are right already stay. Figures on streets and photographs, by kind of
-            start and of features: docs/transformer_study.md. Where windows cut the image,
-            `refine` takes `lposs+` in its place. `feats_from` sets the patch size.
-            """,
-        feats_from=_PATCH_SIZES,
-        windowed="lposs+",
-        compared=True,
-    ),
-    Preset(
         "bilinear",
         (BilinearUpsample,),
         paper="What all others start from",
@@ -88,6 +69,25 @@ _ROWS = (
         paper="Kopf et al., SIGGRAPH 2007",
         note="joint bilateral upsampling to pixels and nothing else",
         details="With the constants of DSLO, whose last step it is.",
+        compared=True,
+    ),
+    Preset(
+        "auto",
+        (_AdaptivePropagation, BilinearUpsample, partial(PixelPropagation, alpha=0.85)),
+        paper=_LPOSS + "; settings of this package",
+        note="label propagation over patches, then over pixels, as the image asks for",
+        details="""
+            What `lpprop.refine` does on a single image if no method is named. The published
+            settings of LPOSS+ are for the patches of fifteen windows, and harm a single image.
+            These follow from the image: the 10 most similar patches, a gamma that spreads their
+            weights whatever the kind of features, and an alpha that is the smaller the more
+            similar patches agree on their class. The pixel step is a little weaker than the
+            published one, so that borders that are right already stay. Where windows cut the
+            image, `refine` takes `lposs+` in its place. `feats_from` sets the patch size. Figures
+            by kind of start and of features: docs/transformer_study.md.
+            """,
+        feats_from=_PATCH_SIZES,
+        windowed="lposs+",
         compared=True,
     ),
     Preset(
