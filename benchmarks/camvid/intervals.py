@@ -1,4 +1,4 @@
-"""Paired differences of two methods over frames of one drive, with bootstrap intervals in points."""
+"""Paired differences of two methods over frames of one drive, in points."""
 
 import numpy as np
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Hashable, Sequence
+from itertools import pairwise
 from pathlib import PurePath
 from typing import Any, NamedTuple
 
@@ -35,9 +36,7 @@ class Fold(NamedTuple):
     rest: tuple[int, ...]
 
 
-def find_groups(
-    dataset: Samples, names: Sequence[str], groups: object = None
-) -> list[str]:
+def find_groups(dataset: Samples, names: Sequence[str], groups: object = None) -> list[str]:
     """Return the group of each sample.
 
     Args:
@@ -163,7 +162,7 @@ def _make_blocks(names: Sequence[str], folds: int) -> list[Fold]:
             tuple(sorted(order[low:high])),
             tuple(sorted(order[: max(0, low - gap)] + order[high + gap :])),
         )
-        for low, high in zip(edges, edges[1:], strict=False)
+        for low, high in pairwise(edges)
     ]
 
 

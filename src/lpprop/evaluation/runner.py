@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -40,7 +40,7 @@ from lpprop.evaluation.task import (
 )
 from lpprop.evaluation.workers import WorkerError, run_in_processes
 
-__all__ = ["EvaluationError", "evaluate"]
+__all__ = ["EvaluationError", "describe_run", "evaluate"]
 
 
 class EvaluationError(RuntimeError):
@@ -119,7 +119,7 @@ def evaluate(
         len(dataset.class_names), ignore_index=ignore_index, dilation_ratio=dilation_ratio
     )
     task = Task(dataset, {name: as_predictor(one) for name, one in predictors.items()}, metrics)
-    config = _describe_run(task, processes)
+    config = describe_run(dataset, metrics, task.predictors, processes)
     images = len(dataset) if limit is None else min(limit, len(dataset))
     with contextlib.nullcontext() if out is None else lock(out):
         if out is not None:
@@ -188,12 +188,22 @@ def _is_of(dataset: Samples, index: int, record: Mapping[str, Any]) -> bool:
         return False
 
 
-def _describe_run(task: Task, processes: int) -> dict[str, Any]:
+class _Described(Protocol):
+    def fingerprint(self) -> dict[str, Any]: ...
+
+
+def describe_run(
+    dataset: Samples,
+    metrics: SegmentationMetrics,
+    predictors: Mapping[str, _Described],
+    processes: int = 1,
+) -> dict[str, Any]:
+    """Describe all that the figures of a run depend on, for its configuration."""
     return {
-        "dataset": dataset_fingerprint(task.dataset),
+        "dataset": dataset_fingerprint(dataset),
         "metrics": {
-            "ignore_index": task.metrics.ignore_index,
-            "dilation_ratio": task.metrics.dilation_ratio,
+            "ignore_index": metrics.ignore_index,
+            "dilation_ratio": metrics.dilation_ratio,
         },
         "versions": {
             "lpprop": _version.__version__,
@@ -208,7 +218,7 @@ def _describe_run(task: Task, processes: int) -> dict[str, Any]:
             "machine": f"{platform.system()} {platform.machine()}",
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_initialized() else None,
         },
-        "predictors": {name: one.fingerprint() for name, one in task.predictors.items()},
+        "predictors": {name: one.fingerprint() for name, one in predictors.items()},
     }
 
 
