@@ -1004,7 +1004,7 @@ class TestReport:
 
         with pytest.warns(lpprop.InputWarning, match=r"no pixel is of class 'boat' \(3\)"):
             report = evaluate(Wider(), {"one": Shifted(1)})
-        assert "| boat | 0 | – | – |" in report.class_table()
+        assert "| boat | 0 | 0 | – | – |" in report.class_table()
         assert report.to_dict()["predictors"][0]["iou"][3] is None
 
     def test_unknown_names_are_refused(self, report, tmp_path):

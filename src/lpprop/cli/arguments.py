@@ -49,13 +49,22 @@ def add_command(
     return command
 
 
-def add_arrays(command: argparse.ArgumentParser) -> None:
-    """Add a file for the scores, and one for each input that has arrays in files."""
-    what = {"logits": "scores of the classes, larger = likelier: an array (C, h, w)"}
-    what |= {row.name: f"{row.what}: an array {row.file}" for row in INPUTS.values() if row.file}
-    for name, text in what.items():
+def add_arrays(command: argparse.ArgumentParser, *, folders: bool = False) -> None:
+    """Add a file for the scores, and one for each input that has arrays in files.
+
+    Args:
+        command: the command.
+        folders: whether each is a folder with a file per image, and the scores may be left out.
+    """
+    what = {"logits": ("scores of the classes, larger = likelier", "(C, h, w)")}
+    what |= {row.name: (row.what, row.file) for row in INPUTS.values() if row.file}
+    for name, (text, shape) in what.items():
         command.add_argument(
-            option_name(name), type=Path, required=name == "logits", metavar="FILE", help=text
+            option_name(name),
+            type=Path,
+            required=name == "logits" and not folders,
+            metavar="DIR" if folders else "FILE",
+            help=f"{text}: {'per image ' if folders else ''}an array {shape}",
         )
 
 

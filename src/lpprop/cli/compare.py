@@ -16,6 +16,7 @@ from lpprop.cli.arguments import (
     add_shared,
     array_paths,
     name_methods,
+    option_name,
     parse_method,
 )
 from lpprop.cli.common import find_device, load_inputs, make_folder, refuse_one_class
@@ -30,7 +31,8 @@ __all__ = ["add_compare"]
 _HELP = """\
 Refine the scores of one image by several methods, and set them side by side.
 
-Arrays and methods are those of lpprop refine. GT is a PNG of class indices,
+Arrays and methods are those of lpprop refine; of a folder, the file that is named after IMAGE is
+taken. GT is a PNG of class indices,
 grey or with a palette: with it, the methods are also measured by mIoU and Boundary IoU, and their
 errors drawn. The image counts as its stored pixels, to which arrays and GT belong: an EXIF
 orientation is not applied, and a warning names it.
@@ -91,17 +93,23 @@ def add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 def _compare(arguments: argparse.Namespace) -> int:
     from lpprop.comparison import compare
+    from lpprop.io.arrays import find_arrays
     from lpprop.io.atomic import atomic_write
     from lpprop.io.images import load_image, save_image
     from lpprop.io.label_maps import load_labels
 
     if arguments.classes is not None:
         refuse_one_class("--classes", arguments.classes)
-    methods = _build_methods(arguments, ["image", *array_paths(arguments)])
+    paths = array_paths(arguments)
+    methods = _build_methods(arguments, ["image", *paths])
     device = find_device(arguments.device)
     image = load_image(arguments.image, "IMAGE", upright=False)
+    paths = {
+        name: find_arrays(path, [arguments.image], option_name(name))[0]
+        for name, path in paths.items()
+    }
     gt = None if arguments.gt is None else load_labels(arguments.gt, "--gt")
-    inputs = load_inputs(array_paths(arguments), device)
+    inputs = load_inputs(paths, device)
     make_folder(arguments.out)
     with collect_warnings(shown=False):  # the table says them, beside their rows
         comparison = compare(

@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lpprop._core.errors import InputError
-from lpprop.cli.arguments import add_command, add_shared, name_methods
+from lpprop.cli.arguments import add_arrays, add_command, add_shared, name_methods
 from lpprop.cli.common import (
     check_folder,
     find_device,
-    find_recipe,
     make_folder,
     refuse_one_class,
     say,
 )
+from lpprop.cli.eval_methods import plan
 from lpprop.cli.messages import visible
 
 if TYPE_CHECKING:
@@ -36,20 +36,27 @@ of label maps (PNG, one class index per pixel from 0, 255 where a pixel does not
 file with one class per line, as lpprop segment takes them. Of images, the pixels count as they are
 stored, to which the labels belong: an EXIF orientation is not applied, and you are told of it.
 
-The recipes are those of lpprop segment. All methods see the same models, which are loaded once and
-run once per image; "bilinear" is their scores without refinement.
+The methods refine the scores of a recipe, or your own. The recipes are those of lpprop segment. All
+methods see the same models, which are loaded once and run once per image; "bilinear" is their
+scores without refinement. With --logits in place of --recipe, no models are needed: DIR has an
+array per image, named after it (.npy, .npz, .safetensors, .pt or .pth), and so have the folders of
+what the methods take beside the scores. That every image has its arrays is checked first.
 
-DIR receives results.md and results.json, with the configuration, and the counts of each image. A
-run that was ended is continued by the same command, and so is one with a larger --limit or with
-further methods. Images whose file or labels have changed are measured again; a folder of another
-configuration is refused."""
+The DIR of --out receives results.md and results.json, with the configuration, and the counts of
+each image. With --save it also receives labels/METHOD/IMAGE.png (class indices with a palette) and
+overlays/METHOD/IMAGE.png (over the image, with a legend). A run that was ended is continued by the
+same command, and so is one with a larger --limit or with further methods. Images whose file or
+labels have changed are measured again, and so are those that lack a picture of --save. A folder of
+another configuration is refused, or of arrays that have changed since."""
 
 _EXAMPLE = """\
 example:
   lpprop eval --dataset voc20 --root VOC2012 --recipe clip-dino \\
     --method bilinear lposs lposs+ --out runs/voc20
   lpprop eval --images photos --labels labels --classes classes.txt --recipe offline \\
-    --method lposs+ --out runs/photos"""
+    --method lposs+ --out runs/photos
+  lpprop eval --images photos --labels labels --classes classes.txt --logits logits \\
+    --feats feats --method bilinear lposs --save overlays --out runs/mine"""
 
 
 def add_eval(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -71,17 +78,26 @@ def add_eval(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         help="the labels in them that do not count (default: 255)",
     )
     command.add_argument("--classes", type=Path, metavar="FILE", help="the classes")
-    command.add_argument("--recipe", required=True, help="see lpprop segment --help")
+    command.add_argument("--recipe", help="see lpprop segment --help")
+    add_arrays(command, folders=True)
     add_shared(command, "--no-download")
     command.add_argument(
         "--method",
         nargs="+",
         metavar="METHOD",
-        help=f"one or more of {name_methods()} (default: the recipe's)",
+        help=f"one or more of {name_methods()} (default: the recipe's, or those that the arrays "
+        "allow)",
     )
     add_shared(command, "--option")
     add_shared(command, "--side", " (default: the recipe's)")
     add_shared(command, "--out", " (default: runs/ and the data set's name)")
+    command.add_argument(
+        "--save",
+        nargs="+",
+        default=[],
+        metavar="WHAT",
+        help="what to draw of each image: labels, overlays, or both as labels,overlays",
+    )
     command.add_argument("--limit", type=int, metavar="N", help="the first N images (default: all)")
     command.add_argument(
         "--processes",
@@ -96,34 +112,27 @@ def _eval(arguments: argparse.Namespace) -> int:
     # Imported here, since the other commands need none of it.
     from lpprop._core.options import check_integer
     from lpprop.evaluation import EvaluationError, evaluate
-    from lpprop.evaluation.recipe_predictors import (
-        check_resumable,
-        method_recipes,
-        recipe_predictors,
-    )
+    from lpprop.evaluation.pictures import check_kinds
 
     for name in ("limit", "processes", "side"):
         if (number := getattr(arguments, name)) is not None:
             check_integer(f"--{name}", number)
     for label in arguments.ignore or ():
         check_integer("--ignore", label, low=0, high=255)
-    recipe = find_recipe(arguments.recipe, arguments.side)
-    methods = arguments.method or [recipe.method]
-    recipes = method_recipes(recipe, methods, **dict(arguments.option))  # refuses what cannot work
+    save = check_kinds([word for part in arguments.save for word in part.split(",")])
+    make = plan(arguments)
     device = find_device(arguments.device)
     dataset = _find_dataset(arguments)
     out = arguments.out or Path("runs") / dataset.name
     check_folder(out)
-    check_resumable(out, dataset, recipes)
-    predictors = recipe_predictors(
-        recipes, dataset.prompts, download=not arguments.no_download, device=device
-    )
+    predictors = make(dataset, out, device)
     make_folder(out)
     try:
         with _interruptible():
             report = evaluate(
                 dataset, predictors, out,
                 limit=arguments.limit, processes=arguments.processes, on_error="skip",
+                save=save,
             )  # fmt: skip
     except EvaluationError as error:
         say(f"error: {error}; the same command continues")
@@ -134,6 +143,8 @@ def _eval(arguments: argparse.Namespace) -> int:
     print(report.table())
     print(report.ignored_line())
     print(f"classes and configuration: {visible(str(out / 'results.md'))} and results.json")
+    if save:
+        print(f"{' and '.join(save)}: {', '.join(visible(str(out / kind)) for kind in save)}")
     failed = sum(len(report[name].failures) for name in report)
     if failed:
         say(f"error: {failed} failed and are left out; the same command tries them again")

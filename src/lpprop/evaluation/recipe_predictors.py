@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from lpprop.evaluation.datasets import Dataset
 
-__all__ = ["check_resumable", "method_recipes", "recipe_predictors"]
+__all__ = ["check_resumable", "method_recipes", "recipe_predictors", "split_options"]
 
 
 def method_recipes(recipe: Recipe, methods: Sequence[str], **options: Any) -> dict[str, Recipe]:
@@ -45,6 +45,21 @@ def method_recipes(recipe: Recipe, methods: Sequence[str], **options: Any) -> di
     >>> {name: recipe.options for name, recipe in recipes.items()}
     {'bilinear': {}, 'lposs': {}, 'lposs+': {'tau': 0.02}}
     """
+    return {
+        method: recipe.with_method(method, **own)
+        for method, own in split_options(methods, options).items()
+    }
+
+
+def split_options(methods: Sequence[str], options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the options of each method: those of the options that it has.
+
+    Raises:
+        InputError: an unknown method, or an option that no method has.
+
+    >>> split_options(["bilinear", "lposs+"], {"tau": 0.02})
+    {'bilinear': {}, 'lposs+': {'tau': 0.02}}
+    """
     if isinstance(methods, str) or not isinstance(methods, Sequence) or not methods:
         raise InputError.of(
             "methods",
@@ -63,9 +78,7 @@ def method_recipes(recipe: Recipe, methods: Sequence[str], **options: Any) -> di
                 fix="Check its name, or the methods.",
             )
     return {
-        method: recipe.with_method(
-            method, **{name: value for name, value in options.items() if name in names}
-        )
+        method: {name: value for name, value in options.items() if name in names}
         for method, names in known.items()
     }
 

@@ -18,13 +18,14 @@ import numpy as np
 import torch
 
 from lpprop import _version
-from lpprop._core.errors import collect_warnings, warn
+from lpprop._core.errors import InputError, collect_warnings, warn
 from lpprop._core.optional import import_cv2
 from lpprop._core.options import check_boolean, check_choice, check_integer
 from lpprop.evaluation.content import is_unchanged
 from lpprop.evaluation.datasets.layout import as_path
 from lpprop.evaluation.label_maps import IGNORED
 from lpprop.evaluation.metrics import SegmentationMetrics
+from lpprop.evaluation.pictures import Pictures, check_kinds
 from lpprop.evaluation.predictors import as_predictor, check_predictors
 from lpprop.evaluation.progress import Progress
 from lpprop.evaluation.records import CONFIG, Records, load_records, lock, merge_config, write_json
@@ -57,6 +58,7 @@ def evaluate(
     ignore_index: int = IGNORED,
     dilation_ratio: float = 0.02,
     on_error: str = "stop",
+    save: Sequence[str] = (),
     progress: bool | None = None,
 ) -> Report:
     """Label every image by every predictor, and measure the labels.
@@ -86,6 +88,9 @@ def evaluate(
         dilation_ratio: width of Boundary IoU's boundary as a share of the image's diagonal.
         on_error: what happens when a predictor fails on an image. "stop" raises; "skip" warns, goes
             on, and the report counts the image as failed. The next call tries it again.
+        save: what to draw of each image into `out`: "labels" (PNG files with a palette), "overlays"
+            (over the image, with a legend), or both, such as out/labels/lposs+/street.png. An image
+            that is finished but lacks one of them is done again.
         progress: whether to show a progress bar. If None, there is one on a terminal, and elsewhere
             a line per minute.
 
@@ -114,12 +119,22 @@ def evaluate(
     processes = check_integer("processes", processes)
     on_error = check_choice("on_error", on_error, ("stop", "skip"))
     limit = None if limit is None else check_integer("limit", limit)
+    save = check_kinds(save)
+    if save and out is None:
+        raise InputError.of(
+            "save",
+            got=f"{', '.join(save)} without a folder",
+            expected="nothing, where out is None",
+            fix="Pass the run's folder as out.",
+        )
     progress = None if progress is None else check_boolean("progress", progress)
     metrics = SegmentationMetrics(
         len(dataset.class_names), ignore_index=ignore_index, dilation_ratio=dilation_ratio
     )
-    task = Task(dataset, {name: as_predictor(one) for name, one in predictors.items()}, metrics)
-    config = describe_run(dataset, metrics, task.predictors, processes)
+    pictures = Pictures(out, save, list(dataset.class_names)) if out and save else None
+    named = {name: as_predictor(one) for name, one in predictors.items()}
+    task = Task(dataset, named, metrics, pictures)
+    config = describe_run(dataset, metrics, named, processes)
     images = len(dataset) if limit is None else min(limit, len(dataset))
     with contextlib.nullcontext() if out is None else lock(out):
         if out is not None:
@@ -128,6 +143,9 @@ def evaluate(
         kept = load_records(out, config)
         _drop_replaced(dataset, kept)
         records = {name: kept[name] for name in predictors}
+        if pictures is not None:
+            pictures.make_folders(predictors)
+            _drop_undrawn(pictures, records, images)
         failures: dict[str, dict[str, str]] = {name: {} for name in kept}
         missing = (
             (index, tuple(name for name, one in records.items() if index not in one.done))
@@ -177,6 +195,14 @@ def _drop_replaced(dataset: Samples, kept: Mapping[str, Records]) -> None:
             f"than when they were measured, the first {replaced[0]!r}: they are measured again. To "
             "keep the old figures, stop here and choose another folder for out.",
         )
+
+
+def _drop_undrawn(pictures: Pictures, records: Mapping[str, Records], images: int) -> None:
+    """Drop the records of images that lack a picture, so that they are done again."""
+    for name, one in records.items():
+        for record in one.in_order(images):
+            if not pictures.are_there(name, record["image"]):
+                one.drop(record["index"])
 
 
 def _is_of(dataset: Samples, index: int, record: Mapping[str, Any]) -> bool:

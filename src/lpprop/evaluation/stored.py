@@ -144,10 +144,9 @@ class StoredStart:
             if others:
                 raise InputError.of(
                     name,
-                    got=f"{_shorten(others)} in {self.folders[name]}, for which {dataset.name} "
-                    "has no sample",
-                    expected="files that are named after samples",
-                    fix="Check the names, or move the files elsewhere.",
+                    got=f"{_shorten(others)} in {self.folders[name]}, named like no sample",
+                    expected=f"the files of the {len(samples)} samples alone",
+                    fix="Check the names, or move those files elsewhere.",
                 )
         classes, path = len(dataset.class_names), self._find("logits", samples[0])[0]
         shape = tuple(_as_batch(load_array(path, "logits"), "logits").shape)
@@ -155,7 +154,7 @@ class StoredStart:
             raise InputError.of(
                 "logits",
                 got=f"{path} of shape {shape[1:] if shape[0] == 1 else shape}",
-                expected=f"({classes}, h, w), a plane for each class of {dataset.name}",
+                expected=f"({classes}, h, w), scores of each of the {classes} classes",
                 fix="Check the classes, and the order of the array's axes.",
             )
 
@@ -194,7 +193,7 @@ class StoredStart:
     def _not_one(
         self, name: str, wrong: list[str], samples: int = 1, others: list[str] | None = None
     ) -> InputError:
-        more = f". It also has {_shorten(others)}, of no sample" if others else ""
+        more = f"; no sample is named like {_shorten(others)}" if others else ""
         return InputError.of(
             name,
             got=f"in {self.folders[name]}, for {len(wrong)} of {samples} samples: "

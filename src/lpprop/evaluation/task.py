@@ -17,6 +17,7 @@ from lpprop._core.measure import time_call
 from lpprop._core.options import is_listed
 from lpprop.evaluation.content import describe_content
 from lpprop.evaluation.metrics import SegmentationMetrics
+from lpprop.evaluation.pictures import Pictures
 from lpprop.evaluation.predictors import LabelledImage, Predictor
 
 __all__ = [
@@ -124,11 +125,12 @@ Outcome = tuple[str, "dict[str, Any] | Failure"]
 
 @dataclass
 class Task:
-    """Label images, each by the predictors that have not labelled it."""
+    """Label images, each by the predictors that have not labelled it, and draw the labels."""
 
     dataset: Samples
     predictors: Mapping[str, Predictor]
     metrics: SegmentationMetrics
+    pictures: Pictures | None = None
 
     def __call__(self, job: Job) -> list[Outcome]:
         """Return the outcomes of a job."""
@@ -154,6 +156,8 @@ class Task:
                 with collect_warnings(shown=False) as of_predictor:
                     labels, seconds = _time(self.predictors[name], sample, self.metrics.classes)
                     counts = self.metrics.update(labels, gt).to_dict()
+                if self.pictures is not None:  # before the record, which says that all is done
+                    self.pictures.write(name, sample, labels)
             except Exception as error:
                 yield name, _failure(image, error)
                 continue

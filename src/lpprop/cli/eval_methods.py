@@ -1,0 +1,121 @@
+"""What `lpprop eval` measures: a recipe with several methods, or methods on stored arrays."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lpprop._core.errors import InputError
+from lpprop.cli.arguments import array_paths, option_name
+from lpprop.cli.common import find_recipe
+
+if TYPE_CHECKING:
+    import torch
+
+    from lpprop.compose.chain import Chain
+    from lpprop.evaluation import Predictor
+    from lpprop.evaluation.datasets import Dataset
+
+__all__ = ["Make", "plan"]
+
+#: Makes the predictors for a data set, to be measured into a folder, on a device.
+Make = Callable[["Dataset", Path, "torch.device"], Mapping[str, "Predictor"]]
+
+
+def plan(arguments: argparse.Namespace) -> Make:
+    """Return what makes the predictors; what cannot work is refused here, before any work."""
+    arrays = array_paths(arguments)
+    if arguments.recipe is None and "logits" not in arrays:
+        raise InputError.of(
+            "--recipe",
+            got=f"neither it nor --logits{_beside(arrays)}",
+            expected="one of the two",
+            fix="Name models by --recipe, or a folder of stored scores by --logits.",
+        )
+    if arguments.recipe is not None:
+        for name, path in arrays.items():
+            raise InputError.of(
+                option_name(name),
+                got=f"{path} beside --recipe {arguments.recipe}, whose models make it",
+                expected="one of the two",
+                fix="Leave out the recipe to measure stored arrays, or else the arrays.",
+            )
+        return _plan_recipe(arguments)
+    for option, given in (("--side", arguments.side), ("--no-download", arguments.no_download)):
+        if given:
+            raise InputError.of(
+                option,
+                got="it beside --logits",
+                expected="it beside --recipe alone",
+                fix="Leave it out: no models are loaded where the arrays are stored.",
+            )
+    return _plan_arrays(arguments, arrays)
+
+
+def _beside(arrays: Mapping[str, Path]) -> str:
+    return f" beside {', '.join(map(option_name, arrays))}" if arrays else ""
+
+
+def _plan_recipe(arguments: argparse.Namespace) -> Make:
+    from lpprop.evaluation.recipe_predictors import (
+        check_resumable,
+        method_recipes,
+        recipe_predictors,
+    )
+
+    recipe = find_recipe(arguments.recipe, arguments.side)
+    recipes = method_recipes(recipe, arguments.method or [recipe.method], **dict(arguments.option))
+
+    def make(dataset: Dataset, out: Path, device: torch.device) -> Mapping[str, Predictor]:
+        check_resumable(out, dataset, recipes)
+        return recipe_predictors(
+            recipes, dataset.prompts, download=not arguments.no_download, device=device
+        )
+
+    return make
+
+
+def _plan_arrays(arguments: argparse.Namespace, folders: Mapping[str, Path]) -> Make:
+    from lpprop.evaluation import StoredStart, refinements
+
+    chains = _build_chains(arguments, folders)
+
+    def make(dataset: Dataset, out: Path, device: torch.device) -> Mapping[str, Predictor]:
+        start = StoredStart(folders, device=device)
+        start.check(dataset)
+        return refinements(start, chains)
+
+    return make
+
+
+def _build_chains(arguments: argparse.Namespace, folders: Mapping[str, Path]) -> dict[str, Chain]:
+    """Build the methods, and check that each has what it needs and each array is of use."""
+    from lpprop.comparison.inputs import default_presets
+    from lpprop.compose.composite import missing_input
+    from lpprop.compose.presets import find
+    from lpprop.evaluation.recipe_predictors import split_options
+
+    given = ["image", *folders]
+    methods = arguments.method or [preset.name for preset in default_presets(given)]
+    options: dict[str, dict[str, Any]] = split_options(methods, dict(arguments.option))
+    chains = {method: find(method)(**own) for method, own in options.items()}
+    for method, chain in chains.items():
+        if missing := missing_input(chain, given):
+            raise InputError.of(
+                option_name(missing.partition(" ")[0]),
+                got="nothing",
+                expected="a folder",
+                fix=f"The method {method} needs it"
+                + (", or --feats to build it from." if "attention" in missing else "."),
+            )
+    for name, path in folders.items():
+        if name not in ("logits", "feats") and not any(name in x.takes for x in chains.values()):
+            raise InputError.of(
+                option_name(name),
+                got=str(path),
+                expected=f"nothing, since no method takes it ({', '.join(chains)})",
+                fix="Leave it out, or name a method that takes it.",
+            )
+    return chains
