@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
@@ -24,11 +24,19 @@ from lpprop.evaluation.intervals import (
     interval_of,
 )
 from lpprop.evaluation.records import write_json
+from lpprop.evaluation.tuning.scores import (
+    Score,
+    Verdict,
+    Worth,
+    points,
+    write_gain,
+    write_interval,
+)
 from lpprop.evaluation.tuning.space import default_options
 from lpprop.evaluation.tuning.trials import Tried, pooled
 from lpprop.io.atomic import atomic_write
 
-__all__ = ["ALL", "START", "Score", "TuningResult", "Verdict", "Worth"]
+__all__ = ["ALL", "START", "TuningResult"]
 
 #: The method that is the start itself, brought to pixels; and the row of all methods together.
 START, ALL = "bilinear", "best of all"
@@ -42,74 +50,6 @@ are of 95 %, over draws of these images."""
 _METRICS = {"miou": "mIoU", "boundary_iou": "Boundary IoU"}
 
 Counts = Int[np.ndarray, "images C 2"]
-
-
-class Score(NamedTuple):
-    """A row of the table; metrics are shares in [0, 1].
-
-    Attributes:
-        method: the preset's name, or `ALL`.
-        tried: number of settings that were tried.
-        preset: the preset as it is, with its 95 % interval; None for `ALL`, or if it failed.
-        tuned: the best setting on the images that it was chosen by; NaN if none was searched.
-        held_out: the best settings of the other folds on each fold, with the interval.
-    """
-
-    method: str
-    tried: int
-    preset: Interval | None
-    tuned: float
-    held_out: Interval | None
-
-    @property
-    def optimism(self) -> float:
-        """How much the choice flatters itself: the tuned score minus the held-out one."""
-        return math.nan if self.held_out is None else self.tuned - self.held_out.value
-
-
-class Verdict(NamedTuple):
-    """What the search gained over another method, on held-out folds.
-
-    Attributes:
-        over: the method that it is compared with.
-        difference: the gain with its 95 % interval, over the same draws of images.
-    """
-
-    over: str
-    difference: Difference
-
-    @property
-    def beyond_chance(self) -> bool:
-        """Whether the interval of the gain is above 0."""
-        return self.difference.low > 0
-
-    def __str__(self) -> str:
-        gain, low, high, _ = self.difference
-        if gain == low == high == 0:
-            return f"On held-out folds the choice is the same as {self.over}."
-        side = f"{'beats' if gain > 0 else 'does not beat'} {self.over}: {_points(gain)} points"
-        chance = "no more than chance"
-        if self.beyond_chance:
-            chance = "beyond chance"
-        elif high < 0:
-            chance = "worse beyond chance"
-        return f"On held-out folds the choice {side} ({_points(low)} to {_points(high)}): {chance}."
-
-
-class Worth(NamedTuple):
-    """What one option of the best setting is worth.
-
-    Attributes:
-        option: its name.
-        value: its value in the best setting.
-        preset: its value in the preset.
-        difference: the best setting minus the same with the preset's value, on all images.
-    """
-
-    option: str
-    value: Any
-    preset: Any
-    difference: Difference
 
 
 @dataclass(frozen=True)
@@ -173,10 +113,8 @@ class TuningResult:
             own = [x for x in self._searched if x.method == method]
             as_it_is = next((x for x in own if x.kind == "preset"), None)
             preset = None if as_it_is is None else self._interval(as_it_is.counts)
-            if len(own) < 2:
-                rows.append(Score(method, len(own), preset, math.nan, None))
-                continue
-            rows.append(Score(method, len(own), preset, *self._nested(own)))
+            chosen = (math.nan, None) if len(own) < 2 else self._nested(own)
+            rows.append(Score(method, len(own), preset, *chosen))
         return [*rows, Score(ALL, len(self._searched), None, *self._nested(self._searched))]
 
     @cached_property
@@ -219,10 +157,10 @@ class TuningResult:
             [
                 row.method,
                 str(row.tried),
-                _interval(row.preset),
+                write_interval(row.preset),
                 percent(row.tuned, 1),
-                _interval(row.held_out),
-                "–" if math.isnan(row.optimism) else _points(row.optimism),
+                write_interval(row.held_out),
+                "–" if math.isnan(row.optimism) else points(row.optimism),
             ]
             for row in self.rows
         ]
@@ -233,7 +171,7 @@ class TuningResult:
     def worth_table(self) -> str:
         """Return what each option is worth as Markdown, in points."""
         lines = [
-            [row.option, _text(row.value), _text(row.preset), _gain(row.difference)]
+            [row.option, _text(row.value), _text(row.preset), write_gain(row.difference)]
             for row in self.worth
         ]
         return markdown_table(["option", "best", "preset", "worth, in points"], lines)
@@ -285,12 +223,7 @@ class TuningResult:
                 for x in self.verdicts
             ],
             "worth": [
-                {
-                    "option": x.option,
-                    "value": x.value,
-                    "preset": x.preset,
-                    **x.difference._asdict(),
-                }
+                {"option": x.option, "value": x.value, "preset": x.preset, **x.difference._asdict()}
                 for x in self.worth
             ],
             "grouping": describe_groups(self.groups, self.folds),
@@ -352,22 +285,6 @@ class TuningResult:
         assert after is not None
         first, second = ((x[..., 0], x[..., 1]) for x in (before, after))
         return difference_of(first, second, self._weights)
-
-
-def _points(share: float) -> str:
-    return f"{100 * share:+.1f}"
-
-
-def _interval(interval: Interval | None) -> str:
-    if interval is None:
-        return "–"
-    value, low, high = (percent(x, 1) for x in interval)
-    return f"{value} ({low} to {high})"
-
-
-def _gain(difference: Difference) -> str:
-    gain, low, high, _ = difference
-    return f"{_points(gain)} ({_points(low)} to {_points(high)})"
 
 
 def _text(value: Any) -> str:

@@ -6,15 +6,14 @@ import math
 import shutil
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from lpprop._core.errors import InputError, collect_warnings, warn
+from lpprop._core.errors import InputError, warn
 from lpprop._core.options import check_boolean, check_choice, check_integer, check_number, is_listed
 from lpprop.compose import presets
 from lpprop.compose.composite import missing_input
@@ -22,7 +21,7 @@ from lpprop.evaluation.content import describe_content
 from lpprop.evaluation.datasets.layout import as_path
 from lpprop.evaluation.fingerprints import hash_texts
 from lpprop.evaluation.groups import find_groups, make_folds
-from lpprop.evaluation.intervals import METRICS, overlaps
+from lpprop.evaluation.intervals import METRICS
 from lpprop.evaluation.label_maps import IGNORED
 from lpprop.evaluation.metrics import SegmentationMetrics
 from lpprop.evaluation.predictors import Start
@@ -31,11 +30,12 @@ from lpprop.evaluation.records import CONFIG, lock, merge_config, write_json
 from lpprop.evaluation.runner import EvaluationError, describe_run
 from lpprop.evaluation.segmenters import SegmenterPredictor
 from lpprop.evaluation.task import Samples, check_dataset
+from lpprop.evaluation.tuning.bench import Bench
 from lpprop.evaluation.tuning.result import START, TuningResult
 from lpprop.evaluation.tuning.sources import Kept, Source, allowed_methods, as_source
 from lpprop.evaluation.tuning.space import default_options, tuned_options
 from lpprop.evaluation.tuning.study import Search, import_optuna
-from lpprop.evaluation.tuning.trials import Trials, Tried
+from lpprop.evaluation.tuning.trials import Trials
 
 __all__ = ["tune"]
 
@@ -145,7 +145,7 @@ def tune(
                 )
             spaces = {x: tuned_options(presets.find(x), given) for x in methods}
             search = Search(out / "tuning.db", spaces, patches, own, seed, known.every)
-            bench = _Bench(dataset, source, kept, metrics, metric, own)
+            bench = Bench(dataset, source, kept, metrics, metric, own)
             began = time.monotonic()
             stopped = _search(search, bench, known, methods, trials, minutes, progress)
             result = TuningResult(
@@ -158,44 +158,6 @@ def tune(
             kept.close()
         result.save(out)
     return result
-
-
-class _Bench:
-    """Label all images by a setting, and count."""
-
-    def __init__(
-        self,
-        dataset: Samples,
-        source: Source,
-        kept: Kept,
-        metrics: SegmentationMetrics,
-        metric: str,
-        own: Mapping[str, Mapping[str, Any]],
-    ) -> None:
-        self.dataset, self.source, self.kept = dataset, source, kept
-        self.metrics, self.metric, self.own = metrics, metric, own
-
-    def __call__(
-        self, kind: str, method: str, options: Mapping[str, Any], number: int | None = None
-    ) -> Tried:
-        """Try a setting; one that cannot be used or does not fit into memory fails."""
-        began = time.monotonic()
-        with collect_warnings(shown=False) as warned:
-            try:
-                chain = presets.by_name(method, **{**self.own[method], **options})
-                alone = [self._count(index, chain) for index in range(len(self.dataset))]
-            except (InputError, RuntimeError, MemoryError) as error:
-                reason = f"{type(error).__name__}: {error}"
-                return Tried(kind, method, options, 0.0, None, number, reason)
-        seconds = (time.monotonic() - began) / len(self.dataset)
-        counts = np.stack(overlaps(alone, self.metric), axis=-1)
-        return Tried(kind, method, options, seconds, counts, number, "", list(warned))
-
-    def _count(self, index: int, chain: Any) -> SegmentationMetrics:
-        sample = self.dataset[index]
-        with torch.no_grad():
-            scores = self.source.refine(self.kept[index], sample, chain)
-        return SegmentationMetrics(**self.metrics.settings).update(scores.argmax(0), sample.gt)
 
 
 def _keep_starts(dataset: Samples, source: Source, kept: Kept, progress: bool | None) -> int:
@@ -224,7 +186,7 @@ def _hash_content(dataset: Samples) -> str:
 
 def _search(
     search: Search,
-    bench: _Bench,
+    bench: Bench,
     known: Trials,
     methods: Sequence[str],
     trials: int | None,
@@ -254,7 +216,7 @@ def _search(
                     return "minutes"
                 trial, method, options = search.ask(len(done))
                 kind = "search" if len(done) >= len(search.spaces) else "preset"
-                tried = _try(bench, known, kind, method, options, trial.number)
+                tried = bench.try_once(known, kind, method, options, trial.number)
                 known.add(tried)
                 search.tell(trial.number, tried.score)
                 best = max(known.every, key=lambda x: -math.inf if x.failed else x.score)
@@ -265,23 +227,7 @@ def _search(
             return "interrupted"
 
 
-def _try(
-    bench: _Bench,
-    known: Trials,
-    kind: str,
-    method: str,
-    options: Mapping[str, Any],
-    number: int | None,
-) -> Tried:
-    """Try a setting, or copy what it counted when it was tried before."""
-    before = known.find(method, options)
-    if before is None:
-        return bench(kind, method, options, number)
-    counts, warned = before.counts, before.warnings
-    return Tried(kind, method, options, before.seconds, counts, number, "", warned)
-
-
-def _measure_worth(result: TuningResult, bench: _Bench, known: Trials) -> None:
+def _measure_worth(result: TuningResult, bench: Bench, known: Trials) -> None:
     """Try the best setting with each of its options back at the preset's value."""
     method, options = result.chosen.method, result.chosen.options
     for option in options:
