@@ -83,9 +83,9 @@ class TuningResult:
         """The methods that were tried, the start first."""
         return list(dict.fromkeys(x.method for x in self._searched))
 
-    @cached_property
+    @property
     def chosen(self) -> Tried:
-        """The best setting on all images, the first one in a tie."""
+        """The best setting on all images; of equal ones that with the fewest options."""
         return self._choose(self._searched)
 
     @property
@@ -139,7 +139,7 @@ class TuningResult:
     def worth(self) -> list[Worth]:
         """What each tuned option of the best setting is worth, the most valuable first."""
         defaults = default_options(self.chosen.method, self.own[self.chosen.method])
-        known = {x.key: x for x in self.tried if x.counts is not None}
+        known = {x.key: x for x in self._searched}
         rows = []
         for option, value in self.chosen.options.items():
             others = {name: x for name, x in self.chosen.options.items() if name != option}
@@ -249,9 +249,9 @@ class TuningResult:
         with atomic_write(folder / "tuning.md") as file:
             file.write(self.to_markdown().encode())
 
-    @cached_property
+    @property
     def _searched(self) -> list[Tried]:
-        return [x for x in self.tried if x.counts is not None and x.kind != "worth"]
+        return [x for x in self.tried if x.counts is not None]
 
     @cached_property
     def _weights(self) -> Int[np.ndarray, "draws images"]:
@@ -261,8 +261,11 @@ class TuningResult:
         return {**self.own[tried.method], **tried.options}
 
     def _choose(self, tried: Sequence[Tried], images: Sequence[int] | None = None) -> Tried:
-        scores = [math.nan if x.counts is None else pooled(x.counts, images) for x in tried]
-        return tried[int(np.argmax(np.nan_to_num(scores, nan=-math.inf)))]
+        def rank(x: Tried) -> tuple[float, int]:
+            score = math.nan if x.counts is None else pooled(x.counts, images)
+            return -math.inf if math.isnan(score) else score, -len(x.options)
+
+        return max(tried, key=rank)
 
     def _held_out(self, tried: Sequence[Tried]) -> Counts:
         """Return the counts of each fold by the setting that is best on the others."""

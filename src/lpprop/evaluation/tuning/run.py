@@ -82,8 +82,9 @@ def tune(
             sample, or a function of a sample. If None, it is guessed from the names. A group is
             never in two folds; a single one is cut into runs with gaps.
         folds: number of folds; by default 5, or as many as there are groups, or 4 of a single one.
-        trials: number of settings that are tried, with the presets.
-        minutes: bound on the time of this call; a setting that is begun is finished.
+        trials: number of settings that are searched, with the presets.
+        minutes: bound on the time of the search in this call; a setting that is begun is finished,
+            and then each option of the best is put back to the preset's value.
         seed: of the search.
         metric: "miou" or "boundary_iou".
         ignore_index: the label of ground-truth pixels that do not count.
@@ -228,12 +229,18 @@ def _search(
 
 
 def _measure_worth(result: TuningResult, bench: Bench, known: Trials) -> None:
-    """Try the best setting with each of its options back at the preset's value."""
-    method, options = result.chosen.method, result.chosen.options
-    for option in options:
-        others = {name: value for name, value in options.items() if name != option}
-        if known.find(method, others) is None:
-            known.add(bench("worth", method, others))
+    """Try the best setting with each of its options back at the preset's value.
+
+    Where that is as good or better, it is the best setting from then on.
+    """
+    seen: set[str] = set()
+    while result.chosen.key not in seen:
+        method, options = result.chosen.method, result.chosen.options
+        seen.add(result.chosen.key)
+        for option in options:
+            others = {name: value for name, value in options.items() if name != option}
+            if known.find(method, others) is None:
+                known.add(bench("worth", method, others))
 
 
 def _check_methods(methods: object) -> list[str]:

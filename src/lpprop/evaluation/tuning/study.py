@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Search", "import_optuna"]
 
+#: The settings of each method that are drawn at random, before the search leans to the best.
+_RANDOM = 2
+
 
 def import_optuna() -> Any:
     """Return Optuna's module.
@@ -58,6 +61,7 @@ class Search:
         self._optuna = import_optuna()
         self.spaces = {method: space for method, space in spaces.items() if space}
         self._patches, self._own, self._seed = patches, own, seed
+        self._startup = len(self.spaces) * (1 + _RANDOM)
         before = self._optuna.logging.get_verbosity()
         self._optuna.logging.set_verbosity(self._optuna.logging.WARNING)
         try:
@@ -75,7 +79,8 @@ class Search:
         """Return a trial, and the method and options that it suggests.
 
         Args:
-            index: the number of trials before it that ended. The first ones are the presets.
+            index: the number of trials before it that ended. The first ones are the presets, then
+                each method gets `_RANDOM` settings at random.
         """
         self.study.sampler = self._make_sampler(index)
         if index < len(self.spaces):
@@ -88,6 +93,8 @@ class Search:
                 if f"{method}.{name}" in known:
                     allowed.suggest(trial, f"{method}.{name}", self._patches)
             return trial, method, {}
+        if index < self._startup:  # a poor preset is no reason to leave its method out
+            self.study.enqueue_trial({"method": list(self.spaces)[index % len(self.spaces)]})
         trial = self.study.ask()
         method = trial.suggest_categorical("method", list(self.spaces))
         options = {
@@ -129,4 +136,6 @@ class Search:
             # `group` is called experimental. It lets the options of each method be searched
             # together, although trials of other methods do not have them.
             warnings.simplefilter("ignore", self._optuna.exceptions.ExperimentalWarning)
-            return self._optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True)
+            return self._optuna.samplers.TPESampler(
+                seed=seed, n_startup_trials=self._startup, multivariate=True, group=True
+            )
