@@ -9,6 +9,8 @@ import argparse
 import json
 import re
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,45 +19,42 @@ import torch
 import lpprop
 from lpprop import presets
 from lpprop._core.text import markdown_table, percent
-from lpprop.backbones import Backbone, VisionTransformer
-from lpprop.evaluation import bootstrap, difference, evaluate, refinements, tune
+from lpprop.backbones import EfficientNetLite0, VisionTransformer
+from lpprop.evaluation import Start, bootstrap, difference, evaluate, refinements, tune
 from lpprop.evaluation.datasets import load_dataset
 from lpprop.evaluation.tuning.scores import write_gain, write_interval
 from lpprop.io.atomic import atomic_write
 
-from .starts import Drive, PrototypeStart
+from .starts import Affinity, Drive, PrototypeStart, RelabelledStart
 
 FILE = Path(__file__).parent / "results.json"
 DOCS = Path(__file__).parents[2] / "docs" / "tuning.md"
 DRIVES = ("0006R0", "0016E5")
 METHODS = ("bilinear", "joint_bilateral", "lposs", "lposs+", "optimal_path", "max_velocity", "pamr")
+Document = dict[str, Any]
+Make = Callable[[Drive, Drive], Callable[[Any], Start]]
 _MARKED = re.compile(r"(<!-- table (.+?) -->\n).*?(<!-- /table -->)", re.DOTALL)
 
 
-def measure(
-    backbone: Backbone, drives: tuple[Drive, Drive], out: Path, trials: int
-) -> dict[str, Any]:
-    """Tune on the first drive, test on the second."""
+def measure(make: Make, drives: tuple[Drive, Drive], out: Path, trials: int) -> dict[str, Any]:
+    """Tune on the first drive, test on the second; `make` makes the start of one by the other."""
     began = time.monotonic()
-    tuned_on, tested_on = drives
-    here = PrototypeStart(backbone, tested_on)
-    result = tune(tuned_on, here, out / tuned_on.name, methods=METHODS, trials=trials)
-    there = PrototypeStart(backbone, tuned_on)
+    here, there = drives
+    result = tune(here, make(here, there), out / here.name, methods=METHODS, trials=trials)
     methods = {name: presets.find(name)() for name in METHODS} | {"tuned": result.best}
-    report = evaluate(
-        tested_on, refinements(there, methods), out / f"{tuned_on.name} on {tested_on.name}"
-    )
-    groups = [tested_on.name] * len(tested_on)
-    own = {x.method: x for x in result.rows}
+    predictors = refinements(make(there, here), methods)
+    report = evaluate(there, predictors, out / f"{here.name} on {there.name}")
+    groups = [there.name] * len(there)
+    own = result.rows[-1]
     best = max(METHODS, key=lambda name: report[name].metrics.miou)
     return {
-        "tuned_on": tuned_on.name,
-        "tested_on": tested_on.name,
-        "images": [len(tuned_on), len(tested_on)],
+        "tuned_on": here.name,
+        "tested_on": there.name,
+        "images": [len(here), len(there)],
         "python": result.python,
-        "tuned": own["best of all"].tuned,
-        "held_out": own["best of all"].held_out,
-        "presets_here": {name: own[name].preset for name in METHODS},
+        "tried": own.tried,
+        "tuned": own.tuned,
+        "held_out": own.held_out,
         "presets_there": {name: bootstrap(report[name], groups) for name in METHODS},
         "tuned_there": bootstrap(report["tuned"], groups),
         "best_preset": best,
@@ -69,70 +68,89 @@ def measure(
     }
 
 
-def scores(found: dict[str, Any]) -> str:
-    """Every method on both drives: as it is, and tuned."""
-    head = ["", *(f"{x['tested_on']}, tuned on {x['tuned_on']}" for x in found["directions"])]
+def scores(found: Document, start: str) -> str:
+    """Every method on the drive that it was not tuned on."""
+    ways = found["starts"][start]
+    head = ["", *(f"{x['tested_on']}, tuned on {x['tuned_on']}" for x in ways)]
     rows = [
         [
-            "start (bilinear)" if name == "bilinear" else f"preset {name}",
-            *(write(x["presets_there"][name]) for x in found["directions"]),
+            "the start, bilinear" if name == "bilinear" else f"preset {name}",
+            *(write(x["presets_there"][name]) for x in ways),
         ]
         for name in METHODS
     ]
-    rows.append(["**tuned**", *(f"**{write(x['tuned_there'])}**" for x in found["directions"])])
-    rows.append(["over the start", *(gain(x["over_start"]) for x in found["directions"])])
-    rows.append(
-        [
-            "over the best preset",
-            *(f"{x['best_preset']}: {gain(x['over_best_preset'])}" for x in found["directions"]),
-        ]
-    )
+    rows.append(["**tuned**", *(f"**{write(x['tuned_there'])}**" for x in ways)])
+    rows.append(["tuned, over the start", *(gain(x["over_start"]) for x in ways)])
+    over = [f"{x['best_preset']}: {gain(x['over_best_preset'])}" for x in ways]
+    rows.append(["tuned, over the best preset", *over])
     return markdown_table(head, rows)
 
 
-def optimism(found: dict[str, Any]) -> str:
-    """The score of the choice on what it has seen, less and less."""
-    head = ["tuned on", "on the images tuned on", "held-out runs of that drive", "the other drive"]
+def optimism(found: Document) -> str:
+    """The score of the choice on images that have less and less to do with it."""
+    head = ["start", "tuned on", "those images", "held-out runs of them", "the other drive"]
     rows = [
         [
+            start,
             x["tuned_on"],
             percent(x["tuned"], 1),
             write(x["held_out"]),
             write(x["tuned_there"]),
         ]
-        for x in found["directions"]
+        for start, ways in found["starts"].items()
+        for x in ways
     ]
     return markdown_table(head, rows)
 
 
-def worth(found: dict[str, Any]) -> str:
+def worth(found: Document) -> str:
     """What each option of the best is worth on the drive that it was tuned on."""
     rows = [
-        [x["tuned_on"], one["option"], f"{one['value']}", f"{one['preset']}", gain(one["gain"])]
-        for x in found["directions"]
+        [start, x["tuned_on"], one["option"], *map(plain, (one["value"], one["preset"])),
+         gain(one["gain"])]
+        for start, ways in found["starts"].items()
+        for x in ways
         for one in x["worth"]
-    ]
-    return markdown_table(["tuned on", "option", "best", "preset", "worth, in points"], rows)
+    ]  # fmt: skip
+    head = ["start", "tuned on", "option", "best", "preset", "worth, in points"]
+    return markdown_table(head, rows)
 
 
-def lines(found: dict[str, Any]) -> str:
-    """The best setting of each drive, as Python."""
-    listed = "\n".join(f"{x['python']}  # {x['tuned_on']}" for x in found["directions"])
+def lines(found: Document) -> str:
+    """The best settings as Python."""
+    listed = "\n".join(
+        f"{x['python']}  # {start}, {x['tuned_on']}"
+        for start, ways in found["starts"].items()
+        for x in ways
+    )
     return f"<!-- no-run -->\n```python\n{listed}\n```"
 
 
-def facts(found: dict[str, Any]) -> str:
+def facts(found: Document) -> str:
     """What was run."""
+    ways = [x for each in found["starts"].values() for x in each]
     versions = ", ".join(f"{name} {number}" for name, number in found["versions"].items())
-    counts = " and ".join(str(count) for count in found["directions"][0]["images"])
-    minutes = sum(x["seconds"] for x in found["directions"]) / 60
+    counts = " and ".join(str(count) for count in ways[0]["images"])
+    minutes = sum(x["seconds"] for x in ways) / 60
     return (
-        f"{counts} images, {found['trials']} settings each way, {minutes:.0f} minutes on "
-        f"{found['threads']} CPU thread{'s'[: found['threads'] - 1]}; {versions}."
+        f"{counts} images, {found['trials']} settings searched for each start and drive; "
+        f"{minutes:.0f} minutes on {found['threads']} CPU thread{'s'[: found['threads'] - 1]}; "
+        f"{versions}."
     )
 
 
-TABLES = {"scores": scores, "optimism": optimism, "worth": worth, "lines": lines, "facts": facts}
+def plain(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+TABLES: dict[str, Callable[[Document], str]] = {
+    "prototypes": partial(scores, start="prototypes"),
+    "relabelled": partial(scores, start="relabelled"),
+    "optimism": optimism,
+    "worth": worth,
+    "lines": lines,
+    "facts": facts,
+}
 
 
 def write(interval: list[float]) -> str:
@@ -143,7 +161,7 @@ def gain(found: list[float]) -> str:
     return write_gain(lpprop.evaluation.Difference(*found[:3], int(found[3])))
 
 
-def renew(text: str, found: dict[str, Any]) -> str:
+def renew(text: str, found: Document) -> str:
     """Return the page with its tables made anew."""
     return _MARKED.sub(lambda part: f"{part[1]}{TABLES[part[2]](found)}\n{part[3]}", text)
 
@@ -161,19 +179,29 @@ def main(arguments: list[str] | None = None) -> None:
     if args.streets is not None:
         if args.out is None or args.weights is None:
             parser.error("--streets needs --weights, and --out, a folder outside the repository")
-        backbone = VisionTransformer.from_pretrained(
-            args.weights, dtype=torch.float32, features="token", attention="query-key"
+        affinity = Affinity(
+            VisionTransformer.from_pretrained(
+                args.weights, dtype=torch.float32, features="token", attention="query-key"
+            )
         )
+        scorer = EfficientNetLite0.from_pretrained()
+        makes: dict[str, Make] = {
+            "prototypes": lambda _, other: PrototypeStart(scorer, affinity, other),
+            "relabelled": lambda own, _: RelabelledStart(affinity, own),
+        }
         streets = load_dataset("camvid", args.streets)
         first, second = (Drive(streets, prefix, args.images) for prefix in DRIVES)
         found = {
             "trials": args.trials,
             "threads": torch.get_num_threads(),
             "versions": {"lpprop": lpprop.__version__, "torch": torch.__version__},
-            "directions": [
-                measure(backbone, pair, args.out, args.trials)
-                for pair in ((first, second), (second, first))
-            ],
+            "starts": {
+                name: [
+                    measure(make, pair, args.out / name, args.trials)
+                    for pair in ((first, second), (second, first))
+                ]
+                for name, make in makes.items()
+            },
         }
         with atomic_write(args.results) as file:
             file.write((json.dumps(found, indent=1) + "\n").encode())

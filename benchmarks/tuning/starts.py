@@ -1,5 +1,9 @@
-"""The start of the demonstration: patches that are compared with prototypes of another drive."""
+"""The starts of the demonstration: prototypes of another drive, and true labels with noise.
 
+The scores of the first come from a CNN, features and attention of both from a vision transformer.
+"""
+
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,13 +15,15 @@ from torch import Tensor
 from lpprop._core.convert import as_image
 from lpprop.backbones import Backbone
 from lpprop.evaluation import Start
-from lpprop.evaluation.analyses import patch_oracle
+from lpprop.evaluation.analyses import patch_oracle, relabel
 from lpprop.evaluation.fingerprints import hash_texts, model_fingerprint
 from lpprop.evaluation.label_maps import IGNORED
 from lpprop.evaluation.task import Samples
+from lpprop.refiners import bilinear_upsample
 
 GRID = (26, 35)  # patches, with the aspect ratio of 480 x 360 pixels
 SCALE = 50.0  # of the cosines, before their softmax
+SHARE = 0.4  # of the patches that are relabelled
 
 
 @dataclass(frozen=True)
@@ -49,40 +55,77 @@ class Drive:
         return self.whole[self.numbers[index]]
 
 
+class Affinity:
+    """Features and attention of an image that is resized to the grid."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        self.backbone = backbone
+
+    def __call__(self, sample: Any) -> dict[str, Tensor]:
+        image = resized(sample, self.backbone)
+        with torch.no_grad():
+            seen = self.backbone(image)
+        # The heads are averaged here, and not once per setting.
+        attention = seen.attention.mean(1) if seen.attention.ndim == 4 else seen.attention
+        return {"feats": seen.feats, "attention": attention, "image": image}
+
+    def fingerprint(self) -> dict[str, Any]:
+        return model_fingerprint(self.backbone)
+
+
 class PrototypeStart:
     """Probabilities of the classes by the cosines of patches with prototypes of another drive."""
 
-    def __init__(self, backbone: Backbone, others: Drive) -> None:
-        self.backbone, self.others = backbone, others
-        size = backbone.patch_size
-        self.size = (GRID[0] * size, GRID[1] * size)
-        classes = len(others.class_names)
-        total = torch.zeros(classes, 1)
+    def __init__(self, scorer: Backbone, affinity: Affinity, others: Drive) -> None:
+        self.scorer, self.affinity = scorer, affinity
+        total = torch.zeros(len(others.class_names), 1)
         for index in range(len(others)):
             sample = others[index]
-            feats = F.normalize(self._see(sample)[1].feats[0], dim=0)
-            gt = torch.as_tensor(sample.gt).float()[None, None]
-            seen = F.interpolate(gt, self.size, mode="nearest")[0, 0].long()
-            shares = patch_oracle(seen, size, classes, ignore_index=IGNORED)
-            total = total + torch.einsum("cyx,dyx->cd", shares, feats)
+            total = total + torch.einsum(
+                "cyx,dyx->cd", true_shares(sample, others), self._see(sample)
+            )
         self.prototypes = F.normalize(total, dim=1)
 
     def __call__(self, sample: Any) -> Start:
-        image, seen = self._see(sample)
-        cosines = torch.einsum("cd,dyx->cyx", self.prototypes, F.normalize(seen.feats[0], dim=0))
-        probabilities = (SCALE * cosines).softmax(0)[None]
-        # The heads are averaged here, and not once per setting.
-        attention = seen.attention.mean(1) if seen.attention.ndim == 4 else seen.attention
-        return Start(probabilities, seen.feats, attention=attention, image=image)
+        cosines = torch.einsum("cd,dyx->cyx", self.prototypes, self._see(sample))
+        return Start((SCALE * cosines).softmax(0)[None], **self.affinity(sample))
 
     def fingerprint(self) -> dict[str, Any]:
         return {
-            "backbone": model_fingerprint(self.backbone),
+            "affinity": self.affinity.fingerprint(),
             "prototypes": hash_texts(map(str, self.prototypes.flatten().tolist())),
         }
 
-    def _see(self, sample: Any) -> tuple[Tensor, Any]:
-        pixels = as_image(sample.image, torch.empty(0))
-        image = F.interpolate(pixels, self.size, mode="bilinear", antialias=True).clamp(0, 1)
+    def _see(self, sample: Any) -> Tensor:
         with torch.no_grad():
-            return image, self.backbone(image)
+            feats = self.scorer(resized(sample, self.scorer)).feats
+        # It resizes the image to whole cells of its own; both grids span it from edge to edge.
+        return F.normalize(bilinear_upsample(feats, GRID)[0], dim=0)
+
+
+class RelabelledStart:
+    """The true labels of patches, a share of them relabelled at random."""
+
+    def __init__(self, affinity: Affinity, drive: Drive) -> None:
+        self.affinity, self.drive = affinity, drive
+
+    def __call__(self, sample: Any) -> Start:
+        noisy = relabel(true_shares(sample, self.drive), SHARE, zlib.crc32(sample.name.encode()))
+        return Start(noisy[None], **self.affinity(sample))
+
+    def fingerprint(self) -> dict[str, Any]:
+        return {"affinity": self.affinity.fingerprint(), "share": SHARE}
+
+
+def resized(sample: Any, backbone: Backbone) -> Tensor:
+    """The image at the size at which its patches are the grid."""
+    size = tuple(cells * backbone.patch_size for cells in GRID)
+    pixels = as_image(sample.image, torch.empty(0))
+    return F.interpolate(pixels, size, mode="bilinear", antialias=True).clamp(0, 1)
+
+
+def true_shares(sample: Any, drive: Drive, side: int = 14) -> Tensor:
+    """The share of each class in each patch."""
+    gt = torch.as_tensor(sample.gt).float()[None, None]
+    seen = F.interpolate(gt, tuple(cells * side for cells in GRID), mode="nearest")[0, 0].long()
+    return patch_oracle(seen, side, len(drive.class_names), ignore_index=IGNORED)
