@@ -171,7 +171,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--streets", type=Path, help="folder of both drives: images/ and labels/")
     parser.add_argument("--weights", type=Path, help="folder of DINOv2's weights")
     parser.add_argument("--out", type=Path, help="where a run keeps what it has done")
-    parser.add_argument("--images", type=int, default=12, help="of each drive (%(default)s)")
+    parser.add_argument("--images", type=int, default=10, help="of each drive (%(default)s)")
     parser.add_argument("--trials", type=int, default=40, help="settings (%(default)s)")
     parser.add_argument("--results", type=Path, default=FILE, help="default: %(default)s")
     parser.add_argument("--docs", type=Path, default=DOCS, help="default: %(default)s")

@@ -233,14 +233,15 @@ def _measure_worth(result: TuningResult, bench: Bench, known: Trials) -> None:
 
     Where that is as good or better, it is the best setting from then on.
     """
-    seen: set[str] = set()
-    while result.chosen.key not in seen:
-        method, options = result.chosen.method, result.chosen.options
-        seen.add(result.chosen.key)
-        for option in options:
-            others = {name: value for name, value in options.items() if name != option}
-            if known.find(method, others) is None:
-                known.add(bench("worth", method, others))
+    chosen = None
+    while chosen is not result.chosen:
+        chosen = result.chosen
+        for option in chosen.options:
+            others = {name: value for name, value in chosen.options.items() if name != option}
+            if known.find(chosen.method, others) is None:
+                known.add(bench("worth", chosen.method, others))
+            if result.chosen is not chosen:
+                break
 
 
 def _check_methods(methods: object) -> list[str]:

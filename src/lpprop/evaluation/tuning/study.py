@@ -76,7 +76,7 @@ class Search:
         self._settle({x.number: x for x in tried if x.number is not None})
 
     def ask(self, index: int) -> tuple[optuna.Trial, str, dict[str, Any]]:
-        """Return a trial, and the method and options that it suggests.
+        """Return a trial, its method, and those of its options that differ from the preset.
 
         Args:
             index: the number of trials before it that ended. The first ones are the presets, then
@@ -97,11 +97,12 @@ class Search:
             self.study.enqueue_trial({"method": list(self.spaces)[index % len(self.spaces)]})
         trial = self.study.ask()
         method = trial.suggest_categorical("method", list(self.spaces))
-        options = {
+        preset = default_options(method, self._own[method])
+        suggested = {
             name: allowed.suggest(trial, f"{method}.{name}", self._patches)
             for name, allowed in self.spaces[method].items()
         }
-        return trial, method, options
+        return trial, method, {name: x for name, x in suggested.items() if x != preset[name]}
 
     def tell(self, number: int, score: float) -> None:
         """Tell the study how a trial ended; NaN if it failed."""
