@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -214,6 +214,7 @@ def _is_of(dataset: Samples, index: int, record: Mapping[str, Any]) -> bool:
         return False
 
 
+@runtime_checkable
 class _Described(Protocol):
     def fingerprint(self) -> dict[str, Any]: ...
 

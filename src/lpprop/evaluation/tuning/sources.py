@@ -10,7 +10,7 @@ import math
 import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -30,6 +30,7 @@ __all__ = ["Kept", "Source", "allowed_methods", "as_source"]
 _IN_MEMORY = 2**31
 
 
+@runtime_checkable
 class Source(Protocol):
     """Where starts come from, and how one is refined."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
+from typing import TYPE_CHECKING, Any, Protocol, TypeGuard, runtime_checkable
 
 from lpprop.compose.presets import Preset, find
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["FIXED", "RANGES", "Range", "default_options", "tuned_options", "why_fixed"]
 
 
+@runtime_checkable
 class Range(Protocol):
     """The values of an option that are searched."""
 
