@@ -139,6 +139,24 @@ def facts(found: Document) -> str:
     )
 
 
+def verdicts(found: Document) -> str:
+    """Whether tuning pays on the other drive, a line for each start and drive."""
+    return "\n".join(
+        f"- From {start}, tuned on {x['tuned_on']}: on the other drive it "
+        f"{judge(x['over_start'])} the start, and {judge(x['over_best_preset'])} the preset "
+        f"{x['best_preset']}, the best of them there."
+        for start, ways in found["starts"].items()
+        for x in ways
+    )
+
+
+def judge(found: list[float]) -> str:
+    _, low, high, _ = found
+    if low > 0:
+        return "beats beyond chance"
+    return "is worse beyond chance than" if high < 0 else "differs by no more than chance from"
+
+
 def plain(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
@@ -146,6 +164,7 @@ def plain(value: Any) -> str:
 TABLES: dict[str, Callable[[Document], str]] = {
     "prototypes": partial(scores, start="prototypes"),
     "relabelled": partial(scores, start="relabelled"),
+    "verdicts": verdicts,
     "optimism": optimism,
     "worth": worth,
     "lines": lines,
