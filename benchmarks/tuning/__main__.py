@@ -143,18 +143,20 @@ def verdicts(found: Document) -> str:
     """Whether tuning pays on the other drive, a line for each start and drive."""
     return "\n".join(
         f"- From {start}, tuned on {x['tuned_on']}: on the other drive it "
-        f"{judge(x['over_start'])} the start, and {judge(x['over_best_preset'])} the preset "
-        f"{x['best_preset']}, the best of them there."
+        f"{judge('the start', x['over_start'])}; it "
+        f"{judge('the best preset there, ' + x['best_preset'], x['over_best_preset'])}."
         for start, ways in found["starts"].items()
         for x in ways
     )
 
 
-def judge(found: list[float]) -> str:
+def judge(over: str, found: list[float]) -> str:
     _, low, high, _ = found
     if low > 0:
-        return "beats beyond chance"
-    return "is worse beyond chance than" if high < 0 else "differs by no more than chance from"
+        return f"beats {over}, beyond chance"
+    if high < 0:
+        return f"is worse than {over}, beyond chance"
+    return f"differs from {over}, by no more than chance"
 
 
 def plain(value: Any) -> str:
