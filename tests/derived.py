@@ -26,7 +26,11 @@ HEAD = """\
 # Written by tests/derived.py from the signatures of the functions.
 # mypy: disable-error-code="override"
 """
-IMPORTS = {"Sequence": "from collections.abc import Sequence", "Any": "from typing import Any"}
+IMPORTS = {
+    "Sequence": "from collections.abc import Sequence",
+    "Any": "from typing import Any",
+    "Literal": "from typing import Literal",
+}
 
 
 def refiners() -> str:

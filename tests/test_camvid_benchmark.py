@@ -19,6 +19,7 @@ from benchmarks.camvid import figures, intervals, reasons, runs, starts, study, 
 from benchmarks.camvid.__main__ import DOCS, FILE, main
 from benchmarks.camvid.methods import REFINERS, UPSAMPLERS, methods, pair
 from benchmarks.camvid.sweeps import Every, grids
+from benchmarks.marked import MARKED, renew
 
 import lpprop
 from lpprop.evaluation import SegmentationMetrics
@@ -366,7 +367,7 @@ def test_a_run(tree, tmp_path):
     assert {path.stem for path in (docs / "images").glob("*.png")} == {
         f"camvid_{name}" for name in figures.CHARTS
     }
-    tables.renew(docs / "camvid_study.md", found)
+    renew(docs / "camvid_study.md", tables.tables(found))
     assert (docs / "camvid_study.md").read_text() == text
 
 
@@ -375,7 +376,7 @@ def test_the_document_shows_the_committed_results():
         pytest.skip("no results are committed")
     text = (DOCS / "camvid_study.md").read_text()
     made = tables.tables(json.loads(FILE.read_text()))
-    marks = tables._MARKED.findall(text)
+    marks = MARKED.findall(text)
     assert marks
     for opening, name, _ in marks:
         assert f"{opening}{made[name]}\n" in text, "run python -m benchmarks.camvid"

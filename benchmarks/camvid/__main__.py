@@ -10,6 +10,7 @@ from pathlib import Path
 
 from lpprop.io.atomic import atomic_write
 
+from ..marked import renew
 from . import figures, tables
 from .starts import images
 from .study import study
@@ -33,7 +34,7 @@ def main(arguments: list[str] | None = None) -> None:
         with atomic_write(args.results) as file:
             file.write((json.dumps(tables.rounded(found), indent=1) + "\n").encode())
     found = json.loads(args.results.read_text())
-    tables.renew(args.docs / "camvid_study.md", found)
+    renew(args.docs / "camvid_study.md", tables.tables(found))
     figures.draw(found, args.docs / "images")
 
 

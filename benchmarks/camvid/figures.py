@@ -80,7 +80,7 @@ def noise(found: Document) -> Figure:
     shares = [100 * float(share) for share in found["shares"]]
     for number, name in enumerate(REFINERS):
         values = [100 * rows[pair(name, "bilinear")]["miou"] for rows in found["shares"].values()]
-        _line(axis, shares, values, number, name, dashed=name == "start")
+        line(axis, shares, values, number, name, dashed=name == "start")
     axis.set(xlabel="patches relabelled (%)", ylabel="mIoU (%)")
     figure.legend(loc="outside right center", frameon=False, fontsize=9)
     return figure
@@ -94,7 +94,7 @@ def sizes(found: Document) -> Figure:
     for axis, (metric, label) in zip(axes, labels.items(), strict=True):
         for number, name in enumerate(UPSAMPLERS):
             values = [100 * rows[pair("start", name)][metric] for rows in found["sizes"].values()]
-            _line(axis, places, values, number, name if axis is axes[0] else None)
+            line(axis, places, values, number, name if axis is axes[0] else None)
         axis.set(xscale="log", xlabel="patch of the true labels (pixels)", ylabel=f"{label} (%)")
         axis.set_xticks(places, list(map(str, places)))
         axis.minorticks_off()
@@ -142,7 +142,7 @@ def settings(found: Document) -> Figure:
         for number, (start, title) in enumerate(titles.items()):
             points = through_best(found["sweeps"][start][name], option)
             label = title if axis is axes[0] else None
-            _line(axis, *map(list, zip(*points, strict=True)), (0, 5)[number], label)
+            line(axis, *map(list, zip(*points, strict=True)), (0, 5)[number], label)
         values = [value for value, _ in points]
         if min(values) > 0 and max(values) >= 10 * min(values):
             axis.set_xscale("log")
@@ -171,7 +171,7 @@ def _numbers(values: list[float | None]) -> np.ndarray:
     return np.array(values, dtype=float)
 
 
-def _line(
+def line(
     axis: Axes, x: list[Any], y: list[float], number: int, name: str | None, *, dashed: bool = False
 ) -> None:
     axis.plot(

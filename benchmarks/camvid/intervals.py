@@ -2,9 +2,18 @@
 
 import numpy as np
 
-from lpprop.evaluation.intervals import Difference, draw_images, overlaps, pooled_mean
+from lpprop.evaluation.intervals import Difference, draw_images, mean_ratio, overlaps, pooled_mean
 from lpprop.evaluation.intervals import difference as share_difference
 from lpprop.evaluation.results import Result
+
+__all__ = [
+    "Difference",
+    "difference",
+    "drawn_images",
+    "mean_ratio",
+    "pooled_boundary",
+    "pooled_miou",
+]
 
 DRAWS = 2000
 BLOCK = 6  # consecutive frames that are drawn together

@@ -1,23 +1,15 @@
-"""The results as Markdown tables, written between the marks of a document.
+"""The results as Markdown tables, by the names that mark them in the document."""
 
-`<!-- table NAME -->` and `<!-- /table -->` enclose each; NAME is a key of `tables`.
-"""
-
-import re
 from collections.abc import Callable, Iterable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from lpprop._core.text import markdown_table, percent
-from lpprop.io.atomic import atomic_write
 
 from .methods import REFINERS, UPSAMPLERS, pair
 from .study import BASE, Document
 
 _percent = partial(percent, digits=1)
-
-_MARKED = re.compile(r"(<!-- table (.+?) -->\n).*?(<!-- /table -->)", re.DOTALL)
 
 #: The point of each grid that holds the function's defaults.
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -34,18 +26,6 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "scores for path": {"scores": "as they are"},
     "scores for velocity": {"scores": "as they are"},
 }
-
-
-def renew(file: Path, found: Document) -> None:
-    """Write each table of a document anew."""
-    made = tables(found)
-
-    def table(match: re.Match[str]) -> str:
-        return f"{match[1]}{made[match[2]]}\n{match[3]}"
-
-    text = _MARKED.sub(table, file.read_text(encoding="utf-8"))
-    with atomic_write(file) as out:
-        out.write(text.encode())
 
 
 def tables(found: Document) -> dict[str, str]:
@@ -95,11 +75,11 @@ def oracle(found: Document) -> str:
             [
                 name,
                 _percent(row["miou"]),
-                "" if base else _interval(row["gain"]),
+                "" if base else interval(row["gain"]),
                 "" if base else f"{row['gain']['better']} of {found['images']}",
                 _percent(row["boundary_wide"]),
                 _percent(row["boundary"]),
-                "" if base else _interval(row["boundary_gain"]),
+                "" if base else interval(row["boundary_gain"]),
                 f"{found['seconds'][name]:.2f}",
             ]
         )
@@ -126,9 +106,9 @@ def gains(found: Document, start: str, names: Iterable[str]) -> str:
     lines = [
         [
             name,
-            _interval(rows[name]["gain"]),
+            interval(rows[name]["gain"]),
             f"{rows[name]['gain']['better']} of {images}",
-            _interval(rows[name]["boundary_gain"]),
+            interval(rows[name]["boundary_gain"]),
             f"{rows[name]['boundary_gain']['better']} of {images}",
         ]
         for name in names
@@ -282,7 +262,7 @@ def _both(row: Document) -> str:
     return f"{_percent(row['miou'])} / {_percent(row['boundary'])}"
 
 
-def _interval(gain: Document) -> str:
+def interval(gain: Document) -> str:
     return f"{gain['gain']:+.1f} ({gain['low']:+.1f} to {gain['high']:+.1f})"
 
 

@@ -30,6 +30,7 @@ __all__ = [
     "checked",
     "hint",
     "is_listed",
+    "or_auto",
     "unknown_option",
 ]
 
@@ -92,6 +93,28 @@ def hint(
     """Suggest the closest known name, or say what else to do."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
     return f"Did you mean {show(close[0])}?" if close else otherwise
+
+
+def or_auto(check: Check) -> Check:
+    """Return a check that also lets "auto" pass.
+
+    >>> or_auto(check_integer)("k", "auto"), or_auto(check_integer)("k", 3)
+    ('auto', 3)
+    >>> or_auto(check_integer)("k", "Auto")
+    Traceback (most recent call last):
+    lpprop.InputError: k: got 'Auto', expected an integer >= 1, or "auto". Change k.
+    """
+
+    def check_or_auto(name: str, value: object) -> Any:
+        if isinstance(value, str) and value == "auto":
+            return "auto"
+        try:
+            return check(name, value)
+        except InputError as error:
+            expected, _, fix = str(error).rpartition(". ")
+            raise InputError(f'{expected}, or "auto". {fix}') from None
+
+    return check_or_auto
 
 
 def check_boolean(name: str, value: object) -> bool:

@@ -45,9 +45,8 @@ applied, and a warning names it.
 methods:
 {methods}
 
-LPOSS joins each patch to its k nearest ones. Its k = 400 is for the patches of fifteen windows;
-where k exceeds a quarter of the patches, as for a single image, a warning says so: pass
---option k=10 --option gamma=7 --option alpha=0.8 there.
+auto has settings that suit a single image. Those of lposs and lposs+ are published ones, for the
+patches of fifteen windows: where their k = 400 exceeds a quarter of the patches, a warning says so.
 
 For each image DIR receives <stem>_labels.png (class indices with a palette), <stem>_overlay.png,
 <stem>_scores.npy (float32, C x H x W), and <stem>_record.json, which says how they were made. The
@@ -71,7 +70,7 @@ def add_refine(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add_shared(command, "image")
     add_arrays(command)
     add_shared(command, "--out", required=True)
-    command.add_argument("--method", default="lposs+", help="see above (default: lposs+)")
+    command.add_argument("--method", default="auto", help="see above (default: auto)")
     for name in ("--option", "--size", "--span", "--overwrite"):
         add_shared(command, name)
 

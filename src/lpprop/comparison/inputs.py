@@ -29,6 +29,7 @@ def named_chains(methods: Methods, given: Collection[str]) -> dict[str, Chain | 
     """
     if methods is None:
         return {row.name: row() for row in default_presets(given)}
+    windowed = "windows" in given
     if isinstance(methods, Mapping):
         named = [(str(name), method) for name, method in methods.items()]
     elif isinstance(methods, Sequence) and not isinstance(methods, str):
@@ -44,19 +45,21 @@ def named_chains(methods: Methods, given: Collection[str]) -> dict[str, Chain | 
         raise InputError.of(
             "methods", got="none", expected="one or more", fix="Leave it out for the default."
         )
-    return {name: _chain(method) for name, method in _numbered(named).items()}
+    return {name: _chain(method, windowed) for name, method in _numbered(named).items()}
 
 
 def default_presets(given: Collection[str]) -> list[Preset]:
     """List the presets that are compared if none is named: those that these inputs allow."""
     rows = [row for row in METHODS.values() if row.compared and row.is_installed]
+    if "windows" in given:  # where a preset that has another for windows would come twice
+        rows = [row for row in rows if not row.windowed]
     return [row for row in rows if not missing_input(row, given)]
 
 
-def _chain(method: Method) -> Chain | str:
+def _chain(method: Method, windowed: bool) -> Chain | str:
     """Return a method's chain, or why there is none: a package that is not installed."""
     try:
-        return as_chain(method)
+        return as_chain(method, windowed=windowed)
     except ImportError as error:
         return str(error)
 

@@ -35,7 +35,7 @@ def refine(
     image: ArrayLike | Image | None = None,
     *,
     attention: ArrayLike | None = None,
-    method: str | Callable[..., Tensor] = "lposs+",
+    method: str | Callable[..., Tensor] = "auto",
     windows: SlidingWindows | Sequence[SlidingWindows] | None = None,
     size: tuple[int, int] | None = None,
     span: tuple[int, int] | None = None,
@@ -56,10 +56,10 @@ def refine(
     large size as `size=`, so that sigma keeps its meaning. If it saw the image padded or cropped
     at the bottom and right, pass the size that it saw as `span=`.
 
-    The default method has the settings of its paper, whose k = 400 is for the patches of fifteen
-    windows. Where k is more than a quarter of the patches, as on a single image, the result is
-    often no better than bilinear upsampling, and a warning says so: pass
-    `k=10, gamma=7, alpha=0.8` there.
+    The default method is label propagation over patches and pixels. On a single image its settings
+    follow from the image; with windows they are LPOSS+'s published ones, which are made for them.
+    By name, `method="lposs+"` has the published ones on a single image too, where its k = 400 is
+    often more than a quarter of the patches, which blurs the scores; a warning says so.
 
     A class that is -inf everywhere is left out, and comes back as -inf.
 
@@ -73,6 +73,7 @@ def refine(
             those of the logits' grid, or of a finer or coarser grid of the same aspect ratio.
         method: a preset of `lpprop.presets`, or its name:
             {methods};
+            "auto" is "lposs+" where there are windows;
             a module of this package; or any callable whose first argument is the scores and whose
             keywords name the inputs that it takes.
         windows: the `SlidingWindows` that cut the image; item i of logits and feats is crop i's.
@@ -113,7 +114,7 @@ def refine(
     torch.Size([2, 5, 96, 96])
     """
     extra, options = _split(others, method)
-    chain = as_chain(method, **options)
+    chain = as_chain(method, windowed=windows is not None, **options)
     given = {"image": image, "attention": attention, **extra}
     if windows is None or isinstance(windows, SlidingWindows):
         inputs = {"feats": feats, "windows": windows, **given}
@@ -146,11 +147,14 @@ refine.__doc__ = str(refine.__doc__).format(
 )
 
 
-def as_chain(method: str | Callable[..., Tensor], **options: Any) -> Chain:
+def as_chain(
+    method: str | Callable[..., Tensor], *, windowed: bool = False, **options: Any
+) -> Chain:
     """Return the chain that a preset, its name, a module or a callable stands for.
 
     Args:
         method: as `lpprop.refine` takes it.
+        windowed: whether windows cut the image.
         options: options of the preset, if the method is one.
 
     Raises:
@@ -158,7 +162,8 @@ def as_chain(method: str | Callable[..., Tensor], **options: Any) -> Chain:
             or an object that is no method.
     """
     if isinstance(method, (str, presets.Preset)):
-        return presets.find(method)(**options)
+        preset = presets.find(method)
+        return presets.find((windowed and preset.windowed) or preset)(**options)
     if not callable(method):
         raise InputError.of(
             "method",

@@ -324,14 +324,14 @@ def _fit(chain: Chain, request: Request) -> Chain:
                 f"size as size=, or patch_size={pixels[0] / height:.4g}.",
             )
         patches = height * width * (1 if windows is None else len(windows))
-        if before.k > patches / 4:
+        if before.k != "auto" and before.k > patches / 4:
             warn(
                 "k",
                 f"k: got {before.k} for {patches} patches. More than a quarter of them as "
                 "neighbours blurs the scores, often to worse than bilinear upsampling: LPOSS's 400 "
                 "is made for the thousands of patches of fifteen windows. "
                 + (
-                    "For a single image pass k=10, gamma=7, alpha=0.8."
+                    'For a single image take method="auto", or pass k, gamma and alpha as "auto".'
                     if windows is None
                     else f"Pass k={max(1, patches // 8)} or less."
                 ),

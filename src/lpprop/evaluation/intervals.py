@@ -30,6 +30,7 @@ __all__ = [
     "bootstrap",
     "difference",
     "draw_images",
+    "mean_ratio",
     "overlaps",
     "pooled_mean",
 ]
@@ -168,7 +169,7 @@ def difference_of(
     gains = pooled_mean(*after, weights) - pooled_mean(*before, weights)
     once = np.ones((1, len(before[0])), dtype=np.int64)
     gain = pooled_mean(*after, once) - pooled_mean(*before, once)
-    better = int((_mean_ratio(*after) > _mean_ratio(*before)).sum())
+    better = int((mean_ratio(*after) > mean_ratio(*before)).sum())
     return Difference(float(gain[0]), *_bounds(gains), better)
 
 
@@ -239,12 +240,13 @@ def pooled_mean(
     weights: Int[np.ndarray, "draws images"],
 ) -> Float[np.ndarray, " draws"]:
     """Pool the counts of each draw, and average the ratio over the classes that occur."""
-    return _mean_ratio(weights @ part, weights @ whole)
+    return mean_ratio(weights @ part, weights @ whole)
 
 
-def _mean_ratio(
+def mean_ratio(
     part: Int[np.ndarray, "rows C"], whole: Int[np.ndarray, "rows C"]
 ) -> Float[np.ndarray, " rows"]:
+    """Average a ratio of counts over the classes that occur; NaN where none does."""
     there = whole > 0
     ratio = np.divide(part, whole, out=np.zeros(part.shape), where=there)
     count = there.sum(1)

@@ -202,6 +202,7 @@ class RefinedStart(Predictor):
     ) -> None:
         self.start = start
         self.chain = as_chain(method)
+        self.windowed_chain = as_chain(method, windowed=True)
         self.others = others
         # A method of the user's own may describe itself.
         self._described = self.chain if isinstance(method, str) else method
@@ -216,7 +217,7 @@ class RefinedStart(Predictor):
         inputs = {"image": sample.image, **start.inputs}
         scores = refine(
             start.logits,
-            method=self.chain,
+            method=self.windowed_chain if "windows" in inputs else self.chain,
             size=(sample.image.height, sample.image.width),
             **{name: value for name, value in inputs.items() if not self._is_for_others(name)},
         )

@@ -46,7 +46,7 @@ def refine_outputs(
     prompts: int | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
-    method: str | Callable[..., Tensor] = "lposs+",
+    method: str | Callable[..., Tensor] = "auto",
     windows: SlidingWindows | None = None,
     **options: Any,
 ) -> Outputs:

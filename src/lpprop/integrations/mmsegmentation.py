@@ -101,7 +101,7 @@ class RefineMixin:
                     expected="a method and its options, and no inputs",
                     fix=f"Leave {name} out: segmentor or affinity make it for each image.",
                 )
-        as_chain(**{"method": "lposs+"} | options)  # refuses what it cannot use
+        as_chain(**{"method": "auto"} | options)  # refuses what it cannot use
         groups = None if query_idx is None else _group_queries(query_idx)
         super().__init__(*args, **kwargs)
         self.affinity = affinity

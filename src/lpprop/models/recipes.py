@@ -281,7 +281,9 @@ def _describe_models(recipe: Recipe) -> str:
 #: windows (supplement, Table 6).
 RECIPES: dict[str, Recipe] = _Recipes(
     {
-        "offline": Recipe(Model("EfficientNetLite0"), source="this package; needs no download"),
+        "offline": Recipe(
+            Model("EfficientNetLite0"), method="auto", source="this package; needs no download"
+        ),
         "clip-dino": _lposs("dino-vitb16"),
         "clip-dino-448": _lposs("dino-vitb16", ", supplement, Table 6", windows=(448, 224)),
         "clip-dino8": _lposs("dino-vitb8", ", supplement, Table 5"),

@@ -18,6 +18,7 @@ from lpprop._core.memory import available_bytes
 from lpprop._core.options import check_boolean, check_integer
 from lpprop._core.scans import one_call
 from lpprop.backbones.backbone import Backbone, BackboneOutput
+from lpprop.compose import presets
 from lpprop.compose.chain import Chain
 from lpprop.compose.composite import missing_input
 from lpprop.compose.pipeline import as_chain, refine
@@ -67,7 +68,7 @@ class Segmenter:
     Args:
         backbone: the model that provides logits.
         affinity: the model that provides feats or attention; the backbone itself if None.
-        method: as `lpprop.refine` takes it. "lposs" and "lposs+" use the settings that suit the
+        method: as `lpprop.refine` takes it. LPOSS's methods use the settings that suit the
             affinity (its `feats_from` and `patch_size`), unless an option says otherwise.
         shorter_side: the models see the image resized to this shorter side, in pixels, with its
             aspect ratio kept; None leaves the image as it is. The scores always have the image's
@@ -97,7 +98,7 @@ class Segmenter:
         self,
         backbone: Backbone,
         affinity: Backbone | None = None,
-        method: str | Callable[..., Tensor] = "lposs+",
+        method: str | Callable[..., Tensor] = "auto",
         *,
         shorter_side: int | None = None,
         longer_side: int = 2048,
@@ -122,10 +123,10 @@ class Segmenter:
                 expected="a backbone that provides logits",
                 fix="Use MaskCLIP or EfficientNetLite0, and pass this one as affinity.",
             )
-        if method in ("lposs", "lposs+", "lposs_plus"):
+        if isinstance(method, str) and presets.find(method).feats_from:
             suited = {name: getattr(self.affinity, name) for name in ("patch_size", "feats_from")}
             options = {name: value for name, value in suited.items() if value is not None} | options
-        self.method = as_chain(method, **options)
+        self.method = as_chain(method, windowed=windows is not None, **options)
         # A method of the user's own does not say what it needs: it gets all that there is.
         self._wants_attention = "attention" in self.method.needs or not isinstance(
             method, (str, Chain)

@@ -1,6 +1,7 @@
 # Written by tests/derived.py from the signatures of the functions.
 # mypy: disable-error-code="override"
 from collections.abc import Sequence
+from typing import Literal
 
 from lpprop._core.refiner import Refiner
 from lpprop.refiners._bilinear import bilinear_upsample as bilinear_upsample
@@ -146,10 +147,10 @@ class OptimalPath(Refiner):
     ) -> None: ...
 
 class PatchPropagation(Refiner):
-    k: int
-    gamma: float
+    k: int | Literal["auto"]
+    gamma: float | Literal["auto"]
     sigma: float
-    alpha: float
+    alpha: float | Literal["auto"]
     patch_size: float
     distance_power: float
     max_iter: int
@@ -162,10 +163,10 @@ class PatchPropagation(Refiner):
     def __init__(
         self,
         *,
-        k: int = 400,
-        gamma: float = 3.0,
+        k: int | Literal["auto"] = 400,
+        gamma: float | Literal["auto"] = 3.0,
         sigma: float = 0.01,
-        alpha: float = 0.95,
+        alpha: float | Literal["auto"] = 0.95,
         patch_size: float = 16,
         distance_power: float = 1.0,
         max_iter: int = 10,

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -27,11 +27,13 @@ from lpprop._core.options import (
     check_integer,
     check_number,
     checked,
+    or_auto,
 )
 from lpprop._core.precision import cast_back, compute_dtype, full_precision
 from lpprop._core.refiner import Refiner
 from lpprop.inputs.patch_grid import fit_patch_size, patch_centres
 from lpprop.inputs.windows import SlidingWindows, window_corners
+from lpprop.numerics.adaptive import LARGEST_ALPHA, choose_alpha, choose_gamma, choose_k
 from lpprop.numerics.graphs import (
     check_storage,
     forecast_graph,
@@ -47,9 +49,9 @@ __all__ = ["PatchPropagation", "propagate_patches"]
 
 @full_precision
 @checked(
-    **SOLVER_CHECKS,
-    k=check_integer,
-    gamma=check_above_0,
+    **SOLVER_CHECKS | {"alpha": or_auto(SOLVER_CHECKS["alpha"])},
+    k=or_auto(check_integer),
+    gamma=or_auto(check_above_0),
     sigma=check_from_0,
     patch_size=partial(check_number, low=0, high=1e9, open_low=True),
     distance_power=check_above_0,
@@ -62,10 +64,10 @@ def propagate_patches(
     logits: Float[Tensor, "B C h w"],
     feats: Float[Tensor, "B D h w"],
     *,
-    k: int = 400,
-    gamma: float = 3.0,
+    k: int | Literal["auto"] = 400,
+    gamma: float | Literal["auto"] = 3.0,
     sigma: float = 0.01,
-    alpha: float = 0.95,
+    alpha: float | Literal["auto"] = 0.95,
     patch_size: float = 16,
     distance_power: float = 1.0,
     windows: SlidingWindows | Tensor | None = None,
@@ -88,13 +90,20 @@ def propagate_patches(
     The published numbers come from 10 steps of conjugate gradients, which is not convergence; for
     the converged solution pass `max_iter=1000`.
 
+    The published k, gamma and alpha belong to the features of one model and to the patches of
+    fifteen windows. "auto" takes each from the image instead: the 10 most similar patches; the
+    power at which the last of them counts a quarter of the nearest one; and the strength that the
+    scores ask for, which is 0.85 where the best classes of similar patches differ as by chance, and
+    falls to 0 where they agree (`lpprop.numerics.adaptive` has the equations).
+
     Args:
         logits: (B, C, h, w) scores, larger = likelier; any real numbers.
         feats: (B, D, h, w) affinity features; need not be normalised.
         k: neighbours per patch, including itself; more than there are patches means all.
         gamma: exponent of the similarity, > 0.
         sigma: decay with distance, >= 0, per pixel (to the power q).
-        alpha: strength of propagation, in [0, 1); 0 returns the logits.
+        alpha: strength of propagation, in [0, 1); 0 returns the logits. "auto" is chosen per image,
+            from the best class of each patch.
         patch_size: pixels between neighbouring patches, > 0, in the image that the backbone saw.
         distance_power: exponent q of the distance, > 0.
         windows: `SlidingWindows`, or boxes (n, 4) of y1, y2, x1, x2: the B items are the n windows
@@ -110,7 +119,8 @@ def propagate_patches(
 
     Returns:
         Refined scores (B, C, h, w), in the dtype of `logits`; computed in that dtype, float32 at
-        least. Differentiable in `logits` and `feats` (the choice of neighbours is held fixed).
+        least. Differentiable in `logits` and `feats` (the choice of neighbours, and what "auto"
+        chooses, are held fixed).
 
     Raises:
         InputError: shapes that do not match, values that are not finite, an option out of range,
@@ -123,8 +133,8 @@ def propagate_patches(
     """
     sizes = check_tensors(logits=(logits, "B C h w"), feats=(feats, "B D h w"))
     corners = window_corners(windows, sizes["B"])
-    solver: dict[str, Any] = {"alpha": alpha, "max_iter": max_iter, "tol": tol}
-    _check_room(logits, feats, k, storage, windows is not None, solver)
+    k = _count_neighbours(k, feats, joined=windows is not None)
+    _check_room(logits, feats, k, storage, windows is not None, alpha, max_iter, tol)
 
     dtype = compute_dtype(logits)
     scores, nodes = logits.to(dtype).flatten(2), feats.flatten(2).mT
@@ -136,8 +146,9 @@ def propagate_patches(
     def propagate_graph(scores: Tensor, nodes: Tensor) -> Tensor:
         neighbours, similarity = nearest_neighbours(nodes, k, dtype)
         if appearance == "power":
+            exponent = choose_gamma(similarity) if gamma == "auto" else gamma
             # Clamped above 0, where a power below 1 has an infinite derivative.
-            power = similarity.clamp(min=torch.finfo(dtype).tiny) ** gamma
+            power = similarity.clamp(min=torch.finfo(dtype).tiny) ** exponent
             weights = torch.where(similarity > 0, power, 0.0)
         else:
             weights = torch.exp((similarity - 1) / sigma_a)
@@ -145,7 +156,8 @@ def propagate_patches(
             distance = torch.hypot(y[neighbours] - y[:, None], x[neighbours] - x[:, None])
             weights = weights * spatial_affinity(distance, spatial, sigma, distance_power)
         graph = symmetric_graph(neighbours, weights, storage)
-        return propagate(scores, graph, **solver)
+        strength = choose_alpha(scores, graph) if alpha == "auto" else alpha
+        return propagate(scores, graph, alpha=strength, max_iter=max_iter, tol=tol)
 
     # One graph at a time: memory does not grow with the batch, and a batch equals a loop in bits.
     scores = torch.stack([propagate_graph(*item) for item in zip(scores, nodes, strict=True)])
@@ -155,16 +167,32 @@ def propagate_patches(
     return cast_back(scores, logits)
 
 
+def _count_patches(feats: Float[Tensor, "B D h w"], *, joined: bool) -> int:
+    """Count the nodes of each graph: the patches of an image, or of all windows."""
+    return feats.shape[-2] * feats.shape[-1] * (len(feats) if joined else 1)
+
+
+def _count_neighbours(
+    k: int | Literal["auto"], feats: Float[Tensor, "B D h w"], *, joined: bool
+) -> int:
+    return choose_k(_count_patches(feats, joined=joined)) if k == "auto" else k
+
+
 def _check_room(
     logits: Float[Tensor, "B C *grid"],
     feats: Float[Tensor, "B D h w"],
     k: int,
     storage: str,
     joined: bool,
-    solver: Mapping[str, Any],
+    alpha: float | Literal["auto"],
+    max_iter: int,
+    tol: float,
 ) -> None:
     """Refuse a graph over the feats' grid that does not fit into memory."""
-    nodes = feats.shape[-2] * feats.shape[-1] * (len(feats) if joined else 1)
+    nodes = _count_patches(feats, joined=joined)
+    solver: dict[str, Any] = {
+        "alpha": LARGEST_ALPHA if alpha == "auto" else alpha, "max_iter": max_iter, "tol": tol
+    }  # fmt: skip
     size, classes = compute_dtype(logits).itemsize, logits.shape[1]
     slope = torch.is_grad_enabled() and feats.requires_grad
     gradient = slope or (torch.is_grad_enabled() and logits.requires_grad)
@@ -189,15 +217,16 @@ class PatchPropagation(Refiner, function=propagate_patches, needs=("feats",), ta
     """
 
     patch_size: float
-    k: int
+    k: int | Literal["auto"]
     storage: str
 
     def check_room(self, logits: Tensor, inputs: Mapping[str, Any]) -> None:
         """Refuse feats whose graph does not fit into memory."""
         if inputs.get("feats") is not None:
+            feats, joined = inputs["feats"], inputs.get("windows") is not None
+            k = _count_neighbours(self.k, feats, joined=joined)
             solver = {option: self.config[option] for option in SOLVER_CHECKS}
-            joined = inputs.get("windows") is not None
-            _check_room(logits, inputs["feats"], self.k, self.storage, joined, solver)
+            _check_room(logits, feats, k, self.storage, joined, **solver)
 
     def fitted(self, grid: tuple[int, int], pixels: tuple[int, int]) -> PatchPropagation:
         """Return this step with the patch size at which the grid spans the pixels.

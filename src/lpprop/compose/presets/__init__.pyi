@@ -11,6 +11,34 @@ from lpprop.compose.presets.table import by_name as by_name
 from lpprop.compose.presets.table import find as find
 from lpprop.compose.presets.table import markdown_table as markdown_table
 
+class _Auto(Preset):
+    def __call__(
+        self,
+        *,
+        feats_from: Literal["vit-b/16", "vit-b/8", "dinov2"] = "vit-b/16",
+        k: int | Literal["auto"] = "auto",
+        gamma: float | Literal["auto"] = "auto",
+        sigma: float = 0.01,
+        alpha: float | Literal["auto"] = "auto",
+        patch_size: float = 16,
+        distance_power: float = 1.0,
+        max_iter: int = 10,
+        tol: float = 1e-06,
+        appearance: str = "power",
+        sigma_a: float = 0.3333333333333333,
+        spatial: str = "rbf",
+        storage: str = "auto",
+        tau: float = 0.01,
+        r: int = 13,
+        pixel_alpha: float = 0.85,
+        pixel_sigma: float = 0.0,
+        pixel_distance_power: float = 1.0,
+        backend: str = "auto",
+        prune: bool = False,
+    ) -> Chain: ...
+
+auto: _Auto
+
 class _Bilinear(Preset):
     def __call__(self) -> Chain: ...
 
@@ -34,10 +62,10 @@ class _Lposs(Preset):
         self,
         *,
         feats_from: Literal["vit-b/16", "vit-b/8", "dinov2"] = "vit-b/16",
-        k: int = 400,
-        gamma: float = 3.0,
+        k: int | Literal["auto"] = 400,
+        gamma: float | Literal["auto"] = 3.0,
         sigma: float = 0.01,
-        alpha: float = 0.95,
+        alpha: float | Literal["auto"] = 0.95,
         patch_size: float = 16,
         distance_power: float = 1.0,
         max_iter: int = 10,
@@ -55,8 +83,8 @@ class _LpossPlus(Preset):
         self,
         *,
         feats_from: Literal["vit-b/16", "vit-b/8", "dinov2"] = "vit-b/16",
-        k: int = 400,
-        gamma: float = 3.0,
+        k: int | Literal["auto"] = 400,
+        gamma: float | Literal["auto"] = 3.0,
         sigma: float = 0.01,
         alpha: float = 0.95,
         patch_size: float = 16,

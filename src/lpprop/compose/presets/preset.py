@@ -31,7 +31,8 @@ class Preset:
         chain = lpprop.presets.max_velocity(tau=0.5)
 
     Its options are those of its steps. If two steps have an option of the same name, that of the
-    later step gets a prefix (`pixel_sigma`), except for the options that the solvers share.
+    later step gets a prefix (`pixel_sigma`), except for the options of the solvers, if both steps
+    have the same default.
 
     Attributes:
         name: its name in `method=`.
@@ -43,6 +44,7 @@ class Preset:
         arrange: builds the chain from the steps, if they do not simply run in sequence.
         feats_from: settings of the first step, by the model that made the feats; the first model is
             the default of the option `feats_from`.
+        windowed: the preset that takes its place where windows cut the image; itself if empty.
         package: an optional package that it requires, and the extra that installs it.
         compared: whether `lpprop.compare` runs it if no method is named.
 
@@ -65,6 +67,7 @@ class Preset:
     details: str = ""
     arrange: Callable[..., Chain] = Chain
     feats_from: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    windowed: str = ""
     package: tuple[str, str] | None = None
     compared: bool = False
 
@@ -141,14 +144,15 @@ class Preset:
 
     def names(self) -> list[tuple[type[Refiner], dict[str, str]]]:
         """Return the class of each step, and the preset's names of its keywords."""
-        taken: set[str] = set()
+        taken: dict[str, Any] = {}
         names: list[tuple[type[Refiner], dict[str, str]]] = []
         for step in self.steps:
             own = {}
-            for keyword in _defaults(step):
-                clash = keyword in taken and keyword not in _SHARED
+            for keyword, default in _defaults(step).items():
+                shared = keyword in _SHARED and taken.get(keyword) == default
+                clash = keyword in taken and not shared
                 own[keyword] = f"{_prefix(step)}_{keyword}" if clash else keyword
-            taken |= own.keys()
+            taken |= _defaults(step)
             names.append((_refiner(step), own))
         return names
 

@@ -33,9 +33,15 @@ FEATS_FROM: dict[str, dict[str, float]] = {
     "dinov2": {"k": 400, "gamma": 7.0, "patch_size": 14},
 }
 
+#: The patch size alone, for settings that suit the feats of any model.
+_PATCH_SIZES = {
+    name: {"patch_size": settings["patch_size"]} for name, settings in FEATS_FROM.items()
+}
+
 _LPOSS = "Stojnic et al., CVPR 2025 (LPOSS)"
 _DSLO = "Li et al., 2026 (DSLO, arXiv:2604.07723)"
 _Distribution = partial(ClassDistribution, early_rejection=True)
+_AdaptivePropagation = partial(PatchPropagation, k="auto", gamma="auto", alpha="auto")
 _Path = partial(OptimalPath, norm="image")
 
 
@@ -50,6 +56,25 @@ def _fuse(
 
 
 _ROWS = (
+    Preset(
+        "auto",
+        (_AdaptivePropagation, BilinearUpsample, partial(PixelPropagation, alpha=0.85)),
+        paper=_LPOSS + "; settings of this package",
+        note="label propagation over patches, then over pixels, as the image asks for",
+        details="""
+            What `lpprop.refine` does on a single image if no method is named. The published
+            settings of LPOSS+ are for the patches of fifteen windows, and harm a single image.
+            These follow from the image: the 10 most similar patches, a gamma that spreads their
+            weights whatever the kind of features, and an alpha that is the smaller the more
+            similar patches agree on their class. The pixel step is a little weaker than the published
+            one, so that borders that are right already stay. Figures on streets and photographs, by kind of
+            start and of features: docs/transformer_study.md. Where windows cut the image,
+            `refine` takes `lposs+` in its place. `feats_from` sets the patch size.
+            """,
+        feats_from=_PATCH_SIZES,
+        windowed="lposs+",
+        compared=True,
+    ),
     Preset(
         "bilinear",
         (BilinearUpsample,),

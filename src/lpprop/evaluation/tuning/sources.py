@@ -22,7 +22,7 @@ from lpprop.compose.composite import missing_input
 from lpprop.evaluation.fingerprints import describe
 from lpprop.evaluation.predictors import LabelledImage, RefinedStart, Start, check_start
 from lpprop.evaluation.segmenters import SegmenterPredictor
-from lpprop.models.segmenter import PROVIDED, Segmenter
+from lpprop.models.segmenter import Segmenter
 
 __all__ = ["Kept", "Source", "allowed_methods", "as_source"]
 
@@ -105,7 +105,8 @@ class _Models:
         return seen
 
     def given(self, seen: object) -> set[str]:
-        return {*PROVIDED, *self.segmenter.affinity.provides} - {"logits"}
+        windows = set() if self.segmenter.windows is None else {"windows"}
+        return {"image", *self.segmenter.affinity.provides} - {"logits"} | windows
 
     def patches(self, seen: Mapping[Any, Any]) -> int:
         affinity = self.segmenter.affinity is not self.segmenter.backbone
@@ -233,9 +234,14 @@ def allowed_methods(given: Collection[str]) -> list[str]:
 
     >>> allowed_methods(["image"])[:2]
     ['bilinear', 'joint_bilateral']
+    >>> "auto" in allowed_methods(["feats", "image", "windows"])
+    False
     """
     return [
         preset.name
         for preset in presets.METHODS.values()
-        if preset.compared and preset.is_installed and not missing_input(preset, given)
+        if preset.compared
+        and preset.is_installed
+        and not missing_input(preset, given)
+        and not (preset.windowed and "windows" in given)  # it would be another one there
     ]

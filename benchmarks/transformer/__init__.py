@@ -1,0 +1,1 @@
+"""Refiners on the features and attention of a trained vision transformer."""

@@ -1,0 +1,103 @@
+"""What is run: which methods, from which starts, on which pictures."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from . import discrepancy, propagation
+from .directions import DIRECTIONS
+from .methods import BILINEAR, METHODS, SHORT, UPSAMPLERS, Way
+from .scenes import DRIVES, PHOTOGRAPHS, STRETCH, Picture, of_scene
+
+THIRD = 3  # sweeps see every third picture of a drive, from the second on
+MAIN = (
+    "CNN prototypes, 4", "DINOv2 prototypes, 4", "probe", "CNN probe", "relabelled 40 %", "oracle",
+)  # fmt: skip
+MORE = (
+    "CNN prototypes, 1", "CNN prototypes, 16", "DINOv2 prototypes, 1", "DINOv2 prototypes, 16",
+    "relabelled 20 %", "relabelled 60 %",
+)  # fmt: skip
+#: The models see the whole image smaller and larger: other numbers of patches.
+WHOLE = {"13 x 18 patches": (182, 252), "39 x 52 patches": (546, 728)}
+SCALED = ("CNN prototypes, 4", "probe", "relabelled 40 %", "oracle")
+RESIZED = (
+    BILINEAR, "default, tokens", "default, values", "default, CNN", "LPOSS, γ 7",
+    "LP k 10, γ 7, α 0.8",
+)  # fmt: skip
+SWEPT = ("CNN prototypes, 4", "probe", "relabelled 40 %")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Methods, from each of some starts, on the pictures of some scenes.
+
+    Attributes:
+        every: only each such picture of a scene.
+        boundary: whether Boundary IoU is measured too.
+        whole: the size at which the models see a street picture; the scenes' own if None.
+    """
+
+    name: str
+    scenes: tuple[str, ...]
+    starts: tuple[str, ...]
+    ways: Mapping[str, Way]
+    every: int = 1
+    boundary: bool = False
+    whole: tuple[int, int] | None = None
+
+    def pictures(self, every: Sequence[Picture]) -> list[Picture]:
+        return [
+            picture
+            for scene in self.scenes
+            for picture in of_scene(every, scene)[self.every // 2 :: self.every]
+        ]
+
+
+def _sweep(name: str, ways: Mapping[str, Way]) -> Experiment:
+    return Experiment(name, DRIVES, SWEPT, ways, every=THIRD)
+
+
+def experiments(*, tiny: bool = False) -> dict[str, Experiment]:
+    """All of them by name; `tiny` takes few ways, some of `DIRECTIONS` among them."""
+    short = {name: METHODS[name] for name in SHORT}
+    on_photographs = {name: way for name, way in METHODS.items() if not way.windows}
+    borders = {name: METHODS[name] for name in UPSAMPLERS}
+    photographs = ("relabelled 40 %", "clicks")
+    sizes = ("8 px", "14 px", "16 px", "32 px")
+    every = [
+        Experiment("main", (*DRIVES, STRETCH), MAIN, METHODS, boundary=True),
+        Experiment("more starts", DRIVES, MORE, short),
+        Experiment("photographs", (PHOTOGRAPHS,), photographs, on_photographs, boundary=True),
+        Experiment("borders", (PHOTOGRAPHS,), sizes, borders, boundary=True),
+        *(
+            replace(_sweep(name, {x: METHODS[x] for x in RESIZED}), starts=SCALED, whole=whole)
+            for name, whole in WHOLE.items()
+        ),
+        _sweep("graphs", propagation.graphs()),
+        _sweep("features", propagation.features()),
+        _sweep("spatial", propagation.spatial()),
+        _sweep("windows", propagation.windows()),
+        _sweep("pixels", propagation.pixels()),
+        _sweep("forms", propagation.forms()),
+        _sweep("regions", propagation.votes()),
+        _sweep("components", discrepancy.components()),
+        _sweep("attention", discrepancy.attention()),
+        _sweep("suppression", discrepancy.suppression()),
+        _sweep("path", discrepancy.path()),
+        _sweep("velocity", discrepancy.velocity()),
+    ]
+    if tiny:
+        every = [_small(experiment) for experiment in every]
+    return {experiment.name: experiment for experiment in every}
+
+
+def _small(experiment: Experiment) -> Experiment:
+    """The first ways, and some whose directions are compared."""
+    compared = [
+        name
+        for direction in DIRECTIONS
+        if direction.experiment == experiment.name
+        for name in (direction.before, direction.after)
+    ]
+    kept = {*list(experiment.ways)[:2], *compared[:2]}
+    ways = {name: way for name, way in experiment.ways.items() if name in kept}
+    return replace(experiment, ways=ways)

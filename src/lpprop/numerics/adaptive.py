@@ -1,0 +1,120 @@
+"""Settings of patch propagation that follow from the image itself: how many neighbours, how steeply
+their weight falls with the similarity, and how far their scores are trusted against a patch's own.
+
+Published settings belong to one kind of features and one number of patches. These are for any; how
+they were chosen, and what they gain and lose, is measured in docs/transformer_study.md.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from lpprop.numerics.graphs import Graph
+
+__all__ = ["LARGEST_ALPHA", "assortativity", "choose_alpha", "choose_gamma", "choose_k"]
+
+# Neighbours beside the patch itself: fewer leave scattered errors alone, more erase what is small.
+_NEIGHBOURS = 10
+# The weight that the k-th neighbour keeps of the nearest one's, in the median over the patches.
+_LAST_WEIGHT = 0.25
+_GAMMAS = (1.0, 100.0)
+
+#: Propagation is never stronger than this.
+LARGEST_ALPHA = 0.85
+# Labels that agree so well with their neighbours have no scattered errors left to mend.
+_FLAWLESS = 0.95
+_POWER = 4
+
+
+def choose_k(patches: int) -> int:
+    """Return the number of neighbours of each patch, itself included, for so many patches.
+
+    >>> choose_k(910), choose_k(4)
+    (10, 4)
+    """
+    return min(_NEIGHBOURS, patches)
+
+
+def choose_gamma(similarity: Float[Tensor, "N k"]) -> float:
+    """Return the power that spreads the weights of neighbours, whatever the kind of features.
+
+    Cosines of DINO's tokens lie between 0.97 and 0.99 where those of a small CNN lie between 0.45
+    and 0.7, so that one power cannot suit both. With s_1 the similarity of a patch to the nearest
+    other one and s_k that to the last of its neighbours,
+
+        gamma = log(1/4) / median of log(s_k / s_1),    bounded by 1 and 100
+
+    Args:
+        similarity: of each node to its k neighbours, itself among them, in any order.
+
+    >>> choose_gamma(torch.tensor([[1.0, 0.8, 0.4]]))    # (0.4 / 0.8) ** 2 = 1/4
+    2.0
+    """
+    low, high = _GAMMAS
+    if similarity.shape[1] < 3:  # the nearest other one is the last
+        return low
+    top = similarity.detach().double().topk(similarity.shape[1]).values.clamp(min=1e-12)
+    fall = float((top[:, -1] / top[:, 1]).log().median())
+    if fall >= 0:  # all neighbours are alike
+        return high
+    bound = float(torch.tensor(_LAST_WEIGHT).log()) / fall
+    return min(max(bound, low), high)
+
+
+def assortativity(labels: Float[Tensor, "C N"], graph: Graph) -> float:
+    """Measure how far neighbours share their label: 1 if always, 0 if by chance alone.
+
+    With e_cd the share of the graph's weight that joins label c to label d, and a_c the sum of row
+    c (Newman, Mixing patterns in networks, Phys. Rev. E 67, 2003, Eq. 2):
+
+        r = (sum_c e_cc - sum_c a_c^2) / (1 - sum_c a_c^2)
+
+    Args:
+        labels: one-hot labels of the nodes.
+        graph: symmetric, without self-loops.
+
+    Returns:
+        At most 1; 1 too where there is one label only, or no edge.
+
+    >>> from lpprop.numerics.graphs import DenseGraph
+    >>> pairs = DenseGraph(torch.tensor([[0.0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1], [0, 0, 1, 0]]))
+    >>> assortativity(torch.tensor([[1.0, 1, 0, 0], [0, 0, 1, 1]]), pairs)
+    1.0
+    >>> assortativity(torch.tensor([[1.0, 0, 1, 0], [0, 1, 0, 1]]), pairs)
+    -1.0
+    """
+    joined = labels.double() @ graph.product(labels).double().mT
+    total = float(joined.sum())
+    if total <= 0:
+        return 1.0
+    shares = joined / total
+    chance = float((shares.sum(1) ** 2).sum())
+    if chance >= 1 - 1e-12:
+        return 1.0
+    return (float(shares.trace()) - chance) / (1 - chance)
+
+
+def choose_alpha(scores: Float[Tensor, "C N"], graph: Graph) -> float:
+    """Return the strength of propagation that the scores ask for.
+
+    Errors that are scattered over the patches ask for strong propagation. They show in labels that
+    differ from those of similar patches. Where similar patches agree, propagation has nothing to
+    mend and costs what is small. With r the `assortativity` of the winning labels:
+
+        alpha = 0.85 (1 - (max(r, 0) / 0.95)^4), at least 0
+
+    >>> from lpprop.numerics.graphs import DenseGraph
+    >>> ring = DenseGraph(torch.eye(8).roll(1, 0) + torch.eye(8).roll(-1, 0))
+    >>> halves, noise = torch.tensor([[0.0, 0, 0, 0, 1, 1, 1, 1], [0.0, 1, 0, 1, 1, 0, 1, 0]])
+    >>> round(choose_alpha(torch.stack([halves, 1 - halves]), ring), 2)
+    0.78
+    >>> choose_alpha(torch.stack([noise, 1 - noise]), ring)
+    0.85
+    """
+    scores = scores.detach()
+    winners = F.one_hot(scores.argmax(0), len(scores)).mT.to(scores.dtype)
+    agreement = max(assortativity(winners, graph), 0.0)
+    return LARGEST_ALPHA * max(0.0, 1 - (agreement / _FLAWLESS) ** _POWER)
