@@ -30,7 +30,10 @@ from .starts import Affinity, Drive, PrototypeStart, RelabelledStart
 FILE = Path(__file__).parent / "results.json"
 DOCS = Path(__file__).parents[2] / "docs" / "tuning.md"
 DRIVES = ("0006R0", "0016E5")
-METHODS = ("bilinear", "joint_bilateral", "lposs", "lposs+", "optimal_path", "max_velocity", "pamr")
+METHODS = (
+    *("bilinear", "auto", "joint_bilateral", "lposs", "lposs+"),
+    *("optimal_path", "max_velocity", "pamr"),
+)
 Document = dict[str, Any]
 Make = Callable[[Drive, Drive], Callable[[Any], Start]]
 _MARKED = re.compile(r"(<!-- table (.+?) -->\n).*?(<!-- /table -->)", re.DOTALL)
@@ -193,7 +196,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--weights", type=Path, help="folder of DINOv2's weights")
     parser.add_argument("--out", type=Path, help="where a run keeps what it has done")
     parser.add_argument("--images", type=int, default=10, help="of each drive (%(default)s)")
-    parser.add_argument("--trials", type=int, default=40, help="settings (%(default)s)")
+    parser.add_argument("--trials", type=int, default=44, help="settings (%(default)s)")
     parser.add_argument("--results", type=Path, default=FILE, help="default: %(default)s")
     parser.add_argument("--docs", type=Path, default=DOCS, help="default: %(default)s")
     args = parser.parse_args(arguments)

@@ -118,7 +118,7 @@ class Choice:
 RANGES: dict[str, dict[str, Range]] = {
     "PatchPropagation": {
         "k": Share(0.003),
-        "gamma": Number(1.0, 30.0),
+        "gamma": Number(1.0, 100.0),
         "sigma": Number(1e-4, 0.1),
         "alpha": Rest(0.01, 0.9),
     },
