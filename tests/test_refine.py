@@ -47,22 +47,32 @@ def lposs_plus_by_hand(logits, feats, image, **options):
     return lpprop.propagate_pixels(lposs_by_hand(logits, feats, image, **options), image)
 
 
+def default_by_hand(logits, feats, image, **options):
+    """As lposs_plus_by_hand, with settings that follow from the image."""
+    auto = dict.fromkeys(("k", "gamma", "alpha"), "auto")
+    patches = lposs_by_hand(logits, feats, image, **auto, **options)
+    return lpprop.propagate_pixels(patches, image, alpha=0.85)
+
+
 @pytest.fixture(scope="module")
 def case():
     picture = picture_of()
     logits, feats, image = scores_of(), feats_of(), tensor_of(picture)
-    return logits, feats, picture, lposs_plus_by_hand(logits, feats, image)
+    return logits, feats, picture, default_by_hand(logits, feats, image)
 
 
 # --------------------------------------------------------------------------- what it computes
 
 
 @pytest.mark.parametrize("batch", [1, 2])
-def test_lposs_plus_is_the_default_and_the_composition_of_its_steps(batch):
+def test_the_default_and_lposs_plus_are_the_compositions_of_their_steps(batch):
     logits, feats, image = scores_of(batch), feats_of(batch), random(batch, 3, *PIXELS)
-    expected = lposs_plus_by_hand(logits, feats, image)
-    assert torch.equal(lpprop.refine(logits, feats, image), expected)
-    assert torch.equal(lpprop.refine(logits, feats, image, method="lposs+"), expected)
+    default = lpprop.refine(logits, feats, image)
+    assert torch.equal(default, default_by_hand(logits, feats, image))
+    assert torch.equal(lpprop.refine(logits, feats, image, method="auto"), default)
+    published = lposs_plus_by_hand(logits, feats, image)
+    assert torch.equal(lpprop.refine(logits, feats, image, method="lposs+"), published)
+    assert not torch.equal(default, published)
 
 
 def test_lposs_is_the_patch_step_then_bilinear():
@@ -81,7 +91,7 @@ def test_options_go_to_the_preset(case):
     expected = lpprop.propagate_pixels(
         lpprop.bilinear_upsample(patches, PIXELS), image, alpha=0.5, tau=0.05, r=5
     )
-    result = lpprop.refine(logits, feats, image, **options, tau=0.05, r=5)
+    result = lpprop.refine(logits, feats, image, method="lposs+", **options, tau=0.05, r=5)
     assert torch.equal(result, expected)
     assert not torch.allclose(result, default)
 
@@ -117,7 +127,9 @@ def test_pixel_feats_replace_lab():
     expected = lpprop.propagate_pixels(patches, None, pixel_feats=depth, tau=0.1)
     image = random(1, 3, *PIXELS, seed=9)
     for given in (depth, depth[0], depth.numpy(), depth[0].numpy()):
-        result = lpprop.refine(logits, feats, image, pixel_feats=given, tau=0.1)
+        result = lpprop.refine(
+            logits, feats, image, pixel_feats=given, method="lposs+", tau=0.1
+        )
         assert torch.equal(result, expected)
 
 
@@ -247,14 +259,14 @@ def test_a_tensor_that_can_be_read_both_ways_is_channels_first():
     logits, feats = scores_of(grid=(4, 1)), feats_of(grid=(4, 1))
     image = random(3, 12, 3)
     result = lpprop.refine(logits, feats, image, patch_size=3)
-    assert torch.equal(result, lposs_plus_by_hand(logits, feats, image[None], patch_size=3))
+    assert torch.equal(result, default_by_hand(logits, feats, image[None], patch_size=3))
 
 
 def test_a_pil_image_three_pixels_wide_is_not_mistaken():
     logits, feats = scores_of(grid=(4, 1)), feats_of(grid=(4, 1))
     picture = picture_of((12, 3))
     result = lpprop.refine(logits, feats, Image.fromarray(picture), patch_size=3)
-    expected = lposs_plus_by_hand(logits, feats, tensor_of(picture), patch_size=3)
+    expected = default_by_hand(logits, feats, tensor_of(picture), patch_size=3)
     torch.testing.assert_close(result, expected, rtol=1e-5, atol=1e-5)
 
 

@@ -27,7 +27,7 @@ from benchmarks.transformer.methods import METHODS, SHORT, UPSAMPLERS, Way
 from benchmarks.transformer.regions import MajorityVote
 from benchmarks.transformer.scenes import DRIVES, PHOTOGRAPHS, STRETCH, of_scene, pictures
 from benchmarks.transformer.store import Store
-from benchmarks.transformer.views import Backbones, View
+from benchmarks.transformer.views import PATCH, Backbones, View
 from transformers import Dinov2Config, Dinov2Model
 
 import lpprop
@@ -208,12 +208,12 @@ def test_windows_alone_are_windows_by_themselves(every, backbones, tmp_path):
     torch.testing.assert_close(found, merged, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.filterwarnings("ignore::lpprop.InputWarning")  # the default is for patches of 16
 def test_without_a_method_it_is_the_default(every, backbones, tmp_path):
     view = View(of_scene(every, "0006R0")[0], Store(tmp_path), backbones)
     found = Way(feats="token")(view, "oracle", starts.Labelled({}))
     z = starts.raw(view, "oracle", starts.Labelled({}))
-    expected = lpprop.refine(z, view.feats("token"), view.image(), size=view.picture.size)
+    image, size = view.image(), view.picture.size
+    expected = lpprop.refine(z, view.feats("token"), image, patch_size=PATCH, size=size)
     assert torch.equal(found, expected)
 
 

@@ -7,6 +7,8 @@ they were chosen, and what they gain and lose, is measured in docs/transformer_s
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -57,11 +59,10 @@ def choose_gamma(similarity: Float[Tensor, "N k"]) -> float:
     if similarity.shape[1] < 3:  # the nearest other one is the last
         return low
     top = similarity.detach().double().topk(similarity.shape[1]).values.clamp(min=1e-12)
-    fall = float((top[:, -1] / top[:, 1]).log().median())
+    fall = float((top[:, -1] / top[:, 1]).log().quantile(0.5))
     if fall >= 0:  # all neighbours are alike
         return high
-    bound = float(torch.tensor(_LAST_WEIGHT).log()) / fall
-    return min(max(bound, low), high)
+    return min(max(math.log(_LAST_WEIGHT) / fall, low), high)
 
 
 def assortativity(labels: Float[Tensor, "C N"], graph: Graph) -> float:
