@@ -175,11 +175,14 @@ from jaxtyping import install_import_hook
 with install_import_hook("lpprop", "checker.check"):
     import lpprop
     from lpprop.backbones import MaskCLIP, StableDiffusion, VisionTransformer
-    from lpprop.evaluation import SegmentationMetrics, Start, refinements
+    from lpprop.evaluation import SegmentationMetrics, Start, refinements, tune
     from lpprop.evaluation.analyses import patch_oracle, relabel
     from lpprop.integrations import huggingface, on_grid
     from lpprop.models.segmenter import Segmenter
 
+import importlib.util
+import tempfile
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -221,6 +224,16 @@ sample = SimpleNamespace(name="a", image=Image.new("RGB", (64, 52)), gt=gt)
 start = Start(oracle[None] if oracle.ndim == 3 else oracle)
 for predictor in refinements(lambda _: start, ["bilinear", "kl"]).values():
     assert predictor(sample).shape == (3, 52, 64)
+
+class Two(list):
+    name, class_names = "two", ["sky", "road", "tree"]
+
+if importlib.util.find_spec("optuna"):
+    other = SimpleNamespace(name="b", image=sample.image, gt=gt)
+    with tempfile.TemporaryDirectory() as out:
+        options = {"methods": ["pamr"], "trials": 3, "progress": False}
+        found = tune(Two([sample, other]), lambda _: start, Path(out), **options)
+    assert "lpprop.presets" in found.to_markdown()
 print("all checked")
 """
 

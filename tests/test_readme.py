@@ -51,7 +51,7 @@ def test_how_blocks_are_found():
 
 # Kernels are inside: a backend is imported where it is used.
 NAME = re.compile(r"`(lpprop(?!\.kernels)(?:\.\w+)+)[`(]")
-FOLDER_ROW = re.compile(r"^lpprop (refine|segment|compare|eval) .*--out (\S+)", re.MULTILINE)
+FOLDER_ROW = re.compile(r"^lpprop (refine|segment|compare|eval|tune) .*--out (\S+)", re.MULTILINE)
 
 
 def test_the_examples_write_into_different_folders():

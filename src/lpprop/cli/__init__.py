@@ -1,4 +1,4 @@
-"""The command line: `lpprop demo`, `refine`, `segment`, `compare` and `eval`."""
+"""The command line: `lpprop demo`, `refine`, `segment`, `compare`, `eval` and `tune`."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from lpprop.cli.evaluate import add_eval
 from lpprop.cli.messages import one_line, visible
 from lpprop.cli.refine import add_refine
 from lpprop.cli.segment import add_segment
+from lpprop.cli.tune import add_tune
 
 __all__ = ["build_parser", "main"]
 
@@ -72,7 +73,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"lpprop {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (add_demo, add_refine, add_segment, add_compare, add_eval):
+    for add in (add_demo, add_refine, add_segment, add_compare, add_eval, add_tune):
         add(commands)
     return parser
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lpprop.evaluation import Predictor
     from lpprop.evaluation.datasets import Dataset
 
-__all__ = ["Make", "plan"]
+__all__ = ["Make", "check_source", "plan"]
 
 #: Makes the predictors for a data set, to be measured into a folder, on a device.
 Make = Callable[["Dataset", Path, "torch.device"], Mapping[str, "Predictor"]]
@@ -26,6 +26,12 @@ Make = Callable[["Dataset", Path, "torch.device"], Mapping[str, "Predictor"]]
 
 def plan(arguments: argparse.Namespace) -> Make:
     """Return what makes the predictors; what cannot work is refused here, before any work."""
+    arrays = check_source(arguments)
+    return _plan_arrays(arguments, arrays) if arrays else _plan_recipe(arguments)
+
+
+def check_source(arguments: argparse.Namespace) -> dict[str, Path]:
+    """Refuse anything but a recipe or stored scores; return the folders of the latter."""
     arrays = array_paths(arguments)
     if arguments.recipe is None and "logits" not in arrays:
         raise InputError.of(
@@ -42,7 +48,7 @@ def plan(arguments: argparse.Namespace) -> Make:
                 expected="one of the two",
                 fix="Leave out the recipe to measure stored arrays, or else the arrays.",
             )
-        return _plan_recipe(arguments)
+        return {}
     for option, given in (("--side", arguments.side), ("--no-download", arguments.no_download)):
         if given:
             raise InputError.of(
@@ -51,7 +57,7 @@ def plan(arguments: argparse.Namespace) -> Make:
                 expected="it beside --recipe alone",
                 fix="Leave it out: no models are loaded where the arrays are stored.",
             )
-    return _plan_arrays(arguments, arrays)
+    return arrays
 
 
 def _beside(arrays: Mapping[str, Path]) -> str:

@@ -3,27 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from lpprop._core.errors import InputError
 from lpprop.cli.arguments import add_arrays, add_command, add_shared, name_methods
-from lpprop.cli.common import (
-    check_folder,
-    find_device,
-    make_folder,
-    refuse_one_class,
-    say,
-)
+from lpprop.cli.common import check_folder, find_device, make_folder, say
 from lpprop.cli.eval_methods import plan
+from lpprop.cli.labelled import add_dataset, find_dataset, interruptible
 from lpprop.cli.messages import visible
-
-if TYPE_CHECKING:
-    from lpprop.evaluation.datasets import Dataset
 
 __all__ = ["add_eval"]
 
@@ -65,19 +51,7 @@ def add_eval(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         commands, "eval", _eval,
         short="measure methods on labelled images", description=_HELP, example=_EXAMPLE,
     )  # fmt: skip
-    command.add_argument("--dataset", metavar="NAME", help="see above")
-    command.add_argument("--root", type=Path, metavar="DIR", help="the data set's folder")
-    command.add_argument("--split", help="by its official name (default: the literature's)")
-    command.add_argument("--images", type=Path, metavar="DIR", help="your images")
-    command.add_argument("--labels", type=Path, metavar="DIR", help="their label maps")
-    command.add_argument(
-        "--ignore",
-        type=int,
-        nargs="+",
-        metavar="N",
-        help="the labels in them that do not count (default: 255)",
-    )
-    command.add_argument("--classes", type=Path, metavar="FILE", help="the classes")
+    add_dataset(command)
     command.add_argument("--recipe", help="see lpprop segment --help")
     add_arrays(command, folders=True)
     add_shared(command, "--no-download")
@@ -117,18 +91,16 @@ def _eval(arguments: argparse.Namespace) -> int:
     for name in ("limit", "processes", "side"):
         if (number := getattr(arguments, name)) is not None:
             check_integer(f"--{name}", number)
-    for label in arguments.ignore or ():
-        check_integer("--ignore", label, low=0, high=255)
     save = check_kinds([word for part in arguments.save for word in part.split(",")])
     make = plan(arguments)
     device = find_device(arguments.device)
-    dataset = _find_dataset(arguments)
+    dataset = find_dataset(arguments)
     out = arguments.out or Path("runs") / dataset.name
     check_folder(out)
     predictors = make(dataset, out, device)
     make_folder(out)
     try:
-        with _interruptible():
+        with interruptible():
             report = evaluate(
                 dataset, predictors, out,
                 limit=arguments.limit, processes=arguments.processes, on_error="skip",
@@ -149,62 +121,3 @@ def _eval(arguments: argparse.Namespace) -> int:
     if failed:
         say(f"error: {failed} failed and are left out; the same command tries them again")
     return 1 if failed else 0
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """End on SIGTERM as on Ctrl-C, so that processes are ended and the user is told."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(number: int, _: object) -> None:
-        raise KeyboardInterrupt(128 + number)
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError.of(
-            "--classes",
-            got=f"{path} ({error})",
-            expected="a text file in UTF-8 with one class per line",
-            fix="Save it as UTF-8.",
-        ) from error
-
-
-def _find_dataset(arguments: argparse.Namespace) -> Dataset:
-    """Find the samples of the benchmark, or of the user's own folders."""
-    from lpprop.evaluation.datasets import DATASETS, dataset_from_folders, load_dataset
-    from lpprop.evaluation.label_maps import IGNORED
-
-    names = ("dataset", "root", "split", "images", "labels", "classes", "ignore")
-    given = [name for name in names if getattr(arguments, name) is not None]
-    if given[:3] == ["images", "labels", "classes"]:
-        classes = [line for line in _read_text(arguments.classes).splitlines() if line.strip()]
-        if classes:
-            refuse_one_class("--classes", classes)
-        ignored = [IGNORED] if arguments.ignore is None else arguments.ignore
-        return dataset_from_folders(arguments.images, arguments.labels, classes, ignored=ignored)
-    if given not in (["dataset", "root"], ["dataset", "root", "split"]):
-        raise InputError.of(
-            "--dataset",
-            got=", ".join(f"--{name}" for name in given) or "nothing",
-            expected="--dataset and --root, or --images, --labels and --classes (--ignore)",
-            fix="Name a benchmark and its folder, or folders of your own.",
-        )
-    dataset = load_dataset(arguments.dataset, arguments.root, split=arguments.split)
-    benchmark = DATASETS[arguments.dataset]
-    if arguments.split in (None, benchmark.split) and len(dataset) != benchmark.size:
-        say(
-            f"warning: {len(dataset)} images in {arguments.root}, but {benchmark.name} has "
-            f"{benchmark.size} in {benchmark.split}: compare no figures with the literature's"
-        )
-    return dataset

@@ -1,8 +1,9 @@
-"""Evaluation: metrics, data sets, and a runner that measures predictors."""
+"""Evaluation: metrics, data sets, a runner that measures predictors, and a tuner of refiners."""
 
 from typing import TYPE_CHECKING
 
 from lpprop._core.optional import import_later
+from lpprop.evaluation.intervals import Difference, Interval, bootstrap, difference
 from lpprop.evaluation.label_maps import merge_labels, reduce_zero_label
 from lpprop.evaluation.metrics import SegmentationMetrics, boundary_counts, confusion_matrix
 from lpprop.evaluation.predictors import (
@@ -20,13 +21,19 @@ if TYPE_CHECKING:
     from lpprop.evaluation import analyses as analyses
     from lpprop.evaluation import datasets as datasets
     from lpprop.evaluation import recipe_predictors as recipe_predictors
+    from lpprop.evaluation import tuning as tuning
+    from lpprop.evaluation.tuning import TuningResult, tune
 else:
     __getattr__ = import_later(
-        __name__, dict.fromkeys(("analyses", "datasets", "recipe_predictors"), "")
+        __name__,
+        dict.fromkeys(("analyses", "datasets", "recipe_predictors", "tuning"), "")
+        | dict.fromkeys(("TuningResult", "tune"), "tuning"),
     )
 
 __all__ = [
+    "Difference",
     "EvaluationError",
+    "Interval",
     "Predictor",
     "RefinedStart",
     "Report",
@@ -34,10 +41,14 @@ __all__ = [
     "SegmenterPredictor",
     "Start",
     "StoredStart",
+    "TuningResult",
+    "bootstrap",
     "boundary_counts",
     "confusion_matrix",
+    "difference",
     "evaluate",
     "merge_labels",
     "reduce_zero_label",
     "refinements",
+    "tune",
 ]

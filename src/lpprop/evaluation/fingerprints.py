@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
-__all__ = ["describe", "describe_repr", "hash_weights", "model_fingerprint"]
+__all__ = ["describe", "describe_repr", "hash_texts", "hash_weights", "model_fingerprint"]
 
 
 def describe(described: object) -> dict[str, Any]:
@@ -75,3 +75,13 @@ def hash_weights(model: nn.Module) -> str:
         plain = tensor.detach().cpu().contiguous().flatten()
         digest.update(plain.view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def hash_texts(texts: Iterable[str]) -> str:
+    """Return the SHA-256 of texts in their order.
+
+    >>> hash_texts(["a", "b"]) == hash_texts(["ab"])
+    False
+    """
+    lines = "\n".join(map(str, texts))
+    return hashlib.sha256(lines.encode(errors="surrogatepass")).hexdigest()

@@ -140,7 +140,7 @@ class SegmentationMetrics:
     @property
     def iou(self) -> Float[np.ndarray, " C"]:
         """Intersection over union of each class."""
-        return _ratio(*self._overlaps)
+        return _ratio(*self.overlaps)
 
     @property
     def miou(self) -> float:
@@ -206,7 +206,7 @@ class SegmentationMetrics:
         edges = _read_table(counts["boundary"], (metrics.classes,))
         metrics.boundary_intersection[edges[:, 0]] = edges[:, 1]
         metrics.boundary_union[edges[:, 0]] = edges[:, 2]
-        hits, either = metrics._overlaps
+        hits, either = metrics.overlaps
         met, all_edges = metrics.boundary_intersection, metrics.boundary_union
         if (met > hits).any() or (all_edges > either).any() or (met > all_edges).any():
             raise _wrong_counts("boundaries of more pixels than their classes have")
@@ -221,8 +221,8 @@ class SegmentationMetrics:
         )
 
     @property
-    def _overlaps(self) -> tuple[Int[np.ndarray, " C"], Int[np.ndarray, " C"]]:
-        """Intersection and union of the pixels of each class."""
+    def overlaps(self) -> tuple[Int[np.ndarray, " C"], Int[np.ndarray, " C"]]:
+        """Intersection and union of the pixels of each class, whose ratio the IoU is."""
         hits = self.confusion.diagonal()
         return hits, self.predicted_pixels + self.true_pixels - hits
 

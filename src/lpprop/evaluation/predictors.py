@@ -196,7 +196,7 @@ class RefinedStart(Predictor):
 
     def __init__(
         self,
-        start: LastSampleCache[Start],
+        start: Callable[[Any], Start],
         method: str | Callable[..., Tensor],
         others: Sequence[Chain] = (),
     ) -> None:

@@ -12,21 +12,22 @@ LINE_SECONDS = 60.0
 
 
 class Progress:
-    """Show how many images are done.
+    """Show how many images are done, or how many of another unit.
 
     Args:
-        total: number of images to do.
+        total: number of images to do; None if it is not known.
         shown: True shows a bar and False nothing; None shows a bar on a terminal, and elsewhere a
             line every `LINE_SECONDS`.
+        unit: what is counted, in the singular.
     """
 
-    def __init__(self, total: int, shown: bool | None) -> None:
+    def __init__(self, total: int | None, shown: bool | None, unit: str = "image") -> None:
         from tqdm import tqdm
 
         hidden = None if shown is None else not shown
-        self._bar = tqdm(total=total, unit="image", file=sys.stderr, disable=hidden)
+        self._bar = tqdm(total=total, unit=unit, file=sys.stderr, disable=hidden)
         self._lines = shown is None and self._bar.disable
-        self.total, self.done = total, 0
+        self.total, self.done, self.unit = total, 0, unit
         self._start = self._last = time.monotonic()
 
     def __enter__(self) -> Progress:
@@ -35,18 +36,23 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         self._bar.close()
 
-    def update(self) -> None:
-        """Count an image."""
+    def update(self, note: str = "") -> None:
+        """Count one more, with a note beside the bar."""
         self.done += 1
+        if note:
+            self._bar.set_postfix_str(note, refresh=False)
         self._bar.update()
         now = time.monotonic()
         if self._lines and now - self._last >= LINE_SECONDS:
             self._last = now
             spent = now - self._start
-            left = spent / self.done * (self.total - self.done)
+            said = f"{self.done} {self.unit}s in {_minutes(spent)}"
+            if self.total is not None:
+                left = spent / self.done * (self.total - self.done)
+                said = f"{self.done} of {self.total} {self.unit}s in {_minutes(spent)}, "
+                said += f"about {_minutes(left)} left"
             print(
-                f"lpprop: {self.done} of {self.total} images in {_minutes(spent)}, "
-                f"about {_minutes(left)} left",
+                f"lpprop: {said}{f'; {note}' if note else ''}",
                 file=sys.stderr,
                 flush=True,
             )

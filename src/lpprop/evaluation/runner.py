@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -41,7 +41,7 @@ from lpprop.evaluation.task import (
 )
 from lpprop.evaluation.workers import WorkerError, run_in_processes
 
-__all__ = ["EvaluationError", "evaluate"]
+__all__ = ["EvaluationError", "describe_run", "evaluate"]
 
 
 class EvaluationError(RuntimeError):
@@ -134,7 +134,7 @@ def evaluate(
     pictures = Pictures(out, save, list(dataset.class_names)) if out and save else None
     named = {name: as_predictor(one) for name, one in predictors.items()}
     task = Task(dataset, named, metrics, pictures)
-    config = _describe_run(task, processes)
+    config = describe_run(dataset, metrics, named, processes)
     images = len(dataset) if limit is None else min(limit, len(dataset))
     with contextlib.nullcontext() if out is None else lock(out):
         if out is not None:
@@ -214,12 +214,23 @@ def _is_of(dataset: Samples, index: int, record: Mapping[str, Any]) -> bool:
         return False
 
 
-def _describe_run(task: Task, processes: int) -> dict[str, Any]:
+@runtime_checkable
+class _Described(Protocol):
+    def fingerprint(self) -> dict[str, Any]: ...
+
+
+def describe_run(
+    dataset: Samples,
+    metrics: SegmentationMetrics,
+    predictors: Mapping[str, _Described],
+    processes: int = 1,
+) -> dict[str, Any]:
+    """Describe all that the figures of a run depend on, for its configuration."""
     return {
-        "dataset": dataset_fingerprint(task.dataset),
+        "dataset": dataset_fingerprint(dataset),
         "metrics": {
-            "ignore_index": task.metrics.ignore_index,
-            "dilation_ratio": task.metrics.dilation_ratio,
+            "ignore_index": metrics.ignore_index,
+            "dilation_ratio": metrics.dilation_ratio,
         },
         "versions": {
             "lpprop": _version.__version__,
@@ -234,7 +245,7 @@ def _describe_run(task: Task, processes: int) -> dict[str, Any]:
             "machine": f"{platform.system()} {platform.machine()}",
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_initialized() else None,
         },
-        "predictors": {name: one.fingerprint() for name, one in task.predictors.items()},
+        "predictors": {name: one.fingerprint() for name, one in predictors.items()},
     }
 
 
