@@ -81,9 +81,8 @@ def test_a_chain_is_named_after_what_it_is_now():
     chain.steps[0].k = 50
     assert name_method(chain) == "lposs+(k=50)"
     chain.steps[2].alpha = 0.5  # which the preset sets for both steps at once
-    assert name_method(chain) == (
-        "PatchPropagation(k=50) + BilinearUpsample + PixelPropagation(alpha=0.5)"
-    )
+    # The other preset of these steps sets it for each by itself.
+    assert name_method(chain) == "auto(k=50, gamma=3.0, alpha=0.95, pixel_alpha=0.5)"
 
 
 def test_chains_that_no_preset_makes():

@@ -34,15 +34,7 @@ def name_method(method: object) -> str:
         return method.name
     if isinstance(method, Chain):
         found = [(row.name, own) for row in METHODS.values() for own in _options(row, method)]
-        # A preset that has no more to change than its steps by themselves; of several the one
-        # with the least, and the model that made the feats before what follows from it.
-        least = sum(
-            len(_differences(step.config, step.defaults))
-            for step in steps_of(method)
-            if isinstance(step, Refiner)
-        )
-        found = [(name, own) for name, own in found if len(own) <= max(least, 1)]
-        if found:
+        if found:  # the model that made the feats before the settings that follow from it
             return _write(*min(found, key=lambda x: (len(x[1]), "feats_from" not in x[1])))
         steps = " + ".join(map(name_method, method.steps))
         own = method.temperature is not None
