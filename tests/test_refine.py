@@ -51,7 +51,7 @@ def default_by_hand(logits, feats, image, **options):
     """As lposs_plus_by_hand, with settings that follow from the image."""
     auto = dict.fromkeys(("k", "gamma", "alpha"), "auto")
     patches = lposs_by_hand(logits, feats, image, **auto, **options)
-    return lpprop.propagate_pixels(patches, image, alpha=0.85)
+    return lpprop.propagate_pixels(patches, image, alpha=0.9)
 
 
 @pytest.fixture(scope="module")

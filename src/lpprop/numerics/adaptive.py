@@ -17,8 +17,8 @@ from lpprop.numerics.graphs import Graph
 
 __all__ = ["LARGEST_ALPHA", "assortativity", "choose_alpha", "choose_gamma", "choose_k"]
 
-# Neighbours beside the patch itself: fewer leave scattered errors alone, more erase what is small.
-_NEIGHBOURS = 10
+# One patch in 40, within these bounds: fewer leave scattered errors alone, more erase what is small.
+_FEWEST, _MOST, _SHARE = 5, 10, 1 / 40
 # The weight that the k-th neighbour keeps of the nearest one's, in the median over the patches.
 _LAST_WEIGHT = 0.25
 _GAMMAS = (1.0, 100.0)
@@ -27,16 +27,18 @@ _GAMMAS = (1.0, 100.0)
 LARGEST_ALPHA = 0.85
 # Labels that agree so well with their neighbours have no scattered errors left to mend.
 _FLAWLESS = 0.95
-_POWER = 4
+_POWER = 6
 
 
 def choose_k(patches: int) -> int:
     """Return the number of neighbours of each patch, itself included, for so many patches.
 
-    >>> choose_k(910), choose_k(4)
-    (10, 4)
+    That is one patch in 40, but 5 to 10 of them, or all.
+
+    >>> choose_k(910), choose_k(240), choose_k(4)
+    (10, 6, 4)
     """
-    return min(_NEIGHBOURS, patches)
+    return min(max(_FEWEST, min(_MOST, round(_SHARE * patches))), patches)
 
 
 def choose_gamma(similarity: Float[Tensor, "N k"]) -> float:
@@ -106,14 +108,14 @@ def choose_alpha(scores: Float[Tensor, "C N"], graph: Graph) -> float:
     differ from those of similar patches. Where similar patches agree, propagation has nothing to
     mend and costs what is small. With r the `assortativity` of the winning labels:
 
-        alpha = 0.85 (1 - (max(r, 0) / 0.95)^4), at least 0
+        alpha = 0.85 (1 - (max(r, 0) / 0.95)^6), at least 0
 
     >>> import torch
     >>> from lpprop.numerics.graphs import DenseGraph
     >>> ring = DenseGraph(torch.eye(8).roll(1, 0) + torch.eye(8).roll(-1, 0))
     >>> halves, noise = torch.tensor([[0.0, 0, 0, 0, 1, 1, 1, 1], [0.0, 1, 0, 1, 1, 0, 1, 0]])
     >>> round(choose_alpha(torch.stack([halves, 1 - halves]), ring), 2)
-    0.78
+    0.83
     >>> choose_alpha(torch.stack([noise, 1 - noise]), ring)
     0.85
     """

@@ -91,8 +91,8 @@ def propagate_patches(
     the converged solution pass `max_iter=1000`.
 
     The published k, gamma and alpha belong to the features of one model and to the patches of
-    fifteen windows. "auto" takes each from the image instead: the 10 most similar patches; the
-    power at which the last of them counts a quarter of the nearest one; and the strength that the
+    fifteen windows. "auto" takes each from the image instead: the 5 to 10 most similar patches;
+    the power at which the last of them counts a quarter of the nearest one; and the strength that the
     scores ask for, which is 0.85 where the best classes of similar patches differ as by chance, and
     falls to 0 where they agree (`lpprop.numerics.adaptive` has the equations).
 

@@ -48,7 +48,7 @@ class _Auto(Preset):
         storage: str = "auto",
         tau: float = 0.01,
         r: int = 13,
-        pixel_alpha: float = 0.85,
+        pixel_alpha: float = 0.9,
         pixel_sigma: float = 0.0,
         pixel_distance_power: float = 1.0,
         backend: str = "auto",

@@ -73,13 +73,13 @@ _ROWS = (
     ),
     Preset(
         "auto",
-        (_AdaptivePropagation, BilinearUpsample, partial(PixelPropagation, alpha=0.85)),
+        (_AdaptivePropagation, BilinearUpsample, partial(PixelPropagation, alpha=0.9)),
         paper=_LPOSS + "; settings of this package",
         note="label propagation over patches, then over pixels, as the image asks for",
         details="""
             What `lpprop.refine` does on a single image if no method is named. The published
             settings of LPOSS+ are for the patches of fifteen windows, and harm a single image.
-            These follow from the image: the 10 most similar patches, a gamma that spreads their
+            These follow from the image: the 5 to 10 most similar patches, a gamma that spreads their
             weights whatever the kind of features, and an alpha that is the smaller the more
             similar patches agree on their class. The pixel step is a little weaker than the
             published one, so that borders that are right already stay. Where windows cut the
