@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 import lpprop
 import reference
 from lpprop.evaluation.analyses import relabel
-from lpprop.numerics.adaptive import assortativity, choose_alpha, choose_gamma, choose_k
+from lpprop.numerics.adaptive import (
+    assortativity,
+    choose_alpha,
+    choose_gamma,
+    choose_k,
+    mark_winners,
+)
 from lpprop.numerics.graphs import DenseGraph, nearest_neighbours, symmetric_graph
 
 AUTO = {"k": "auto", "gamma": "auto", "alpha": "auto"}
@@ -51,8 +57,17 @@ def halves(height=12, width=16, noise=0.05):
 # --------------------------------------------------------------------------- each choice
 
 
-def test_k_is_a_fortieth_from_five_to_ten_or_all():
-    assert [choose_k(n) for n in (1, 4, 5, 200, 240, 320, 400, 4096)] == [1, 4, 5, 5, 6, 8, 10, 10]
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ([1], 1), ([2, 2], 4), ([1, 4], 5), ([1, 199], 5), ([1, 239], 6), ([1, 4095], 10),
+        ([100, 300], 12), ([100, 300, 0], 12), ([400, 400], 50), ([399, 401], 49), ([9000], 50),
+    ],
+)  # fmt: skip
+def test_k_grows_with_the_smallest_class_that_wins(sizes, expected):
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    winners = torch.from_numpy(np.eye(len(sizes))[labels].T)
+    assert choose_k(winners) == expected
 
 
 def test_gamma_is_that_of_the_equation():
@@ -111,7 +126,8 @@ def test_alpha_rises_with_the_share_of_scattered_errors():
     indices, similarity = nearest_neighbours(feats[0].flatten(1).T, 10, torch.float32)
     graph = symmetric_graph(indices, similarity, "dense")
     alphas = [
-        choose_alpha(relabel(logits[0], share).flatten(1), graph) for share in (0, 0.1, 0.3, 0.6)
+        choose_alpha(mark_winners(relabel(logits[0], share).flatten(1)), graph)
+        for share in (0, 0.1, 0.3, 0.6)
     ]
     assert alphas[0] < 0.05
     assert alphas == sorted(alphas)

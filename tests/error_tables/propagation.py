@@ -297,6 +297,7 @@ TABLE = {
     "lposs+ option mistyped": (lambda: lpprop.presets.lposs_plus(taw=0.1),
         "taw: got an option that lposs+ does not have"),
     "preset option out of range": (lambda: lpprop.presets.lposs(k=0), "k: got 0"),
+    "max_iter too large": (lambda: lpprop.presets.lposs(max_iter=2**63), "max_iter: got 92"),
     "auto misspelt": (lambda: lpprop.presets.lposs(gamma="automatic"),
         "gamma: got 'automatic', expected a number in (0, inf), or \"auto\""),
 }

@@ -15,10 +15,22 @@ from torch import Tensor
 
 from lpprop.numerics.graphs import Graph
 
-__all__ = ["LARGEST_ALPHA", "assortativity", "choose_alpha", "choose_gamma", "choose_k"]
+__all__ = [
+    "LARGEST_ALPHA",
+    "MOST_NEIGHBOURS",
+    "assortativity",
+    "choose_alpha",
+    "choose_gamma",
+    "choose_k",
+    "mark_winners",
+]
 
-# One patch in 40, within these bounds: fewer leave scattered errors alone, more erase what is small.
-_FEWEST, _MOST, _SHARE = 5, 10, 1 / 40
+# One patch in 40, within these bounds: fewer leave scattered errors, more erase what is small.
+_FEWEST, _FEW, _SHARE = 5, 10, 1 / 40
+# Where all classes are large, neighbours from further away mend errors that fill regions.
+_CLASS_SHARE = 1 / 8
+#: No patch has more neighbours than this.
+MOST_NEIGHBOURS = 50
 # The weight that the k-th neighbour keeps of the nearest one's, in the median over the patches.
 _LAST_WEIGHT = 0.25
 _GAMMAS = (1.0, 100.0)
@@ -30,15 +42,28 @@ _FLAWLESS = 0.95
 _POWER = 6
 
 
-def choose_k(patches: int) -> int:
-    """Return the number of neighbours of each patch, itself included, for so many patches.
+def mark_winners(scores: Float[Tensor, "C N"]) -> Float[Tensor, "C N"]:
+    """Mark the best class of each node by 1, and the others by 0."""
+    scores = scores.detach()
+    return F.one_hot(scores.argmax(0), len(scores)).mT.to(scores.dtype)
 
-    That is one patch in 40, but 5 to 10 of them, or all.
 
-    >>> choose_k(910), choose_k(240), choose_k(4)
-    (10, 6, 4)
+def choose_k(winners: Float[Tensor, "C N"]) -> int:
+    """Return the number of neighbours of each patch, itself included.
+
+    A patch's neighbours should be of its own class, so that they are few in comparison with the
+    patches of the smallest class that wins anywhere: one in 8 of them, but not fewer than one in 40
+    of all patches, bounded by 5 and 10, nor more than 50, or all.
+
+    >>> import torch
+    >>> halves = (torch.arange(910) < 455).float()
+    >>> choose_k(torch.stack([halves, 1 - halves])), choose_k(torch.eye(910))
+    (50, 10)
     """
-    return min(max(_FEWEST, min(_MOST, round(_SHARE * patches))), patches)
+    patches, sizes = winners.shape[1], winners.sum(1)
+    fewest = max(_FEWEST, min(_FEW, round(_SHARE * patches)))
+    of_smallest = int(_CLASS_SHARE * float(sizes[sizes > 0].min()))
+    return min(max(fewest, of_smallest), MOST_NEIGHBOURS, patches)
 
 
 def choose_gamma(similarity: Float[Tensor, "N k"]) -> float:
@@ -101,8 +126,8 @@ def assortativity(labels: Float[Tensor, "C N"], graph: Graph) -> float:
     return (float(shares.trace()) - chance) / (1 - chance)
 
 
-def choose_alpha(scores: Float[Tensor, "C N"], graph: Graph) -> float:
-    """Return the strength of propagation that the scores ask for.
+def choose_alpha(winners: Float[Tensor, "C N"], graph: Graph) -> float:
+    """Return the strength of propagation that the winning classes ask for.
 
     Errors that are scattered over the patches ask for strong propagation. They show in labels that
     differ from those of similar patches. Where similar patches agree, propagation has nothing to
@@ -119,7 +144,5 @@ def choose_alpha(scores: Float[Tensor, "C N"], graph: Graph) -> float:
     >>> choose_alpha(torch.stack([noise, 1 - noise]), ring)
     0.85
     """
-    scores = scores.detach()
-    winners = F.one_hot(scores.argmax(0), len(scores)).mT.to(scores.dtype)
     agreement = max(assortativity(winners, graph), 0.0)
     return LARGEST_ALPHA * max(0.0, 1 - (agreement / _FLAWLESS) ** _POWER)

@@ -33,7 +33,14 @@ from lpprop._core.precision import cast_back, compute_dtype, full_precision
 from lpprop._core.refiner import Refiner
 from lpprop.inputs.patch_grid import fit_patch_size, patch_centres
 from lpprop.inputs.windows import SlidingWindows, window_corners
-from lpprop.numerics.adaptive import LARGEST_ALPHA, choose_alpha, choose_gamma, choose_k
+from lpprop.numerics.adaptive import (
+    LARGEST_ALPHA,
+    MOST_NEIGHBOURS,
+    choose_alpha,
+    choose_gamma,
+    choose_k,
+    mark_winners,
+)
 from lpprop.numerics.graphs import (
     check_storage,
     forecast_graph,
@@ -91,10 +98,11 @@ def propagate_patches(
     the converged solution pass `max_iter=1000`.
 
     The published k, gamma and alpha belong to the features of one model and to the patches of
-    fifteen windows. "auto" takes each from the image instead: the 5 to 10 most similar patches;
-    the power at which the last of them counts a quarter of the nearest one; and the strength that the
-    scores ask for, which is 0.85 where the best classes of similar patches differ as by chance, and
-    falls to 0 where they agree (`lpprop.numerics.adaptive` has the equations).
+    fifteen windows. "auto" takes each from the image instead: 5 to 50 neighbours, the more the
+    larger the smallest class is that wins anywhere; the power at which the last of them counts a
+    quarter of the nearest one; and the strength that the scores ask for, which is 0.85 where the
+    best classes of similar patches differ as by chance, and falls to 0 where they agree
+    (`lpprop.numerics.adaptive` has the equations).
 
     Args:
         logits: (B, C, h, w) scores, larger = likelier; any real numbers.
@@ -133,7 +141,6 @@ def propagate_patches(
     """
     sizes = check_tensors(logits=(logits, "B C h w"), feats=(feats, "B D h w"))
     corners = window_corners(windows, sizes["B"])
-    k = _count_neighbours(k, feats, joined=windows is not None)
     _check_room(logits, feats, k, storage, windows is not None, alpha, max_iter, tol)
 
     dtype = compute_dtype(logits)
@@ -144,7 +151,8 @@ def propagate_patches(
     y, x = patch_centres(grid, patch_size, corners).unbind(1)
 
     def propagate_graph(scores: Tensor, nodes: Tensor) -> Tensor:
-        neighbours, similarity = nearest_neighbours(nodes, k, dtype)
+        count = choose_k(mark_winners(scores)) if k == "auto" else k
+        neighbours, similarity = nearest_neighbours(nodes, count, dtype)
         if appearance == "power":
             exponent = choose_gamma(similarity) if gamma == "auto" else gamma
             # Clamped above 0, where a power below 1 has an infinite derivative.
@@ -156,7 +164,7 @@ def propagate_patches(
             distance = torch.hypot(y[neighbours] - y[:, None], x[neighbours] - x[:, None])
             weights = weights * spatial_affinity(distance, spatial, sigma, distance_power)
         graph = symmetric_graph(neighbours, weights, storage)
-        strength = choose_alpha(scores, graph) if alpha == "auto" else alpha
+        strength = choose_alpha(mark_winners(scores), graph) if alpha == "auto" else alpha
         return propagate(scores, graph, alpha=strength, max_iter=max_iter, tol=tol)
 
     # One graph at a time: memory does not grow with the batch, and a batch equals a loop in bits.
@@ -167,21 +175,10 @@ def propagate_patches(
     return cast_back(scores, logits)
 
 
-def _count_patches(feats: Float[Tensor, "B D h w"], *, joined: bool) -> int:
-    """Count the nodes of each graph: the patches of an image, or of all windows."""
-    return feats.shape[-2] * feats.shape[-1] * (len(feats) if joined else 1)
-
-
-def _count_neighbours(
-    k: int | Literal["auto"], feats: Float[Tensor, "B D h w"], *, joined: bool
-) -> int:
-    return choose_k(_count_patches(feats, joined=joined)) if k == "auto" else k
-
-
 def _check_room(
     logits: Float[Tensor, "B C *grid"],
     feats: Float[Tensor, "B D h w"],
-    k: int,
+    k: int | Literal["auto"],
     storage: str,
     joined: bool,
     alpha: float | Literal["auto"],
@@ -189,7 +186,8 @@ def _check_room(
     tol: float,
 ) -> None:
     """Refuse a graph over the feats' grid that does not fit into memory."""
-    nodes = _count_patches(feats, joined=joined)
+    nodes = feats.shape[-2] * feats.shape[-1] * (len(feats) if joined else 1)
+    k = MOST_NEIGHBOURS if k == "auto" else k
     solver: dict[str, Any] = {
         "alpha": LARGEST_ALPHA if alpha == "auto" else alpha, "max_iter": max_iter, "tol": tol
     }  # fmt: skip
@@ -223,10 +221,9 @@ class PatchPropagation(Refiner, function=propagate_patches, needs=("feats",), ta
     def check_room(self, logits: Tensor, inputs: Mapping[str, Any]) -> None:
         """Refuse feats whose graph does not fit into memory."""
         if inputs.get("feats") is not None:
-            feats, joined = inputs["feats"], inputs.get("windows") is not None
-            k = _count_neighbours(self.k, feats, joined=joined)
             solver = {option: self.config[option] for option in SOLVER_CHECKS}
-            _check_room(logits, feats, k, self.storage, joined, **solver)
+            joined = inputs.get("windows") is not None
+            _check_room(logits, inputs["feats"], self.k, self.storage, joined, **solver)
 
     def fitted(self, grid: tuple[int, int], pixels: tuple[int, int]) -> PatchPropagation:
         """Return this step with the patch size at which the grid spans the pixels.

@@ -79,12 +79,13 @@ _ROWS = (
         details="""
             What `lpprop.refine` does on a single image if no method is named. The published
             settings of LPOSS+ are for the patches of fifteen windows, and harm a single image.
-            These follow from the image: the 5 to 10 most similar patches, a gamma that spreads their
-            weights whatever the kind of features, and an alpha that is the smaller the more
-            similar patches agree on their class. The pixel step is a little weaker than the
-            published one, so that borders that are right already stay. Where windows cut the
-            image, `refine` takes `lposs+` in its place. `feats_from` sets the patch size. Figures
-            by kind of start and of features: docs/transformer_study.md.
+            These follow from the image: 5 to 50 neighbours, the more the larger the smallest class
+            is that wins anywhere; a gamma that spreads their weights whatever the kind of features;
+            and an alpha that is the smaller the more similar patches agree on their class. The
+            pixel step is a little weaker than the published one, so that borders that are right
+            already stay. Where windows cut the image, `refine` takes `lposs+` in its place.
+            `feats_from` sets the patch size. Figures by kind of start and of features:
+            docs/transformer_study.md.
             """,
         feats_from=_PATCH_SIZES,
         windowed="lposs+",
