@@ -8,6 +8,7 @@ from .directions import DIRECTIONS
 from .methods import ADVICE, BILINEAR, METHODS, SHORT, UPSAMPLERS, Way
 from .scenes import DRIVES, PHOTOGRAPHS, STRETCH, Picture, of_scene
 
+HALF = 2  # of the photographs: every second one
 THIRD = 3  # sweeps see every third picture of a drive, from the second on
 MAIN = (
     "CNN prototypes, 4", "DINOv2 prototypes, 4", "probe", "CNN probe", "relabelled 40 %", "oracle",
@@ -68,8 +69,8 @@ def experiments(*, tiny: bool = False) -> dict[str, Experiment]:
         Experiment("main", (*DRIVES, STRETCH), MAIN, METHODS, boundary=True),
         Experiment("more starts", DRIVES, MORE, short),
         Experiment("advice", DRIVES, ADVISED_FROM, ADVICE),
-        Experiment("photographs", (PHOTOGRAPHS,), CLICKED, on_photographs, boundary=True),
-        Experiment("borders", (PHOTOGRAPHS,), sizes, borders, boundary=True),
+        Experiment("photographs", (PHOTOGRAPHS,), CLICKED, on_photographs, HALF, boundary=True),
+        Experiment("borders", (PHOTOGRAPHS,), sizes, borders, HALF, boundary=True),
         *(
             replace(_sweep(name, {x: METHODS[x] for x in RESIZED}), starts=SCALED, whole=whole)
             for name, whole in WHOLE.items()
