@@ -6,15 +6,14 @@ from functools import partial
 from lpprop._core.text import markdown_table, percent
 
 from ..camvid.tables import interval
+from . import advice
+from .advice import of_experiment
 from .directions import DIRECTIONS, MISSING, Direction
 from .experiments import ADVISED_FROM, CLICKED, MAIN, MORE, SCALED, SWEPT, WHOLE
 from .methods import BILINEAR, SHORT
 from .results import Document
 
 _percent = partial(percent, digits=1)
-#: The features that the default is measured with.
-FEATS = ("tokens", "keys", "queries", "values", "CNN")
-_PUBLISHED = "LPOSS+, γ 7"
 _FLAT = ("spatial", "windows", "pixels", "forms", "regions", "components", "path")
 #: The way of each sweep that has the presets' settings; None where nothing stands for them.
 USUAL = {
@@ -37,8 +36,9 @@ def tables(found: Document) -> dict[str, str]:
         "main gains": gains(found, "main", MAIN, "gain"),
         "main boundary gains": gains(found, "main", MAIN, "boundary_gain"),
         "more starts": more_starts(found),
-        "default": default(found, (*MAIN, *MORE, *CLICKED), FEATS),
-        "default in short": default(found, MAIN, ("tokens", "CNN")),
+        "default": advice.default(found, (*MAIN, *MORE, *CLICKED), advice.FEATS),
+        "default in short": advice.default(found, MAIN, ("tokens", "CNN")),
+        "settings": advice.settings(found),
         "advice": crossed(found, "advice", ADVISED_FROM, "miou"),
         "advice gains": gains(found, "advice", ADVISED_FROM, "gain"),
         **{name: crossed(found, name, SCALED, "miou") for name in WHOLE},
@@ -68,17 +68,12 @@ def tables(found: Document) -> dict[str, str]:
     return made
 
 
-def _of(found: Document, experiment: str) -> Document:
-    starts: Document = found["experiments"][experiment]["starts"]
-    return starts
-
-
 def _starts(found: Document, experiment: str, wanted: Iterable[str]) -> list[str]:
-    return [start for start in wanted if start in _of(found, experiment)]
+    return [start for start in wanted if start in of_experiment(found, experiment)]
 
 
 def _ways(found: Document, experiment: str) -> list[str]:
-    return list(next(iter(_of(found, experiment).values())))
+    return list(next(iter(of_experiment(found, experiment).values())))
 
 
 def crossed(
@@ -86,7 +81,7 @@ def crossed(
     only: Sequence[str] | None = None,
 ) -> str:  # fmt: skip
     """Methods down, starts across; the best of each start in bold."""
-    rows = _of(found, experiment)
+    rows = of_experiment(found, experiment)
     columns = {
         start: {name: row[metric] for name, row in rows[start].items()}
         for start in _starts(found, experiment, starts)
@@ -120,7 +115,7 @@ def _bold(columns: dict[str, dict[str, float]], names: Sequence[str]) -> str:
 
 def gains(found: Document, experiment: str, starts: Sequence[str], kind: str) -> str:
     """Paired gains over the bilinearly upsampled start, with intervals."""
-    rows = _of(found, experiment)
+    rows = of_experiment(found, experiment)
     columns = _starts(found, experiment, starts)
     lines = [
         [name, *(interval(rows[start][name][kind]) for start in columns)]
@@ -132,43 +127,15 @@ def gains(found: Document, experiment: str, starts: Sequence[str], kind: str) ->
 
 def scenes(found: Document, start: str) -> str:
     """mIoU of each scene by itself."""
-    rows = _of(found, "main")[start]
+    rows = of_experiment(found, "main")[start]
     names = list(rows[BILINEAR]["scenes"])
     columns = {scene: {name: row["scenes"][scene] for name, row in rows.items()} for scene in names}
     return _bold(columns, list(rows))
 
 
-def default(found: Document, starts: Sequence[str], feats: Sequence[str]) -> str:
-    """What refine's default gains over bilinear upsampling, and its least gain on any scene."""
-    lines = []
-    for experiment, ending in (("main", ""), ("more starts", ""), ("photographs", ", photographs")):
-        rows = _of(found, experiment)
-        lines += [
-            [f"{start}{ending}", *_of_default(rows[start], feats)]
-            for start in starts
-            if start in rows
-        ]
-    head = ["start", "bilinear", "published LPOSS+", *(f"default, {kind}" for kind in feats)]
-    return markdown_table([*head, "least on any scene"], lines)
-
-
-def _of_default(rows: Document, feats: Sequence[str]) -> list[str]:
-    """The start's mIoU, the gains over it, and the least of the default's on any scene."""
-    base, names = rows[BILINEAR], [f"default, {kind}" for kind in feats]
-    least = [
-        100 * (rows[name]["scenes"][scene] - base["scenes"][scene])
-        for name in names
-        if name in rows
-        for scene in rows[name].get("scenes", ())
-    ]
-    shown = [rows[name]["gain"]["gain"] if name in rows else None for name in (_PUBLISHED, *names)]
-    shown.append(min(least) if least else None)
-    return [_percent(base["miou"]), *("–" if gain is None else f"{gain:+.1f}" for gain in shown)]
-
-
 def more_starts(found: Document) -> str:
     """mIoU by the number of labelled images, and by the share of wrong patches."""
-    both = {**_of(found, "main"), **_of(found, "more starts")}
+    both = {**of_experiment(found, "main"), **of_experiment(found, "more starts")}
     order = sorted((x for x in both if x in (*MAIN, *MORE)), key=_by_number)
     columns = {
         start: {name: row["miou"] for name, row in both[start].items() if name in SHORT}
@@ -186,7 +153,7 @@ def _by_number(start: str) -> tuple[str, int]:
 
 def of_photographs(found: Document, experiment: str) -> str:
     """mIoU and Boundary IoU, with the gain over bilinear upsampling, by start."""
-    rows = _of(found, experiment)
+    rows = of_experiment(found, experiment)
     lines = []
     for start, ways in rows.items():
         for name, row in ways.items():
@@ -209,7 +176,7 @@ def best(found: Document) -> str:
     """The usual and the best way of each sweep, by start."""
     lines = []
     for experiment, usual in USUAL.items():
-        for start, rows in _of(found, experiment).items():
+        for start, rows in of_experiment(found, experiment).items():
             top = max(rows, key=lambda name: rows[name]["miou"])
             known = usual is not None and usual in rows
             lines.append(
@@ -226,7 +193,7 @@ def best(found: Document) -> str:
 
 def graphs(found: Document) -> str:
     """k and alpha down, gamma across, for each start."""
-    rows = _of(found, "graphs")
+    rows = of_experiment(found, "graphs")
     points = [row["values"] for row in next(iter(rows.values())).values()]
     gammas = sorted({point["gamma"] for point in points})
     lines = []
@@ -240,7 +207,7 @@ def graphs(found: Document) -> str:
 
 def features(found: Document, start: str) -> str:
     """Features down, graphs across."""
-    rows = _of(found, "features")[start]
+    rows = of_experiment(found, "features")[start]
     columns: dict[str, dict[str, float]] = {}
     for name, row in rows.items():
         feats, graph = name.split(", ", 1)
@@ -255,7 +222,7 @@ def features(found: Document, start: str) -> str:
 
 def paired(found: Document, experiment: str, prefixes: Sequence[str]) -> str:
     """The same settings of two methods side by side, from each start."""
-    rows = _of(found, experiment)
+    rows = of_experiment(found, experiment)
     names = _ways(found, experiment)
     settings = dict.fromkeys(
         name.removeprefix(f"{prefix}, ")
