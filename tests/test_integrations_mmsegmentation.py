@@ -514,7 +514,7 @@ def test_colours_come_back(kind, options, loaded):
         ({"refine": "lposs"}, "refine: got str, expected a dictionary of a method and its options"),
         ({"refine": [("method", "lposs")]}, "refine: got list"),
         ({"refine": {"method": "lpos"}}, "Did you mean 'lposs'?"),
-        ({"refine": {"kk": 3}}, "kk: got an option that lposs+ does not have"),
+        ({"refine": {"kk": 3}}, "kk: got an option that auto does not have"),
         ({"refine": {"k": 2.5}}, "k: got 2.5"),
         ({"affinity": "dino"}, "affinity: got str, expected a function from images to feats"),
     ],

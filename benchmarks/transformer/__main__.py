@@ -45,7 +45,9 @@ def main(arguments: list[str] | None = None) -> None:
         with atomic_write(args.results) as file:
             file.write((json.dumps(rounded(found), indent=1) + "\n").encode())
     found = json.loads(args.results.read_text())
-    renew(args.docs / "transformer_study.md", tables.tables(found))
+    for page in (args.docs / "transformer_study.md", args.docs.parent / "README.md"):
+        if page.exists():
+            renew(page, tables.tables(found))
     figures.draw(found, args.docs / "images")
 
 

@@ -5,9 +5,10 @@ from dataclasses import dataclass, replace
 
 from . import discrepancy, propagation
 from .directions import DIRECTIONS
-from .methods import BILINEAR, METHODS, SHORT, UPSAMPLERS, Way
+from .methods import ADVICE, BILINEAR, METHODS, SHORT, UPSAMPLERS, Way
 from .scenes import DRIVES, PHOTOGRAPHS, STRETCH, Picture, of_scene
 
+HALF = 2  # of the photographs: every second one
 THIRD = 3  # sweeps see every third picture of a drive, from the second on
 MAIN = (
     "CNN prototypes, 4", "DINOv2 prototypes, 4", "probe", "CNN probe", "relabelled 40 %", "oracle",
@@ -16,8 +17,10 @@ MORE = (
     "CNN prototypes, 1", "CNN prototypes, 16", "DINOv2 prototypes, 1", "DINOv2 prototypes, 16",
     "relabelled 20 %", "relabelled 60 %",
 )  # fmt: skip
+ADVISED_FROM = ("CNN prototypes, 4", "CNN prototypes, 16", "probe")
 #: The models see the whole image smaller and larger: other numbers of patches.
 WHOLE = {"13 x 18 patches": (182, 252), "39 x 52 patches": (546, 728)}
+CLICKED = ("relabelled 40 %", "clicks")  # on photographs
 SCALED = ("CNN prototypes, 4", "probe", "relabelled 40 %", "oracle")
 RESIZED = (
     BILINEAR, "default, tokens", "default, values", "default, CNN", "LPOSS, γ 7",
@@ -61,13 +64,13 @@ def experiments(*, tiny: bool = False) -> dict[str, Experiment]:
     short = {name: METHODS[name] for name in SHORT}
     on_photographs = {name: way for name, way in METHODS.items() if not way.windows}
     borders = {name: METHODS[name] for name in UPSAMPLERS}
-    photographs = ("relabelled 40 %", "clicks")
     sizes = ("8 px", "14 px", "16 px", "32 px")
     every = [
         Experiment("main", (*DRIVES, STRETCH), MAIN, METHODS, boundary=True),
         Experiment("more starts", DRIVES, MORE, short),
-        Experiment("photographs", (PHOTOGRAPHS,), photographs, on_photographs, boundary=True),
-        Experiment("borders", (PHOTOGRAPHS,), sizes, borders, boundary=True),
+        Experiment("advice", DRIVES, ADVISED_FROM, ADVICE),
+        Experiment("photographs", (PHOTOGRAPHS,), CLICKED, on_photographs, HALF, boundary=True),
+        Experiment("borders", (PHOTOGRAPHS,), sizes, borders, HALF, boundary=True),
         *(
             replace(_sweep(name, {x: METHODS[x] for x in RESIZED}), starts=SCALED, whole=whole)
             for name, whole in WHOLE.items()

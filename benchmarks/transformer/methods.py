@@ -121,8 +121,8 @@ def dslo(
 
 
 BILINEAR = "bilinear"
-#: What the document advises where a model can look at a scene in windows.
-ADVISED = "LPOSS+ k 50, γ 30, windows 448/224"
+#: What the document advises for prototypes and texts, if the models can look at windows.
+ADVISED = "LPOSS+, k 50, γ 7, windows 224/112 and 448/224"
 SPARSE = lposs(10, 7.0, 0.8)
 PATH = OptimalPath(norm="image")
 
@@ -144,7 +144,9 @@ METHODS: dict[str, Way] = {
     "LPOSS+, γ 7": then(lposs(400, 7.0), PixelPropagation()),
     "LP k 50, γ 7": lposs(50, 7.0),
     "LP k 50, γ 30, values": lposs(50, 30.0, feats="value"),
-    ADVISED: then(Way(**vars(lposs(50, 30.0)) | {"windows": ("448/224",)}), PixelPropagation()),
+    "LPOSS+ k 50, γ 30, windows 448/224": then(
+        Way(**vars(lposs(50, 30.0)) | {"windows": ("448/224",)}), PixelPropagation()
+    ),
     "LP k 10, γ 7, α 0.8": SPARSE,
     "LP k 10, γ 7, α 0.8 + pixel step": then(SPARSE, PixelPropagation()),
     "LP k 10, γ 7, α 0.8, CNN": lposs(10, 7.0, 0.8, CNN),
@@ -164,6 +166,16 @@ METHODS: dict[str, Way] = {
         Chain(BilinearUpsample(), MajorityVote()), regions="Felzenszwalb, 100"
     ),
     "regions: SLIC": Way(Chain(BilinearUpsample(), MajorityVote()), regions="SLIC, 400"),
+}
+
+#: The default beside what the document advises; the windows take some time.
+ADVICE = {
+    BILINEAR: METHODS[BILINEAR],
+    "default, tokens": METHODS["default, tokens"],
+    "LPOSS+, k 50, γ 30": then(lposs(50, 30.0), PixelPropagation()),
+    ADVISED: then(
+        Way(**vars(lposs(50, 7.0)) | {"windows": ("224/112", "448/224")}), PixelPropagation()
+    ),
 }
 
 #: Those of the tables with many starts, without what takes long.

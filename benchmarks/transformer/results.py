@@ -125,7 +125,7 @@ class Counted:
                 row["gain"] = self.gain(start, base, name)._asdict()
                 if experiment.boundary:
                     row["boundary_gain"] = self.gain(start, base, name, "boundary")._asdict()
-            if experiment.name == "main":
+            if experiment.every == 1 and not self.photographs:
                 row["scenes"] = {
                     scene: self.mean(start, name, scene=scene) for scene in experiment.scenes
                 }

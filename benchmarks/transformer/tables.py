@@ -7,11 +7,14 @@ from lpprop._core.text import markdown_table, percent
 
 from ..camvid.tables import interval
 from .directions import DIRECTIONS, MISSING, Direction
-from .experiments import MAIN, MORE, SCALED, SWEPT, WHOLE
+from .experiments import ADVISED_FROM, CLICKED, MAIN, MORE, SCALED, SWEPT, WHOLE
 from .methods import BILINEAR, SHORT
 from .results import Document
 
 _percent = partial(percent, digits=1)
+#: The features that the default is measured with.
+FEATS = ("tokens", "keys", "queries", "values", "CNN")
+_PUBLISHED = "LPOSS+, γ 7"
 _FLAT = ("spatial", "windows", "pixels", "forms", "regions", "components", "path")
 #: The way of each sweep that has the presets' settings; None where nothing stands for them.
 USUAL = {
@@ -34,6 +37,10 @@ def tables(found: Document) -> dict[str, str]:
         "main gains": gains(found, "main", MAIN, "gain"),
         "main boundary gains": gains(found, "main", MAIN, "boundary_gain"),
         "more starts": more_starts(found),
+        "default": default(found, (*MAIN, *MORE, *CLICKED), FEATS),
+        "default in short": default(found, MAIN, ("tokens", "CNN")),
+        "advice": crossed(found, "advice", ADVISED_FROM, "miou"),
+        "advice gains": gains(found, "advice", ADVISED_FROM, "gain"),
         **{name: crossed(found, name, SCALED, "miou") for name in WHOLE},
         "photographs": of_photographs(found, "photographs"),
         "borders": of_photographs(found, "borders"),
@@ -129,6 +136,34 @@ def scenes(found: Document, start: str) -> str:
     names = list(rows[BILINEAR]["scenes"])
     columns = {scene: {name: row["scenes"][scene] for name, row in rows.items()} for scene in names}
     return _bold(columns, list(rows))
+
+
+def default(found: Document, starts: Sequence[str], feats: Sequence[str]) -> str:
+    """What refine's default gains over bilinear upsampling, and its least gain on any scene."""
+    lines = []
+    for experiment, ending in (("main", ""), ("more starts", ""), ("photographs", ", photographs")):
+        rows = _of(found, experiment)
+        lines += [
+            [f"{start}{ending}", *_of_default(rows[start], feats)]
+            for start in starts
+            if start in rows
+        ]
+    head = ["start", "bilinear", "published LPOSS+", *(f"default, {kind}" for kind in feats)]
+    return markdown_table([*head, "least on any scene"], lines)
+
+
+def _of_default(rows: Document, feats: Sequence[str]) -> list[str]:
+    """The start's mIoU, the gains over it, and the least of the default's on any scene."""
+    base, names = rows[BILINEAR], [f"default, {kind}" for kind in feats]
+    least = [
+        100 * (rows[name]["scenes"][scene] - base["scenes"][scene])
+        for name in names
+        if name in rows
+        for scene in rows[name].get("scenes", ())
+    ]
+    shown = [rows[name]["gain"]["gain"] if name in rows else None for name in (_PUBLISHED, *names)]
+    shown.append(min(least) if least else None)
+    return [_percent(base["miou"]), *("–" if gain is None else f"{gain:+.1f}" for gain in shown)]
 
 
 def more_starts(found: Document) -> str:

@@ -100,7 +100,8 @@ _ROWS = (
             41.3 mIoU over 8 datasets, up from MaskCLIP's 27.0, with sliding windows of 224 pixels
             at a stride of 112 over images whose shorter side is 448, logits by MaskCLIP ViT-B/16
             and feats by DINO ViT-B/16. `feats_from` names the model that made the feats, and sets
-            the paper's k, gamma and patch size for it.
+            the paper's k, gamma and patch size for it. Settings to try first, by kind of start and
+            of features: docs/transformer_study.md.
 
             Deviations: logits on another grid than the feats are resized bilinearly to it; the
             authors resize the vision-language model's features instead, before they compare them
@@ -115,8 +116,8 @@ _ROWS = (
         paper=_LPOSS,
         note="label propagation over patches, then over pixels",
         details="""
-            42.1 mIoU over 8 datasets; protocol and deviations as for `lposs`. alpha, max_iter and
-            tol hold for both steps.
+            42.1 mIoU over 8 datasets; protocol, deviations and settings to try as for `lposs`.
+            alpha, max_iter and tol hold for both steps.
             """,
         feats_from=FEATS_FROM,
         compared=True,
@@ -129,7 +130,8 @@ _ROWS = (
         details="""
             46.2 mIoU over 8 datasets, with logits by CLIP ViT-B/16 and attention by Stable
             Diffusion 2 (its first two up blocks, averaged), whole images. `temperature` is that of
-            the attention that is built from the feats.
+            the attention that is built from the feats. Settings to try first, by kind of start:
+            docs/transformer_study.md.
             """,
         compared=True,
     ),
