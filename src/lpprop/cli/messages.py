@@ -63,7 +63,7 @@ def one_line(said: Exception | str, command: argparse.ArgumentParser) -> str:
 
 
 # What the Python interface calls otherwise.
-_RENAMED = {"shorter_side": "side", "class_names": "classes"}
+_RENAMED = {"shorter_side": "side", "class_names": "classes", "checkpoint": "affinity"}
 
 _VALUE = r"""\([^()]*\)|\[[^][]*\]|"[^"]*"|'[^']*'|[\w.+/-]*\w|"""
 
