@@ -203,7 +203,7 @@ def test_methods_with_options(tmp_path, item):
 def test_an_option_for_the_default_methods(tmp_path, item):
     assert main(arguments(tmp_path, "--option", "k=3", methods=())) == 0
     names = list(table_of(tmp_path))
-    assert [name for name in names if "(" in name] == ["lposs(k=3)", "lposs+(k=3)"]
+    assert [name for name in names if "(" in name] == ["auto(k=3)", "lposs(k=3)", "lposs+(k=3)"]
     assert "bilinear" in names
 
 

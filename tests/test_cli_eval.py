@@ -149,7 +149,7 @@ def test_own_folders(tmp_path, capsys):
     dataset = dataset_from_folders(tmp_path / "images", tmp_path / "labels", prompts)
     report = Report.load(out)
     segmenter = Segmenter(EfficientNetLite0(), method="lposs+", shorter_side=64)
-    assert counts(report, "lposs+") == expected(dataset, segmenter)
+    assert counts(report, "auto") == expected(dataset, segmenter)
     assert report.class_names == ["cat", "seat"]
 
 
