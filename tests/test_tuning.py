@@ -19,6 +19,8 @@ pytest.importorskip("optuna", reason="the extra tune is not installed")
 import lpprop
 from lpprop import InputError, presets
 from lpprop.evaluation import (
+    EvaluationError,
+    RefinedStart,
     SegmentationMetrics,
     SegmenterPredictor,
     Start,
@@ -314,6 +316,29 @@ class TestSearch:
         assert "lposs" not in result.methods
         with pytest.raises(InputError, match="needs feats"):
             search(tmp_path / "b", start=lambda s: Start(NoisyStart()(s).logits))
+
+    def test_scores_of_fewer_classes_are_refused(self, tmp_path):
+        """As evaluate refuses them; the first images may well have them all."""
+
+        class Third(NoisyStart):
+            def __call__(self, sample):
+                start = super().__call__(sample)
+                classes = 2 if sample.name == "v1_002" else 3
+                return Start(start.logits[:, :classes], start.inputs["feats"])
+
+        with pytest.raises(InputError, match=r"start: got logits of shape \(1, 2, 4, 6\) for v1_002"):
+            search(tmp_path, start=Third())
+
+    def test_a_refined_result_of_fewer_classes_fails(self, tmp_path, monkeypatch):
+        """A setting whose scores lack a class is not counted."""
+        whole = RefinedStart.__call__
+        monkeypatch.setattr(RefinedStart, "__call__", lambda *a: whole(*a)[:2])
+        with pytest.raises(EvaluationError, match=r"the start cannot be scored.*\(3, H, W\)"):
+            search(tmp_path)
+
+    def test_a_start_that_is_none_is_refused(self, tmp_path):
+        with pytest.raises(InputError, match="start: got NoneType for v0_000, expected a Start"):
+            search(tmp_path, start=lambda sample: None)
 
     def test_a_setting_that_fails_is_left_out(self, tmp_path, monkeypatch):
         def fails(*_):

@@ -26,6 +26,7 @@ __all__ = [
     "Outcome",
     "Samples",
     "Task",
+    "as_labels",
     "check_dataset",
     "dataset_fingerprint",
 ]
@@ -182,12 +183,19 @@ def _time(predictor: Predictor, sample: LabelledImage, classes: int) -> tuple[Te
     """Return the labels of a sample, and the seconds that they took."""
     with torch.no_grad():
         predictor.prepare(sample)
-        labels, seconds = time_call(lambda: _as_labels(predictor(sample), classes))
+        labels, seconds = time_call(lambda: as_labels(predictor(sample), classes))
         return labels, seconds + predictor.borrowed_seconds
 
 
-def _as_labels(result: Any, classes: int) -> Tensor:
-    """Return labels as they are, and the argmax of scores."""
+def as_labels(result: Any, classes: int) -> Tensor:
+    """Return labels as they are, and the argmax of scores.
+
+    Raises:
+        InputError: another shape, scores with NaN, or a masked array.
+
+    >>> as_labels(torch.eye(2)[:, None], classes=2)
+    tensor([[0, 1]])
+    """
     refuse_masked("predictor", result)
     labels = torch.as_tensor(result)
     if labels.ndim == 2:

@@ -15,7 +15,7 @@ from lpprop.compose import presets
 from lpprop.compose.chain import Chain
 from lpprop.evaluation.intervals import overlaps
 from lpprop.evaluation.metrics import SegmentationMetrics
-from lpprop.evaluation.task import Samples
+from lpprop.evaluation.task import Samples, as_labels
 from lpprop.evaluation.tuning.sources import Kept, Source
 from lpprop.evaluation.tuning.trials import Trials, Tried
 
@@ -57,7 +57,8 @@ class Bench:
         sample = self.dataset[index]
         with torch.no_grad():
             scores = self.source.refine(self.kept[index], sample, chain)
-        return SegmentationMetrics(**self.metrics.settings).update(scores.argmax(0), sample.gt)
+        labels = as_labels(scores, self.metrics.classes)
+        return SegmentationMetrics(**self.metrics.settings).update(labels, sample.gt)
 
     def try_once(
         self,

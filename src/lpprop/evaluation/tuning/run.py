@@ -123,7 +123,7 @@ def tune(
             shutil.rmtree(abandoned, ignore_errors=True)
         kept = Kept(out)
         try:
-            given = source.given(_see(source, dataset[0]))
+            given = source.given(_see(source, dataset, 0))
             methods = _allow(methods, given)
             own = {method: source.options(method) for method in methods}
             config: dict[str, Any] = describe_run(dataset, metrics, {"start": source})
@@ -166,16 +166,16 @@ def _keep_starts(dataset: Samples, source: Source, kept: Kept, progress: bool | 
     patches = []
     with Progress(len(dataset), progress, "start") as bar:
         for index in range(len(dataset)):
-            seen = _see(source, dataset[index])
+            seen = _see(source, dataset, index)
             patches.append(source.patches(seen))
             kept.add(seen)
             bar.update()
     return int(statistics.median(patches))
 
 
-def _see(source: Source, sample: Any) -> Any:
+def _see(source: Source, dataset: Samples, index: int) -> Any:
     with torch.no_grad():
-        return source.see(sample)
+        return source.see(dataset[index], len(dataset.class_names))
 
 
 def _hash_content(dataset: Samples) -> str:

@@ -15,6 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from lpprop._core.errors import InputError
 from lpprop._core.memory import available_bytes
 from lpprop.compose import presets
 from lpprop.compose.chain import Chain
@@ -34,8 +35,8 @@ _IN_MEMORY = 2**31
 class Source(Protocol):
     """Where starts come from, and how one is refined."""
 
-    def see(self, sample: LabelledImage) -> Any:
-        """Do the work on a sample that all trials share."""
+    def see(self, sample: LabelledImage, classes: int) -> Any:
+        """Do the work on a sample that all trials share; refuse scores of other classes."""
 
     def given(self, seen: Any) -> set[str]:
         """Name the inputs that a start gives to methods."""
@@ -61,8 +62,24 @@ class _Starts:
         self.start = start
         self.others = [preset() for preset in presets.METHODS.values() if preset.is_installed]
 
-    def see(self, sample: LabelledImage) -> Start:
-        return self.start(sample)
+    def see(self, sample: LabelledImage, classes: int) -> Start:
+        seen: object = self.start(sample)
+        if not isinstance(seen, Start):
+            raise InputError.of(
+                "start",
+                got=f"{type(seen).__name__} for {sample.name}",
+                expected="a Start",
+                fix="Return lpprop.evaluation.Start(logits, feats).",
+            )
+        shape = tuple(getattr(seen.logits, "shape", ()))
+        if len(shape) != 4 or shape[1] != classes:
+            raise InputError.of(
+                "start",
+                got=f"logits of shape {shape} for {sample.name}",
+                expected=f"(1, {classes}, h, w), scores of each of the {classes} classes",
+                fix="Check that image's scores, and the names of the classes.",
+            )
+        return seen
 
     def given(self, seen: Start) -> set[str]:
         return {*seen.inputs, "image"}
@@ -91,7 +108,14 @@ class _Models:
     def __init__(self, predictor: SegmenterPredictor) -> None:
         self.predictor, self.segmenter = predictor, predictor.segmenter
 
-    def see(self, sample: LabelledImage) -> dict[Any, Any]:
+    def see(self, sample: LabelledImage, classes: int) -> dict[Any, Any]:
+        if len(self.predictor.prompts) != classes:
+            raise InputError.of(
+                "start",
+                got=f"a segmenter of {len(self.predictor.prompts)} prompts",
+                expected=f"a prompt for each of the {classes} classes",
+                fix="Pass the prompts of the data set's classes, in the order of the labels.",
+            )
         seen: dict[Any, Any] = {}
 
         def record(model: Any, *inputs: Any) -> Any:
