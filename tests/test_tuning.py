@@ -284,6 +284,21 @@ class TestSearch:
         )
         assert torch.equal(first, second)
 
+    @pytest.mark.parametrize("source", ["vit-b/16", "vit-b/8", "dinov2"])
+    @pytest.mark.parametrize(
+        "options", [{"gamma": 3.0}, {"gamma": 7.0, "k": 400}, {"gamma": 5.0, "k": 50}, {}]
+    )
+    def test_the_line_of_python_is_right_for_every_model(self, source, options):
+        """The values of one model are not left out as those of another's."""
+        counts = np.array([[[1, 2]], [[2, 2]]])
+        own = {"lposs": {"feats_from": source, "patch_size": 14}, "bilinear": {}}
+        every = [Tried("search", "lposs", options, 0.0, counts)]
+        folds = make_folds(["a", "b"], ["a", "b"])
+        result = TuningResult({}, ["a", "b"], ["a", "b"], folds, every, own, "trials", 0.0)
+        rebuilt = eval(result.python, {"lpprop": lpprop})
+        assert repr(rebuilt) == repr(presets.lposs(**own["lposs"], **options))
+        assert repr(rebuilt) == repr(result.best)
+
     def test_starts_are_made_once(self, tmp_path):
         start = NoisyStart()
         search(tmp_path, trials=5, start=start)

@@ -96,14 +96,11 @@ class TuningResult:
     @property
     def python(self) -> str:
         """A line of Python that rebuilds the best setting."""
-        preset = presets.find(self.chosen.method)
-        own = {
-            name: value
-            for name, value in self._options(self.chosen).items()
-            if name == "feats_from" or preset.options[name] != value
-        }
-        written = ", ".join(f"{name}={value!r}" for name, value in own.items())
-        return f"lpprop.presets.{preset.python_name}({written})"
+        preset, options = presets.find(self.chosen.method), self._options(self.chosen)
+        source = {name: value for name, value in options.items() if name == "feats_from"}
+        plain = default_options(preset.name, source)  # what the line has without the option
+        own = {name: value for name, value in options.items() if plain[name] != value}
+        return f"lpprop.presets.{preset.python_name}({_write(source | own)})"
 
     @cached_property
     def rows(self) -> list[Score]:
