@@ -1,8 +1,11 @@
 """`lpprop tune`: stored arrays and recipes, groups of the user's, and what it refuses."""
 
 import json
+import os
 import shutil
+import signal
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ import lpprop
 from lpprop.cli import main
 from lpprop.evaluation import StoredStart, tune
 from lpprop.evaluation.datasets import dataset_from_folders
+from lpprop.evaluation.tuning.bench import Bench
 
 # Grids are of 8 pixels, so that images can be small.
 pytestmark = pytest.mark.filterwarnings("ignore:the feats' grid:lpprop.InputWarning")
@@ -116,6 +120,31 @@ def test_what_it_refuses(tree, tmp_path, capsys, arguments, said):
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("lpprop: error: ")
     assert said in last
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["int", "term"]
+)
+@pytest.mark.parametrize("when", ["search", "worth"])
+def test_a_signal_ends_it_with_the_result_so_far(
+    tree, tmp_path, capsys, monkeypatch, when, number, code
+):
+    """The search and what follows it end alike."""
+    whole, options = Bench.__call__, ["--method", "lposs", "--trials", 6]
+
+    def interrupted(self, kind, *arguments):
+        if kind == when:
+            os.kill(os.getpid(), number)
+            time.sleep(5)  # the signal comes now
+        return whole(self, kind, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Bench, "__call__", interrupted)
+        assert run(tree, tmp_path, *options) == code
+    assert "interrupted: the same command continues" in capsys.readouterr().err
+    assert json.loads((tmp_path / "tuning.json").read_text())["stopped"] == "interrupted"
+    assert run(tree, tmp_path, *options) == 0
+    assert json.loads((tmp_path / "tuning.json").read_text())["stopped"] == "trials"
 
 
 def test_without_optuna_one_line_says_what_to_install(tree, tmp_path, capsys, monkeypatch):

@@ -31,6 +31,7 @@ from lpprop.evaluation import (
 from lpprop.evaluation.groups import find_groups, guess_groups, make_folds
 from lpprop.evaluation.intervals import draw_images
 from lpprop.evaluation.tuning import bench as bench_module
+from lpprop.evaluation.tuning import run as run_module
 from lpprop.evaluation.tuning.result import TuningResult
 from lpprop.evaluation.tuning.sources import Kept
 from lpprop.evaluation.tuning.space import tuned_options, why_fixed
@@ -516,6 +517,50 @@ class TestGoingOn:
         assert result.stopped == "minutes"
         assert result.methods == ["bilinear"]
         assert search(tmp_path, trials=4).stopped == "trials"
+
+    @pytest.mark.parametrize(
+        ("trials", "minutes", "counts"), [(None, 14, (12, 2)), (11, 13, (11, 2)), (11, 100, (11, None))]
+    )
+    def test_minutes_bound_putting_options_back_too(
+        self, tmp_path, monkeypatch, trials, minutes, counts
+    ):
+        """A clock on which each setting takes a minute."""
+        now, whole = [0.0], bench_module.Bench.__call__
+
+        def a_minute(self, *arguments):
+            now[0] += 60
+            return whole(self, *arguments)
+
+        monkeypatch.setattr(bench_module.Bench, "__call__", a_minute)
+        monkeypatch.setattr(run_module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+        result = search(tmp_path, trials=trials, minutes=minutes)
+        kinds = [x.kind == "worth" for x in result.tried]
+        searched, back = kinds.count(False), kinds.count(True)
+        assert searched == counts[0]
+        assert back == counts[1] if counts[1] else back > 0
+        assert result.stopped == ("minutes" if counts[1] else "trials")
+        text = result.to_markdown()
+        assert f"{searched} settings and {back} with an option put back on 6 images" in text
+        assert ("before each of its options was put back" in text) == bool(counts[1])
+
+    def test_ctrl_c_while_options_are_put_back(self, tmp_path, monkeypatch):
+        whole, back = bench_module.Bench.__call__, []
+
+        def interrupted(self, kind, *arguments):
+            if kind == "worth":
+                back.append(1)
+                if len(back) == 2:
+                    raise KeyboardInterrupt
+            return whole(self, kind, *arguments)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(bench_module.Bench, "__call__", interrupted)
+            result = search(tmp_path)
+        assert result.stopped == "interrupted"
+        assert json.loads((tmp_path / "tuning.json").read_text())["stopped"] == "interrupted"
+        again, at_once = search(tmp_path), search(tmp_path / "other")
+        assert again.stopped == "trials"
+        assert [x.key for x in again.tried] == [x.key for x in at_once.tried]
 
     def test_a_line_that_is_cut_off_is_tried_again(self, tmp_path):
         search(tmp_path, trials=3)

@@ -38,18 +38,24 @@ def add_dataset(command: argparse.ArgumentParser) -> None:
 
 
 @contextmanager
-def interruptible() -> Iterator[None]:
-    """End on SIGTERM as on Ctrl-C, so that processes are ended and the user is told."""
+def interruptible() -> Iterator[list[int]]:
+    """End on SIGTERM as on Ctrl-C, so that processes are ended and the user is told.
+
+    Yields:
+        The exit codes of the signals so far, for a block that ends well nevertheless.
+    """
+    codes: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield codes
         return
 
     def stop(number: int, _: object) -> None:
+        codes.append(128 + number)
         raise KeyboardInterrupt(128 + number)
 
     before = signal.signal(signal.SIGTERM, stop)
     try:
-        yield
+        yield codes
     finally:
         signal.signal(signal.SIGTERM, before)
 

@@ -64,11 +64,14 @@ def add_tune(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "--trials",
         type=int,
         metavar="N",
-        help="number of settings that are tried, with the presets (default: 100, or none beside "
-        "--minutes)",
+        help="number of settings that are searched, with the presets; beside them, each option of "
+        "the best is put back at the end (default: 100, or none beside --minutes)",
     )
     command.add_argument(
-        "--minutes", type=float, metavar="N", help="bound on the time of this call (default: none)"
+        "--minutes",
+        type=float,
+        metavar="N",
+        help="bound on the time of this call, without that of the starts (default: none)",
     )
     command.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
     command.add_argument(
@@ -110,7 +113,7 @@ def _tune(arguments: argparse.Namespace) -> int:
     if trials is None and arguments.minutes is None:
         trials = 100
     try:
-        with interruptible():
+        with interruptible() as codes:
             result = tune(
                 dataset, start, out,
                 methods=arguments.method, groups=groups, folds=arguments.folds, trials=trials,
@@ -126,7 +129,7 @@ def _tune(arguments: argparse.Namespace) -> int:
     print(f"\nall of it: {visible(str(out / 'tuning.md'))} and tuning.json")
     if result.stopped == "interrupted":
         say("interrupted: the same command continues")
-        return 130
+        return codes[-1] if codes else 130
     return 0
 
 

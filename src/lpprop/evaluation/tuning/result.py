@@ -43,9 +43,9 @@ START, ALL = "bilinear", "best of all"
 
 _LEGEND = """\
 “tuned” is the best setting on the images that it was chosen by. “held out” is honest: each fold is
-scored by the setting that is best on the others. But the settings to choose from were suggested by
-their scores on all images, so images that took no part at all are a still better test. Intervals
-are of 95 %, over draws of these images."""
+scored by the setting that is best on the others. But the settings to choose from, those searched
+and those with an option put back, were suggested by scores on all images, so images that took no
+part at all are a still better test. Intervals are of 95 %, over draws of these images."""
 
 _METRICS = {"miou": "mIoU", "boundary_iou": "Boundary IoU"}
 
@@ -66,7 +66,7 @@ class TuningResult:
         tried: every setting, in the order of the search.
         own: the options of each preset that suit the start.
         stopped: what ended the search: "trials", "minutes" or "interrupted".
-        seconds: how long this call searched.
+        seconds: how long this call tried settings.
     """
 
     config: Mapping[str, Any]
@@ -178,7 +178,7 @@ class TuningResult:
         failed = [x for x in self.tried if x.failed]
         dataset = self.config["dataset"]["name"]
         parts = [
-            f"# {printable(dataset)}: {len(self._searched)} settings on {len(self.names)} images",
+            f"# {printable(dataset)}: {self._count()} on {len(self.names)} images",
             describe_groups(self.groups, self.folds),
             self.table(),
             _LEGEND,
@@ -190,6 +190,8 @@ class TuningResult:
                 "What each of its options is worth, if it alone goes back to the preset's value:",
                 self.worth_table(),
             ]
+        if len(self.worth) < len(self.chosen.options):
+            parts.append("The search was ended before each of its options was put back.")
         if self.chosen.warnings:
             parts += ["It warned:", "\n".join(f"- {printable(x)}" for x in self.chosen.warnings)]
         if failed:
@@ -245,6 +247,11 @@ class TuningResult:
         write_json(folder / "tuning.json", self.to_dict())
         with atomic_write(folder / "tuning.md") as file:
             file.write(self.to_markdown().encode())
+
+    def _count(self) -> str:
+        back = sum(x.kind == "worth" for x in self._searched)
+        more = f" and {back} with an option put back" if back else ""
+        return f"{len(self._searched) - back} settings{more}"
 
     @property
     def _searched(self) -> list[Tried]:

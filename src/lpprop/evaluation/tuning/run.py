@@ -7,7 +7,7 @@ import shutil
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,9 @@ from lpprop.evaluation.tuning.study import Search, import_optuna
 from lpprop.evaluation.tuning.trials import Trials
 
 __all__ = ["tune"]
+
+#: The share of `minutes` that the search may take; the rest is for the worth of options.
+_SEARCH = 0.8
 
 
 def tune(
@@ -82,9 +85,10 @@ def tune(
             sample, or a function of a sample. If None, it is guessed from the names. A group is
             never in two folds; a single one is cut into runs with gaps.
         folds: number of folds; by default 5, or as many as there are groups, or 4 of a single one.
-        trials: number of settings that are searched, with the presets.
-        minutes: bound on the time of the search in this call; a setting that is begun is finished,
-            and then each option of the best is put back to the preset's value.
+        trials: number of settings that are searched, with the presets. Beside them, each option of
+            the best one is put back to the preset's value at the end.
+        minutes: bound on the time of this call, without that of the starts: four fifths for the
+            search, the rest for putting options back. A setting that is begun is finished.
         seed: of the search.
         metric: "miou" or "boundary_iou".
         ignore_index: the label of ground-truth pixels that do not count.
@@ -148,13 +152,16 @@ def tune(
             search = Search(out / "tuning.db", spaces, patches, own, seed, known.every)
             bench = Bench(dataset, source, kept, metrics, metric, own)
             began = time.monotonic()
-            stopped = _search(search, bench, known, methods, trials, minutes, progress)
+            limit = math.inf if minutes is None else 60 * minutes
+            stopped = _search(
+                search, bench, known, methods, trials, began + _SEARCH * limit, progress
+            )
             result = TuningResult(
                 config, names, labels, parts, known.every, own, stopped, time.monotonic() - began
             )
             if stopped != "interrupted":
-                with suppress(KeyboardInterrupt):
-                    _measure_worth(result, bench, known)
+                stopped = _measure_worth(result, bench, known, began + limit) or stopped
+                result = replace(result, stopped=stopped, seconds=time.monotonic() - began)
         finally:
             kept.close()
         result.save(out)
@@ -191,11 +198,10 @@ def _search(
     known: Trials,
     methods: Sequence[str],
     trials: int | None,
-    minutes: float | None,
+    deadline: float,
     progress: bool | None,
 ) -> str:
     """Try settings until a bound is met; return what ended it."""
-    deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
     plain = [method for method in methods if method not in search.spaces]
     total = math.inf if trials is None else max(trials, len(methods))
     with Progress(None if trials is None else int(total), progress, "setting") as bar:
@@ -228,20 +234,27 @@ def _search(
             return "interrupted"
 
 
-def _measure_worth(result: TuningResult, bench: Bench, known: Trials) -> None:
+def _measure_worth(result: TuningResult, bench: Bench, known: Trials, deadline: float) -> str:
     """Try the best setting with each of its options back at the preset's value.
 
-    Where that is as good or better, it is the best setting from then on.
+    Where that is as good or better, it is the best setting from then on. Return what ended it
+    before all options were tried, "" if nothing did.
     """
     chosen = None
-    while chosen is not result.chosen:
-        chosen = result.chosen
-        for option in chosen.options:
-            others = {name: value for name, value in chosen.options.items() if name != option}
-            if known.find(chosen.method, others) is None:
-                known.add(bench("worth", chosen.method, others))
-            if result.chosen is not chosen:
-                break
+    try:
+        while chosen is not result.chosen:
+            chosen = result.chosen
+            for option in chosen.options:
+                others = {name: value for name, value in chosen.options.items() if name != option}
+                if known.find(chosen.method, others) is None:
+                    if time.monotonic() >= deadline:
+                        return "minutes"
+                    known.add(bench("worth", chosen.method, others))
+                if result.chosen is not chosen:
+                    break
+    except KeyboardInterrupt:
+        return "interrupted"
+    return ""
 
 
 def _check_methods(methods: object) -> list[str]:
