@@ -66,6 +66,20 @@ class Scenes:
         return SimpleNamespace(name=f"v{index // 2}_{index:03d}", image=image, gt=gt)
 
 
+class Relabelled(Scenes):
+    """Scenes with other labels, but for some images."""
+
+    def __init__(self, labels, but=()):
+        super().__init__()
+        self.labels, self.but = labels, but
+
+    def __getitem__(self, index):
+        sample = super().__getitem__(index)
+        if index not in self.but:
+            sample.gt = np.vectorize(self.labels.get)(sample.gt).astype(np.uint8)
+        return sample
+
+
 class NoisyStart:
     """Noisy scores, and features that know the truth; it counts its calls."""
 
@@ -75,7 +89,7 @@ class NoisyStart:
     def __call__(self, sample):
         self.calls.append(sample.name)
         draw = torch.Generator().manual_seed(int(sample.name[-3:]))
-        truth = torch.from_numpy(sample.gt[4::8, 4::8].astype(int))
+        truth = torch.from_numpy(sample.gt[4::8, 4::8].astype(int)).clamp(max=2)
         one_hot = torch.nn.functional.one_hot(truth, 3).permute(2, 0, 1).float()
         noise = torch.randn(1, 3, 4, 6, generator=draw)
         feats = torch.cat([one_hot, 0.5 * torch.randn(4, 4, 6, generator=draw)])
@@ -355,6 +369,46 @@ class TestSearch:
     def test_a_start_that_is_none_is_refused(self, tmp_path):
         with pytest.raises(InputError, match="start: got NoneType for v0_000, expected a Start"):
             search(tmp_path, start=lambda sample: None)
+
+    @pytest.mark.parametrize(
+        ("labels", "said"),
+        [
+            ({0: 0, 1: 255, 2: 255}, "labels: all pixels that count are of class 0, 'sky'"),
+            ({0: 0, 1: 1, 2: 0}, r"labels: no pixel is of class 'tree' \(2\)"),
+        ],
+    )
+    def test_doubtful_labels_are_told(self, tmp_path, labels, said):
+        """As evaluate tells them, and beside the result."""
+        with pytest.warns(lpprop.InputWarning, match=said):
+            result = tune(
+                Relabelled(labels), NoisyStart(), tmp_path, methods=["pamr"], trials=2,
+                progress=False,
+            )  # fmt: skip
+        (doubt,) = result.doubts
+        assert f"Doubtful: {doubt}" in (tmp_path / "tuning.md").read_text()
+        assert json.loads((tmp_path / "tuning.json").read_text())["doubts"] == [doubt]
+
+    def test_nothing_is_doubtful(self, found):
+        assert not found.result.doubts
+        assert "Doubtful" not in found.result.to_markdown()
+
+    def test_labels_of_which_no_pixel_counts_are_refused(self, tmp_path):
+        with pytest.raises(InputError, match="labels: got label maps in which every pixel is 255"):
+            tune(
+                Relabelled({0: 255, 1: 255, 2: 255}), NoisyStart(), tmp_path, methods=["pamr"],
+                trials=2, progress=False,
+            )  # fmt: skip
+
+    def test_images_of_which_no_pixel_counts_make_no_nan(self, tmp_path):
+        """A draw of these images alone says nothing, and is left out of the interval."""
+        dataset = Relabelled({0: 255, 1: 255, 2: 255}, but=(1, 3))
+        result = tune(
+            dataset, NoisyStart(), tmp_path, methods=["pamr"], trials=3,
+            groups=list("abcdef"), progress=False,
+        )  # fmt: skip
+        assert np.isfinite(result.rows[-1].held_out).all()
+        assert all(np.isfinite(verdict.difference).all() for verdict in result.verdicts)
+        assert "nan" not in result.to_markdown()
 
     def test_a_setting_that_fails_is_left_out(self, tmp_path, monkeypatch):
         def fails(*_):

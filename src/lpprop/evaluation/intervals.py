@@ -12,6 +12,7 @@ does not know how much a third one would differ.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
@@ -257,6 +258,9 @@ def mean_ratio(
 
 
 def _bounds(values: Float[np.ndarray, " draws"]) -> tuple[float, float]:
+    values = values[~np.isnan(values)]  # without draws in which no pixel counts
+    if not len(values):
+        return math.nan, math.nan
     low, high = np.percentile(values, [2.5, 97.5])
     return float(low), float(high)
 

@@ -45,7 +45,7 @@ class Bench:
         with collect_warnings(shown=False) as warned:
             try:
                 chain = presets.by_name(method, **{**self.own[method], **options})
-                alone = [self._count(index, chain) for index in range(len(self.dataset))]
+                alone = [self.count(index, chain) for index in range(len(self.dataset))]
             except (InputError, RuntimeError, MemoryError) as error:
                 reason = f"{type(error).__name__}: {error}"
                 return Tried(kind, method, options, 0.0, None, number, reason)
@@ -53,7 +53,8 @@ class Bench:
         counts = np.stack(overlaps(alone, self.metric), axis=-1)
         return Tried(kind, method, options, seconds, counts, number, "", list(warned))
 
-    def _count(self, index: int, chain: Chain) -> SegmentationMetrics:
+    def count(self, index: int, chain: Chain) -> SegmentationMetrics:
+        """Label one image, and count."""
         sample = self.dataset[index]
         with torch.no_grad():
             scores = self.source.refine(self.kept[index], sample, chain)

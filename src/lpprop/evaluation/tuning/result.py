@@ -67,6 +67,7 @@ class TuningResult:
         own: the options of each preset that suit the start.
         stopped: what ended the search: "trials", "minutes" or "interrupted".
         seconds: how long this call tried settings.
+        doubts: what is doubtful about the true labels.
     """
 
     config: Mapping[str, Any]
@@ -77,6 +78,7 @@ class TuningResult:
     own: Mapping[str, Mapping[str, Any]]
     stopped: str
     seconds: float
+    doubts: Sequence[str] = ()
 
     @property
     def methods(self) -> list[str]:
@@ -179,6 +181,7 @@ class TuningResult:
         dataset = self.config["dataset"]["name"]
         parts = [
             f"# {printable(dataset)}: {self._count()} on {len(self.names)} images",
+            *(printable(f"Doubtful: {doubt}") for doubt in self.doubts),
             describe_groups(self.groups, self.folds),
             self.table(),
             _LEGEND,
@@ -206,6 +209,7 @@ class TuningResult:
             "method": self.chosen.method,
             "options": self._options(self.chosen),
             "stopped": self.stopped,
+            "doubts": list(self.doubts),
             "rows": [
                 {
                     "method": row.method,

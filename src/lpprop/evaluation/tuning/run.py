@@ -19,6 +19,7 @@ from lpprop.compose import presets
 from lpprop.compose.composite import missing_input
 from lpprop.evaluation.content import describe_content
 from lpprop.evaluation.datasets.layout import as_path
+from lpprop.evaluation.doubts import label_doubts
 from lpprop.evaluation.fingerprints import hash_texts
 from lpprop.evaluation.groups import find_groups, make_folds
 from lpprop.evaluation.intervals import METRICS
@@ -96,10 +97,12 @@ def tune(
 
     Returns:
         The result, also written to `out` as tuning.json and tuning.md. Ctrl-C ends the search with
-        the result so far.
+        the result so far. What is doubtful about the labels is in `TuningResult.doubts`, and shown
+        once as `lpprop.InputWarning`.
 
     Raises:
-        InputError: arguments that cannot be used, or a folder with another search.
+        InputError: arguments that cannot be used, labels of which no pixel counts, or a folder with
+            another search.
         EvaluationError: the start cannot be scored.
         ImportError: the extra `tune` is not installed.
     """
@@ -151,20 +154,24 @@ def tune(
             spaces = {x: tuned_options(presets.find(x), given) for x in methods}
             search = Search(out / "tuning.db", spaces, patches, own, seed, known.every)
             bench = Bench(dataset, source, kept, metrics, metric, own)
+            doubts = _find_doubts(bench)
             began = time.monotonic()
             limit = math.inf if minutes is None else 60 * minutes
             stopped = _search(
                 search, bench, known, methods, trials, began + _SEARCH * limit, progress
             )
             result = TuningResult(
-                config, names, labels, parts, known.every, own, stopped, time.monotonic() - began
-            )
+                config, names, labels, parts, known.every, own, stopped, time.monotonic() - began,
+                doubts,
+            )  # fmt: skip
             if stopped != "interrupted":
                 stopped = _measure_worth(result, bench, known, began + limit) or stopped
                 result = replace(result, stopped=stopped, seconds=time.monotonic() - began)
         finally:
             kept.close()
         result.save(out)
+    for doubt in doubts:
+        warn(doubt, doubt)
     return result
 
 
@@ -183,6 +190,27 @@ def _keep_starts(dataset: Samples, source: Source, kept: Kept, progress: bool | 
 def _see(source: Source, dataset: Samples, index: int) -> Any:
     with torch.no_grad():
         return source.see(dataset[index], len(dataset.class_names))
+
+
+def _find_doubts(bench: Bench) -> list[str]:
+    """Score the start, and say what is doubtful about the labels, as `evaluate` does."""
+    chain = presets.by_name(START, **bench.own[START])
+    start = SegmentationMetrics(**bench.metrics.settings)
+    for index in range(len(bench.dataset)):
+        try:
+            start.merge(bench.count(index, chain))
+        except (InputError, RuntimeError, MemoryError) as error:
+            image, reason = bench.dataset[index].name, f"{type(error).__name__}: {error}"
+            raise EvaluationError(f"{image}: the start cannot be scored: {reason}") from error
+    pixels = [*start.true_pixels.tolist(), start.ignored]
+    if not any(pixels[:-1]):
+        raise InputError.of(
+            "labels",
+            got=f"label maps in which every pixel is {start.ignore_index}, which does not count",
+            expected="pixels of the classes",
+            fix="Check how the labels are numbered, and which of them are ignored.",
+        )
+    return label_doubts({"the start": start}, pixels, bench.dataset.class_names, whole=True)
 
 
 def _hash_content(dataset: Samples) -> str:
@@ -208,10 +236,7 @@ def _search(
         try:
             for method in plain:  # without options: the start, first of all
                 if known.find(method, {}) is None:
-                    tried = bench("preset", method, {})
-                    if method == START and tried.failed:
-                        raise EvaluationError(f"the start cannot be scored: {tried.failed}")
-                    known.add(tried)
+                    known.add(bench("preset", method, {}))
             done = [x for x in known.every if x.number is not None]
             for _ in range(len(plain) + len(done)):
                 bar.update()
