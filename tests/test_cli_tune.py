@@ -86,6 +86,45 @@ def test_groups_by_a_pattern(tree, tmp_path, given, groups):
     assert list(dict.fromkeys(stored["groups"].values())) == groups.split()
 
 
+def rename(tree, root, names):
+    """Copy the tree, with other names of images."""
+    shutil.copytree(tree, root)
+    for path in [path for path in root.rglob("*.*") if path.stem in names]:
+        path.rename(path.with_stem(names[path.stem]))
+    return root
+
+
+def test_names_with_blanks_in_a_file_of_groups(tree, tmp_path, capsys):
+    names = {name: name.replace("_", " street ") for name in NAMES}
+    root = rename(tree, tmp_path / "tree", names)
+    lines = [f"{name}  {index % 2}\n" for index, name in enumerate(names.values())]
+    (root / "groups.txt").write_text("".join([*lines, "ash street 4 1\n", "\n"]))
+    options = ["--method", "pamr", "--trials", 2, "--groups", root / "groups.txt"]
+    assert run(root, tmp_path / "out", *options) == 0
+    stored = json.loads((tmp_path / "out" / "tuning.json").read_text())
+    assert stored["groups"]["elm street 008"] == "1"
+    assert list(stored["groups"].values()) == list("010101")
+    said = capsys.readouterr().err
+    assert "names images that are not there: 'ash street 4'" in said
+    assert "'oak street 007'" not in said
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"elm_007 \xff\n", "groups.txt ("),
+        (b"elm_007 a\nelm_007 b\n", "with 'elm_007' in 'a' and in 'b', expected one group for"),
+        (b"elm_007\nelm_008\n", "which has no group for 'elm_007'"),
+    ],
+)
+def test_files_of_groups_that_cannot_be_used(tree, tmp_path, capsys, content, said):
+    (tmp_path / "groups.txt").write_bytes(content)
+    assert run(tree, tmp_path / "out", "--groups", tmp_path / "groups.txt") == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("lpprop: error: --groups: got ")
+    assert said in last
+
+
 def test_a_recipe(tree, tmp_path, monkeypatch, capsys):
     pytest.importorskip("efficientnet_lite_pytorch", reason="the extra demo is not installed")
     from lpprop.backbones import EfficientNetLite0

@@ -17,7 +17,7 @@ from lpprop.cli.common import refuse_one_class, say
 if TYPE_CHECKING:
     from lpprop.evaluation.datasets import Dataset
 
-__all__ = ["add_dataset", "find_dataset", "interruptible"]
+__all__ = ["add_dataset", "find_dataset", "interruptible", "read_lines"]
 
 
 def add_dataset(command: argparse.ArgumentParser) -> None:
@@ -60,16 +60,22 @@ def interruptible() -> Iterator[list[int]]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _read_text(path: Path) -> str:
+def read_lines(argument: str, path: Path, what: str) -> list[str]:
+    """Read the lines of a text file that are not blank.
+
+    Raises:
+        InputError: a file that is not in UTF-8.
+    """
     try:
-        return path.read_text(encoding="utf-8-sig")
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError.of(
-            "--classes",
+            argument,
             got=f"{path} ({error})",
-            expected="a text file in UTF-8 with one class per line",
+            expected=f"a text file in UTF-8 with {what} per line",
             fix="Save it as UTF-8.",
         ) from error
+    return [line for line in text.splitlines() if line.strip()]
 
 
 def find_dataset(arguments: argparse.Namespace) -> Dataset:
@@ -82,7 +88,7 @@ def find_dataset(arguments: argparse.Namespace) -> Dataset:
     names = ("dataset", "root", "split", "images", "labels", "classes", "ignore")
     given = [name for name in names if getattr(arguments, name) is not None]
     if given[:3] == ["images", "labels", "classes"]:
-        classes = [line for line in _read_text(arguments.classes).splitlines() if line.strip()]
+        classes = read_lines("--classes", arguments.classes, "one class")
         if classes:
             refuse_one_class("--classes", classes)
         ignored = [IGNORED] if arguments.ignore is None else arguments.ignore

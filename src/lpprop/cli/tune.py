@@ -11,7 +11,7 @@ from lpprop._core.errors import InputError
 from lpprop.cli.arguments import add_arrays, add_command, add_shared, name_methods
 from lpprop.cli.common import check_folder, find_device, find_recipe, make_folder, say
 from lpprop.cli.eval_methods import check_source
-from lpprop.cli.labelled import add_dataset, find_dataset, interruptible
+from lpprop.cli.labelled import add_dataset, find_dataset, interruptible, read_lines
 from lpprop.cli.messages import visible
 
 if TYPE_CHECKING:
@@ -77,9 +77,9 @@ def add_tune(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     command.add_argument(
         "--groups",
         metavar="WHAT",
-        help="which images belong together: a file with a name and a group per line, or a regular "
-        "expression whose first group is the group's name (default: by names that are alike but "
-        "for a number)",
+        help="which images belong together: a file with a name, a blank and a group (without "
+        "blanks) per line, or a regular expression whose first group is the group's name (default: "
+        "by names that are alike but for a number)",
     )
     command.add_argument(
         "--folds", type=int, metavar="N", help="default: 5, or as many as there are groups"
@@ -136,8 +136,12 @@ def _tune(arguments: argparse.Namespace) -> int:
 def _read_groups(given: str, dataset: Dataset) -> list[str]:
     """Return the group of each sample, by a file or by a pattern of names."""
     if Path(given).is_file():
-        rows = [line.split(maxsplit=1) for line in Path(given).read_text("utf-8-sig").splitlines()]
-        known = {row[0]: row[1].strip() for row in rows if len(row) == 2}
+        known = _read_groups_file(Path(given))
+        unknown = [name for name in known if name not in set(dataset.names)]
+        if unknown:
+            more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
+            named = ", ".join(map(repr, unknown[:3])) + more
+            say(f"warning: --groups: {given} names images that are not there: {named}")
         found = [known.get(name) for name in dataset.names]
         expected, fix = "a line for each image: its name, a blank, its group", "Add it."
     else:
@@ -161,3 +165,21 @@ def _read_groups(given: str, dataset: Dataset) -> list[str]:
                 fix=fix,
             )  # fmt: skip
     return [str(group) for group in found]
+
+
+def _read_groups_file(path: Path) -> dict[str, str]:
+    """Return groups by names; a name may have blanks, a group has none."""
+    known: dict[str, str] = {}
+    for line in read_lines("--groups", path, "a name, a blank, and its group"):
+        words = line.strip().rsplit(maxsplit=1)
+        if len(words) < 2:  # it is said below where an image has no group
+            continue
+        name, group = words
+        if known.setdefault(name, group) != group:
+            raise InputError.of(
+                "--groups",
+                got=f"{str(path)!r} with {name!r} in {known[name]!r} and in {group!r}",
+                expected="one group for each image",
+                fix="Remove one of the lines.",
+            )
+    return known
