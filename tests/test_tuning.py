@@ -643,6 +643,32 @@ class TestGoingOn:
         with pytest.raises(InputError, match=r"tuning\.content"):
             tune(Scenes(shade=60), NoisyStart(), found.out, methods=METHODS, progress=False)
 
+    @pytest.mark.parametrize(
+        ("harm", "said"),
+        [
+            (lambda whole: b"x" * 5000, "cannot be read .*file is not a database"),
+            (lambda whole: whole[: len(whole) // 2], "cannot be read .*malformed"),
+            (lambda whole: b"", "without 4 of the 4 trials of trials.jsonl"),
+            (None, "without 4 of the 4 trials of trials.jsonl"),
+        ],
+        ids=["junk", "cut", "empty", "gone"],
+    )
+    def test_a_study_that_is_damaged_or_gone_is_refused(self, tmp_path, harm, said):
+        """It would number its trials from 0 again, beside those of the same numbers."""
+        before = settings(search(tmp_path, trials=5))
+        path = tmp_path / "tuning.db"
+        whole = path.read_bytes()
+        path.unlink()
+        if harm is not None:
+            path.write_bytes(harm(whole))
+        for _ in range(2):
+            with pytest.raises(InputError, match=rf"^out: got .*tuning\.db,? (which )?{said}") as refused:
+                search(tmp_path, trials=6)
+            assert "\n" not in str(refused.value)
+            assert "remove the whole folder" in str(refused.value)
+        path.write_bytes(whole)
+        assert settings(search(tmp_path, trials=6))[:5] == before
+
     def test_lines_survive_a_round(self, tmp_path):
         counts = np.zeros((2, 3, 2), np.int64)
         counts[1, 2] = (4, 9)

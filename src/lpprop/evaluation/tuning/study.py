@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lpprop._core.errors import InputError
 from lpprop._core.optional import import_hint
 from lpprop.evaluation.tuning.space import Range, default_options
 from lpprop.evaluation.tuning.trials import Tried
@@ -47,6 +48,9 @@ class Search:
         own: the options of each preset that suit the start.
         seed: of the sampler.
         tried: the settings that are known from an earlier call.
+
+    Raises:
+        InputError: a file that is damaged, or that lacks trials of these settings.
     """
 
     def __init__(
@@ -62,6 +66,7 @@ class Search:
         self.spaces = {method: space for method, space in spaces.items() if space}
         self._patches, self._own, self._seed = patches, own, seed
         self._startup = len(self.spaces) * (1 + _RANDOM)
+        known = {x.number: x for x in tried if x.number is not None}
         before = self._optuna.logging.get_verbosity()
         self._optuna.logging.set_verbosity(self._optuna.logging.WARNING)
         try:
@@ -71,9 +76,26 @@ class Search:
                 direction="maximize",
                 load_if_exists=True,
             )
+            there = {trial.number for trial in self.study.get_trials(deepcopy=False)}
+        except Exception as error:  # of SQLAlchemy, Optuna, JSON ...: all are about this file
+            reason = str(error.__cause__ or error).partition("\n")[0]
+            raise InputError.of(
+                "out",
+                got=f"{path}, which cannot be read ({type(error).__name__}: {reason})",
+                expected="the study of an earlier call, or none",
+                fix="Restore the file from a copy, or remove the whole folder to start again.",
+            ) from error
         finally:
             self._optuna.logging.set_verbosity(before)
-        self._settle({x.number: x for x in tried if x.number is not None})
+        lost = len(known.keys() - there)
+        if lost:  # its numbers would be given once more, and what it learnt is gone
+            raise InputError.of(
+                "out",
+                got=f"{path} without {lost} of the {len(known)} trials of trials.jsonl",
+                expected="both files of one search",
+                fix="Restore the file from a copy, or remove the whole folder to start again.",
+            )
+        self._settle(known)
 
     def ask(self, index: int) -> tuple[optuna.Trial, str, dict[str, Any]]:
         """Return a trial, its method, and those of its options that differ from the preset.
