@@ -370,6 +370,18 @@ class TestPictures:
             "\udce9",
             "%",
             "CON ",
+            "a.",
+            "a",
+            ".a",
+            "a\n",
+            "a\0",
+            'a"<>|*?',
+            "路" * 100,
+            "路" * 101,
+            "路" * 62 + "b" * 99,
+            "%/" * 120,
+            "x" * 200,
+            "x" * 201,
         ]
         pictures = Pictures(tmp_path, KINDS, CLASSES)
         pictures.make_folders(odd)
@@ -381,6 +393,27 @@ class TestPictures:
             tmp_path / "labels" / "one"
         }
         assert tmp_path / "labels" / "lposs+" in made
+
+    def test_letters_of_all_scripts_stay(self, tmp_path):
+        pictures = Pictures(tmp_path, KINDS, CLASSES)
+        for name in ("straße_été (1)", "街道_0001", "улица-3", "شارع", "O'Neil & co~#[2]"):
+            assert pictures.file("labels", "one", name).name == f"{name}.png"
+        assert pictures.file("labels", "one", "../a:b").name == "%2E.%2Fa%3Ab.png"
+
+    def test_long_names_do_not_lose_their_image(self, root):
+        """A name of 80 letters of three bytes each, which quoted would be 720."""
+        long = "路" * 80
+        for folder in ("images", "labels", *ARRAYS):
+            (path,) = Path(folder).glob("a.*")
+            path.rename(path.with_stem(long))
+        assert run("--method", "bilinear", "--save", "labels", "overlays") == 0
+        report = Report.load(root / "out")
+        assert long in {one.name for one in report["bilinear"].images}
+        assert len(list((root / "out" / "labels" / "bilinear").iterdir())) == len(NAMES)
+        files = sorted((root / "out").rglob("*.png"))
+        stamps = [file.stat().st_ino for file in files]
+        assert run("--method", "bilinear", "--save", "labels", "overlays") == 0
+        assert [file.stat().st_ino for file in files] == stamps  # they are found again
 
     def test_a_picture_that_cannot_be_drawn_leaves_no_record(self, root, data):
         """Labels that are no class are allowed where no pixel counts, and have no colour."""

@@ -6,11 +6,12 @@ out/overlays/<predictor>/<image>.png    the labels over the image, with a legend
 
 from __future__ import annotations
 
+import hashlib
+import re
 import reprlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
 
 from torch import Tensor
 
@@ -26,6 +27,14 @@ from lpprop.viz.drawing import overlay, panels
 __all__ = ["KINDS", "Pictures", "check_kinds"]
 
 KINDS = ("labels", "overlays")
+
+#: Separators, wildcards and other signs with a meaning, control characters, and what is no text; a
+#: dot at the beginning, which hides a file or names a folder, and a dot or a blank at the end, which
+#: Windows drops.
+_UNSAFE = re.compile(r'[/\\:*?"<>|%\x00-\x1f\x7f-\x9f\ud800-\udfff]|^\.|[ .]\Z')
+
+#: The bytes of a name, at most, and the digits of a hash. Systems take 255 bytes, with the suffix.
+_LONGEST, _DIGITS = 200, 16
 
 
 def check_kinds(kinds: object) -> tuple[str, ...]:
@@ -99,8 +108,21 @@ class Pictures:
 
 
 def _safe(name: str) -> str:
-    """Return a name as that of a file or a folder, of which no two names have the same."""
-    quoted = quote(name, safe=" +=,()", errors="surrogatepass")
-    if not quoted.strip("."):  # the folder itself, or the one above it
-        return quoted.replace(".", "%2E") or "%"
-    return quoted
+    """Return a name as that of a file or a folder, of which no two names have the same.
+
+    Letters of all scripts stay as they are; what systems or shells take for something else is
+    quoted, and the end of a long name becomes a hash, after a "%~" that no quoted name has.
+
+    >>> _safe("film: straße/1"), _safe("..")
+    ('film%3A straße%2F1', '%2E%2E')
+    """
+    quoted = _UNSAFE.sub(
+        lambda found: "".join(f"%{byte:02X}" for byte in found[0].encode(errors="surrogatepass")),
+        name,
+    )
+    encoded = quoted.encode()
+    if len(encoded) > _LONGEST:
+        digest = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:_DIGITS]
+        kept = encoded[: _LONGEST - _DIGITS - 2].decode(errors="ignore")
+        return f"{kept}%~{digest}"
+    return quoted or "%"
