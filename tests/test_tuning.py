@@ -197,9 +197,20 @@ class TestGroups:
             assert rest
             assert min(abs(a - b) for a in held for b in rest) > 1
 
+    def test_digits_that_are_no_numbers(self):
+        """A raised 2 is a digit, but int() does not take it; Arabic digits are numbers."""
+        names = ["²", "x²", "x١٠", "x٩", "③", "x1"]
+        made = make_folds(["a"] * 6, names, 2)
+        assert sorted(index for fold in made for index in fold.held) == list(range(6))
+        (run,) = (fold.held for fold in make_folds(["a"] * 4, ["x١٠", "x٩", "x1", "x2"], 2)[:1])
+        assert set(run) == {2, 3}
+
     def test_too_few(self):
-        with pytest.raises(InputError, match="folds"):
-            make_folds(["a"] * 3, list("123"))
+        for count, got in ((1, "a single image"), (2, "2 images of"), (3, "3 images of one group")):
+            with pytest.raises(InputError, match=f"^groups: got {got}.* four images of one video"):
+                make_folds(["a"] * count, list("123")[:count])
+        assert len(make_folds(["a"] * 4, list("1234"))) == 2
+        assert len(make_folds(["a", "b"], list("12"))) == 2
         with pytest.raises(InputError, match="folds"):
             make_folds(["a", "b"], list("12"), 3)
 

@@ -107,6 +107,13 @@ def make_folds(groups: Sequence[str], names: Sequence[str], folds: int | None = 
         members.setdefault(group, []).append(index)
     single = len(members) == 1
     most = len(groups) // 2 if single else len(members)
+    if most < 2:
+        raise InputError.of(
+            "groups",
+            got="a single image" if len(groups) == 1 else f"{len(groups)} images of one group",
+            expected="two groups, or four images of one video",
+            fix="Label more images, or name the groups by groups= if these do not belong together.",
+        )
     if folds is None:
         folds = max(2, min(_BLOCKS, most * 2 // _LEAST)) if single else min(_FOLDS, most)
     folds = check_integer("folds", folds, low=2)
@@ -169,7 +176,7 @@ def _make_blocks(names: Sequence[str], folds: int) -> list[Fold]:
 def _natural(name: str) -> list[tuple[int, str]]:
     """Return a key that sorts numbers by their size: frame 9 before frame 10."""
     parts = re.split(r"(\d+)", _stem(name))
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
 
 def _stem(name: str) -> str:
