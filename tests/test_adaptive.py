@@ -85,6 +85,23 @@ def test_gamma_spreads_the_weights_alike_for_close_and_for_wide_similarities():
         assert float((top[:, -1] / top[:, 1]).quantile(0.5)) == pytest.approx(0.25, rel=1e-3)
 
 
+@pytest.mark.parametrize("value", [0.0, -1.0])
+def test_patches_that_are_all_alike_do_not_choose_gamma(value):
+    """A frame around the image, without features or with the same ones, unlike all others."""
+    feats = random(40, 12, seed=3) - 0.3
+    _, inside = nearest_neighbours(feats, 10, torch.float32)
+    framed = torch.cat([feats, torch.full((60, 12), value)])
+    _, found = nearest_neighbours(framed, 10, torch.float32)
+    assert choose_gamma(found) == pytest.approx(choose_gamma(inside))
+
+
+def test_gradients_in_feats_do_not_warn():
+    logits, feats, _ = halves()
+    feats.requires_grad_()
+    lpprop.propagate_patches(relabel(logits[0], 0.3)[None], feats, **AUTO).sum().backward()
+    assert bool(feats.grad.isfinite().all())
+
+
 @pytest.mark.parametrize(
     ("similarity", "expected"),
     [

@@ -168,15 +168,20 @@ METHODS: dict[str, Way] = {
     "regions: SLIC": Way(Chain(BilinearUpsample(), MajorityVote()), regions="SLIC, 400"),
 }
 
-#: The default beside what the document advises; the windows take some time.
-ADVICE = {
-    BILINEAR: METHODS[BILINEAR],
-    "default, tokens": METHODS["default, tokens"],
-    "LPOSS+, k 50, γ 30": then(lposs(50, 30.0), PixelPropagation()),
-    ADVISED: then(
-        Way(**vars(lposs(50, 7.0)) | {"windows": ("224/112", "448/224")}), PixelPropagation()
-    ),
-}
+
+def _advice() -> dict[str, Way]:
+    """The default beside what the document advises, given probabilities and given raw scores."""
+    ways = {
+        "LPOSS+, k 50, γ 30": then(lposs(50, 30.0), PixelPropagation()),
+        ADVISED: then(
+            Way(**vars(lposs(50, 7.0)) | {"windows": ("224/112", "448/224")}), PixelPropagation()
+        ),
+    }
+    raw = {f"{name}, raw scores": Way(**vars(way) | {"form": "raw"}) for name, way in ways.items()}
+    return {name: METHODS[name] for name in (BILINEAR, "default, tokens")} | ways | raw
+
+
+ADVICE = _advice()
 
 #: Those of the tables with many starts, without what takes long.
 SHORT = [

@@ -331,7 +331,7 @@ def _fit(chain: Chain, request: Request) -> Chain:
                 "neighbours blurs the scores, often to worse than bilinear upsampling: LPOSS's 400 "
                 "is made for the thousands of patches of fifteen windows. "
                 + (
-                    'For a single image take method="auto", or pass k, gamma and alpha as "auto".'
+                    'For a single image pass k="auto", or take method="auto".'
                     if windows is None
                     else f"Pass k={max(1, patches // 8)} or less."
                 ),

@@ -34,6 +34,7 @@ MOST_NEIGHBOURS = 50
 # The weight that the k-th neighbour keeps of the nearest one's, in the median over the patches.
 _LAST_WEIGHT = 0.25
 _GAMMAS = (1.0, 100.0)
+_ALIKE = 1e-5  # relative differences of similarities below it may be rounding
 
 #: Propagation is never stronger than this.
 LARGEST_ALPHA = 0.85
@@ -75,6 +76,9 @@ def choose_gamma(similarity: Float[Tensor, "N k"]) -> float:
 
         gamma = log(1/4) / median of log(s_k / s_1),    bounded by 1 and 100
 
+    The median is over the patches that have neighbours of different similarity, so that patches
+    without features, as of a frame, do not count.
+
     Args:
         similarity: of each node to its k neighbours, itself among them, in any order.
 
@@ -86,9 +90,11 @@ def choose_gamma(similarity: Float[Tensor, "N k"]) -> float:
     if similarity.shape[1] < 3:  # the nearest other one is the last
         return low
     top = similarity.detach().double().topk(similarity.shape[1]).values.clamp(min=1e-12)
-    fall = float((top[:, -1] / top[:, 1]).log().quantile(0.5))
-    if fall >= 0:  # all neighbours are alike
+    falls = (top[:, -1] / top[:, 1]).log()
+    falls = falls[falls < -_ALIKE]
+    if not len(falls):  # all neighbours are alike
         return high
+    fall = float(falls.quantile(0.5))
     return min(max(math.log(_LAST_WEIGHT) / fall, low), high)
 
 
@@ -115,7 +121,7 @@ def assortativity(labels: Float[Tensor, "C N"], graph: Graph) -> float:
     >>> assortativity(torch.tensor([[1.0, 0, 1, 0], [0, 1, 0, 1]]), pairs)
     -1.0
     """
-    joined = labels.double() @ graph.product(labels).double().mT
+    joined = (labels.double() @ graph.product(labels).double().mT).detach()
     total = float(joined.sum())
     if total <= 0:
         return 1.0
