@@ -367,7 +367,9 @@ class TestSearch:
                 classes = 2 if sample.name == "v1_002" else 3
                 return Start(start.logits[:, :classes], start.inputs["feats"])
 
-        with pytest.raises(InputError, match=r"start: got logits of shape \(1, 2, 4, 6\) for v1_002"):
+        with pytest.raises(
+            InputError, match=r"start: got logits of shape \(1, 2, 4, 6\) for v1_002"
+        ):
             search(tmp_path, start=Third())
 
     def test_a_refined_result_of_fewer_classes_fails(self, tmp_path, monkeypatch):
@@ -584,7 +586,8 @@ class TestGoingOn:
         assert search(tmp_path, trials=4).stopped == "trials"
 
     @pytest.mark.parametrize(
-        ("trials", "minutes", "counts"), [(None, 14, (12, 2)), (11, 13, (11, 2)), (11, 100, (11, None))]
+        ("trials", "minutes", "counts"),
+        [(None, 14, (12, 2)), (11, 13, (11, 2)), (11, 100, (11, None))],
     )
     def test_minutes_bound_putting_options_back_too(
         self, tmp_path, monkeypatch, trials, minutes, counts
@@ -673,7 +676,9 @@ class TestGoingOn:
         if harm is not None:
             path.write_bytes(harm(whole))
         for _ in range(2):
-            with pytest.raises(InputError, match=rf"^out: got .*tuning\.db,? (which )?{said}") as refused:
+            with pytest.raises(
+                InputError, match=rf"^out: got .*tuning\.db,? (which )?{said}"
+            ) as refused:
                 search(tmp_path, trials=6)
             assert "\n" not in str(refused.value)
             assert "remove the whole folder" in str(refused.value)

@@ -29,7 +29,7 @@ __all__ = ["KINDS", "Pictures", "check_kinds"]
 KINDS = ("labels", "overlays")
 
 #: Separators, wildcards and other signs with a meaning, control characters, and what is no text; a
-#: dot at the beginning, which hides a file or names a folder, and a dot or a blank at the end, which
+#: dot at the beginning, which hides a file or names a folder; a dot or a blank at the end, which
 #: Windows drops.
 _UNSAFE = re.compile(r'[/\\:*?"<>|%\x00-\x1f\x7f-\x9f\ud800-\udfff]|^\.|[ .]\Z')
 

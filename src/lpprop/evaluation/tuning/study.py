@@ -142,7 +142,7 @@ class Search:
         }
         return {name: value for name, value in placed.items() if value is not None}
 
-    def _settle(self, tried: Mapping[int | None, Tried]) -> None:
+    def _settle(self, tried: Mapping[int, Tried]) -> None:
         """End the trials that a kill left open, as they ended if that is known."""
         for trial in self.study.get_trials(deepcopy=False):
             if not trial.state.is_finished():
