@@ -295,7 +295,7 @@ REFINERS = [
         patches_and_pixels,
         PIXELS | {"patch_size": 4},
         shape=image_size,
-        differentiable=("feats", "image"),
+        differentiable=("image",),  # gamma and alpha, chosen from the feats, are held fixed
         roundings=3,
     ),
     *(
