@@ -148,7 +148,7 @@ def test_own_folders(tmp_path, capsys):
     prompts = ["cat; lynx", "seat = sofa; rocking chair"]
     dataset = dataset_from_folders(tmp_path / "images", tmp_path / "labels", prompts)
     report = Report.load(out)
-    segmenter = Segmenter(EfficientNetLite0(), method="lposs+", shorter_side=64)
+    segmenter = Segmenter(EfficientNetLite0(), method="auto", shorter_side=64)
     assert counts(report, "auto") == expected(dataset, segmenter)
     assert report.class_names == ["cat", "seat"]
 
