@@ -38,7 +38,7 @@ def pairs(found: Document) -> Figure:
         for number, name in enumerate(UPSAMPLERS):
             values = [100 * rows[pair(refiner, name)][metric] for refiner in REFINERS]
             axis.plot(
-                values, places, linestyle="", marker=MARKERS[number], markersize=6,
+                values, places, linestyle="", marker=MARKERS[number % len(MARKERS)], markersize=6,
                 color=colour(number), alpha=0.85, label=name if axis is axes[0] else None,
             )  # fmt: skip
         base = 100 * rows[pair("start", "bilinear")][metric]
@@ -61,7 +61,7 @@ def classes(found: Document) -> Figure:
         for number, name in enumerate(("LP k 50, γ 7", "LP preset", "velocity preset")):
             gains = 100 * (_numbers(rows[pair(name, "bilinear")]["iou"]) - before)[order]
             axis.plot(
-                range(len(order)), gains, linestyle="", marker=MARKERS[number],
+                range(len(order)), gains, linestyle="", marker=MARKERS[number % len(MARKERS)],
                 color=colour((0, 5, 3)[number]), alpha=0.85,
                 label=name if axis is axes[0] else None,
             )  # fmt: skip
@@ -175,8 +175,8 @@ def line(
     axis: Axes, x: list[Any], y: list[float], number: int, name: str | None, *, dashed: bool = False
 ) -> None:
     axis.plot(
-        x, y, color="0.3" if dashed else colour(number), marker=MARKERS[number], markersize=5,
-        linestyle="--" if dashed else "-", label=name, alpha=0.9,
+        x, y, color="0.3" if dashed else colour(number), marker=MARKERS[number % len(MARKERS)],
+        markersize=5, linestyle="--" if dashed else "-", label=name, alpha=0.9,
     )  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """The tables that a user looks for first: what the default gains, and which settings to try."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 from lpprop._core.text import markdown_table, percent
@@ -20,7 +20,7 @@ def of_experiment(found: Document, experiment: str) -> Document:
     return starts
 
 
-def default(found: Document, starts: Sequence[str], feats: Sequence[str]) -> str:
+def default(found: Document, starts: Iterable[str], feats: Sequence[str]) -> str:
     """What refine's default gains over bilinear upsampling, and its least gain on any scene."""
     lines = []
     for experiment, ending in (("main", ""), ("more starts", ""), ("photographs", ", photographs")):

@@ -36,7 +36,7 @@ def tables(found: Document) -> dict[str, str]:
         "main gains": gains(found, "main", MAIN, "gain"),
         "main boundary gains": gains(found, "main", MAIN, "boundary_gain"),
         "more starts": more_starts(found),
-        "default": advice.default(found, (*MAIN, *MORE, *CLICKED), advice.FEATS),
+        "default": advice.default(found, dict.fromkeys((*MAIN, *MORE, *CLICKED)), advice.FEATS),
         "default in short": advice.default(found, MAIN, ("tokens", "CNN")),
         "settings": advice.settings(found),
         "advice": crossed(found, "advice", ADVISED_FROM, "miou"),
