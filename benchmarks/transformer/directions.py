@@ -59,7 +59,7 @@ DIRECTIONS = (
               "features", "token, k 400, γ 3", "token, k 400, γ 7"),
     Direction("k 400 is as good as a smaller k", LPOSS10, None, 0,
               "windows", "k 50, γ 7, 224/112", _SMALL,
-              "400 of 3,840 patches exceed most classes of a street; the paper's scenes have larger ones."),
+              "400 patches are more than most classes of a street have; the paper's are larger."),
     Direction("sigma 0.01 is as good as 0.003", LPOSS10, None, 0,
               "spatial", f"{_GRAPH}, sigma 0.003", f"{_GRAPH}, sigma 0.01",
               "At k 400 far neighbours are mostly of other classes here, so that locality helps."),
