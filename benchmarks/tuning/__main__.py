@@ -7,7 +7,6 @@ committed results.
 
 import argparse
 import json
-import re
 import time
 from collections.abc import Callable
 from functools import partial
@@ -25,6 +24,7 @@ from lpprop.evaluation.datasets import load_dataset
 from lpprop.evaluation.tuning.scores import write_gain, write_interval
 from lpprop.io.atomic import atomic_write
 
+from ..marked import renew
 from .starts import Affinity, Drive, PrototypeStart, RelabelledStart
 
 FILE = Path(__file__).parent / "results.json"
@@ -36,7 +36,6 @@ METHODS = (
 )
 Document = dict[str, Any]
 Make = Callable[[Drive, Drive], Callable[[Any], Start]]
-_MARKED = re.compile(r"(<!-- table (.+?) -->\n).*?(<!-- /table -->)", re.DOTALL)
 
 
 def measure(make: Make, drives: tuple[Drive, Drive], out: Path, trials: int) -> dict[str, Any]:
@@ -185,11 +184,6 @@ def gain(found: list[float]) -> str:
     return write_gain(lpprop.evaluation.Difference(*found[:3], int(found[3])))
 
 
-def renew(text: str, found: Document) -> str:
-    """Return the page with its tables made anew."""
-    return _MARKED.sub(lambda part: f"{part[1]}{TABLES[part[2]](found)}\n{part[3]}", text)
-
-
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.tuning")
     parser.add_argument("--streets", type=Path, help="folder of both drives: images/ and labels/")
@@ -230,9 +224,7 @@ def main(arguments: list[str] | None = None) -> None:
         with atomic_write(args.results) as file:
             file.write((json.dumps(found, indent=1) + "\n").encode())
     found = json.loads(args.results.read_text())
-    page = renew(args.docs.read_text(encoding="utf-8"), found)
-    with atomic_write(args.docs) as file:
-        file.write(page.encode())
+    renew(args.docs, {name: table(found) for name, table in TABLES.items()})
 
 
 if __name__ == "__main__":
