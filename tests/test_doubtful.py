@@ -12,7 +12,7 @@ from PIL import Image
 import lpprop
 from lpprop._core.errors import collect_warnings, warn
 
-METHODS = ["lposs", "lposs+", "max_velocity", "joint_bilateral", "pamr", "bilinear"]
+METHODS = ["auto", "lposs", "lposs+", "max_velocity", "joint_bilateral", "pamr", "bilinear"]
 
 
 def scene(height, width, classes=5, patch=16, seed=0):

@@ -306,7 +306,8 @@ def _fit(chain: Chain, request: Request) -> Chain:
             ]
             advice = f"Pass patch_size={after.patch_size:.4g} if that is right"
             if len(makers) == 1:
-                advice = f'Pass feats_from="{makers[0]}" if that made them, which also sets gamma'
+                advice = f'Pass feats_from="{makers[0]}" if that made them'
+                advice += "" if before.gamma == "auto" else ", which also sets gamma"
             warn(
                 "patch size",
                 f"{what}distances are taken as if patches had {after.patch_size:.4g}. {advice}"

@@ -216,6 +216,7 @@ class PatchPropagation(Refiner, function=propagate_patches, needs=("feats",), ta
 
     patch_size: float
     k: int | Literal["auto"]
+    gamma: float | Literal["auto"]
     storage: str
 
     def check_room(self, logits: Tensor, inputs: Mapping[str, Any]) -> None:
