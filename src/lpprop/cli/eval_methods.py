@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lpprop._core.errors import InputError
-from lpprop.cli.arguments import array_paths, option_name
+from lpprop.cli.arguments import add_arrays, add_shared, array_paths, option_name
 from lpprop.cli.common import find_recipe
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lpprop.evaluation import Predictor
     from lpprop.evaluation.datasets import Dataset
 
-__all__ = ["Make", "check_source", "plan"]
+__all__ = ["Make", "add_source", "check_source", "plan"]
 
 #: Makes the predictors for a data set, to be measured into a folder, on a device.
 Make = Callable[["Dataset", Path, "torch.device"], Mapping[str, "Predictor"]]
@@ -28,6 +28,13 @@ def plan(arguments: argparse.Namespace) -> Make:
     """Return what makes the predictors; what cannot work is refused here, before any work."""
     arrays = check_source(arguments)
     return _plan_arrays(arguments, arrays) if arrays else _plan_recipe(arguments)
+
+
+def add_source(command: argparse.ArgumentParser) -> None:
+    """Add what names the scores: a recipe, or folders of stored arrays."""
+    command.add_argument("--recipe", help="see lpprop segment --help")
+    add_arrays(command, folders=True)
+    add_shared(command, "--no-download")
 
 
 def check_source(arguments: argparse.Namespace) -> dict[str, Path]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from lpprop.cli.arguments import add_arrays, add_command, add_shared, name_methods
+from lpprop.cli.arguments import add_command, add_shared, name_methods
 from lpprop.cli.common import check_folder, find_device, make_folder, say
-from lpprop.cli.eval_methods import plan
+from lpprop.cli.eval_methods import add_source, plan
 from lpprop.cli.labelled import add_dataset, find_dataset, interruptible
 from lpprop.cli.messages import visible
 
@@ -52,9 +52,7 @@ def add_eval(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         short="measure methods on labelled images", description=_HELP, example=_EXAMPLE,
     )  # fmt: skip
     add_dataset(command)
-    command.add_argument("--recipe", help="see lpprop segment --help")
-    add_arrays(command, folders=True)
-    add_shared(command, "--no-download")
+    add_source(command)
     command.add_argument(
         "--method",
         nargs="+",

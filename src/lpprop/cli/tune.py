@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lpprop._core.errors import InputError
-from lpprop.cli.arguments import add_arrays, add_command, add_shared, name_methods
+from lpprop.cli.arguments import add_command, add_shared, name_methods
 from lpprop.cli.common import check_folder, find_device, find_recipe, make_folder, say
-from lpprop.cli.eval_methods import check_source
+from lpprop.cli.eval_methods import add_source, check_source
 from lpprop.cli.labelled import add_dataset, find_dataset, interruptible, read_lines
 from lpprop.cli.messages import visible
 
@@ -50,9 +50,7 @@ def add_tune(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         example=_EXAMPLE,
     )  # fmt: skip
     add_dataset(command)
-    command.add_argument("--recipe", help="see lpprop segment --help")
-    add_arrays(command, folders=True)
-    add_shared(command, "--no-download")
+    add_source(command)
     command.add_argument(
         "--method",
         nargs="+",

@@ -70,9 +70,9 @@ def choose_k(winners: Float[Tensor, "C N"]) -> int:
 def choose_gamma(similarity: Float[Tensor, "N k"]) -> float:
     """Return the power that spreads the weights of neighbours, whatever the kind of features.
 
-    Cosines of DINO's tokens lie between 0.97 and 0.99 where those of a small CNN lie between 0.45
-    and 0.7, so that one power cannot suit both. With s_1 the similarity of a patch to the nearest
-    other one and s_k that to the last of its neighbours,
+    A vision transformer's tokens have cosines near 1 with all of their neighbours, where those of a
+    small CNN fall off, so that one power cannot suit both. With s_1 the similarity of a patch to
+    the nearest other one and s_k that to the last of its neighbours,
 
         gamma = log(1/4) / median of log(s_k / s_1),    bounded by 1 and 100
 
