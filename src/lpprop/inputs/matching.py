@@ -57,7 +57,7 @@ def check_references(
     if not isinstance(references, (list, tuple)) or not references:
         raise InputError.of(
             name,
-            got=type(references).__name__ if references else "no class",
+            got="no class" if isinstance(references, (list, tuple)) else type(references).__name__,
             expected="a list with (K_c, D) vectors of each class",
             fix="Pass [vectors] for a single class.",
         )

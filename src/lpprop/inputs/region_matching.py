@@ -35,7 +35,7 @@ def classify_regions(
     *,
     matching: str = "cosine",
     reduce: str = "max",
-    temperature: float = 0.05,
+    temperature: float = 0.02,
 ) -> Float[Tensor, "B C H W"]:
     """Score the classes of each region by references of each class.
 
