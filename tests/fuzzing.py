@@ -118,6 +118,14 @@ class Scene:
         ]
         return self.rng.choice(kinds).to(self.dtype)
 
+    def labels(self) -> Tensor:
+        """A map of integers with each class, if there are pixels enough."""
+        size = [self.sizes[x] for x in ("B", "H", "W")]
+        count = size[0] * size[1] * size[2]
+        drawn = torch.randint(-1, self.sizes["C"], (count,), generator=self.generator)
+        first = torch.arange(min(count, self.sizes["C"]))
+        return torch.cat([first, drawn[len(first) :]]).view(size)
+
     def rows(self, axes: str) -> Tensor:
         """Attention or distributions: rows that sum to 1."""
         scale = self.rng.choice([0.1, 1.0, 10.0])
@@ -149,6 +157,8 @@ OPTIONS: dict[str, list[Any]] = {
     "pixel_max_iter": [1, 10],
     "pixel_tol": [1e-6, 1e-2],
     "nms": [0, 0.5, 0.9, 1],
+    "matching": ["cosine", "rank"],
+    "reduce": ["max", "mean"],
     "threshold": ["relative", "absolute"],
     "confidence": ["softmax", "minmax"],
     "logit_scale": [0.01, 1.0, 100],
@@ -290,6 +300,35 @@ def odd_tensors(scene: Scene, tensor: Tensor) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what making the argument warns of is not ours
         return rng.choice(ways)()
+
+
+def odd_maps(scene: Scene, labels: Tensor) -> Any:
+    """A map of integers, spoilt in one of many ways; some leave it usable."""
+    ways: list[Callable[[], Any]] = [
+        lambda: labels.float(),
+        lambda: labels > 0,
+        lambda: labels.byte(),
+        lambda: labels.short(),
+        lambda: -1 - labels.abs(),
+        lambda: labels + 10**9,
+        lambda: labels * 10**12,
+        lambda: labels[:0],
+        lambda: labels[None],
+        lambda: labels[0],
+        lambda: labels[..., :1],
+        lambda: labels.repeat_interleave(3, -1),
+        lambda: labels.mT,
+        lambda: labels.to("meta"),
+        lambda: labels.to_sparse(),
+        lambda: labels.numpy(),
+        lambda: labels.tolist(),
+        lambda: list(labels),
+        lambda: [one[None] > 0 for one in labels],
+        lambda: [one[None].float() for one in labels],
+        lambda: None,
+        lambda: "slic",
+    ]
+    return scene.rng.choice(ways)()
 
 
 # --------------------------------------------------------------------------- what to call
@@ -522,6 +561,38 @@ TARGETS: dict[str, Target] = {
         axes="B C h w",
         like="scores",
     ),
+    "prototypes": Target(
+        lpprop.prototypes,
+        draw(
+            feats=lambda s: s.features("B D h w"),
+            labels=lambda s: s.labels(),
+            classes=lambda s: s.sizes["C"],
+        ),
+        ("ignore_index",),
+        "C D",
+        "feats",
+        exact=False,  # features that all but cancel out
+    ),
+    "prototype_logits": Target(
+        lpprop.prototype_logits,
+        draw(feats=lambda s: s.features("B D h w"), prototypes=lambda s: s.normal("C D")),
+        axes="B C h w",
+        like="feats",
+    ),
+    "classify_regions": Target(
+        lambda feats, regions, references, others, **rest: lpprop.classify_regions(
+            feats, regions, [references, others], **rest
+        ),
+        draw(
+            feats=lambda s: s.features("B D h w"),
+            regions=lambda s: s.labels(),
+            references=lambda s: s.normal("C D"),
+            others=lambda s: s.normal("1 D"),
+        ),
+        ("matching", "reduce", "temperature"),
+        "B 2 H W",
+        "feats",
+    ),
     "SlidingWindows": Target(
         run_windows,
         draw(
@@ -602,7 +673,7 @@ def arguments_of(scene: Scene, target: Target, *, spoil: bool) -> tuple[dict[str
     ):
         value = given.get(name)
         given[name] = (
-            odd_tensors(scene, value)
+            (odd_tensors if value.is_floating_point() else odd_maps)(scene, value)
             if isinstance(value, Tensor) and scene.rng.random() < 0.9
             else scene.rng.choice(ODD)
         )
@@ -667,6 +738,10 @@ _KNOWN = (
     "size",
     "span",
     "windows",
+    "references",
+    "regions",
+    "labels",
+    "prototypes",
 )
 
 
@@ -678,6 +753,8 @@ _REASONS = (
     "none that can run",
     "beside attention",
     "a positive entry in every column",
+    "labelled pixels of every class",
+    "features with a common direction",
 )
 
 
@@ -720,7 +797,7 @@ def judge(
 
 
 def as_double(name: str, value: Any) -> Any:
-    if not isinstance(value, Tensor):
+    if not (isinstance(value, Tensor) and value.is_floating_point()):
         return value
     value = value.double()
     # Rows that sum to 1 to within half precision, as the functions normalise them.
