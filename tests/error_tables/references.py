@@ -5,7 +5,7 @@ import math
 import torch
 
 import lpprop
-from error_tables.samples import FEATS, spoilt
+from error_tables.samples import FEATS, Elsewhere, spoilt
 
 prototypes, classify = lpprop.prototypes, lpprop.classify_regions
 LABELS = torch.arange(3 * 4 * 5).view(1, 12, 5).expand(2, -1, -1) % 3
@@ -44,7 +44,10 @@ TABLE = {
         "references: got Tensor, expected a list with (K_c, D) vectors of each class"),
     "no references": (lambda: classify(FEATS, MAPS, []), "references: got no class"),
     "references of other channels": (lambda: classify(FEATS, MAPS, [*SETS, torch.rand(2, 7)]),
-        "references[2]: got shape (2, 7), expected (K2, 8) by definition"),
+        "references[2]: got shape (2, 7), expected (K2, D=8), since feats has D=8"),
+    "references elsewhere": (
+        lambda: classify(FEATS, MAPS, [SETS[0].as_subclass(Elsewhere), SETS[1]]),
+        "references[0]: got a tensor on cuda, expected one on cpu, where feats is"),
     "reference of zeros": (lambda: classify(FEATS, MAPS, [0 * SETS[0], SETS[1]]),
         "references[0]: got zeros as vector 0, expected vectors with a direction"),
     "regions of other images": (lambda: classify(FEATS, MAPS[:1], SETS),

@@ -45,14 +45,14 @@ CHECKS: dict[str, Check] = {
 
 
 def check_references(
-    name: str, references: object, channels: int | None = None
+    name: str, references: object, feats: object = None
 ) -> list[Float[Tensor, "K D"]]:
     """Return a list of sets of references; refuse anything else.
 
     Args:
         name: what errors call it.
         references: for each class (K_c, D) vectors that are not zero.
-        channels: their D, where it is known.
+        feats: (B, D, h, w) features that they are for, on the same device, if there are any.
     """
     if not isinstance(references, (list, tuple)) or not references:
         raise InputError.of(
@@ -61,8 +61,10 @@ def check_references(
             expected="a list with (K_c, D) vectors of each class",
             fix="Pass [vectors] for a single class.",
         )
-    axes = "D" if channels is None else str(channels)
-    check_tensors(**{f"{name}[{i}]": (one, f"K{i} {axes}") for i, one in enumerate(references)})
+    beside = {} if feats is None else {"feats": (feats, "B D h w")}
+    check_tensors(
+        **beside, **{f"{name}[{i}]": (one, f"K{i} D") for i, one in enumerate(references)}
+    )
     for number, one in enumerate(references):
         zero = ~one.detach().any(1)
         if bool(zero.any()):

@@ -87,7 +87,7 @@ def classify_regions(
              [[0.0995, 0.0995, 1.0000]]]])
     """
     sizes = check_tensors(feats=(feats, "B D h w"))
-    listed = check_references("references", references, sizes["D"])
+    listed = check_references("references", references, feats)
     check_regions(regions, feats)
     dtype, grid = compute_dtype(feats), (sizes["h"], sizes["w"])
     scored = []
