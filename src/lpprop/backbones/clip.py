@@ -25,6 +25,7 @@ from lpprop.backbones.backbone import Backbone, BackboneOutput
 from lpprop.backbones.checkpoints import find_checkpoint
 from lpprop.backbones.hub import add_stored_colours, load_model, load_tokenizer
 from lpprop.backbones.hub_cache import find_commit
+from lpprop.backbones.layouts import CLIP
 from lpprop.backbones.positions import OffsetPositions, check_offset
 from lpprop.backbones.prompts import (
     IMAGENET_TEMPLATES,
@@ -46,8 +47,6 @@ CHECKPOINTS: dict[str, str] = {
     "openai-vitl14": "openai/clip-vit-large-patch14",
     "laion-vitb16": "laion/CLIP-ViT-B-16-laion2B-s34B-b88K",
 }
-
-_MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 # The pairs of projections that the attention compares; the softmaxes of several pairs are added.
 _PAIRS: dict[str, tuple[tuple[str, str], ...]] = {
@@ -157,8 +156,8 @@ class MaskCLIP(Backbone):
         scores: str = "softmax",
         logit_scale: float = 100.0,
         merge: bool = True,
-        mean: Sequence[float] = _MEAN,
-        std: Sequence[float] = _STD,
+        mean: Sequence[float] = CLIP.mean,
+        std: Sequence[float] = CLIP.std,
         max_bytes: int = 2**30,
     ) -> None:
         attention = check_choice("attention", attention, tuple(_PAIRS))
