@@ -6,6 +6,7 @@ from lpprop.backbones.efficientnet_lite import EfficientNetLite0
 from lpprop.backbones.imagenet import ClassGroups, class_groups, imagenet_classes
 from lpprop.backbones.prompts import BACKGROUND_PROMPTS, IMAGENET_BEST, IMAGENET_TEMPLATES, PLAIN
 from lpprop.backbones.stable_diffusion import StableDiffusion
+from lpprop.backbones.tips import MaskTIPS
 from lpprop.backbones.vision_transformer import VisionTransformer
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "ClassGroups",
     "EfficientNetLite0",
     "MaskCLIP",
+    "MaskTIPS",
     "StableDiffusion",
     "VisionTransformer",
     "class_groups",

@@ -191,6 +191,9 @@ class VisionTransformer(Backbone):
         )
         model = getattr(model, "vision_model", model)
         commit = find_commit(checkpoint, revision)
+        # None stands for the default, which the checkpoint's own colours go before.
+        absent = {name for name in ("mean", "std") if options.get(name) is None}
+        options = {name: value for name, value in options.items() if name not in absent}
         if own_colours(model) is None:
             source: dict[str, Any] = {"download": download, "revision": commit or revision}
             options = add_stored_colours(options, checkpoint, **source)
