@@ -7,8 +7,6 @@ from collections.abc import Hashable, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from lpprop.backbones.backbone import Backbone
 from lpprop.backbones.prompts import parse_classes, read_classes
@@ -29,7 +27,7 @@ class ClassReader(Backbone):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        self._texts: OrderedDict[Hashable, Tensor] = OrderedDict()
+        self._texts: OrderedDict[Hashable, Any] = OrderedDict()
 
     def class_names(self, classes: Sequence[str]) -> list[str]:
         """Return the name of each class, or refuse one that the model cannot read."""
@@ -37,10 +35,12 @@ class ClassReader(Backbone):
         return read_classes(classes).class_names
 
     @torch.no_grad()
-    def text_embeddings(self, classes: Sequence[str]) -> Float[Tensor, "Q ..."]:
+    def text_embeddings(self, classes: Sequence[str]) -> Any:
         """Embed `parse_classes(classes).prompts`.
 
-        The result is the cached tensor, not a copy: do not change it in place.
+        Returns:
+            (Q, D) of unit length, in float32; SAM 3's are `ConceptTexts`. This is what is cached,
+            not a copy: do not change it in place.
 
         Raises:
             InputError: classes that cannot be read, or a prompt that is too long for the model.
@@ -61,6 +61,6 @@ class ClassReader(Backbone):
         """Return the options on which the embeddings depend."""
         return None
 
-    def _embed(self, prompts: Sequence[str]) -> Float[Tensor, "Q ..."]:
+    def _embed(self, prompts: Sequence[str]) -> Any:
         """Embed prompts, in the order in which they are given."""
         raise NotImplementedError

@@ -153,16 +153,13 @@ class MaskTIPS(PatchCosines):
         return F.normalize(vision.layernorm(v).float(), dim=-1)
 
     def _read_text(self) -> tuple[Callable[[Tensor, Tensor], Float[Tensor, "b D"]], int]:
-        text = self.model.text_model
+        text, padding = self.model.text_model, int(self.tokenizer.pad_token_id)
         # The embedding is the mean over the tokens under the mask, so padding has no influence.
-        return (
-            lambda ids, mask: text(input_ids=ids, attention_mask=mask).pooler_output,
-            self.tokenizer.pad_token_id,
-        )
+        return lambda ids, mask: text(input_ids=ids, attention_mask=mask).pooler_output, padding
 
     def _item_bytes(self, size: tuple[int, int]) -> int:
         config = self.model.config.vision_config
-        tokens = size[0] * size[1] // self.patch_size**2 + 1 + config.num_register_tokens
+        tokens = size[0] * size[1] // self.patch_size**2 + 1 + int(config.num_register_tokens)
         return 3 * size[0] * size[1] * 8 + tokens * token_bytes(config, tokens, self.dtype)
 
 
