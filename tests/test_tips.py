@@ -18,10 +18,14 @@ CLASSES = ["background = sky; wall", "cat", "dog; puppy"]
 PROMPTS, GROUPS = ["sky", "wall", "cat", "dog", "puppy"], [[0, 1], [2], [3, 4]]
 
 
-@pytest.fixture(scope="module")
-def tokenizer():
+def tiny_tokenizer():
     pieces = ["<pad>", "<unk>", "▁", *string.ascii_lowercase, "."]
     return transformers.Tipsv2Tokenizer(vocab={piece: i for i, piece in enumerate(pieces)})
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return tiny_tokenizer()
 
 
 def tiny_model(tokenizer, **vision):
