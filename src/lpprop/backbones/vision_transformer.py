@@ -147,7 +147,7 @@ class VisionTransformer(Backbone):
             std=colours.std if std is None else std,
             max_bytes=max_bytes,
         )
-        self._inputs, self._normalises = layout.inputs, own is not None
+        self._inputs = layout.inputs
         self.model: Any = model
         self.features = features
         self.attention = attention
@@ -203,7 +203,7 @@ class VisionTransformer(Backbone):
 
     def _prepare(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 Y X"]:
         prepared = super()._prepare(image)
-        if not self._normalises:
+        if own_colours(self.model) is None:
             return prepared
         # Padded with the mean colour all the same; the model then does again what is undone here.
         mean, std = (
