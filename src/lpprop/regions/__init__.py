@@ -4,13 +4,18 @@ A proposer is a function of an image (B, 3, H, W) in [0, 1] that returns regions
 (B, H, W), negative in no region, or a list with masks (M, H, W) for each image.
 """
 
+from typing import TYPE_CHECKING
+
+from lpprop._core.optional import import_later
 from lpprop.inputs.components import components
 from lpprop.inputs.fusing import fuse_masks
 from lpprop.inputs.points import prompt_points
 from lpprop.inputs.superpixels import felzenszwalb, slic
 from lpprop.io.regions import load_regions as load
 from lpprop.io.sam_masks import from_sam
-from lpprop.regions.cached import CachedProposer
+
+if TYPE_CHECKING:
+    from lpprop.regions.cached import CachedProposer as CachedProposer
 
 __all__ = [
     "CachedProposer",
@@ -22,3 +27,7 @@ __all__ = [
     "prompt_points",
     "slic",
 ]
+
+# What looks at models, whose import takes long.
+if not TYPE_CHECKING:
+    __getattr__ = import_later(__name__, {"CachedProposer": "cached"})
