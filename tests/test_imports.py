@@ -16,7 +16,8 @@ FLOORS = """
 cli app batch
 comparison
 evaluation
-models integrations regions
+models integrations
+regions
 compose backbones
 refiners
 inputs

@@ -27,6 +27,7 @@ from lpprop.backbones.backbone import Backbone
 from lpprop.compose import presets
 from lpprop.compose.composite import missing_input
 from lpprop.models.segmenter import PROVIDED, Segmenter
+from lpprop.regions.named import find_proposer
 
 __all__ = ["RECIPES", "Model", "Recipe"]
 
@@ -189,8 +190,6 @@ class Recipe:
             regions: what the name `regions` of the recipe stands for, if it is at hand already.
         """
         if regions is None and self.regions is not None:
-            from lpprop.regions.named import find_proposer
-
             regions = find_proposer(self.regions)
         return Segmenter(
             backbone,
