@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from lpprop._core.checks import all_finite
 from lpprop._core.errors import InputError
@@ -253,12 +253,15 @@ class Panoptic(Frozen):
         """Estimate the bytes of activations of one image of this size."""
         height, width = self._sizes(size)[1]
         config = self.model.config
-        patch = 4 if self.size else int(config.patch_size)
-        widest = max(m.out_features for m in self.model.modules() if isinstance(m, nn.Linear))
-        tokens = height * width // patch**2
-        needed = 4 * tokens * widest + int(config.num_queries) * height * width // 16
+        # Measured: the blocks and their masks of attention, or the finest grid of features.
         if self.size is None:
-            needed += 2 * config.num_attention_heads * (tokens + config.num_queries) ** 2
+            tokens = height * width // config.patch_size**2
+            needed = 16 * tokens * config.hidden_size
+            needed += 4 * config.num_attention_heads * (tokens + config.num_queries) ** 2
+        else:
+            channels = getattr(config.backbone_config, "embed_dim", 96)
+            needed = height * width // 16 * (12 * config.hidden_dim + 30 * channels)
+        needed += config.num_queries * height * width // 16
         return int(needed) * self.dtype.itemsize + 4 * (6 * size[0] * size[1] + height * width)
 
 

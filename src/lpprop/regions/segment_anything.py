@@ -14,7 +14,7 @@ from typing import Any, Self
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from lpprop._core.checks import all_finite
 from lpprop._core.errors import InputError
@@ -209,21 +209,22 @@ class SegmentAnything(Frozen):
         """Estimate the bytes that decoding takes per prompt, and bringing its masks to pixels."""
         tokens = (self._mask_side // 4) ** 2
         channels = int(self.model.prompt_encoder.hidden_size)
-        # The image's tokens with positions, as keys and as queries; then enlarged four times.
-        decoding = (8 + 3 + 6) * tokens * channels * self.dtype.itemsize
+        # Measured: the image's tokens as the decoder attends to them, and enlarged four times.
+        decoding = 8 * tokens * channels * self.dtype.itemsize
         pixels = size[0] * size[1]
         return decoding + 4 * masks * (16 * tokens + self._squeezes * self._side**2 + 3 * pixels)
 
     def _item_bytes(self, size: tuple[int, int]) -> int:
         """Estimate the bytes of embedding one image, or of decoding one prompt if that is more."""
-        widest = max(m.out_features for m in self.model.modules() if isinstance(m, nn.Linear))
+        # Measured: the widest layers of SAM's blocks, or the finest level of SAM 2's neck.
         encoder = self.model.vision_encoder.config
-        patch = getattr(encoder, "patch_size", None) or 4
-        tokens = (self._side // patch) ** 2
-        needed = 3 * self._side**2 + tokens * 4 * (
-            widest if self._squeezes else encoder.fpn_hidden_size
-        )
+        if self._squeezes:
+            stride, width = encoder.patch_size, 4 * encoder.mlp_dim
+        else:
+            stride, width = 4, 9 * encoder.fpn_hidden_size
+        tokens = (self._side // stride) ** 2
+        needed = int(tokens * width)
         if getattr(encoder, "use_rel_pos", False):
             # The bias of a global block's attention, its softmax, and what they are made of.
-            needed += 3 * encoder.num_attention_heads * tokens**2
+            needed += 3 * int(encoder.num_attention_heads) * tokens**2
         return max(needed * self.dtype.itemsize, self._prompt_bytes(size, 3))
