@@ -8,7 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
+import lpprop.regions
 from lpprop._core.errors import InputError
+from lpprop.regions import checkpoints, named, segment_anything
 from lpprop.regions.sam import SAM, SAM2, grid_points
 from lpprop.regions.suppression import box_iou, mask_boxes, stability, suppress
 
@@ -283,3 +285,38 @@ def test_the_grid_is_transformers():
     for count in (1, 2, 5):
         expected = pil_sam._build_point_grid(count) * np.array([[30, 20]])
         np.testing.assert_allclose(grid_points(count, (20, 30)), expected, rtol=1e-6)
+
+
+def test_proposers_have_names_on_the_command_line(monkeypatch, models):
+    asked = []
+
+    def load(cls, name, *, download):
+        asked.append((cls.__name__, name, download))
+        return cls(models["Sam"])
+
+    monkeypatch.setattr(segment_anything.SegmentAnything, "from_pretrained", classmethod(load))
+    assert isinstance(named.find_proposer("sam-vitb", download=False), SAM)
+    assert named.find_proposer("prompted-sam-vitb").min_area == 900
+    assert asked == [("SAM", "sam-vitb", False), ("PromptedSAM", "sam-vitb", True)]
+    for name in named.NAMES:
+        if name not in ("slic", "felzenszwalb"):
+            cls = getattr(lpprop.regions, named._MODELS[name])
+            short = name.removeprefix("prompted-")
+            known = checkpoints.PANOPTIC if cls.__name__ == "Panoptic" else cls.checkpoints
+            assert "/" in known[short]
+    with pytest.raises(InputError, match=r"^regions: got 'sam-vitc', .* Did you mean sam-vit."):
+        named.find_proposer("sam-vitc")
+
+
+def test_masks_are_kept_on_disk_by_the_weights_that_made_them(tmp_path, monkeypatch):
+    model, image = make_sam(), images()
+    embedded = watch(monkeypatch, model, "get_image_embeddings")
+    for _ in range(2):
+        kept = lpprop.regions.CachedProposer(proposer(model), tmp_path)
+        assert kept(image)[0].equal(proposer(model)(image)[0])
+    assert len(embedded) == 3
+    with torch.no_grad():
+        model.mask_decoder.mask_tokens.weight.mul_(2)
+    assert not lpprop.regions.CachedProposer(proposer(model), tmp_path)(image)[0].equal(
+        kept(image)[0]
+    )

@@ -25,21 +25,13 @@ from lpprop.backbones.frozen import Frozen
 from lpprop.backbones.hub import add_stored_colours, find_preprocessing, load_model
 from lpprop.backbones.hub_cache import find_commit
 from lpprop.backbones.stored_files import read_object
+from lpprop.regions.checkpoints import PANOPTIC
 
 if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image
 
-__all__ = ["CHECKPOINTS", "Panoptic"]
-
-#: Short names that `Panoptic.from_pretrained` knows, with their repositories on the hub.
-CHECKPOINTS: dict[str, str] = {
-    "eomt-coco-large": "tue-mps/coco_panoptic_eomt_large_640",
-    "eomt-dinov3-coco-large": "tue-mps/coco_panoptic_eomt_large_640_dinov3",
-    "mask2former-coco-small": "facebook/mask2former-swin-small-coco-panoptic",
-    "mask2former-coco-large": "facebook/mask2former-swin-large-coco-panoptic",
-    "mask2former-cityscapes-large": "facebook/mask2former-swin-large-cityscapes-panoptic",
-}
+__all__ = ["Panoptic"]
 
 _EOMT = ("EomtForUniversalSegmentation", "EomtDinov3ForUniversalSegmentation")
 _MASK2FORMER = ("Mask2FormerForUniversalSegmentation",)
@@ -140,8 +132,8 @@ class Panoptic(Frozen):
         """Load a model, its colours and its size by name or from a folder, as backbones are loaded.
 
         Args:
-            checkpoint: a short name of `CHECKPOINTS`, the name of a repository on the Hugging Face
-                hub, or a folder that `save_pretrained` wrote.
+            checkpoint: a short name of `regions/checkpoints.py`, the name of a repository on the
+                Hugging Face hub, or a folder that `save_pretrained` wrote.
             download: whether weights may be downloaded that are neither in a folder nor in the
                 cache.
             revision: commit, tag or branch of the repository; the newest if None.
@@ -153,7 +145,7 @@ class Panoptic(Frozen):
             InputError: a checkpoint that does not exist, is damaged or of another kind, or needs
                 code of its own; a hub that cannot be reached; an option that cannot be used.
         """
-        checkpoint = find_checkpoint(checkpoint, CHECKPOINTS, revision)
+        checkpoint = find_checkpoint(checkpoint, PANOPTIC, revision)
         model = load_model(
             "transformers",
             "AutoModelForUniversalSegmentation",

@@ -19,7 +19,7 @@ from lpprop._core.checks import check_non_negative, check_tensors
 from lpprop._core.options import check_from_0, check_integer, check_number
 from lpprop._core.scans import one_call
 from lpprop.inputs.components import components
-from lpprop.regions.sam import SAM2_CHECKPOINTS, SAM_CHECKPOINTS
+from lpprop.regions.checkpoints import PROMPTED
 from lpprop.regions.segment_anything import SegmentAnything
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class PromptedSAM(SegmentAnything):
     (True, torch.Size([48, 64]))
     """
 
-    checkpoints = SAM_CHECKPOINTS | SAM2_CHECKPOINTS
+    checkpoints = PROMPTED
 
     def __init__(
         self,

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from lpprop._core.options import check_from_0, check_integer, check_number
 from lpprop._core.scans import one_call
+from lpprop.regions import checkpoints
 from lpprop.regions.segment_anything import SQUEEZING, STRETCHING, SegmentAnything
 from lpprop.regions.suppression import mask_boxes, stability, suppress
 
@@ -24,26 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image
 
-__all__ = ["SAM", "SAM2", "SAM2_CHECKPOINTS", "SAM_CHECKPOINTS", "Proposals", "grid_points"]
-
-#: Short names that `SAM.from_pretrained` knows, with their repositories on the hub.
-SAM_CHECKPOINTS: dict[str, str] = {
-    "sam-vitb": "facebook/sam-vit-base",
-    "sam-vitl": "facebook/sam-vit-large",
-    "sam-vith": "facebook/sam-vit-huge",
-    "sam-hq-vitb": "syscv-community/sam-hq-vit-base",
-    "sam-hq-vith": "syscv-community/sam-hq-vit-huge",
-}
-
-#: Short names that `SAM2.from_pretrained` knows, with their repositories on the hub.
-SAM2_CHECKPOINTS: dict[str, str] = {
-    "sam2-hiera-tiny": "facebook/sam2.1-hiera-tiny",
-    "sam2-hiera-small": "facebook/sam2.1-hiera-small",
-    "sam2-hiera-base": "facebook/sam2.1-hiera-base-plus",
-    "sam2-hiera-large": "facebook/sam2.1-hiera-large",
-    "edgetam": "yonigozlan/EdgeTAM-hf",
-    "sam3-tracker": "facebook/sam3",
-}
+__all__ = ["SAM", "SAM2", "Proposals", "grid_points"]
 
 _check_share = partial(check_number, low=0, high=1)
 
@@ -103,7 +85,7 @@ class SAM(SegmentAnything):
     """
 
     architectures: tuple[str, ...] = SQUEEZING
-    checkpoints = SAM_CHECKPOINTS
+    checkpoints = checkpoints.SAM
     _published_iou: ClassVar[float] = 0.88
 
     def __init__(
@@ -204,7 +186,7 @@ class SAM2(SAM):
     """
 
     architectures = STRETCHING
-    checkpoints = SAM2_CHECKPOINTS
+    checkpoints = checkpoints.SAM2
     _published_iou: ClassVar[float] = 0.8
 
 
