@@ -55,7 +55,7 @@ models, and download their weights from the Hugging Face hub at first use:
   clip-sd2       CLIP ViT-B/16 and Stable Diffusion 2, whole images: DSLO
   clip-l14-sd2   with CLIP ViT-L/14
 
-An image is turned upright as its EXIF orientation says.
+An image is turned upright as its EXIF orientation says; regions in files are those of that image.
 
 For each image DIR receives <stem>_labels.png (class indices with a palette), <stem>_overlay.png
 with a legend, <stem>_scores.npy (float32, C x H x W), and <stem>_record.json, which says how they
