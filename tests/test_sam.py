@@ -11,6 +11,8 @@ from PIL import Image
 import lpprop.regions
 from lpprop._core.errors import InputError
 from lpprop.regions import checkpoints, named, segment_anything
+from lpprop.regions.panoptic import Panoptic
+from lpprop.regions.prompted_sam import PromptedSAM
 from lpprop.regions.sam import SAM, SAM2, grid_points
 from lpprop.regions.suppression import box_iou, mask_boxes, stability, suppress
 
@@ -320,3 +322,21 @@ def test_masks_are_kept_on_disk_by_the_weights_that_made_them(tmp_path, monkeypa
     assert not lpprop.regions.CachedProposer(proposer(model), tmp_path)(image)[0].equal(
         kept(image)[0]
     )
+
+
+@pytest.mark.gpu
+def test_regions_stand_where_the_image_is(there):
+    image, scores = images(), torch.rand(1, 3, 6, 8, generator=torch.Generator().manual_seed(0))
+    cases = [
+        (lambda: proposer(make_sam("Sam2")), (image,)),
+        (lambda: PromptedSAM(make_sam(), iou_threshold=-99, min_area=0), (image, scores)),
+        (lambda: Panoptic(region_models.make_eomt(), score_threshold=0.3), (image,)),
+    ]
+    for make, given in cases:
+        expected = make()(*given)[0]
+        found = make().to(there)(*(x.to(there) for x in given))[0]
+        assert found.device.type == there.type
+        assert found.shape == expected.shape
+        assert (found.cpu() != expected).float().mean() < 0.01
+    with pytest.raises(InputError, match=r"^image: got a tensor on cpu, expected one on "):
+        make().to(there)(image)

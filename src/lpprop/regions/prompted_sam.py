@@ -85,7 +85,9 @@ class PromptedSAM(SegmentAnything):
     ...           "global_attn_indexes": [1], "num_pos_feats": 8}
     >>> prompt = {"hidden_size": 16, "image_size": 64, "patch_size": 8, "mask_input_channels": 8}
     >>> decoder = {"hidden_size": 16, "mlp_dim": 32, "num_attention_heads": 2}
-    >>> model = SamModel(SamConfig(vision, prompt, decoder))
+    >>> config = SamConfig(vision_config=vision, prompt_encoder_config=prompt,
+    ...                    mask_decoder_config=decoder)
+    >>> model = SamModel(config)
     >>> sam = PromptedSAM(model, iou_threshold=-9, min_area=1)
     >>> scores = torch.eye(3).repeat_interleave(2, 1)[None, :, :, None].expand(1, 3, 6, 8)
     >>> masks, quality, classes = sam.propose(torch.rand(1, 3, 48, 64), scores)

@@ -77,7 +77,9 @@ class SAM(SegmentAnything):
     ...           "global_attn_indexes": [1], "num_pos_feats": 8}
     >>> prompt = {"hidden_size": 16, "image_size": 64, "patch_size": 8, "mask_input_channels": 8}
     >>> decoder = {"hidden_size": 16, "mlp_dim": 32, "num_attention_heads": 2}
-    >>> model = SamModel(SamConfig(vision, prompt, decoder))
+    >>> config = SamConfig(vision_config=vision, prompt_encoder_config=prompt,
+    ...                    mask_decoder_config=decoder)
+    >>> model = SamModel(config)
     >>> sam = SAM(model, points_per_side=4, iou_threshold=-9, stability_threshold=0)
     >>> [masks] = sam(torch.rand(1, 3, 40, 60))
     >>> masks.dtype, masks.shape[1:]
