@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float
@@ -63,7 +63,7 @@ class Frozen(nn.Module):
         listed = ", ".join(f"{name}={value}" for name, value in parts.items() if value is not None)
         return f"{type(self).__name__}({listed})"
 
-    def train(self, mode: bool = True) -> Self:
+    def train(self, mode: bool = True) -> Frozen:
         """Stay in evaluation mode."""
         return super().train(False)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -128,7 +128,7 @@ class Panoptic(Frozen):
         revision: str | None = None,
         dtype: torch.dtype | None = None,
         **options: Any,
-    ) -> Self:
+    ) -> Panoptic:
         """Load a model, its colours and its size by name or from a folder, as backbones are loaded.
 
         Args:

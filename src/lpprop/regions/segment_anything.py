@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -34,6 +34,9 @@ STRETCHING = ("Sam2Model", "EdgeTamModel", "Sam3TrackerModel")
 
 _IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 _HALF = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+
+
+T = TypeVar("T", bound="SegmentAnything")
 
 
 class SegmentAnything(Frozen):
@@ -76,14 +79,14 @@ class SegmentAnything(Frozen):
 
     @classmethod
     def from_pretrained(
-        cls,
+        cls: type[T],
         checkpoint: str | Path,
         *,
         download: bool = True,
         revision: str | None = None,
         dtype: torch.dtype | None = None,
         **options: Any,
-    ) -> Self:
+    ) -> T:
         """Load a model and its colours by name or from a folder, as backbones are loaded.
 
         Args:
