@@ -44,6 +44,8 @@ def pytest_configure(config):
         "integrations/huggingface.py": "transformers",
         "backbones/efficientnet_lite.py": "efficientnet_lite_pytorch",
         "inputs/superpixels.py": "skimage",
+        "regions/cached.py": "skimage",
+        "evaluation/proposed.py": "skimage",
         "segmenter.py": "efficientnet_lite_pytorch",
         "dense_crf.py": "pydensecrf",
         "presets/baselines.py": "pydensecrf",
