@@ -230,6 +230,8 @@ ODD: list[Any] = [
 def odd_tensors(scene: Scene, tensor: Tensor) -> Any:
     """A tensor, spoilt in one of many ways; some leave it usable."""
     rng, some = scene.rng, (..., 0)
+    if not tensor.is_floating_point():
+        return rng.choice(odd_integers(tensor))()
     padded = tensor.new_zeros((*tensor.shape[:-1], 2 * tensor.shape[-1] + 1))
     padded[..., 1::2] = tensor
     neg = torch.view_as_complex(
@@ -294,6 +296,35 @@ def odd_tensors(scene: Scene, tensor: Tensor) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what making the argument warns of is not ours
         return rng.choice(ways)()
+
+
+def odd_integers(tensor: Tensor) -> list[Callable[[], Any]]:
+    """Ways to spoil integers."""
+    return [
+        lambda: tensor.int(),
+        lambda: tensor.abs().to(torch.uint8),
+        lambda: -1 - tensor.abs(),
+        lambda: torch.full_like(tensor, torch.iinfo(tensor.dtype).max),
+        lambda: torch.full_like(tensor, torch.iinfo(tensor.dtype).min),
+        lambda: tensor.float(),
+        lambda: tensor > 0,
+        lambda: tensor[:0],
+        lambda: tensor[..., :0],
+        lambda: tensor[..., :1],
+        lambda: tensor[0],
+        lambda: tensor[:, None],
+        lambda: tensor.repeat_interleave(2, 0),
+        lambda: tensor.mT,
+        lambda: tensor.to("meta"),
+        lambda: tensor.to_sparse(),
+        lambda: tensor.numpy()[..., ::-1],
+        lambda: list(tensor),
+        lambda: tensor.tolist(),
+        lambda: "slick",
+        lambda: lambda image: tensor,
+        lambda: lambda image, scores: [scores[0] > 0],
+        lambda: lambda: tensor,
+    ]
 
 
 # --------------------------------------------------------------------------- what to call
@@ -751,6 +782,8 @@ _KNOWN = (
     "maps",
     "gt",
     "pixel_feats",
+    "regions",
+    "region_scores",
     "method",
     "methods",
     "distribution",

@@ -193,7 +193,6 @@ class RegionVote(
         if isinstance(regions, str) or callable(regions):
             sizes = {} if image is None else {"image": (image, "B 3 H W")}
             check_tensors(logits=(logits, "B C h w"), **sizes)
-            proposal = regions if isinstance(regions, Proposal) else Proposal(regions)
-            regions = proposal(image, logits)
+            regions = Proposal.of(regions)(image, logits)
         scores = inputs.get("region_scores")
         return self._function(logits, regions, region_scores=scores, **self.config)
