@@ -49,6 +49,8 @@ def pytest_configure(config):
         "regions/prompted_sam.py": "transformers",
         "regions/panoptic.py": "transformers",
         "inputs/superpixels.py": "skimage",
+        "regions/cached.py": "skimage",
+        "evaluation/proposed.py": "skimage",
         "segmenter.py": "efficientnet_lite_pytorch",
         "dense_crf.py": "pydensecrf",
         "presets/baselines.py": "pydensecrf",
