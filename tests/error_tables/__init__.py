@@ -3,11 +3,20 @@
 One table per family of functions. What was expected and what to do are checked by their form.
 """
 
-from error_tables import baselines, discrepancy, label_maps, propagation, references, refine
+from error_tables import (
+    baselines,
+    discrepancy,
+    label_maps,
+    masks,
+    propagation,
+    references,
+    refine,
+    regions,
+)
 
 TABLES = [
     propagation.TABLE, discrepancy.TABLE, baselines.TABLE, refine.TABLE, label_maps.TABLE,
-    references.TABLE,
+    masks.TABLE, regions.TABLE, references.TABLE,
 ]  # fmt: skip
 TABLE = {name: row for table in TABLES for name, row in table.items()}
 assert len(TABLE) == sum(map(len, TABLES)), "two rows of one name"

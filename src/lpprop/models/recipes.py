@@ -13,7 +13,7 @@ Of these recipes only "offline" has been run with trained weights yet.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from lpprop.compose.composite import missing_input
 from lpprop.models.reference_backbone import ReferenceBackbone
 from lpprop.models.references import References
 from lpprop.models.segmenter import PROVIDED, Segmenter
+from lpprop.regions.named import find_proposer
 
 __all__ = ["RECIPES", "Model", "Recipe"]
 
@@ -91,6 +92,8 @@ class Recipe:
         longer_side: bound on its longer side.
         antialias: whether the image is averaged where it is made smaller; see `Segmenter`.
         windows: (window, stride), or None for whole images.
+        regions: name of what proposes regions to a method that takes them, such as "slic"; None
+            where they come with each image.
         source: the paper that describes the protocol.
         references: whether the classes are scored by references of examples, which `build` is then
             given; the backbone provides their features.
@@ -111,6 +114,7 @@ class Recipe:
     longer_side: int = 2048
     antialias: bool = True
     windows: tuple[int, int] | None = None
+    regions: str | None = None
     source: str = ""
     references: bool = False
 
@@ -166,7 +170,8 @@ class Recipe:
                 fix="Use another method, or a recipe with another affinity.",
             )
         windows = None if "attention" in chain.needs else self.windows
-        return replace(self, method=method, options=kept, windows=windows)
+        regions = self.regions if "regions" in chain.takes else None
+        return replace(self, method=method, options=kept, windows=windows, regions=regions)
 
     def build(
         self,
@@ -195,17 +200,20 @@ class Recipe:
             InputError: weights that cannot be loaded, a method that cannot be used, or references
                 that the recipe does not take, lacks, or has from another model.
         """
-        if references is None:
-            return self.tie(*self.load(download=download, device=device, dtype=dtype))
-        if not self.references:
+        if references is not None and not self.references:
             raise InputError.of(
                 "references",
                 got="references for a recipe of classes in words",
                 expected="None",
                 fix="Use the recipe that recipe.with_references() returns.",
             )
+        regions = None
+        if self.regions is not None:
+            regions = find_proposer(self.regions, download=download, device=device)
+        if references is None:
+            return self.tie(*self.load(download=download, device=device, dtype=dtype), regions)
         model = self.backbone.load(download=download, dtype=dtype).to(device)
-        return self.tie(ReferenceBackbone(model, references))
+        return self.tie(ReferenceBackbone(model, references), regions=regions)
 
     def load(
         self,
@@ -227,8 +235,21 @@ class Recipe:
             return backbone, None
         return backbone, self.affinity.load(download=download, dtype=dtype).to(device)
 
-    def tie(self, backbone: Backbone, affinity: Backbone | None = None) -> Segmenter:
-        """Tie models that are loaded already to a segmenter; see `build`."""
+    def tie(
+        self,
+        backbone: Backbone,
+        affinity: Backbone | None = None,
+        regions: Callable[..., Any] | None = None,
+    ) -> Segmenter:
+        """Tie models that are loaded already to a segmenter; see `build`.
+
+        Args:
+            backbone: the backbone.
+            affinity: the affinity, if there is one.
+            regions: what the name `regions` of the recipe stands for, if it is at hand already.
+        """
+        if regions is None and self.regions is not None:
+            regions = find_proposer(self.regions, device=backbone.device)
         return Segmenter(
             backbone,
             affinity,
@@ -237,6 +258,7 @@ class Recipe:
             longer_side=self.longer_side,
             antialias=self.antialias,
             windows=self.windows,
+            regions=regions,
             **self.options,
         )
 
@@ -250,6 +272,7 @@ class Recipe:
             else "the image's own",
             "antialias": self.antialias,
             "windows": " every ".join(map(str, self.windows or ("none: whole image",))),
+            **({} if self.regions is None else {"regions": self.regions}),
             "source": self.source,
         } | ({"references": "given to build"} if self.references else {})
         return "\n".join(f"{name:<14}{value}" for name, value in rows.items())
