@@ -206,6 +206,12 @@ def test_classes_by_their_names_and_synonyms(backbone, made):
         model(image, ["red", "bleu"])
 
 
+def test_vectors_of_an_unknown_model_must_fit(backbone):
+    unknown = References(["a", "b"], [torch.rand(1, 5)] * 2)
+    with pytest.raises(InputError, match="references: got vectors of 5 channels, expected 24"):
+        ReferenceBackbone(backbone, unknown)(torch.rand(1, 3, 28, 28))
+
+
 def test_a_segmenter_without_words(backbone, made):
     image, labels = stripes(70, 98)
     model = ReferenceBackbone(backbone, made)

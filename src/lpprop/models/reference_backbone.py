@@ -137,6 +137,14 @@ class ReferenceBackbone(Backbone):
             sets = self._sets(self.names if classes is None else classes)
             pixels = as_image(image, like=torch.empty(0, device=self.device))
             seen = self.model(pixels)
+            channels, width = seen.feats.shape[1], sets[0].shape[1]
+            if channels != width:
+                raise InputError.of(
+                    "references",
+                    got=f"vectors of {width} channels",
+                    expected=f"{channels}, as the features of {type(self.model).__name__} have",
+                    fix="Make them with this model.",
+                )
             options = {name: getattr(self, name) for name in CHECKS}
             if self.regions is None:
                 vectors = seen.feats.flatten(2).mT.flatten(0, 1)
