@@ -13,7 +13,7 @@ from typing import Any
 
 from lpprop.compose.presets import METHODS
 from lpprop.inputs.table import INPUTS
-from lpprop.regions.named import NAMES
+from lpprop.regions.named import NAMES, SUMMARY
 
 __all__ = [
     "add_arrays",
@@ -69,7 +69,7 @@ def add_arrays(command: argparse.ArgumentParser, *, folders: bool = False) -> No
             required=name == "logits" and not folders,
             metavar=("DIR" if folders else "FILE") + ("|NAME" if by_name else ""),
             help=f"{text}: {'per image ' if folders else ''}an array {shape}"
-            + (f", PNG or JSON of SAM's tools, or {' or '.join(NAMES)}" if by_name else ""),
+            + (f", PNG or JSON of SAM's tools, or {SUMMARY}" if by_name else ""),
         )
 
 
