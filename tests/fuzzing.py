@@ -459,6 +459,30 @@ def run_windows(image_size: Any, window: Any, stride: Any, scores: Any) -> Tenso
     return windows.merge(scores)
 
 
+def of_masks(function: Callable[..., Tensor], name: str) -> Callable[..., Tensor]:
+    """Call a function of masks with what is above 0, and take its result for numbers."""
+
+    def call(**given: Any) -> Any:
+        values = given[name]
+        plain = isinstance(values, Tensor) and values.layout is torch.strided
+        if plain and values.dtype in _FLOATS and not values.is_meta:
+            given[name] = values > 0
+        return function(**given).double()
+
+    return call
+
+
+def judge_points(scene: Scene, given: dict[str, Any], result: Any) -> None:
+    assert tuple(result.shape) == (given["n"], 2)
+    assert all(given["mask"][row, column] > 0 for row, column in result.long())
+
+
+def judge_fused(scene: Scene, given: dict[str, Any], result: Any) -> None:
+    before, after = given["masks"] > 0, result > 0
+    assert len(after) <= len(before)
+    assert torch.equal(before.any(0), after.any(0))
+
+
 def cg_of(b: Any, **options: Any) -> Tensor:
     """Solve (3 I - J / N) x = b, where J is all ones: its eigenvalues are 2 and 3."""
     return cg(lambda v: 3 * v - v.mean(-1, keepdim=True), b, **options).value
@@ -615,6 +639,23 @@ TARGETS: dict[str, Target] = {
         axes="1 C H W",
         like="scores",
     ),
+    "fuse_masks": Target(
+        of_masks(lpprop.fuse_masks, "masks"),
+        draw(
+            masks=lambda s: s.scores("C H W"),
+            threshold=lambda s: s.rng.choice([0, 0.5, 0.9, 1]),
+        ),
+        judge=judge_fused,
+        like="",
+        exact=False,  # scores in less precision may be 0
+    ),
+    "prompt_points": Target(
+        of_masks(lpprop.prompt_points, "mask"),
+        draw(mask=lambda s: s.scores("H W"), n=lambda s: s.rng.choice([1, 2, 7])),
+        judge=judge_points,
+        like="",
+        exact=False,
+    ),
     "refine": Target(lpprop.refine, refine_inputs, judge=judge_refined, exact=False),
     "compare": Target(
         lpprop.compare,
@@ -762,6 +803,7 @@ _REASONS = (
     "none that can run",
     "beside attention",
     "a positive entry in every column",
+    "one per point",
 )
 
 

@@ -22,6 +22,7 @@ from jaxtyping import TypeCheckError, install_import_hook
 
 with install_import_hook(["lpprop", "wrong"], "checker.check"):
     import lpprop
+    import lpprop.regions
     import wrong
 
 import importlib.util
@@ -69,6 +70,16 @@ for regions in (lambda image: (9 * image[:, 0]).long(), lambda image, scores: ma
                          method="region_vote").shape == full.shape
 if importlib.util.find_spec("pydensecrf") is not None:
     assert lpprop.dense_crf(full.softmax(1), image, scale=None, iterations=1).shape == full.shape
+masks = full[0] > 0.3
+assert lpprop.fuse_masks(masks, threshold=0.5).shape == (1, 64, 80)
+assert lpprop.fuse_masks(masks[:0]).shape == (0, 64, 80)
+assert lpprop.prompt_points(masks[0], 3).shape == (3, 2)
+for labels in (full.argmax(1), full[0].argmax(0).int()):
+    assert lpprop.regions.components(labels, min_area=2).shape == labels.shape
+if importlib.util.find_spec("skimage") is not None:
+    assert lpprop.regions.slic(image).shape == lpprop.regions.felzenszwalb(image).shape
+rle = {"size": [2, 3], "counts": [1, 5]}
+assert lpprop.regions.from_sam([rle, rle]).shape == lpprop.regions.from_sam(masks[:2, :2, :3]).shape
 methods = ["bilinear", "lposs", "kl"]
 comparison = lpprop.compare(logits[0], feats[0], image[0], methods=methods, gt=full[0].argmax(0))
 assert comparison.figure(errors=True).width > 80 and "lposs" in comparison.to_markdown()
@@ -189,6 +200,7 @@ with install_import_hook("lpprop", "checker.check"):
     from lpprop.evaluation.analyses import patch_oracle, relabel
     from lpprop.integrations import huggingface, on_grid
     from lpprop.models.segmenter import Segmenter
+    from lpprop.regions import SAM, Panoptic, PromptedSAM
 
 import importlib.util
 import tempfile
@@ -199,7 +211,9 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from PIL import Image
-from transformers import CLIPConfig, CLIPModel, CLIPTokenizer, ViTConfig, ViTModel
+from transformers import (
+    CLIPConfig, CLIPModel, CLIPTokenizer, EomtConfig, EomtForUniversalSegmentation, SamConfig,
+    SamModel, ViTConfig, ViTModel)
 from transformers.modeling_outputs import SemanticSegmenterOutput
 
 image = torch.rand(2, 3, 52, 64)
@@ -220,6 +234,21 @@ sd = StableDiffusion(vae, unet, torch.rand(1, 77, 8), side=8)
 for affinity, method, windows in ((vit, "lposs", (32, 16)), (sd, "max_velocity", None)):
     segmenter = Segmenter(clip, affinity, method, windows=windows)
     assert segmenter(image, ["cat", "dog"]).labels.shape == (2, 52, 64)
+
+sides = {"image_size": 64, "patch_size": 16}
+decoder = {"hidden_size": 16, "num_attention_heads": 2}
+model = SamModel(SamConfig(
+    vision_config={**tiny, **sides, "output_channels": 16, "global_attn_indexes": [1],
+                   "num_pos_feats": 8},
+    prompt_encoder_config={**sides, "hidden_size": 16}, mask_decoder_config=decoder))
+found = SAM(model, points_per_side=2, iou_threshold=-9, stability_threshold=0).propose(image)
+assert len(found.masks[0]) == len(found.scores[0]) > 0
+prompted = PromptedSAM(model, iou_threshold=-9, min_area=0)
+scores = torch.rand(2, 3, 5, 6)
+assert prompted.relabel(image, scores).shape == (2, 3, 52, 64)
+assert len(prompted.propose(image, scores).classes) == 2
+eomt = EomtForUniversalSegmentation(EomtConfig(**tiny, **sides, num_queries=3, num_blocks=1))
+assert Panoptic(eomt, score_threshold=0)(image).shape == (2, 52, 64)
 
 output = SemanticSegmenterOutput(logits=torch.rand(2, 3, 13, 16))
 refined = huggingface.refine_outputs(output, image, feats=vit(image).feats, method="lposs")

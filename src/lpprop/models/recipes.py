@@ -13,7 +13,7 @@ Of these recipes only "offline" has been run with trained weights yet.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,17 +22,32 @@ import torch
 
 from lpprop._core.errors import InputError
 from lpprop._core.options import check_choice, hint
-from lpprop.backbones import EfficientNetLite0, MaskCLIP, StableDiffusion, VisionTransformer
+from lpprop.backbones import (
+    EfficientNetLite0,
+    MaskCLIP,
+    MaskTIPS,
+    SAM3Concepts,
+    StableDiffusion,
+    VisionTransformer,
+)
 from lpprop.backbones.backbone import Backbone
 from lpprop.compose import presets
 from lpprop.compose.composite import missing_input
 from lpprop.models.segmenter import PROVIDED, Segmenter
+from lpprop.regions.named import find_proposer
 
 __all__ = ["RECIPES", "Model", "Recipe"]
 
 _KINDS: dict[str, type[Backbone]] = {
     kind.__name__: kind
-    for kind in (EfficientNetLite0, MaskCLIP, VisionTransformer, StableDiffusion)
+    for kind in (
+        EfficientNetLite0,
+        MaskCLIP,
+        MaskTIPS,
+        SAM3Concepts,
+        VisionTransformer,
+        StableDiffusion,
+    )
 }
 
 
@@ -75,6 +90,8 @@ class Recipe:
         longer_side: bound on its longer side.
         antialias: whether the image is averaged where it is made smaller; see `Segmenter`.
         windows: (window, stride), or None for whole images.
+        regions: name of what proposes regions to a method that takes them, such as "slic"; None
+            where they come with each image.
         source: the paper that describes the protocol.
 
     >>> recipe = RECIPES["clip-dino"]
@@ -93,6 +110,7 @@ class Recipe:
     longer_side: int = 2048
     antialias: bool = True
     windows: tuple[int, int] | None = None
+    regions: str | None = None
     source: str = ""
 
     def with_method(self, method: str, **options: Any) -> Recipe:
@@ -132,7 +150,8 @@ class Recipe:
                 fix="Use another method, or a recipe with another affinity.",
             )
         windows = None if "attention" in chain.needs else self.windows
-        return replace(self, method=method, options=kept, windows=windows)
+        regions = self.regions if "regions" in chain.takes else None
+        return replace(self, method=method, options=kept, windows=windows, regions=regions)
 
     def build(
         self,
@@ -156,7 +175,10 @@ class Recipe:
             ImportError: an extra is not installed; the message names it.
             InputError: weights that cannot be loaded, or a method that cannot be used.
         """
-        return self.tie(*self.load(download=download, device=device, dtype=dtype))
+        regions = None
+        if self.regions is not None:
+            regions = find_proposer(self.regions, download=download, device=device)
+        return self.tie(*self.load(download=download, device=device, dtype=dtype), regions)
 
     def load(
         self,
@@ -171,8 +193,21 @@ class Recipe:
             return backbone, None
         return backbone, self.affinity.load(download=download, dtype=dtype).to(device)
 
-    def tie(self, backbone: Backbone, affinity: Backbone | None = None) -> Segmenter:
-        """Tie models that are loaded already to a segmenter; see `build`."""
+    def tie(
+        self,
+        backbone: Backbone,
+        affinity: Backbone | None = None,
+        regions: Callable[..., Any] | None = None,
+    ) -> Segmenter:
+        """Tie models that are loaded already to a segmenter; see `build`.
+
+        Args:
+            backbone: the backbone.
+            affinity: the affinity, if there is one.
+            regions: what the name `regions` of the recipe stands for, if it is at hand already.
+        """
+        if regions is None and self.regions is not None:
+            regions = find_proposer(self.regions, device=backbone.device)
         return Segmenter(
             backbone,
             affinity,
@@ -181,6 +216,7 @@ class Recipe:
             longer_side=self.longer_side,
             antialias=self.antialias,
             windows=self.windows,
+            regions=regions,
             **self.options,
         )
 
@@ -194,6 +230,7 @@ class Recipe:
             else "the image's own",
             "antialias": self.antialias,
             "windows": " every ".join(map(str, self.windows or ("none: whole image",))),
+            **({} if self.regions is None else {"regions": self.regions}),
             "source": self.source,
         }
         return "\n".join(f"{name:<14}{value}" for name, value in rows.items())
@@ -240,6 +277,19 @@ def _lposs(dino: str, part: str = "", windows: tuple[int, int] = (224, 112)) -> 
     )
 
 
+def _newer(
+    kind: str, checkpoint: str, vision: str, windows: tuple[int, int] = (224, 112)
+) -> Recipe:
+    # LPOSS with models that came after it. Position embeddings are resized as by transformers; the
+    # settings are those for DINO ViT-B/16, since no paper has others.
+    return Recipe(
+        _pinned(kind, checkpoint, scores="cosine", merge=False),
+        _pinned("VisionTransformer", vision),
+        windows=windows,
+        source="this package; LPOSS with newer models, in no paper",
+    )
+
+
 def _discrepancy(clip: str) -> Recipe:
     # The ablation's best logits: keys compared with keys, over all layers. The paper does not state
     # their scale: this is CLIP's own. Its images are 512 x 512; these keep their aspect ratio.
@@ -266,9 +316,9 @@ class _Recipes(dict[str, Recipe]):
 
     def __repr__(self) -> str:
         rows = [(name, _describe_models(recipe), recipe.method) for name, recipe in self.items()]
-        width = max(len(models) for _, models, _ in rows)
+        first, second = (max(len(row[column]) for row in rows) + 2 for column in (0, 1))
         return "\n".join(
-            f"{name:<14}{models:<{width + 2}}{method}" for name, models, method in rows
+            f"{name:<{first}}{models:<{second}}{method}" for name, models, method in rows
         )
 
 
@@ -290,5 +340,15 @@ RECIPES: dict[str, Recipe] = _Recipes(
         "clip-dinov2": _lposs("dinov2-vitb14", ", supplement, Table 5"),
         "clip-sd2": _discrepancy("openai-vitb16"),
         "clip-l14-sd2": _discrepancy("openai-vitl14"),
+        "clip-radio": _newer("MaskCLIP", "laion-vitb16", "radio-v4-h"),
+        "metaclip2-dinov3": _newer("MaskCLIP", "metaclip2-vitb16", "dinov3-vitb16"),
+        "tipsv2-dinov3": _newer("MaskTIPS", "tipsv2-vitb14", "dinov3-vitb16", windows=(448, 224)),
+        # Its masks are finer than patches: a graph of patches would blur them.
+        "sam3": Recipe(
+            Model("SAM3Concepts", "sam3"),
+            method="bilinear",
+            shorter_side=None,
+            source="Carion et al., SAM 3, 2025; maps per class: Li et al., SegEarth-OV3, 2025",
+        ),
     }
 )
