@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,6 +13,7 @@ from lpprop._core.options import hint
 from lpprop._core.scans import forget
 from lpprop.inputs.patch_grid import cover
 from lpprop.inputs.regions import Regions, as_regions, check_region_scores, check_regions
+from lpprop.inputs.superpixels import felzenszwalb, slic
 from lpprop.numerics.nearest import resample_nearest
 
 __all__ = [
@@ -25,8 +25,8 @@ __all__ = [
     "cover_regions",
 ]
 
-#: The functions of `inputs/superpixels.py` that a name stands for.
-PROPOSERS = ("slic", "felzenszwalb")
+#: The proposers that a name stands for.
+PROPOSERS: dict[str, Callable[[Tensor], Any]] = {"slic": slic, "felzenszwalb": felzenszwalb}
 
 
 class Proposal:
@@ -150,9 +150,7 @@ def _find(name: str) -> Callable[[Tensor], Any]:
             expected=f"{', '.join(map(repr, PROPOSERS))}, a function of the image, or regions",
             fix=hint(name, PROPOSERS, "Read a file with lpprop.regions.load.", show=repr),
         )
-    superpixels = importlib.import_module("lpprop.inputs.superpixels")  # needs optional packages
-    function: Callable[[Tensor], Any] = getattr(superpixels, name)
-    return function
+    return PROPOSERS[name]
 
 
 def _asks_for_scores(proposer: Callable[..., Any], name: str) -> bool:
