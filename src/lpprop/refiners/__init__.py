@@ -10,6 +10,7 @@ from lpprop.refiners._dense_crf import DenseCRF, dense_crf
 from lpprop.refiners._guided_filter import GuidedFilter, guided_filter
 from lpprop.refiners._joint_bilateral import JointBilateralUpsample, joint_bilateral_upsample
 from lpprop.refiners._kl import KLDiscrepancy, kl_discrepancy
+from lpprop.refiners._local_crf import LocalCRF, local_crf
 from lpprop.refiners._max_velocity import MaxVelocity, max_velocity
 from lpprop.refiners._optimal_path import OptimalPath, optimal_path
 from lpprop.refiners._pamr import PAMR, pamr
@@ -24,6 +25,7 @@ __all__ = [
     "GuidedFilter",
     "JointBilateralUpsample",
     "KLDiscrepancy",
+    "LocalCRF",
     "MaxVelocity",
     "OptimalPath",
     "PatchPropagation",
@@ -34,6 +36,7 @@ __all__ = [
     "guided_filter",
     "joint_bilateral_upsample",
     "kl_discrepancy",
+    "local_crf",
     "max_velocity",
     "optimal_path",
     "pamr",
