@@ -4,6 +4,12 @@ The names of the files begin with an underscore, so that no function hides the f
 import from here.
 """
 
+from lpprop.refiners._attention_pool import (
+    AttentionPool,
+    CorrelationPool,
+    attention_pool,
+    correlation_pool,
+)
 from lpprop.refiners._bilinear import BilinearUpsample, bilinear_upsample
 from lpprop.refiners._class_distribution import ClassDistribution, class_distribution
 from lpprop.refiners._dense_crf import DenseCRF, dense_crf
@@ -19,8 +25,10 @@ from lpprop.refiners._pixel_propagation import PixelPropagation, propagate_pixel
 
 __all__ = [
     "PAMR",
+    "AttentionPool",
     "BilinearUpsample",
     "ClassDistribution",
+    "CorrelationPool",
     "DenseCRF",
     "GuidedFilter",
     "JointBilateralUpsample",
@@ -30,8 +38,10 @@ __all__ = [
     "OptimalPath",
     "PatchPropagation",
     "PixelPropagation",
+    "attention_pool",
     "bilinear_upsample",
     "class_distribution",
+    "correlation_pool",
     "dense_crf",
     "guided_filter",
     "joint_bilateral_upsample",

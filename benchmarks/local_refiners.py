@@ -1,0 +1,113 @@
+"""Local CRF and attention pooling, by mIoU: `python -m benchmarks.local_refiners CHECKPOINT FOLDER`.
+
+CHECKPOINT holds DINOv2 ViT-S/14, and FOLDER two drives of CamVid, images/ and labels/. The script
+prints the tables of docs/baselines.md: mIoU and mean Boundary IoU over images of both drives, the
+starts of `benchmarks.transformer`, of which those with prototypes are made from the other drive.
+"""
+
+import argparse
+import tempfile
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from lpprop import Chain
+from lpprop.evaluation import SegmentationMetrics
+from lpprop.refiners import (
+    PAMR,
+    AttentionPool,
+    BilinearUpsample,
+    CorrelationPool,
+    DenseCRF,
+    LocalCRF,
+    MaxVelocity,
+    PixelPropagation,
+)
+
+from .transformer.methods import METHODS, Way, dslo
+from .transformer.scenes import CLASSES, DRIVES, Picture
+from .transformer.starts import Labelled, spread
+from .transformer.store import Store
+from .transformer.views import Backbones, View
+from .transformer.visits import RATIO
+
+IMAGES = 8  # of each drive
+STARTS = ("DINOv2 prototypes, 4", "CNN prototypes, 4", "relabelled 40 %", "oracle")
+
+
+def at_pixels(step: nn.Module) -> Way:
+    return Way(Chain(BilinearUpsample(), step))
+
+
+def pooled(*, feats: str = "token", **options: float) -> Way:
+    return Way(Chain(CorrelationPool(**options), BilinearUpsample()), feats)
+
+
+def attended(attention: str, steps: int = 1) -> Way:
+    return Way(Chain(AttentionPool(steps=steps), BilinearUpsample()), attention=attention)
+
+
+FIELDS: dict[str, Way] = {
+    "bilinear": METHODS["bilinear"],
+    "pixel step": at_pixels(PixelPropagation()),
+    "PAMR": at_pixels(PAMR()),
+    "DenseCRF": at_pixels(DenseCRF()),
+    "local CRF": at_pixels(LocalCRF()),
+    **{f"local CRF, r {r}": at_pixels(LocalCRF(r=r)) for r in (5, 21)},
+    "local CRF, w1 3": at_pixels(LocalCRF(w1=3.0)),
+    "local CRF, theta_beta 5": at_pixels(LocalCRF(theta_beta=5.0)),
+}
+POOLS: dict[str, Way] = {
+    "bilinear": METHODS["bilinear"],
+    "attention pool, tokens": attended("token 0.1"),
+    "attention pool, query-key": attended("query-key last"),
+    "attention pool, query-key, 2 steps": attended("query-key last", 2),
+    "clip_dinoiser, tokens": pooled(),
+    "clip_dinoiser, values": pooled(feats="value"),
+    "clip_dinoiser, values, threshold 0.4": pooled(feats="value", threshold=0.4),
+    "LP k 10, γ 7, α 0.8": METHODS["LP k 10, γ 7, α 0.8"],
+    "maximum velocity": dslo(MaxVelocity()),
+}
+
+
+def measure(views: list[View], labelled: Labelled, start: str, way: Way) -> str:
+    """Show mIoU and mean Boundary IoU over the views, in percent."""
+    metrics = SegmentationMetrics(CLASSES, dilation_ratio=RATIO)
+    for view in views:
+        metrics.update(way(view, start, labelled).argmax(1)[0], view.picture.gt)
+    return f"{100 * metrics.miou:.1f} / {100 * metrics.mean_boundary_iou:.1f}"
+
+
+def table(views: list[View], labelled: Labelled, ways: Mapping[str, Way]) -> None:
+    print(f"| | {' | '.join(STARTS)} |\n|---|{'--:|' * len(STARTS)}", flush=True)
+    for name, way in ways.items():
+        row = [measure(views, labelled, start, way) for start in STARTS]
+        print(f"| {name} | {' | '.join(row)} |", flush=True)
+
+
+def load(streets: Path, drive: str) -> list[Picture]:
+    """The pictures of a drive in the order of time."""
+    files = sorted((streets / "images").glob(f"{drive}_*"))
+    labels = streets / "labels"
+    return [Picture(drive, file.stem, file, labels / f"{file.stem}.png") for file in files]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.local_refiners")
+    parser.add_argument("checkpoint", type=Path, help="folder of DINOv2 ViT-S/14")
+    parser.add_argument("streets", type=Path, help="two drives of CamVid: images/ and labels/")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
+        see = partial(View, store=Store(Path(folder)), backbones=Backbones(args.checkpoint))
+        drives = {drive: [see(x) for x in load(args.streets, drive)] for drive in DRIVES}
+        labelled = Labelled(drives)
+        chosen = [x[i] for x in drives.values() for i in spread(len(x), IMAGES)]
+        for ways in (FIELDS, POOLS):
+            table(chosen, labelled, ways)
+
+
+if __name__ == "__main__":
+    main()
