@@ -57,6 +57,10 @@ if compilers:  # one size of group and of features: under the hook, each takes a
 assert lpprop.lab_features(image).shape == image.shape
 assert lpprop.pamr(full, image, dilations=(1,)).shape == full.shape
 assert lpprop.guided_filter(full, image, radius=2).shape == full.shape
+assert lpprop.local_crf(full, image, r=3, iterations=2).shape == full.shape
+assert lpprop.attention_pool(logits, torch.rand(2, 20, 20).softmax(-1)).shape == logits.shape
+assert lpprop.correlation_pool(logits, feats).shape == logits.shape
+assert lpprop.correlation_attention(feats, threshold=0.4).shape == (2, 20, 20)
 if importlib.util.find_spec("pydensecrf") is not None:
     assert lpprop.dense_crf(full.softmax(1), image, scale=None, iterations=1).shape == full.shape
 methods = ["bilinear", "lposs", "kl"]

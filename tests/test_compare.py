@@ -32,6 +32,7 @@ CLASSES, GRID, SIZE = 4, (3, 4), (48, 64)
 EVERY = ["bilinear", "joint_bilateral", "auto", "lposs", "lposs+"]
 EVERY += ["optimal_path", "max_velocity", "pamr"]
 CRF = ["dense_crf"] if importlib.util.find_spec("pydensecrf") else []
+CRF += ["local_crf"]
 
 
 def inputs(seed=0):
@@ -69,7 +70,8 @@ def everything():
 
 def test_labels_are_those_of_refine(everything):
     logits, feats, image = inputs()
-    assert [row.method for row in everything.rows] == list(everything.labels) == EVERY + CRF
+    expected = [*EVERY, *CRF, "clip_dinoiser"]
+    assert [row.method for row in everything.rows] == list(everything.labels) == expected
     for name, labels in everything.labels.items():
         expected = lpprop.refine(logits, feats, image, method=name)[0].argmax(0).numpy()
         assert labels.dtype == np.int64
@@ -90,7 +92,7 @@ def test_labels_are_those_of_refine(everything):
     [
         ((), ["bilinear"]),
         (("image",), ["bilinear", "joint_bilateral", "pamr", *CRF]),
-        (("feats",), ["bilinear", "lposs"]),
+        (("feats",), ["bilinear", "lposs", "clip_dinoiser"]),
         (
             ("attention", "image"),
             ["bilinear", "joint_bilateral", "optimal_path", "max_velocity", "pamr", *CRF],
@@ -115,7 +117,8 @@ def test_dense_crf_is_left_out_where_it_is_not_installed(monkeypatch):
     )
     logits, _, image = inputs()
     comparison = compare(logits, image=image, repeats=1)
-    assert [row.method for row in comparison.rows] == ["bilinear", "joint_bilateral", "pamr"]
+    expected = ["bilinear", "joint_bilateral", "pamr", "local_crf"]
+    assert [row.method for row in comparison.rows] == expected
 
 
 def test_inputs_of_every_kind():

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lpprop._core.checks import check_finite, check_tensors
+from lpprop._core.checks import check_tensors
 from lpprop._core.memory import check_room
 from lpprop._core.options import check_above_0, check_integer, check_number, checked
 from lpprop._core.precision import cast_back, compute_dtype, full_precision
@@ -35,8 +35,8 @@ _LARGEST_SLOPE = 1e15
 # Multiply-adds from which compiling pays off, as in the pixel step.
 _WORTH_COMPILING = 1e8
 # Images of scores that exist at a time, and those that a gradient keeps for each step, measured.
-_VECTORS = 6
-_KEPT_VECTORS = 6
+_VECTORS = 7
+_KEPT_VECTORS = 3
 
 _check_weight = partial(check_number, low=0, high=_LARGEST_WEIGHT)
 # Sums a kernel times the scores (C, H, W) over the window around each pixel.
@@ -135,9 +135,7 @@ def local_crf(
             messages.append((w1, _appearance(graph, torch.ones_like(unary[:1]))))
         return _mean_field(unary, messages, iterations)
 
-    image = image.to(dtype)
-    check_finite("image", image)  # float64 values may overflow in float32
-    items = [infer(*pair) for pair in zip(x.to(dtype), image, strict=True)]
+    items = [infer(*pair) for pair in zip(x.to(dtype), image.to(dtype), strict=True)]
     return cast_back(match_twins(torch.stack(items), x), x, "x")
 
 
