@@ -1,8 +1,9 @@
-"""Local CRF and attention pooling, by mIoU: `python -m benchmarks.local_refiners CHECKPOINT FOLDER`.
+"""Local CRF and pooling, by mIoU: `python -m benchmarks.local_refiners CHECKPOINT FOLDER`.
 
 CHECKPOINT holds DINOv2 ViT-S/14, and FOLDER two drives of CamVid, images/ and labels/. The script
-prints the tables of docs/baselines.md: mIoU and mean Boundary IoU over images of both drives, the
-starts of `benchmarks.transformer`, of which those with prototypes are made from the other drive.
+prints the tables of docs/baselines.md: times of the local CRF beside other refiners of pixels, and
+mIoU and mean Boundary IoU over images of both drives, from starts of `benchmarks.transformer`, of
+which those with prototypes are made from the other drive.
 """
 
 import argparse
@@ -14,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+import lpprop
 from lpprop import Chain
 from lpprop.evaluation import SegmentationMetrics
 from lpprop.refiners import (
@@ -27,13 +29,19 @@ from lpprop.refiners import (
     PixelPropagation,
 )
 
+from .contract import measure
+from .inputs import pixels
+from .peers import DENSECRF, dense_crf, pamr
 from .transformer.methods import METHODS, Way, dslo
 from .transformer.scenes import CLASSES, DRIVES, Picture
 from .transformer.starts import Labelled, spread
 from .transformer.store import Store
 from .transformer.views import Backbones, View
 from .transformer.visits import RATIO
+from .work import Competitor, Work
 
+SIZES = {"H": 448, "W": 597, "C": 21}
+ROUNDS = 5
 IMAGES = 8  # of each drive
 STARTS = ("DINOv2 prototypes, 4", "CNN prototypes, 4", "relabelled 40 %", "oracle")
 
@@ -73,7 +81,7 @@ POOLS: dict[str, Way] = {
 }
 
 
-def measure(views: list[View], labelled: Labelled, start: str, way: Way) -> str:
+def score(views: list[View], labelled: Labelled, start: str, way: Way) -> str:
     """Show mIoU and mean Boundary IoU over the views, in percent."""
     metrics = SegmentationMetrics(CLASSES, dilation_ratio=RATIO)
     for view in views:
@@ -84,7 +92,7 @@ def measure(views: list[View], labelled: Labelled, start: str, way: Way) -> str:
 def table(views: list[View], labelled: Labelled, ways: Mapping[str, Way]) -> None:
     print(f"| | {' | '.join(STARTS)} |\n|---|{'--:|' * len(STARTS)}", flush=True)
     for name, way in ways.items():
-        row = [measure(views, labelled, start, way) for start in STARTS]
+        row = [score(views, labelled, start, way) for start in STARTS]
         print(f"| {name} | {' | '.join(row)} |", flush=True)
 
 
@@ -95,11 +103,51 @@ def load(streets: Path, drive: str) -> list[Picture]:
     return [Picture(drive, file.stem, file, labels / f"{file.stem}.png") for file in files]
 
 
+def local_crf_work() -> Work:
+    """The local CRF by two backends, and others of the same task."""
+    inputs = pixels(**SIZES)
+    x, image = inputs.pixel_logits.softmax(1), inputs.image
+    others = [
+        ("pixel step", partial(lpprop.propagate_pixels, x, image)),
+        ("PAMR", partial(pamr, x[0], image[0])),
+    ]
+    if DENSECRF:
+        others.append(("DenseCRF", partial(dense_crf, x[0], image[0])))
+    return Work(
+        "local CRF",
+        SIZES,
+        tolerance=1e-3,
+        competitors=[
+            *(
+                Competitor(
+                    f"local CRF, {backend}",
+                    "",
+                    partial(lpprop.local_crf, x, image, scale=None, backend=backend),
+                )
+                for backend in ("llvm", "torch")
+            ),
+            *(Competitor(name, "", run, comparable=False) for name, run in others),
+        ],
+    )
+
+
+def times() -> None:
+    """Print the time of each, and its ratio to the local CRF's, with their quartiles."""
+    print("| 448 x 597 pixels, 21 classes | s | times local CRF |\n|---|--:|--:|")
+    for competitor in measure(local_crf_work, repeats=ROUNDS)["competitors"]:
+        shown = [
+            f"{x['median']:.2f} ({x['q1']:.2f} to {x['q3']:.2f})"
+            for x in (competitor["seconds"], competitor["ratio"])
+        ]
+        print(f"| {competitor['name']} | {' | '.join(shown)} |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.local_refiners")
     parser.add_argument("checkpoint", type=Path, help="folder of DINOv2 ViT-S/14")
     parser.add_argument("streets", type=Path, help="two drives of CamVid: images/ and labels/")
     args = parser.parse_args()
+    times()
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
         see = partial(View, store=Store(Path(folder)), backbones=Backbones(args.checkpoint))
         drives = {drive: [see(x) for x in load(args.streets, drive)] for drive in DRIVES}

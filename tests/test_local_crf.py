@@ -1,8 +1,8 @@
 """The local CRF against DenseCRF's equations in dense float64, cut to a square, and closed forms.
 
-Where the square covers the image it is DenseCRF's model, and its sums are exact. What then separates
-it from pydensecrf is that package's lattice; the tolerances are those by which it misses the exact
-sums itself (tests/test_dense_crf.py).
+Where the square covers the image it is DenseCRF's model, and its sums are exact. What then
+separates it from pydensecrf is that package's lattice; the tolerances are those by which it misses
+the exact sums itself (tests/test_dense_crf.py).
 """
 
 import inspect

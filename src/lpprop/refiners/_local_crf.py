@@ -80,9 +80,9 @@ def local_crf(
 
     with j in the square, i itself among them. p is the position in pixels, I the colour from 0 to
     255, and k' = D^-1/2 k D^-1/2 with D the row sums of k over the square. The sums are exact, and
-    the options are those of `lpprop.dense_crf`; a square that covers the image gives that function's
-    model without its lattice's error. ConvCRF's code also blurs the image by 4, and does not
-    normalise unless told to.
+    the options are those of `lpprop.dense_crf`; with a square that covers the image this is the
+    model of that function, without its lattice's error. ConvCRF's code also blurs the image by 4,
+    and does not normalise unless told to.
 
     Args:
         x: (B, C, H, W) scores at the image's size.
@@ -169,11 +169,8 @@ def _smoothness(size: tuple[int, int], theta: float, r: int, like: Tensor) -> _M
 
     It is a product of one over rows and one over columns, and so are its row sums.
     """
-    window = [
-        torch.exp(-(torch.arange(min(r // 2, side - 1) + 1, dtype=torch.float64) / theta) ** 2 / 2)
-        for side in size
-    ]
-    weights = tuple(tuple(side.tolist()) for side in window)
+    reaches = [torch.arange(min(r // 2, side - 1) + 1, dtype=torch.float64) for side in size]
+    weights = tuple(tuple(torch.exp(-(d / theta).square() / 2).tolist()) for d in reaches)
     root = _Blur.apply(like.expand(1, *size), weights).rsqrt()
     return lambda Q: root * _Blur.apply(root * Q, weights)
 

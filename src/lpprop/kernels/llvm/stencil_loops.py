@@ -137,8 +137,7 @@ def multiply_loop(vectors: int, features: int, squared: bool = False) -> Kernel:
                 if features:
                     place = code.index(0)
                     _fill_vector(
-                        code, grid, features, squared, guide, decay, weights, slope, y, start,
-                        place,
+                        code, grid, features, squared, guide, decay, weights, slope, y, start, place
                     )
                 with code.loop(0, LANES, BLOCK) as within:
                     x = start + within
