@@ -7,13 +7,15 @@ which those with prototypes are made from the other drive.
 """
 
 import argparse
+import statistics
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import lpprop
 from lpprop import Chain
@@ -29,16 +31,13 @@ from lpprop.refiners import (
     PixelPropagation,
 )
 
-from .contract import measure
 from .inputs import pixels
-from .peers import DENSECRF, dense_crf, pamr
 from .transformer.methods import METHODS, Way, dslo
 from .transformer.scenes import CLASSES, DRIVES, Picture
 from .transformer.starts import Labelled, spread
 from .transformer.store import Store
 from .transformer.views import Backbones, View
 from .transformer.visits import RATIO
-from .work import Competitor, Work
 
 SIZES = {"H": 448, "W": 597, "C": 21}
 ROUNDS = 5
@@ -103,43 +102,35 @@ def load(streets: Path, drive: str) -> list[Picture]:
     return [Picture(drive, file.stem, file, labels / f"{file.stem}.png") for file in files]
 
 
-def local_crf_work() -> Work:
-    """The local CRF by two backends, and others of the same task."""
+def times() -> None:
+    """Print the processor time of each on one core, and its ratio to the local CRF's.
+
+    Medians over rounds, in each of which every one runs once.
+    """
     inputs = pixels(**SIZES)
     x, image = inputs.pixel_logits.softmax(1), inputs.image
-    others = [
-        ("pixel step", partial(lpprop.propagate_pixels, x, image)),
-        ("PAMR", partial(pamr, x[0], image[0])),
-    ]
-    if DENSECRF:
-        others.append(("DenseCRF", partial(dense_crf, x[0], image[0])))
-    return Work(
-        "local CRF",
-        SIZES,
-        tolerance=1e-3,
-        competitors=[
-            *(
-                Competitor(
-                    f"local CRF, {backend}",
-                    "",
-                    partial(lpprop.local_crf, x, image, scale=None, backend=backend),
-                )
-                for backend in ("llvm", "torch")
-            ),
-            *(Competitor(name, "", run, comparable=False) for name, run in others),
-        ],
-    )
+    field = partial(lpprop.local_crf, x, image, scale=None)
+    runs: dict[str, Callable[[], Tensor]] = {
+        "local CRF": field,
+        "local CRF, backend torch": partial(field, backend="torch"),
+        "local CRF, r 7": partial(field, r=7),
+        "DenseCRF": partial(lpprop.dense_crf, x, image, scale=None),
+        "PAMR": partial(lpprop.pamr, x, image),
+        "pixel step": partial(lpprop.propagate_pixels, x, image),
+    }
+    torch.set_num_threads(1)
+    rounds = [{name: seconds(run) for name, run in runs.items()} for _ in range(1 + ROUNDS)][1:]
+    print("| 448 x 597 pixels, 21 classes | seconds | times local CRF |\n|---|--:|--:|")
+    for name in runs:
+        own = statistics.median(found[name] for found in rounds)
+        ratio = statistics.median(found[name] / found["local CRF"] for found in rounds)
+        print(f"| {name} | {own:.2f} | {ratio:.2f} |", flush=True)
 
 
-def times() -> None:
-    """Print the time of each, and its ratio to the local CRF's, with their quartiles."""
-    print("| 448 x 597 pixels, 21 classes | s | times local CRF |\n|---|--:|--:|")
-    for competitor in measure(local_crf_work, repeats=ROUNDS)["competitors"]:
-        shown = [
-            f"{x['median']:.2f} ({x['q1']:.2f} to {x['q3']:.2f})"
-            for x in (competitor["seconds"], competitor["ratio"])
-        ]
-        print(f"| {competitor['name']} | {' | '.join(shown)} |", flush=True)
+def seconds(run: Callable[[], Tensor]) -> float:
+    began = time.process_time()
+    run()
+    return time.process_time() - began
 
 
 def main() -> None:

@@ -34,6 +34,8 @@ _LARGEST_WEIGHT = 1e9
 _LARGEST_SLOPE = 1e15
 # Multiply-adds from which compiling pays off, as in the pixel step.
 _WORTH_COMPILING = 1e8
+# Size of the classes that are blurred at once: on a CPU they stay in the cache.
+_CACHE_BYTES = 2**18
 # Images of scores that exist at a time, and those that a gradient keeps for each step, measured.
 _VECTORS = 7
 _KEPT_VECTORS = 3
@@ -172,7 +174,12 @@ def _smoothness(size: tuple[int, int], theta: float, r: int, like: Tensor) -> _M
     reaches = [torch.arange(min(r // 2, side - 1) + 1, dtype=torch.float64) for side in size]
     weights = tuple(tuple(torch.exp(-(d / theta).square() / 2).tolist()) for d in reaches)
     root = _Blur.apply(like.expand(1, *size), weights).rsqrt()
-    return lambda Q: root * _Blur.apply(root * Q, weights)
+
+    def message(Q: Tensor) -> Tensor:
+        count = max(1, _CACHE_BYTES // Q[0].nbytes) if Q.device.type == "cpu" else len(Q)
+        return torch.cat([root * _Blur.apply(root * part, weights) for part in Q.split(count)])
+
+    return message
 
 
 class _Blur(torch.autograd.Function):
