@@ -162,7 +162,8 @@ def correlation_attention(
     alone = masked.all(-1)
     attention = attention + torch.diag_embed(alone.to(attention.dtype))
     attention = attention / attention.sum(-1, keepdim=True)
-    mark_passed(attention)
+    for check in ("finite", "rows"):
+        mark_passed(attention, check)
     return attention
 
 

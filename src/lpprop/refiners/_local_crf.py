@@ -21,6 +21,7 @@ from lpprop._core.options import check_above_0, check_integer, check_number, che
 from lpprop._core.precision import cast_back, compute_dtype, full_precision
 from lpprop._core.refiner import Refiner
 from lpprop.inputs.probabilities import check_probabilities, check_scale, log_probabilities
+from lpprop.kernels import portable
 from lpprop.kernels.dispatch import check_backend, kernels_for
 from lpprop.kernels.interface import Graph, Kernels
 from lpprop.numerics.graphs import gaussian_stencil
@@ -172,35 +173,15 @@ def _smoothness(size: tuple[int, int], theta: float, r: int, like: Tensor) -> _M
     It is a product of one over rows and one over columns, and so are its row sums.
     """
     reaches = [torch.arange(min(r // 2, side - 1) + 1, dtype=torch.float64) for side in size]
-    weights = tuple(tuple(torch.exp(-(d / theta).square() / 2).tolist()) for d in reaches)
-    root = _Blur.apply(like.expand(1, *size), weights).rsqrt()
+    down, across = (tuple(torch.exp(-(d / theta).square() / 2).tolist()) for d in reaches)
+    weights = (down, across)
+    root = portable.blur(like.expand(1, *size), weights).rsqrt()
 
     def message(Q: Tensor) -> Tensor:
         count = max(1, _CACHE_BYTES // Q[0].nbytes) if Q.device.type == "cpu" else len(Q)
-        return torch.cat([root * _Blur.apply(root * part, weights) for part in Q.split(count)])
+        return torch.cat([root * portable.blur(root * part, weights) for part in Q.split(count)])
 
     return message
-
-
-class _Blur(torch.autograd.Function):
-    """Sum along the columns and then along the rows, by weights at distances 0, 1, 2, ..."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weights: tuple[tuple[float, ...], ...]) -> Tensor:
-        ctx.weights = weights
-        for dim, (own, *others) in zip((-2, -1), weights, strict=True):
-            total, side = own * x, x.shape[dim]
-            for distance, weight in enumerate(others, start=1):
-                length = side - distance
-                for here, there in ((distance, 0), (0, distance)):
-                    near = x.narrow(dim, there, length)
-                    total.narrow(dim, here, length).add_(near, alpha=weight)
-            x = total
-        return x
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return _Blur.apply(grad, ctx.weights), None  # it is symmetric
 
 
 def _choose_kernels(
