@@ -64,7 +64,7 @@ FIELDS: dict[str, Way] = {
     "DenseCRF": at_pixels(DenseCRF()),
     "local CRF": at_pixels(LocalCRF()),
     **{f"local CRF, r {r}": at_pixels(LocalCRF(r=r)) for r in (5, 21)},
-    "local CRF, w1 3": at_pixels(LocalCRF(w1=3.0)),
+    "local CRF, w1 30": at_pixels(LocalCRF(w1=30.0)),
     "local CRF, theta_beta 5": at_pixels(LocalCRF(theta_beta=5.0)),
 }
 POOLS: dict[str, Way] = {
@@ -72,9 +72,15 @@ POOLS: dict[str, Way] = {
     "attention pool, tokens": attended("token 0.1"),
     "attention pool, query-key": attended("query-key last"),
     "attention pool, query-key, 2 steps": attended("query-key last", 2),
+    "clip_dinoiser, keys": pooled(feats="key"),
     "clip_dinoiser, tokens": pooled(),
-    "clip_dinoiser, values": pooled(feats="value"),
-    "clip_dinoiser, values, threshold 0.4": pooled(feats="value", threshold=0.4),
+    "clip_dinoiser, tokens, threshold 0.7": pooled(threshold=0.7),
+    **{
+        f"clip_dinoiser, values, threshold {threshold:g}": pooled(
+            feats="value", threshold=threshold
+        )
+        for threshold in (0.2, 0.6, 0.8)
+    },
     "LP k 10, γ 7, α 0.8": METHODS["LP k 10, γ 7, α 0.8"],
     "maximum velocity": dslo(MaxVelocity()),
 }

@@ -25,6 +25,7 @@ from lpprop.refiners import (
     OptimalPath,
     PatchPropagation,
     PixelPropagation,
+    RegionVote,
 )
 
 __all__ = ["FEATS_FROM", "METHODS", "by_name", "find", "markdown_table"]
@@ -46,6 +47,7 @@ _DSLO = "Li et al., 2026 (DSLO, arXiv:2604.07723)"
 _Distribution = partial(ClassDistribution, early_rejection=True)
 _AdaptivePropagation = partial(PatchPropagation, k="auto", gamma="auto", alpha="auto")
 _Path = partial(OptimalPath, norm="image")
+_MajorityVote = partial(RegionVote, by="vote")
 
 
 def _fuse(
@@ -235,12 +237,37 @@ _ROWS = (
         paper="Wysoczańska et al., ECCV 2024 (CLIP-DINOiser)",
         note="the mean of the scores of patches with similar feats, then bilinear to pixels",
         details="""
-            Its pooling, by the cosines of DINO's features above 0.2.
+            Its pooling, by the cosines of DINO's features above 0.2. Features of other models have
+            other cosines: with DINOv2's tokens a threshold of 0.2 averages nearly the whole image,
+            and their values need one of 0.8 (docs/baselines.md).
 
             Deviations: scores are pooled, where the authors pool CLIP's features and compare them
             with the text afterwards; the feats are given, where the published model learns to
             predict DINO's cosines from CLIP; and no patch is given to the background.
             """,
+    ),
+    Preset(
+        "region_vote",
+        (BilinearUpsample, _MajorityVote),
+        paper="Zhang et al., ICCV 2025 (CorrCLIP's map correction)",
+        note="bilinear to pixels, then a majority vote in each region",
+        details="""
+            CorrCLIP gives each pixel to the largest of SAM 2's masks that hold it:
+            `overlap="largest"`. Regions of any kind are taken here, and overlapping masks averaged.
+            Where the scores are good already, a vote within regions that cross the borders of
+            classes harms: docs/regions.md.
+            """,
+        compared=True,
+    ),
+    Preset(
+        "lposs+regions",
+        (PatchPropagation, BilinearUpsample, _MajorityVote),
+        paper=_LPOSS + "; regions after Zhang et al., ICCV 2025",
+        note="label propagation over patches, bilinear to pixels, a majority vote in each region",
+        details="""
+            A combination of this package's own: the vote in place of LPOSS+'s pixel step.
+            """,
+        feats_from=FEATS_FROM,
         compared=True,
     ),
 )
