@@ -92,6 +92,7 @@ def test_mistakes_are_found_before_any_image(
 
 def recipe(**given):
     defaults = {"recipe": "clip-dino", "side": None, "method": None, "option": []}
+    defaults["regions"] = None
     return cli.segment._recipe(SimpleNamespace(**(defaults | given)))
 
 

@@ -23,6 +23,8 @@ from lpprop.inputs.feature_attention import (
     correlation_attention,
     proxy_attention,
 )
+from lpprop.inputs.fusing import fuse_masks
+from lpprop.inputs.points import prompt_points
 from lpprop.inputs.windows import SlidingWindows
 from lpprop.refiners import *  # noqa: F403  # a new refiner needs no line here
 from lpprop.refiners import __all__ as _refiners
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from lpprop import io as io
     from lpprop import models as models
     from lpprop import numerics as numerics
+    from lpprop import regions as regions
     from lpprop import viz as viz
     from lpprop.viz.display import show
 
@@ -50,9 +53,11 @@ __all__ = [
     "attention_from_features",
     "compare",
     "correlation_attention",
+    "fuse_masks",
     "lab_features",
     "merge_classes",
     "presets",
+    "prompt_points",
     "proxy_attention",
     "refine",
     "sharpen_attention",
@@ -63,7 +68,8 @@ __all__ = [
 
 # Packages beside those names; what they import takes long, and much of it is optional.
 _PACKAGES = (
-    "backbones", "comparison", "evaluation", "integrations", "io", "models", "numerics", "viz"
+    "backbones", "comparison", "evaluation", "integrations", "io", "models", "numerics", "regions",
+    "viz",
 )  # fmt: skip
 
 if not TYPE_CHECKING:

@@ -13,7 +13,7 @@ Of these recipes only "offline" has been run with trained weights yet.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from lpprop.backbones.backbone import Backbone
 from lpprop.compose import presets
 from lpprop.compose.composite import missing_input
 from lpprop.models.segmenter import PROVIDED, Segmenter
+from lpprop.regions.named import find_proposer
 
 __all__ = ["RECIPES", "Model", "Recipe"]
 
@@ -89,6 +90,8 @@ class Recipe:
         longer_side: bound on its longer side.
         antialias: whether the image is averaged where it is made smaller; see `Segmenter`.
         windows: (window, stride), or None for whole images.
+        regions: name of what proposes regions to a method that takes them, such as "slic"; None
+            where they come with each image.
         source: the paper that describes the protocol.
 
     >>> recipe = RECIPES["clip-dino"]
@@ -107,6 +110,7 @@ class Recipe:
     longer_side: int = 2048
     antialias: bool = True
     windows: tuple[int, int] | None = None
+    regions: str | None = None
     source: str = ""
 
     def with_method(self, method: str, **options: Any) -> Recipe:
@@ -146,7 +150,8 @@ class Recipe:
                 fix="Use another method, or a recipe with another affinity.",
             )
         windows = None if "attention" in chain.needs else self.windows
-        return replace(self, method=method, options=kept, windows=windows)
+        regions = self.regions if "regions" in chain.takes else None
+        return replace(self, method=method, options=kept, windows=windows, regions=regions)
 
     def build(
         self,
@@ -185,8 +190,21 @@ class Recipe:
             return backbone, None
         return backbone, self.affinity.load(download=download, dtype=dtype).to(device)
 
-    def tie(self, backbone: Backbone, affinity: Backbone | None = None) -> Segmenter:
-        """Tie models that are loaded already to a segmenter; see `build`."""
+    def tie(
+        self,
+        backbone: Backbone,
+        affinity: Backbone | None = None,
+        regions: Callable[..., Any] | None = None,
+    ) -> Segmenter:
+        """Tie models that are loaded already to a segmenter; see `build`.
+
+        Args:
+            backbone: the backbone.
+            affinity: the affinity, if there is one.
+            regions: what the name `regions` of the recipe stands for, if it is at hand already.
+        """
+        if regions is None and self.regions is not None:
+            regions = find_proposer(self.regions)
         return Segmenter(
             backbone,
             affinity,
@@ -195,6 +213,7 @@ class Recipe:
             longer_side=self.longer_side,
             antialias=self.antialias,
             windows=self.windows,
+            regions=regions,
             **self.options,
         )
 
@@ -208,6 +227,7 @@ class Recipe:
             else "the image's own",
             "antialias": self.antialias,
             "windows": " every ".join(map(str, self.windows or ("none: whole image",))),
+            **({} if self.regions is None else {"regions": self.regions}),
             "source": self.source,
         }
         return "\n".join(f"{name:<14}{value}" for name, value in rows.items())

@@ -162,6 +162,11 @@ RANGES: dict[str, dict[str, Range]] = {
     },
     "AttentionPool": {"steps": Whole(1, 5)},
     "CorrelationPool": {"threshold": Number(0.0, 0.9, log=False), "steps": Whole(1, 5)},
+    "RegionVote": {
+        "by": Choice(("vote", "mean", "probability")),
+        "strength": Number(0.1, 1.0, log=False),
+        "purity": Number(0.0, 0.95, log=False),
+    },
     "Chain": {"temperature": Number(0.02, 1.0)},
 }
 
@@ -209,6 +214,7 @@ FIXED: dict[str, dict[str, str]] = {
         "scale": "'auto' fits it to the scores, and w1 and w2 are tuned",
         "backend": _RESULT,
     },
+    "RegionVote": {"overlap": "it acts where masks overlap, which integers do not"},
     "Preset": {"feats_from": "it sets k, gamma and patch_size, of which two are tuned"},
 }
 
