@@ -16,6 +16,7 @@ from lpprop.compose.fusion import Fusion
 from lpprop.compose.pipeline import refine
 from lpprop.inputs.aggregation import aggregate_attention
 from lpprop.inputs.attention import attention_from_features, proxy_attention, sharpen_attention
+from lpprop.inputs.background import add_background
 from lpprop.inputs.classes import merge_classes
 from lpprop.inputs.colour import lab_features
 from lpprop.inputs.windows import SlidingWindows
@@ -41,6 +42,7 @@ __all__ = [
     "InputWarning",
     "SlidingWindows",
     "__version__",
+    "add_background",
     "aggregate_attention",
     "attention_from_features",
     "compare",

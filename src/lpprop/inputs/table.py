@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from lpprop._core.checks import check_tensors
-from lpprop._core.convert import as_attention, as_grid, as_image
+from lpprop._core.convert import as_attention, as_grid, as_image, as_maps
 from lpprop._core.errors import InputError
 from lpprop.inputs.windows import SlidingWindows
 
@@ -100,6 +100,15 @@ INPUTS: dict[str, Input] = {
             lambda feats, scores: as_grid("pixel_feats", feats),
             per_image=True,
             file="(F, H, W)",
+        ),
+        Input(
+            "saliency",
+            "the probability that a pixel is foreground, or a mask of it, beside background",
+            ("B H W",),
+            lambda saliency, scores: as_maps("saliency", saliency),
+            per_image=True,
+            kinds=("float", "bool"),
+            file="(H, W)",
         ),
     )
 }
