@@ -19,6 +19,7 @@ from lpprop.inputs.attention import attention_from_features, proxy_attention, sh
 from lpprop.inputs.background import add_background
 from lpprop.inputs.classes import merge_classes
 from lpprop.inputs.colour import lab_features
+from lpprop.inputs.selection import select_classes
 from lpprop.inputs.windows import SlidingWindows
 from lpprop.refiners import *  # noqa: F403  # a new refiner needs no line here
 from lpprop.refiners import __all__ as _refiners
@@ -51,6 +52,7 @@ __all__ = [
     "presets",
     "proxy_attention",
     "refine",
+    "select_classes",
     "sharpen_attention",
     "show",
     "value_checks",

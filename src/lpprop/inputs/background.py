@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lpprop._core.checks import check_tensors
 from lpprop._core.errors import InputError, warn
+from lpprop._core.label_maps import NONE_OF_THESE
 from lpprop._core.options import check_number
 from lpprop._core.precision import compute_dtype
 from lpprop._core.scans import values_are_checked
@@ -18,6 +19,7 @@ from lpprop.inputs.left_out import bring_back, find_kept
 
 __all__ = [
     "add_background",
+    "add_name",
     "as_probabilities",
     "check_background",
     "check_saliency",
@@ -134,6 +136,25 @@ def find_background(class_names: Sequence[str]) -> int | None:
     (0, None)
     """
     return next((i for i, name in enumerate(class_names) if name.lower() == "background"), None)
+
+
+def add_name(class_names: Sequence[str]) -> list[str]:
+    """Return the names of the labels: those of the classes, and then that of the background.
+
+    Raises:
+        InputError: a class that is called so already.
+
+    >>> add_name(["cat"])
+    ['cat', 'none of these']
+    """
+    if any(name.lower() == NONE_OF_THESE for name in class_names):
+        raise InputError.of(
+            "class_names",
+            got=f"{NONE_OF_THESE!r} among them, and a background",
+            expected="another name, since the background is called so",
+            fix="Rename the class, or leave out background.",
+        )
+    return [*class_names, NONE_OF_THESE]
 
 
 def as_probabilities(scores: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from lpprop._core.checks import check_tensors
+from lpprop._core.checks import check_axes, check_tensors
 from lpprop._core.errors import InputError
-from lpprop._core.options import check_integer, check_number
+from lpprop._core.options import check_above_0, check_integer, check_number
 from lpprop._core.precision import compute_dtype, uncompiled
 from lpprop.inputs.left_out import find_kept
 
@@ -22,6 +24,7 @@ def select_classes(
     top: int | None = None,
     threshold: float | None = None,
     patches: int | float = 0.01,
+    logit_scale: float | None = None,
     global_scores: Float[Tensor, "B C"] | None = None,
 ) -> Float[Tensor, "B C h w"]:
     """Leave out the classes that are probably not in the image: their scores become -inf.
@@ -29,7 +32,11 @@ def select_classes(
     The evidence for a class is the mean of its scores at its m best patches, or what
     `global_scores` says:
 
-        evidence_c = 1/m Σ of the m largest logits_c,    m = patches, or ceil(patches · h · w)
+        evidence_c = 1/m Σ of the m largest x_c,    m = patches, or ceil(patches · h · w)
+        x = logits, or softmax over the classes of (logit_scale · logits)
+
+    Probabilities tell better than cosines, of which each class has a level of its own: pass the
+    scale of the cosines as `logit_scale`, such as CLIP's 100, or refine probabilities.
 
     Kept are the `top` classes of the most evidence, or those whose evidence reaches `threshold`,
     and always the best one. Among equals the first are kept. An image keeps what any image of the
@@ -48,10 +55,11 @@ def select_classes(
     Args:
         logits: any real scores. A class that is -inf everywhere stays so.
         top: how many classes are kept of each item, >= 1; all if there are not more.
-        threshold: the least evidence that keeps a class, in the units of the logits or of the
-            global scores. Exactly one of top and threshold is given.
+        threshold: the least evidence that keeps a class, in the units of x or of the global scores.
+            Exactly one of top and threshold is given.
         patches: how many of its patches speak for a class: an integer >= 1, or a share in (0, 1]
             as a float, of which there is at least one patch.
+        logit_scale: > 0, of the softmax, for the evidence alone; None takes the logits as they are.
         global_scores: evidence of the image as a whole, such as the cosines of CLIP's image and
             text embeddings, instead of that of the patches.
 
@@ -72,8 +80,9 @@ def select_classes(
     tensor([[False,  True,  True]])
     """
     kept = find_classes(
-        logits, top=top, threshold=threshold, patches=patches, global_scores=global_scores
-    )
+        logits, top=top, threshold=threshold, patches=patches, logit_scale=logit_scale,
+        global_scores=global_scores,
+    )  # fmt: skip
     return logits.masked_fill(~kept[None, :, None, None], -torch.inf)
 
 
@@ -83,6 +92,7 @@ def find_classes(
     top: int | None = None,
     threshold: float | None = None,
     patches: int | float = 0.01,
+    logit_scale: float | None = None,
     global_scores: Float[Tensor, "B C"] | None = None,
 ) -> Bool[Tensor, " C"]:
     """Return which classes `select_classes` keeps.
@@ -105,22 +115,24 @@ def find_classes(
         if share
         else check_integer("patches", patches)
     )
+    if logit_scale is not None:
+        logit_scale = check_above_0("logit_scale", logit_scale)
     known = find_kept("logits", logits) if isinstance(logits, Tensor) else None
     counted = logits if known is None else logits[:, known]
+    sizes = check_tensors(logits=(counted, "B C h w"))
     if global_scores is None:
-        sizes = check_tensors(logits=(counted, "B C h w"))
         nodes = sizes["h"] * sizes["w"]
-        # Rounded up, so that 0.3 of 10 patches are 3, though 0.3 in binary is more.
-        best = max(1, -int(-patches * nodes * (1 - 1e-9) // 1)) if share else min(patches, nodes)
+        # Rounding must not make 4 patches of 0.3 x 10.
+        best = math.ceil(patches * nodes * (1 - 1e-9)) if share else min(int(patches), nodes)
         found = counted.detach().to(compute_dtype(counted)).flatten(2)
-        evidence = found.topk(int(best), sorted=False).values.mean(-1)
+        if logit_scale is not None:
+            # Below the largest, so that no product overflows to NaN; nor does the mean.
+            found = (logit_scale * (found - found.amax(1, keepdim=True))).softmax(1)
+        evidence = (found.topk(best, sorted=False).values / best).sum(-1)
     else:
-        given = global_scores
-        if known is not None and isinstance(given, Tensor) and given.ndim == 2:
-            check_tensors(logits=(logits.new_zeros(logits.shape), "B C h w"),
-                          global_scores=(given, "B C"))  # fmt: skip
-            given = given[:, known]
-        check_tensors(logits=(counted, "B C h w"), global_scores=(given, "B C"))
+        check_tensors(global_scores=(global_scores, "B C"))
+        check_axes(logits=(logits, "B C h w"), global_scores=(global_scores, "B C"))
+        given = global_scores if known is None else global_scores[:, known]
         evidence = given.detach().to(compute_dtype(given))
     chosen = _choose(evidence, top, threshold).any(0)
     if known is None:

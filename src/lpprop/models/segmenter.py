@@ -22,9 +22,9 @@ from lpprop.compose import presets
 from lpprop.compose.chain import Chain
 from lpprop.compose.composite import missing_input
 from lpprop.compose.pipeline import as_chain, refine
-from lpprop.inputs.classes import merge_classes
 from lpprop.inputs.patch_grid import cover
 from lpprop.inputs.windows import SlidingWindows
+from lpprop.models.choice import Choice
 from lpprop.models.geometry import sample_on_grid
 from lpprop.refiners import bilinear_upsample
 
@@ -81,6 +81,12 @@ class Segmenter:
         windows: (window, stride) in pixels of the resized image, whole patches of both models. The
             models see each window by itself, and one graph joins all of them. The edges of an image
             smaller than a window are repeated. None shows the models the whole image at once.
+        background: the threshold below which a pixel is none of the classes, as `lpprop.refine` takes
+            it, of the refined scores of the merged classes. The result then has one channel more,
+            the last, called "none of these".
+        top_classes: refine only so many classes, those that `lpprop.select_classes` finds in the
+            image; the others are -inf in the result. Cosines are compared by their softmax, at the
+            backbone's own scale. A class counts that is in any image of the batch, or any window.
         options: options of the method.
 
     Raises:
@@ -104,6 +110,8 @@ class Segmenter:
         longer_side: int = 2048,
         antialias: bool = True,
         windows: tuple[int, int] | None = None,
+        background: float | None = None,
+        top_classes: int | None = None,
         **options: Any,
     ) -> None:
         self.backbone = backbone
@@ -151,6 +159,7 @@ class Segmenter:
                 fix="Pass a larger longer_side.",
             )
         self.antialias = check_boolean("antialias", antialias)
+        self.choice = Choice(background, top_classes)
         #: How a model is called with its inputs; several segmenters may share their calls.
         self.call_model: Callable[..., Any] = _call
         self.windows = None if windows is None else self._check_windows(windows)
@@ -161,8 +170,8 @@ class Segmenter:
             models += f", {type(self.affinity).__name__}"
         return (
             f"Segmenter({models}, shorter_side={self.shorter_side}, "
-            f"longer_side={self.longer_side}, antialias={self.antialias}, windows={self.windows},\n"
-            f"{self.method!r})"
+            f"longer_side={self.longer_side}, antialias={self.antialias}, windows={self.windows}"
+            f"{self.choice!r},\n{self.method!r})"
         )
 
     @torch.no_grad()
@@ -177,6 +186,7 @@ class Segmenter:
 
         Returns:
             Scores (B, C, H, W) at the image's size, on the backbone's device, and the class names.
+            With a background, probabilities of one channel more, and its name.
 
         A single class gives an `InputWarning`, since each pixel gets the best of the classes.
 
@@ -191,6 +201,7 @@ class Segmenter:
         pixels = as_image(image, like=torch.empty(0))
         sizes = check_tensors(image=(pixels, "B 3 H W"))
         names = self.backbone.class_names(classes)
+        labels = self.choice.label_names(names)
         if len(names) == 1:
             warn(
                 "one class",
@@ -199,13 +210,21 @@ class Segmenter:
             )
         self._check_memory(sizes, sum(map(len, self.backbone.groups(classes))))
         pixels = self._resize(pixels.to(self.backbone.device).float())
-        if self.windows is None:
-            scores = self._segment_whole(pixels, classes)
-        else:
-            scores = torch.cat([self._segment_windows(one, classes) for one in pixels.split(1)])
-        # Where the backbone scores prompts, they are merged after the refinement, as in LPOSS.
-        scores = merge_classes(scores, self.backbone.groups(classes))
-        return Segmentation(bilinear_upsample(scores, (sizes["H"], sizes["W"])), names)
+        segment = self._segment_whole if self.windows is None else self._segment_windows
+        parts = [pixels] if self.windows is None else pixels.split(1)
+        size = sizes["H"], sizes["W"]
+        return Segmentation(torch.cat([segment(part, classes, size) for part in parts]), labels)
+
+    def _finish(
+        self,
+        logits: Float[Tensor, "B Q h w"],
+        classes: Sequence[str],
+        run: Callable[[Tensor], Tensor],
+        size: tuple[int, int],
+    ) -> Float[Tensor, "B C H W"]:
+        cosines = getattr(self.backbone, "scores", None) == "cosine"
+        scale = getattr(self.backbone, "logit_scale", None) if cosines else None
+        return self.choice.apply(logits, self.backbone.groups(classes), run, size, scale)
 
     def _check_memory(self, sizes: Mapping[str, int], channels: int) -> None:
         """Refuse an image whose scores alone do not fit, at both sizes, once and as a result."""
@@ -238,7 +257,7 @@ class Segmenter:
         return F.interpolate(image, size, mode="bilinear", antialias=self.antialias).clamp(0, 1)
 
     def _segment_whole(
-        self, image: Float[Tensor, "B 3 H W"], classes: Sequence[str]
+        self, image: Float[Tensor, "B 3 Y X"], classes: Sequence[str], size: tuple[int, int]
     ) -> Float[Tensor, "B C H W"]:
         height, width = image.shape[-2:]
         logits, seen = self._see(image, classes)
@@ -249,14 +268,18 @@ class Segmenter:
         pixels = tuple(cells * self.affinity.patch_size for cells in seen.grid)
         if seen.feats is not None and pixels != span:
             spanned = F.interpolate(spanned, pixels, mode="bilinear", antialias=True).clamp(0, 1)
-        scores = refine(
-            logits, seen.feats, spanned, attention=self._attention(seen), method=self.method,
-            span=(spanned.shape[-2], spanned.shape[-1]),
-        )  # fmt: skip
-        return bilinear_upsample(scores, span)[..., :height, :width]
+
+        def run(scores: Tensor) -> Tensor:
+            refined = refine(
+                scores, seen.feats, spanned, attention=self._attention(seen), method=self.method,
+                span=(spanned.shape[-2], spanned.shape[-1]),
+            )  # fmt: skip
+            return bilinear_upsample(refined, span)[..., :height, :width]
+
+        return self._finish(logits, classes, run, size)
 
     def _segment_windows(
-        self, image: Float[Tensor, "1 3 H W"], classes: Sequence[str]
+        self, image: Float[Tensor, "1 3 Y X"], classes: Sequence[str], size: tuple[int, int]
     ) -> Float[Tensor, "1 C H W"]:
         assert self.windows is not None
         window, stride = self.windows
@@ -264,11 +287,15 @@ class Segmenter:
         image = cover(image, (max(height, window), max(width, window)))
         windows = SlidingWindows((image.shape[-2], image.shape[-1]), window, stride)
         logits, seen = self._see(windows.split(image), classes)
-        scores = refine(
-            logits, seen.feats, image, attention=self._attention(seen), method=self.method,
-            windows=windows,
-        )  # fmt: skip
-        return scores[..., :height, :width]
+
+        def run(scores: Tensor) -> Tensor:
+            refined = refine(
+                scores, seen.feats, image, attention=self._attention(seen), method=self.method,
+                windows=windows,
+            )  # fmt: skip
+            return refined[..., :height, :width]
+
+        return self._finish(logits, classes, run, size)
 
     def _see(
         self, image: Float[Tensor, "B 3 H W"], classes: Sequence[str]
