@@ -15,6 +15,7 @@ from lpprop.cli.arguments import (
     add_command,
     add_shared,
     array_paths,
+    check_saliency,
     name_methods,
     option_name,
     parse_method,
@@ -87,7 +88,7 @@ def add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         default="default",
         help="default (made for colour-blind eyes), voc, ade20k, cityscapes or camvid",
     )
-    for name in ("--size", "--span"):
+    for name in ("--background", "--size", "--span"):
         add_shared(command, name)
 
 
@@ -100,6 +101,7 @@ def _compare(arguments: argparse.Namespace) -> int:
 
     if arguments.classes is not None:
         refuse_one_class("--classes", arguments.classes)
+    check_saliency(arguments)
     paths = array_paths(arguments)
     methods = _build_methods(arguments, ["image", *paths])
     device = find_device(arguments.device)
@@ -116,6 +118,7 @@ def _compare(arguments: argparse.Namespace) -> int:
             inputs.pop("logits"), image=image, gt=gt, methods=methods, **inputs,
             class_names=arguments.classes, size=arguments.size, palette=arguments.palette,
             ignore_index=arguments.ignore_index, span=arguments.span,
+            background=arguments.background,
         )  # fmt: skip
     comparison = _translate(comparison, arguments.command)
     print(comparison)

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
+import dataclasses
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lpprop._core.errors import InputError
-from lpprop.cli.arguments import add_arrays, add_shared, array_paths, option_name
+from lpprop.cli.arguments import (
+    add_arrays,
+    add_shared,
+    array_paths,
+    check_saliency,
+    option_name,
+)
 from lpprop.cli.common import find_recipe
 
 if TYPE_CHECKING:
@@ -26,14 +33,15 @@ Make = Callable[["Dataset", Path, "torch.device"], Mapping[str, "Predictor"]]
 
 def plan(arguments: argparse.Namespace) -> Make:
     """Return what makes the predictors; what cannot work is refused here, before any work."""
+    check_saliency(arguments)
     arrays = check_source(arguments)
     return _plan_arrays(arguments, arrays) if arrays else _plan_recipe(arguments)
 
 
-def add_source(command: argparse.ArgumentParser) -> None:
-    """Add what names the scores: a recipe, or folders of stored arrays."""
+def add_source(command: argparse.ArgumentParser, *, leave: Collection[str] = ()) -> None:
+    """Add what names the scores: a recipe, or folders of stored arrays but for inputs to leave."""
     command.add_argument("--recipe", help="see lpprop segment --help")
-    add_arrays(command, folders=True)
+    add_arrays(command, folders=True, leave=leave)
     add_shared(command, "--no-download")
 
 
@@ -79,6 +87,7 @@ def _plan_recipe(arguments: argparse.Namespace) -> Make:
     )
 
     recipe = find_recipe(arguments.recipe, arguments.side)
+    recipe = dataclasses.replace(recipe, background=arguments.background)
     recipes = method_recipes(recipe, arguments.method or [recipe.method], **dict(arguments.option))
 
     def make(dataset: Dataset, out: Path, device: torch.device) -> Mapping[str, Predictor]:
@@ -98,7 +107,7 @@ def _plan_arrays(arguments: argparse.Namespace, folders: Mapping[str, Path]) -> 
     def make(dataset: Dataset, out: Path, device: torch.device) -> Mapping[str, Predictor]:
         start = StoredStart(folders, device=device)
         start.check(dataset)
-        return refinements(start, chains)
+        return refinements(start, chains, background=arguments.background)
 
     return make
 
@@ -124,7 +133,9 @@ def _build_chains(arguments: argparse.Namespace, folders: Mapping[str, Path]) ->
                 + (", or --feats to build it from." if "attention" in missing else "."),
             )
     for name, path in folders.items():
-        if name not in ("logits", "feats") and not any(name in x.takes for x in chains.values()):
+        if name not in ("logits", "feats", "saliency") and not any(
+            name in x.takes for x in chains.values()
+        ):
             raise InputError.of(
                 option_name(name),
                 got=str(path),

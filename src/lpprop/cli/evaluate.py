@@ -61,6 +61,9 @@ def add_eval(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "allow)",
     )
     add_shared(command, "--option")
+    add_shared(
+        command, "--background", "; a miss of its true class, or the data set's own background"
+    )
     add_shared(command, "--side", " (default: the recipe's)")
     add_shared(command, "--out", " (default: runs/ and the data set's name)")
     command.add_argument(

@@ -11,6 +11,7 @@ from lpprop.cli.arguments import (
     add_command,
     add_shared,
     array_paths,
+    check_saliency,
     list_methods,
     option_name,
 )
@@ -51,7 +52,8 @@ patches of fifteen windows: where their k = 400 exceeds a quarter of the patches
 For each image DIR receives <stem>_labels.png (class indices with a palette), <stem>_overlay.png,
 <stem>_scores.npy (float32, C x H x W), and <stem>_record.json, which says how they were made. The
 same command skips images that have results. Results of other settings or inputs are refused: they
-stay as they are, or --overwrite replaces them."""
+stay as they are, or --overwrite replaces them. With --background, scores are probabilities, and the
+last channel and label are those of none of the classes; SALIENCY joins the decision."""
 
 _EXAMPLE = """\
 example:
@@ -71,7 +73,7 @@ def add_refine(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add_arrays(command)
     add_shared(command, "--out", required=True)
     command.add_argument("--method", default="auto", help="see above (default: auto)")
-    for name in ("--option", "--size", "--span", "--overwrite"):
+    for name in ("--option", "--background", "--size", "--span", "--overwrite"):
         add_shared(command, name)
 
 
@@ -89,6 +91,7 @@ def _refine(arguments: argparse.Namespace) -> int:
     options = dict(arguments.option)
     settings = {"command": "refine", **describe_method(arguments.method, options)}
     settings |= {"size": arguments.size, "span": arguments.span}
+    settings |= {"background": arguments.background}
     every = []
     for number, image in enumerate(images):
         files = {option_name(name): paths[number] for name, paths in arrays.items()}
@@ -97,7 +100,7 @@ def _refine(arguments: argparse.Namespace) -> int:
     make_folder(arguments.out)
 
     def work(results: Results) -> None:
-        _refine_image(results, list(arrays), chain, device, arguments.size, arguments.span)
+        _refine_image(results, list(arrays), chain, device, arguments)
 
     return process_images(arguments, every, todo, work, "refined")
 
@@ -109,8 +112,9 @@ def _build_chain(arguments: argparse.Namespace) -> Chain:
 
     chain = as_chain(arguments.method, **dict(arguments.option))
     given = array_paths(arguments)
+    check_saliency(arguments)
     for name, path in given.items():
-        if name not in chain.takes and name not in ("logits", "feats"):
+        if name not in chain.takes and name not in ("logits", "feats", "saliency"):
             raise InputError.of(
                 option_name(name),
                 got=str(path),
@@ -134,8 +138,7 @@ def _refine_image(
     names: list[str],
     chain: Chain,
     device: torch.device,
-    size: tuple[int, int] | None,
-    span: tuple[int, int] | None,
+    arguments: argparse.Namespace,
 ) -> None:
     import torch
 
@@ -144,7 +147,9 @@ def _refine_image(
     from lpprop.io.images import load_image
     from lpprop.io.label_maps import check_class_count, label_image
     from lpprop.viz.drawing import overlay
+    from lpprop.viz.palettes import colours
 
+    size, background = arguments.size, arguments.background
     fingerprints = results.fingerprints()
     image = load_image(results.image, "IMAGE", upright=False)
     inputs = load_inputs({name: results.inputs[option_name(name)] for name in names}, device)
@@ -152,14 +157,19 @@ def _refine_image(
     if logits.ndim >= 3:
         check_class_count(logits.shape[-3])
         sizes = ("--size", size) if size else ("IMAGE", (image.height, image.width))
-        check_room(sizes[0], logits.shape[-3], sizes[1], device)
+        check_room(sizes[0], logits.shape[-3] + (background is not None), sizes[1], device)
     with torch.inference_mode():
-        scores = refine(logits, image=image, method=chain, size=size, span=span, **inputs)[0]
+        scores = refine(
+            logits, image=image, method=chain, size=size, span=arguments.span,
+            background=background, **inputs,
+        )[0]  # fmt: skip
         labels = scores.argmax(0)
+    classes, rejects = len(scores) - (background is not None), background is not None
+    palette = colours("default", classes, background=rejects)
     image = image.resize((labels.shape[1], labels.shape[0]))
     results.write(
-        label_image(labels, len(scores)),
-        overlay(image, labels, len(scores)),
+        label_image(labels, classes, background=rejects),
+        overlay(image, labels, len(scores), palette=palette),
         as_float32(scores, results.scores_file),
         fingerprints,
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lpprop._core.errors import InputError
+from lpprop._core.options import check_integer
 from lpprop.cli.arguments import add_command, add_shared, name_methods
 from lpprop.cli.common import (
     check_folder,
@@ -22,6 +23,7 @@ from lpprop.cli.common import (
     refuse_one_class,
     say,
 )
+from lpprop.inputs.background import add_name, check_background
 
 if TYPE_CHECKING:
     from lpprop.cli.results import Results
@@ -84,6 +86,13 @@ def add_segment(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     add_shared(command, "--no-download")
     command.add_argument("--method", help=f"{name_methods()} (default: the recipe's)")
     add_shared(command, "--option")
+    add_shared(command, "--background")
+    command.add_argument(
+        "--top-classes",
+        type=int,
+        metavar="N",
+        help="refine only the N classes that are most likely in the image (default: all)",
+    )
     add_shared(command, "--side", " (default: 448)")
     add_shared(command, "--overwrite")
 
@@ -100,7 +109,9 @@ def _segment(arguments: argparse.Namespace) -> int:
     classes = arguments.classes
     device = find_device(arguments.device)
     refuse_one_class("--classes", classes)
-    parse_classes(classes)
+    names = parse_classes(classes).class_names
+    if recipe.background is not None:
+        add_name(names)  # may refuse them
     if _knows_imagenet(recipe):
         class_groups(classes)  # may refuse them, and needs no model
     seen = dataclasses.asdict(recipe)
@@ -146,6 +157,13 @@ def _check_usage(arguments: argparse.Namespace) -> None:
 def _recipe(arguments: argparse.Namespace) -> Recipe:
     """Return the recipe as the other options change it; a bad one is refused here."""
     recipe = find_recipe(arguments.recipe, arguments.side)
+    if arguments.background is not None:
+        check_background("--background", arguments.background)
+    if arguments.top_classes is not None:
+        check_integer("--top-classes", arguments.top_classes, low=2)
+    recipe = dataclasses.replace(
+        recipe, background=arguments.background, top_classes=arguments.top_classes
+    )
     return recipe.with_method(arguments.method or recipe.method, **dict(arguments.option))
 
 
@@ -201,16 +219,18 @@ def _segment_image(results: Results, segmenter: Segmenter, classes: Sequence[str
     from lpprop.io.images import load_image
     from lpprop.io.label_maps import label_image
     from lpprop.viz import drawing
+    from lpprop.viz.palettes import named_colours
 
     fingerprints = results.fingerprints()
     picture = load_image(results.image, "IMAGE")
     check_room("IMAGE", len(classes), (picture.height, picture.width), segmenter.backbone.device)
     segmentation = segmenter(picture, classes)
     labels, scores, names = segmentation.labels[0], segmentation.scores[0], segmentation.class_names
-    drawn = drawing.overlay(picture, labels, len(names))
+    background = segmenter.choice.background is not None
+    drawn = drawing.overlay(picture, labels, len(names), palette=named_colours("default", names))
     page = drawing.panels([("image", picture), ("labels", drawn)], names)
     results.write(
-        label_image(labels, len(names)),
+        label_image(labels, len(names) - background, background=background),
         page,
         as_float32(scores, results.scores_file),
         fingerprints,

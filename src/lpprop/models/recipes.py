@@ -75,6 +75,8 @@ class Recipe:
         longer_side: bound on its longer side.
         antialias: whether the image is averaged where it is made smaller; see `Segmenter`.
         windows: (window, stride), or None for whole images.
+        background: the threshold below which a pixel is none of the classes; None for no such.
+        top_classes: how many classes are refined; all if None.
         source: the paper that describes the protocol.
 
     >>> recipe = RECIPES["clip-dino"]
@@ -93,6 +95,8 @@ class Recipe:
     longer_side: int = 2048
     antialias: bool = True
     windows: tuple[int, int] | None = None
+    background: float | None = None
+    top_classes: int | None = None
     source: str = ""
 
     def with_method(self, method: str, **options: Any) -> Recipe:
@@ -181,6 +185,8 @@ class Recipe:
             longer_side=self.longer_side,
             antialias=self.antialias,
             windows=self.windows,
+            background=self.background,
+            top_classes=self.top_classes,
             **self.options,
         )
 
@@ -194,8 +200,15 @@ class Recipe:
             else "the image's own",
             "antialias": self.antialias,
             "windows": " every ".join(map(str, self.windows or ("none: whole image",))),
+            **{
+                name: value
+                for name, value in (
+                    ("background", self.background), ("top classes", self.top_classes)
+                )
+                if value is not None
+            },
             "source": self.source,
-        }
+        }  # fmt: skip
         return "\n".join(f"{name:<14}{value}" for name, value in rows.items())
 
 

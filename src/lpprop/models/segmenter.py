@@ -20,7 +20,7 @@ from lpprop._core.scans import one_call
 from lpprop.backbones.backbone import Backbone, BackboneOutput
 from lpprop.compose import presets
 from lpprop.compose.chain import Chain
-from lpprop.compose.composite import missing_input
+from lpprop.compose.composite import missing_input, steps_of
 from lpprop.compose.pipeline import as_chain, refine
 from lpprop.inputs.patch_grid import cover
 from lpprop.inputs.windows import SlidingWindows
@@ -81,9 +81,10 @@ class Segmenter:
         windows: (window, stride) in pixels of the resized image, whole patches of both models. The
             models see each window by itself, and one graph joins all of them. The edges of an image
             smaller than a window are repeated. None shows the models the whole image at once.
-        background: the threshold below which a pixel is none of the classes, as `lpprop.refine` takes
-            it, of the refined scores of the merged classes. The result then has one channel more,
-            the last, called "none of these".
+        background: the threshold below which a pixel is none of the classes, as `lpprop.refine`
+            takes it. The result then has one channel more, the last, called "none of these". Where
+            the backbone gives cosines, of which every class has almost the same share, and the
+            method has no `logit_scale`, it refines their softmax at the backbone's scale instead.
         top_classes: refine only so many classes, those that `lpprop.select_classes` finds in the
             image; the others are -inf in the result. Cosines are compared by their softmax, at the
             backbone's own scale. A class counts that is in any image of the batch, or any window.
@@ -138,6 +139,9 @@ class Segmenter:
         # A method of the user's own does not say what it needs: it gets all that there is.
         self._wants_attention = "attention" in self.method.needs or not isinstance(
             method, (str, Chain)
+        )
+        self._takes_scale = any(
+            "logit_scale" in getattr(step, "config", ()) for step in steps_of(self.method)
         )
         if missing := missing_input(self.method, (*PROVIDED, *self.affinity.provides)):
             raise InputError.of(
@@ -224,6 +228,8 @@ class Segmenter:
     ) -> Float[Tensor, "B C H W"]:
         cosines = getattr(self.backbone, "scores", None) == "cosine"
         scale = getattr(self.backbone, "logit_scale", None) if cosines else None
+        if scale is not None and self.choice.background is not None and not self._takes_scale:
+            logits, scale = (scale * logits).softmax(1), None
         return self.choice.apply(logits, self.backbone.groups(classes), run, size, scale)
 
     def _check_memory(self, sizes: Mapping[str, int], channels: int) -> None:
