@@ -115,6 +115,8 @@ def _eval(arguments: argparse.Namespace) -> int:
         return int(interrupt.args[0]) if interrupt.args else 130
     print(report.table())
     print(report.ignored_line())
+    for line in report.rejected_lines():
+        print(line)
     print(f"classes and configuration: {visible(str(out / 'results.md'))} and results.json")
     if save:
         print(f"{' and '.join(save)}: {', '.join(visible(str(out / kind)) for kind in save)}")

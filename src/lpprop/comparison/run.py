@@ -130,7 +130,8 @@ def compare(
             _check_one_image(request)
             target = request.size
             names = as_class_names(class_names, request.n_classes)
-            shown = names if background is None else add_name(names)
+            nameless = background is not None and find_background(names) is None
+            shown = add_name(names) if nameless else names
             colours(palette, len(names))
             ignore_index = check_ignore_index(ignore_index, len(names))
             true = None if gt is None else as_gt(gt, target, len(names), ignore_index)

@@ -16,10 +16,11 @@ from lpprop._core.scans import first_time, one_call, values_are_checked
 from lpprop.compose.chain import Chain
 from lpprop.compose.composite import steps_of
 from lpprop.compose.presets import FEATS_FROM
-from lpprop.inputs.background import check_background, check_saliency, mark_background
+from lpprop.inputs.background import check_background, mark_background
 from lpprop.inputs.layout import check_layout, warn_of_aspect
 from lpprop.inputs.left_out import bring_back, find_kept
 from lpprop.inputs.patch_grid import cover, fit_patch_size
+from lpprop.inputs.proposals import Proposal
 from lpprop.inputs.table import INPUTS, check_inputs, convert_inputs
 from lpprop.inputs.windows import SlidingWindows
 from lpprop.refiners import PatchPropagation, bilinear_upsample
@@ -101,8 +102,6 @@ class Request:
             _warn_of_few_classes(scores)
         else:
             _check_classes_beside(background, scores, kept)
-        if "saliency" in converted:
-            check_saliency(converted["saliency"])
         if "feats" in converted:
             _warn_of_constant("feats", converted["feats"])
         return cls(scores, kept, converted, pixels, span, size, background)
@@ -126,11 +125,17 @@ class Request:
         request = self._without_saliency(chain)
         if self.span is not None:
             covered = {
-                name: cover(x, self.span) if name in INPUTS and INPUTS[name].per_image else x
+                name: INPUTS[name].cover(x, self.pixels, self.span)
+                if name in INPUTS and INPUTS[name].per_image
+                else x
                 for name, x in request.inputs.items()
             }
             request = replace(request, inputs=covered)
         chain.check(request.logits, **request.inputs)
+        regions = request.inputs.get("regions")
+        if isinstance(regions, Proposal) and not regions.asks_for_scores:
+            found = regions(request.inputs["image"], request.logits)
+            request = replace(request, inputs={**request.inputs, "regions": found})
         fitted = _fit(chain, request)
         if self.span is None:
             for name, grid in (("logits", self.logits), ("feats", self.inputs.get("feats"))):
