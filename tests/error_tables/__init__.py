@@ -3,10 +3,11 @@
 One table per family of functions. What was expected and what to do are checked by their form.
 """
 
-from error_tables import baselines, discrepancy, label_maps, propagation, refine
+from error_tables import baselines, classes, discrepancy, label_maps, propagation, refine
 
 TABLES = [
     propagation.TABLE, discrepancy.TABLE, baselines.TABLE, refine.TABLE, label_maps.TABLE,
+    classes.TABLE,
 ]  # fmt: skip
 TABLE = {name: row for table in TABLES for name, row in table.items()}
 assert len(TABLE) == sum(map(len, TABLES)), "two rows of one name"

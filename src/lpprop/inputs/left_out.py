@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lpprop._core.checks import is_finite
 from lpprop._core.errors import InputError
+from lpprop._core.tensors import check_kind
 
 __all__ = ["bring_back", "find_kept"]
 
@@ -25,6 +26,7 @@ def find_kept(name: str, scores: Tensor) -> Bool[Tensor, " C"] | None:
     >>> find_kept("logits", torch.tensor([1.0, -torch.inf, 2.0]).reshape(1, 3, 1, 1))
     tensor([ True, False,  True])
     """
+    check_kind(name, scores)
     # Almost all scores are finite, which one pass tells.
     if scores.ndim != 4 or not scores.is_floating_point() or is_finite(scores):
         return None
