@@ -39,6 +39,8 @@ def pytest_configure(config):
         "kernels/triton": "triton",
         "kernels/llvm": "llvmlite",
         "backbones/clip.py": "transformers",
+        "backbones/sam3.py": "transformers",
+        "backbones/tips.py": "transformers",
         "backbones/vision_transformer.py": "transformers",
         "backbones/stable_diffusion.py": "diffusers",
         "integrations/huggingface.py": "transformers",

@@ -289,7 +289,7 @@ def test_weights_of_huge_values_do_not_pass_as_features(folder):
 @pytest.mark.parametrize("name", ["mean", "std"])
 @pytest.mark.parametrize(
     "values",
-    [(torch.nan,) * 3, (torch.inf,) * 3, (0.5, 0.5), (0.5,) * 4, 0.5, None, "abc", (124, 116, 104)],
+    [(torch.nan,) * 3, (torch.inf,) * 3, (0.5, 0.5), (0.5,) * 4, 0.5, "abc", (124, 116, 104)],
 )
 def test_colours_in_python_are_checked(folder, name, values):
     with pytest.raises(InputError, match=f"^{name}"):

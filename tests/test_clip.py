@@ -538,15 +538,15 @@ def test_short_names_stand_for_repositories(model, tokenizer, monkeypatch):
         asked.append((package, name, checkpoint))
         return model
 
-    def load_words(checkpoint, **options):
-        asked.append(("tokenizer", checkpoint))
+    def load_words(checkpoint, *, name, **options):
+        asked.append((name, checkpoint))
         return tokenizer
 
     monkeypatch.setattr("lpprop.backbones.clip.load_model", load)
     monkeypatch.setattr("lpprop.backbones.clip.load_tokenizer", load_words)
     for short, name in CHECKPOINTS.items():
         MaskCLIP.from_pretrained(short, mean=(0, 0, 0), std=(1, 1, 1))
-        assert asked == [("transformers", "CLIPModel", name), ("tokenizer", name)]
+        assert asked == [("transformers", "AutoModel", name), ("CLIPTokenizer", name)]
         del asked[:]
 
 

@@ -6,7 +6,14 @@ import pytest
 import torch
 
 import lpprop
-from lpprop.backbones import BACKGROUND_PROMPTS, MaskCLIP, StableDiffusion, VisionTransformer
+from lpprop.backbones import (
+    BACKGROUND_PROMPTS,
+    MaskCLIP,
+    MaskTIPS,
+    SAM3Concepts,
+    StableDiffusion,
+    VisionTransformer,
+)
 from lpprop.models import recipes
 from lpprop.models.recipes import RECIPES
 
@@ -14,6 +21,9 @@ transformers = pytest.importorskip("transformers")
 pytest.importorskip("diffusers")
 pytest.importorskip("efficientnet_lite_pytorch", reason="the extra demo is not installed")
 
+import test_metaclip  # noqa: E402
+import test_sam3  # noqa: E402
+import test_tips  # noqa: E402
 from test_clip import tiny_model, tiny_tokenizer  # noqa: E402
 from test_stable_diffusion import tiny_unet, tiny_vae  # noqa: E402
 
@@ -28,6 +38,10 @@ TINY = {
 
 
 def clip(checkpoint, *, download, dtype, revision=None, **options):
+    if checkpoint == "metaclip2-vitb16":
+        tokenizer = test_metaclip.tiny_tokenizer()
+        model = test_metaclip.tiny_model(tokenizer, image_size=224, patch_size=16)
+        return MaskCLIP(model, tokenizer, **options)
     tokenizer = tiny_tokenizer()
     patch = {"openai-vitb16": 16, "laion-vitb16": 16, "openai-vitl14": 14}[checkpoint]
     return MaskCLIP(tiny_model(tokenizer, image_size=224, patch_size=patch), tokenizer, **options)
@@ -39,9 +53,25 @@ def vision(checkpoint, *, download, dtype, revision=None, **options):
         "dino-vitb16": ("ViT", 16),
         "dino-vitb8": ("ViT", 8),
         "dinov2-vitb14": ("Dinov2", 14),
+        "dinov3-vitb16": ("DINOv3ViT", 16),
+        "radio-v4-h": ("Radio", 16),
     }[checkpoint]
-    config = getattr(transformers, f"{kind}Config")(**TINY, patch_size=patch)
+    heads = {"num_attention_heads": 2}  # rotary embeddings need sides of a multiple of four
+    config = getattr(transformers, f"{kind}Config")(**TINY | heads, patch_size=patch)
     return VisionTransformer(getattr(transformers, f"{kind}Model")(config), **options)
+
+
+def tips(checkpoint, *, download, dtype, revision=None, **options):
+    assert checkpoint == "tipsv2-vitb14"
+    tokenizer = test_tips.tiny_tokenizer()
+    model = test_tips.tiny_model(tokenizer, image_size=224, patch_size=14)
+    return MaskTIPS(model, tokenizer, **options)
+
+
+def concepts(checkpoint, *, download, dtype, revision=None, **options):
+    assert checkpoint == "sam3"
+    tokenizer = test_sam3.tiny_tokenizer()
+    return SAM3Concepts(test_sam3.tiny_model(tokenizer), tokenizer, **options)
 
 
 def diffusion(checkpoint, *, download, dtype, revision=None, **options):
@@ -53,6 +83,7 @@ def diffusion(checkpoint, *, download, dtype, revision=None, **options):
 def loaders(monkeypatch):
     for kind, load in (
         (MaskCLIP, clip), (VisionTransformer, vision), (StableDiffusion, diffusion),
+        (MaskTIPS, tips), (SAM3Concepts, concepts),
     ):  # fmt: skip
         monkeypatch.setattr(kind, "from_pretrained", load)
 

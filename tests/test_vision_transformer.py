@@ -3,6 +3,7 @@
 import copy
 import json
 import pickle
+import re
 import sys
 import threading
 from types import SimpleNamespace
@@ -40,6 +41,21 @@ KINDS = {
     "ViTMSN": (1, {}),
     "CLIPVision": (1, {}),
     "SiglipVision": (0, {}),
+    "MetaClip2Vision": (1, {}),
+    "Siglip2Vision": (0, {"num_patches": 16}),
+    "Tipsv2Vision": (2, {"mlp_ratio": 2, "num_register_tokens": 1}),
+    "Radio": (5, {"mlp_ratio": 2.0, "max_img_size": 64, "num_cls_tokens": 2, "num_registers": 3}),
+}
+# Those whose weights were trained on other colours than ImageNet's.
+UTILS = transformers.image_utils
+CLIP = UTILS.OPENAI_CLIP_MEAN, UTILS.OPENAI_CLIP_STD
+COLOURS = {
+    "CLIPVision": CLIP,
+    "MetaClip2Vision": CLIP,
+    "SiglipVision": (UTILS.IMAGENET_STANDARD_MEAN, UTILS.IMAGENET_STANDARD_STD),
+    "Siglip2Vision": (UTILS.IMAGENET_STANDARD_MEAN, UTILS.IMAGENET_STANDARD_STD),
+    "Tipsv2Vision": ((0, 0, 0), (1, 1, 1)),
+    "Radio": CLIP,
 }
 every_kind = pytest.mark.parametrize("kind", KINDS)
 two_kinds = pytest.mark.parametrize("kind", ["ViT", "Dinov2"])
@@ -68,12 +84,20 @@ def normalised(image, mean=MEAN, std=STD):
 
 @torch.no_grad()
 def outputs(model, image, attn="sdpa", **options):
-    """What the model itself says about normalised images."""
-    model = copy.deepcopy(model)
+    """What the model itself says about images."""
+    model, kind = copy.deepcopy(model), type(model).__name__.removesuffix("Model")
     model.set_attn_implementation(attn)
-    if model.config.model_type not in ("dinov2", "dinov2_with_registers", "dinov3_vit"):
+    if kind == "Radio":  # it normalises images itself
+        return model(image, **options)
+    pixels = normalised(image, *COLOURS.get(kind, (MEAN, STD)))
+    if kind == "Siglip2Vision":
+        cut = transformers.models.siglip2.image_processing_pil_siglip2.convert_image_to_patches
+        patches = torch.from_numpy(np.stack([cut(one.numpy(), 8) for one in pixels]))
+        grids = torch.tensor([[side // 8 for side in image.shape[-2:]]] * len(image))
+        return model(patches, torch.ones(patches.shape[:2]), grids, **options)
+    if kind not in ("Dinov2", "Dinov2WithRegisters", "DINOv3ViT", "Tipsv2Vision"):
         options["interpolate_pos_encoding"] = True
-    return model(normalised(image), **options)
+    return model(pixels, **options)
 
 
 def own_attention(model, image, blocks, prefix):
@@ -177,7 +201,8 @@ def test_rotary_positions_are_in_the_keys():
 def test_images_are_padded_with_the_mean_colour(kind):
     backbone = VisionTransformer(tiny(kind), attention="query-key")
     image = images(2, (37, 50))
-    padded = torch.tensor(MEAN)[:, None, None].repeat(2, 1, 40, 56)
+    mean, _ = COLOURS.get(kind, (MEAN, STD))
+    padded = torch.tensor(mean, dtype=torch.float)[:, None, None].repeat(2, 1, 40, 56)
     padded[..., :37, :50] = image
     found, expected = backbone(image), backbone(padded)
     assert found.grid == expected.grid == (5, 7)
@@ -219,7 +244,17 @@ def test_position_embeddings_are_resized_to_the_grid(kind, size, offset):
     assert same == (offset == 0 or (h, w) == (4, 4))
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("Beit", "DINOv3ViT")])
+# Those whose positions are rotary, or relative in each block, and those that resize bilinearly.
+WITHOUT_OFFSET = {
+    "Beit": "has no position embeddings",
+    "DINOv3ViT": "has no position embeddings",
+    "Siglip2Vision": "does not resize position embeddings bicubically",
+    "Tipsv2Vision": "does not resize position embeddings bicubically",
+    "Radio": "does not resize position embeddings bicubically",
+}
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in WITHOUT_OFFSET])
 def test_every_kind_resizes_with_the_offset(kind):
     model, image = tiny(kind), images()
     plain, moved = (
@@ -234,9 +269,10 @@ def test_every_kind_resizes_with_the_offset(kind):
         assert torch.equal(found, plain)
 
 
-@pytest.mark.parametrize("kind", ["Beit", "DINOv3ViT"])  # rotary, or relative in each block
-def test_models_without_position_embeddings_have_no_offset(kind):
-    with pytest.raises(InputError, match=rf"position_offset: got 0\.1 for {kind}Model, which has"):
+@pytest.mark.parametrize("kind", WITHOUT_OFFSET)
+def test_positions_that_have_no_offset(kind):
+    got = f"position_offset: got 0.1 for {kind}Model, which {WITHOUT_OFFSET[kind]}"
+    with pytest.raises(InputError, match=re.escape(got)):
         VisionTransformer(tiny(kind), position_offset=0.1)
     assert VisionTransformer(tiny(kind), position_offset=0).position_offset == 0
 
@@ -373,8 +409,8 @@ def saved(tmp_path, model, **processor):
     return tmp_path
 
 
-# AutoModel loads image and text of the other two, which is another model.
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if not kind.endswith("Vision")])
+# AutoModel loads image and text of the others, and RADIO has its own colours: see below.
+@pytest.mark.parametrize("kind", [k for k in KINDS if not k.endswith("Vision") and k != "Radio"])
 def test_saved_and_loaded(kind, tmp_path):
     model, image = tiny(kind), images()
     mean, std = (0.1, 0.6, 0.3), (0.5, 0.2, 0.4)
@@ -387,6 +423,66 @@ def test_saved_and_loaded(kind, tmp_path):
     torch.testing.assert_close(loaded(image), expected)
     other = VisionTransformer(model, features="key", attention="query-key")(image)
     assert (other.feats - expected.feats).norm() > 0.1 * expected.feats.norm()
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.endswith("Vision")])
+def test_of_images_and_texts_the_part_for_images_is_loaded(kind, tmp_path):
+    kind = kind.removesuffix("Vision")
+    text = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 3, "vocab_size": 9}
+    ends = {} if kind == "Tipsv2" else {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
+    config = getattr(transformers, f"{kind}Config")(
+        text_config=text | ends, vision_config=TINY | KINDS[f"{kind}Vision"][1]
+    )
+    torch.manual_seed(0)
+    model = getattr(transformers, f"{kind}Model")(config).eval()
+    loaded = VisionTransformer.from_pretrained(saved(tmp_path, model), features="token")
+    assert type(loaded.model) is type(model.vision_model)
+    prefix = KINDS[f"{kind}Vision"][0]
+    expected = outputs(model.vision_model, images()).last_hidden_state[:, prefix:]
+    torch.testing.assert_close(loaded(images()).feats.flatten(2).mT, expected)
+
+
+def test_radio_normalises_images_itself(tmp_path):
+    """By the colours among its weights, whatever the processor's file says."""
+    mean, std = [0.1, 0.6, 0.3], [0.5, 0.2, 0.4]
+    model, image = tiny("Radio", norm_mean=mean, norm_std=std), images(2, (37, 24))
+    pad = torch.tensor(mean)[:, None, None].repeat(2, 1, 40, 24)
+    pad[..., :37, :] = image
+    expected = outputs(model, pad).features.mT.reshape(2, 24, 5, 3)
+    folder = saved(tmp_path, model, do_normalize=False)
+    loaded = VisionTransformer.from_pretrained(folder, features="token")
+    torch.testing.assert_close(loaded(image).feats, expected, atol=1e-4, rtol=1e-4)
+    assert f"mean={tuple(mean)}, std={tuple(std)}" in repr(loaded)
+    # Without its conditioner, it is like any other.
+    model.make_preprocessor_external()
+    bare = VisionTransformer(model, features="token", mean=mean, std=std)
+    torch.testing.assert_close(bare(image).feats, expected, atol=1e-4, rtol=1e-4)
+    for options in ({"mean": mean}, {"std": std}):
+        with pytest.raises(
+            InputError, match=r"(mean|std): got .* for RadioModel, which normalises"
+        ):
+            VisionTransformer(tiny("Radio"), **options)
+
+
+@every_kind
+def test_a_patch_moves_its_own_cell_most(kind):
+    """The grid, rows by columns after the prefix, without a look at the tokens of the model."""
+    model, image = tiny(kind), images(1)
+    for row, column in ((0, 0), (1, 2), (4, 0)):
+        moved = image.clone()
+        moved[..., 8 * row : 8 * row + 8, 8 * column : 8 * column + 8] = 0.5
+        backbone = VisionTransformer(model)
+        change = (backbone(moved).feats - backbone(image).feats).norm(dim=1)
+        assert divmod(int(change.argmax()), 3) == (row, column)
+
+
+@pytest.mark.parametrize("kind", ["SiglipVision", "Siglip2Vision"])
+def test_one_patch_is_not_confused_with_the_pooling_head(kind):
+    model, image = tiny(kind), images(1, (8, 8))
+    found = VisionTransformer(model, features="token", attention="query-key")(image)
+    assert found.attention.tolist() == [[[1.0]]]
+    expected = outputs(model, image).last_hidden_state[0, 0]
+    torch.testing.assert_close(found.feats[0, :, 0, 0], expected, atol=2e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,9 @@ from lpprop.backbones.clip import MaskCLIP
 from lpprop.backbones.efficientnet_lite import EfficientNetLite0
 from lpprop.backbones.imagenet import ClassGroups, class_groups, imagenet_classes
 from lpprop.backbones.prompts import BACKGROUND_PROMPTS, IMAGENET_BEST, IMAGENET_TEMPLATES, PLAIN
+from lpprop.backbones.sam3 import SAM3Concepts
 from lpprop.backbones.stable_diffusion import StableDiffusion
+from lpprop.backbones.tips import MaskTIPS
 from lpprop.backbones.vision_transformer import VisionTransformer
 
 __all__ = [
@@ -18,6 +20,8 @@ __all__ = [
     "ClassGroups",
     "EfficientNetLite0",
     "MaskCLIP",
+    "MaskTIPS",
+    "SAM3Concepts",
     "StableDiffusion",
     "VisionTransformer",
     "class_groups",

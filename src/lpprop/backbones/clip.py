@@ -3,13 +3,12 @@
 Zhou et al., "Extract free dense labels from CLIP", ECCV 2022; Radford et al., "Learning
 transferable visual models from natural language supervision", ICML 2021; Wang et al., "SCLIP", ECCV
 2024; Lan et al., "ClearCLIP", ECCV 2024; Hajimiri et al., "Pay attention to your neighbours"
-(NACLIP), WACV 2025.
+(NACLIP), WACV 2025; Chuang et al., "MetaCLIP 2", 2025.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -21,21 +20,14 @@ from torch import Tensor
 
 from lpprop._core.errors import InputError
 from lpprop._core.options import check_above_0, check_boolean, check_choice
-from lpprop.backbones.backbone import Backbone, BackboneOutput
 from lpprop.backbones.checkpoints import find_checkpoint
 from lpprop.backbones.hub import add_stored_colours, load_model, load_tokenizer
 from lpprop.backbones.hub_cache import find_commit
+from lpprop.backbones.layouts import CLIP
+from lpprop.backbones.patch_cosines import PatchCosines, token_bytes
 from lpprop.backbones.positions import OffsetPositions, check_offset
-from lpprop.backbones.prompts import (
-    IMAGENET_TEMPLATES,
-    check_templates,
-    embed_prompts,
-    parse_classes,
-    read_classes,
-    tokenise,
-)
+from lpprop.backbones.prompts import IMAGENET_TEMPLATES
 from lpprop.backbones.self_attention import gaussian_bias, mix_values, number_blocks
-from lpprop.inputs.classes import merge_classes
 
 __all__ = ["CHECKPOINTS", "MaskCLIP"]
 
@@ -45,9 +37,12 @@ CHECKPOINTS: dict[str, str] = {
     "openai-vitb16": "openai/clip-vit-base-patch16",
     "openai-vitl14": "openai/clip-vit-large-patch14",
     "laion-vitb16": "laion/CLIP-ViT-B-16-laion2B-s34B-b88K",
+    "metaclip2-vitb16": "facebook/metaclip-2-worldwide-b16",
+    "metaclip2-vitl14": "facebook/metaclip-2-worldwide-l14",
 }
 
-_MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+# The tokenizer of each kind of model; MetaCLIP 2 has that of XLM-R or of mT5.
+_TOKENIZERS = {"clip": "CLIPTokenizer", "metaclip_2": "AutoTokenizer"}
 
 # The pairs of projections that the attention compares; the softmaxes of several pairs are added.
 _PAIRS: dict[str, tuple[tuple[str, str], ...]] = {
@@ -61,10 +56,8 @@ _PAIRS: dict[str, tuple[tuple[str, str], ...]] = {
 # DSLO's means are over all blocks; the others are of the last one.
 _ALL_BLOCKS = ("query-query", "key-key")
 
-_CACHED_LISTS = 8  # lists of classes whose embeddings are cached; a loop over images has one
 
-
-class MaskCLIP(Backbone):
+class MaskCLIP(PatchCosines):
     """Cosines between the patches of a CLIP model and prompts, as logits.
 
     The last block of the image encoder is changed so that the output at a patch describes that
@@ -107,11 +100,13 @@ class MaskCLIP(Backbone):
     LPOSS propagates the cosines of prompts, and merges them afterwards: pass `scores="cosine",
     merge=False`, and call `lpprop.merge_classes(scores, parse_classes(classes).groups)` at the end.
 
-    This class has been run with random weights, and not yet with trained ones.
+    MetaCLIP 2 has CLIP's blocks, and reads classes in 300 languages. This class has been run with
+    random weights of `CLIPModel` and `MetaClip2Model`, and not yet with trained ones.
 
     Args:
-        model: a `transformers.CLIPModel`; it is frozen and put into evaluation mode.
-        tokenizer: its `transformers.CLIPTokenizer`.
+        model: a `transformers.CLIPModel` or `MetaClip2Model`; it is frozen and put into evaluation
+            mode.
+        tokenizer: its tokenizer: a `transformers.CLIPTokenizer`, or MetaCLIP 2's.
         attention: attention of the last block, see above.
         blocks: blocks whose attention is averaged, counted from 0, or backwards from -1; or "all".
             The default, None, is described above.
@@ -141,8 +136,6 @@ class MaskCLIP(Backbone):
     ((5, 6), torch.Size([1, 2, 5, 6]), torch.Size([1, 24, 5, 6]))
     """
 
-    provides = ("logits", "feats")
-
     def __init__(
         self,
         model: Any,
@@ -157,14 +150,12 @@ class MaskCLIP(Backbone):
         scores: str = "softmax",
         logit_scale: float = 100.0,
         merge: bool = True,
-        mean: Sequence[float] = _MEAN,
-        std: Sequence[float] = _STD,
+        mean: Sequence[float] = CLIP.mean,
+        std: Sequence[float] = CLIP.std,
         max_bytes: int = 2**30,
     ) -> None:
         attention = check_choice("attention", attention, tuple(_PAIRS))
         residual = check_boolean("residual", residual)
-        scores = check_choice("scores", scores, ("softmax", "cosine"))
-        merge = check_boolean("merge", merge)
         if gaussian_std is not None:
             gaussian_std = check_above_0("gaussian_std", gaussian_std)
         for name, value in (("blocks", blocks), ("gaussian_std", gaussian_std)):
@@ -175,15 +166,20 @@ class MaskCLIP(Backbone):
                     expected="None, since each patch takes its own value",
                     fix=f"Leave {name} out, or choose another attention.",
                 )
-        if not (hasattr(model, "visual_projection") and hasattr(model, "text_projection")):
-            raise InputError.of(
-                "model",
-                got=type(model).__name__,
-                expected="a transformers.CLIPModel",
-                fix="Load one with MaskCLIP.from_pretrained.",
-            )
+        _check_model(model)
         config = model.config.vision_config
-        super().__init__(patch_size=config.patch_size, mean=mean, std=std, max_bytes=max_bytes)
+        super().__init__(
+            model,
+            tokenizer,
+            templates=templates,
+            scores=scores,
+            logit_scale=logit_scale,
+            merge=merge,
+            patch_size=config.patch_size,
+            mean=mean,
+            std=std,
+            max_bytes=max_bytes,
+        )
         self.attention = attention
         if blocks is None:
             blocks = "all" if attention in _ALL_BLOCKS else (-1,)
@@ -191,15 +187,6 @@ class MaskCLIP(Backbone):
         self.gaussian_std = gaussian_std
         self.residual = residual
         self.position_offset = check_offset("position_offset", position_offset)
-        self.templates = check_templates(templates)
-        tokenise(tokenizer, [template.replace("{}", "a") for template in self.templates])
-        self.scores = scores
-        self.logit_scale = check_above_0("logit_scale", logit_scale)
-        self.merge = merge
-        self.model = model
-        self.tokenizer = tokenizer
-        self._texts: OrderedDict[object, Tensor] = OrderedDict()
-        self.requires_grad_(False).eval()
 
     @classmethod
     def from_pretrained(
@@ -217,62 +204,16 @@ class MaskCLIP(Backbone):
         among the options.
         """
         checkpoint = find_checkpoint(checkpoint, CHECKPOINTS, revision)
-        load = partial(load_model, "transformers", "CLIPModel", checkpoint, dtype=dtype)
+        load = partial(load_model, "transformers", "AutoModel", checkpoint, dtype=dtype)
         model = load(download=download, revision=revision)
+        _check_model(model)
         commit = find_commit(checkpoint, revision)
         source: dict[str, Any] = {"download": download, "revision": commit or revision}
-        tokenizer = load_tokenizer(checkpoint, **source)
+        kind = _TOKENIZERS[model.config.model_type]
+        tokenizer = load_tokenizer(checkpoint, name=kind, **source)
         backbone = cls(model, tokenizer, **add_stored_colours(options, checkpoint, **source))
         backbone.commit = commit
         return backbone
-
-    def class_names(self, classes: Sequence[str]) -> list[str]:
-        """Return the name of each class, or refuse one that the model cannot read."""
-        self.text_embeddings(classes)
-        return read_classes(classes).class_names
-
-    def groups(self, classes: Sequence[str]) -> list[list[int]]:
-        """Return the channels of each class: one, or its prompts where `merge` is off."""
-        return super().groups(classes) if self.merge else read_classes(classes).groups
-
-    @torch.no_grad()
-    def text_embeddings(self, classes: Sequence[str]) -> Float[Tensor, "Q D"]:
-        """Embed `parse_classes(classes).prompts`: (Q, D) of unit length, in float32.
-
-        The result is the cached tensor, not a copy: do not change it in place.
-
-        Raises:
-            InputError: classes that cannot be read, or a prompt that is too long for the model.
-        """
-        prompts = parse_classes(classes).prompts
-        key = (tuple(prompts), tuple(self.templates), self.dtype, self.device)
-        found = self._texts.get(key)
-        if found is None:
-            config = self.model.config.text_config
-            each = _token_bytes(config, config.max_position_embeddings, self.dtype)
-            bound = self.max_bytes // each
-            # Autocast is off, since the cache must not depend on where the first call was made.
-            with torch.autocast(self.device.type, enabled=False):
-                found = embed_prompts(self.model, self.tokenizer, prompts, self.templates, bound)
-            self._texts[key] = found
-            if len(self._texts) > _CACHED_LISTS:
-                self._texts.popitem(last=False)
-        return found
-
-    def _see(
-        self, pixels: Float[Tensor, "b 3 H W"], classes: Sequence[str] | None
-    ) -> BackboneOutput:
-        height, width = (side // self.patch_size for side in pixels.shape[-2:])
-        patches = self._patches(pixels)
-        feats = patches.mT.unflatten(-1, (height, width))
-        if classes is None:
-            return BackboneOutput((height, width), feats=feats)
-        logits = (patches @ self.text_embeddings(classes).mT).mT.unflatten(-1, (height, width))
-        if self.scores == "softmax":
-            logits = (self.logit_scale * logits).softmax(1)
-        if self.merge:
-            logits = merge_classes(logits, read_classes(classes).groups)
-        return BackboneOutput((height, width), logits=logits, feats=feats)
 
     def _patches(self, pixels: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b N D"]:
         """Embed the patches in the joint space, with unit length."""
@@ -303,10 +244,17 @@ class MaskCLIP(Backbone):
             v = v + block.mlp(block.layer_norm2(v))
         return F.normalize(self.model.visual_projection(vision.post_layernorm(v)).float(), dim=-1)
 
+    def _read_text(self) -> tuple[Callable[[Tensor, Tensor], Float[Tensor, "b D"]], int]:
+        text, project = self.model.text_model, self.model.text_projection
+        # Attention is causal and the embedding is read at the end token: padding has no influence.
+        return lambda ids, _: project(
+            text(input_ids=ids).pooler_output
+        ), self.tokenizer.eos_token_id
+
     def _item_bytes(self, size: tuple[int, int]) -> int:
         config = self.model.config.vision_config
         tokens = size[0] * size[1] // self.patch_size**2 + 1
-        item = 3 * size[0] * size[1] * 8 + tokens * _token_bytes(config, tokens, self.dtype)
+        item = 3 * size[0] * size[1] * 8 + tokens * token_bytes(config, tokens, self.dtype)
         if self.attention != "value":  # the projections of each block; products, softmax and sum
             kept = len(self.blocks) * len(_PAIRS[self.attention])
             item += 2 * kept * tokens * config.hidden_size * self.dtype.itemsize
@@ -314,12 +262,16 @@ class MaskCLIP(Backbone):
         return item
 
 
-def _token_bytes(config: Any, tokens: int, dtype: torch.dtype) -> int:
-    """Estimate the activations per token of one block, in its attention or its MLP."""
-    values = 2 * config.hidden_size + max(4 * config.hidden_size, 3 * config.intermediate_size)
-    if config._attn_implementation == "eager":
-        values += 4 * config.num_attention_heads * tokens
-    return int(values * dtype.itemsize)
+def _check_model(model: Any) -> None:
+    """Refuse a model that has other blocks than CLIP, or no projections."""
+    kind = getattr(getattr(model, "config", None), "model_type", None)
+    if kind not in _TOKENIZERS or not hasattr(model, "visual_projection"):
+        raise InputError.of(
+            "model",
+            got=type(model).__name__,
+            expected="a transformers.CLIPModel or MetaClip2Model",
+            fix="Load one with MaskCLIP.from_pretrained.",
+        )
 
 
 def _project(block: Any, x: Float[Tensor, "b T d"], names: set[str]) -> dict[str, Tensor]:

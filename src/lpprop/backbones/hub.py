@@ -75,16 +75,17 @@ def load_model(
 def load_tokenizer(
     checkpoint: str | Path,
     *,
+    name: str = "CLIPTokenizer",
     download: bool = True,
     revision: str | None = None,
     **options: Any,
 ) -> Any:
-    """Load the tokenizer of a CLIP model, as `load_model` loads a model."""
+    """Load a tokenizer, that of CLIP or one of another class, as `load_model` loads a model."""
 
     def load(cls: Any, **source: Any) -> Any:
         return _require_vocabulary(cls.from_pretrained(str(checkpoint), **source, **options))
 
-    name, subfolder = "CLIPTokenizer", options.get("subfolder", "")
+    subfolder = options.get("subfolder", "")
     return _load(load, "transformers", name, checkpoint, download, revision, subfolder)
 
 

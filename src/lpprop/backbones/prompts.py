@@ -1,17 +1,11 @@
-"""Classes in words: their names and synonyms, and the sentences in which CLIP reads them."""
+"""Classes in words: their names and synonyms, and the templates of sentences for them."""
 
 from __future__ import annotations
 
 import reprlib
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
-
-import torch
-import torch.nn.functional as F
-from jaxtyping import Float
-from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
+from typing import NamedTuple
 
 from lpprop._core.errors import InputError, warn
 from lpprop.backbones.imagenet_names import imagenet_classes
@@ -23,10 +17,8 @@ __all__ = [
     "PLAIN",
     "ClassPrompts",
     "check_templates",
-    "embed_prompts",
     "parse_classes",
     "read_classes",
-    "tokenise",
 ]
 
 
@@ -158,74 +150,6 @@ def check_templates(templates: Sequence[str]) -> tuple[str, ...]:
                 fix='Write them like "a photo of a {}.".',
             )
     return tuple(templates)
-
-
-def tokenise(tokenizer: Any, sentences: Sequence[str]) -> list[list[int]]:
-    """Turn sentences into tokens, and refuse a tokenizer that does not know their words.
-
-    Where its vocabulary is missing, `transformers` makes a tokenizer without words. It turns every
-    word into the end token, after which the model reads no further.
-    """
-    tokens: list[list[int]] = tokenizer(list(sentences))["input_ids"]
-    for sentence, ids in zip(sentences, tokens, strict=True):
-        if tokenizer.eos_token_id in ids[:-1]:
-            raise InputError.of(
-                "tokenizer",
-                got=f"one that cannot read {sentence!r}",
-                expected="the one that the model was trained with",
-                fix="Check that its vocabulary lies beside the weights: tokenizer.json, or "
-                "vocab.json and merges.txt.",
-            )
-    return tokens
-
-
-def embed_prompts(
-    model: Any,
-    tokenizer: Any,
-    prompts: Sequence[str],
-    templates: Sequence[str],
-    tokens_at_once: int,
-) -> Float[Tensor, "Q D"]:
-    """Embed each prompt as the mean of its sentences, one per template, all of unit length.
-
-    The result is in float32 on the device of the model, a `transformers.CLIPModel`. A batch of
-    sentences has at most `tokens_at_once` tokens, but at least one sentence.
-
-    Raises:
-        InputError: a sentence that is too long for the model, or that the tokenizer cannot read.
-    """
-    sentences = [text.replace("{}", one) for one in prompts for text in templates]
-    tokens = tokenise(tokenizer, sentences)
-    most = model.config.text_config.max_position_embeddings
-    for sentence, ids in zip(sentences, tokens, strict=True):
-        if len(ids) > most:
-            raise InputError.of(
-                "classes",
-                got=f"the prompt {sentence!r} of {len(ids)} tokens",
-                expected=f"at most {most}, the length of the model's context",
-                fix='Use shorter names; separate synonyms by ";".',
-            )
-    largest, known = max(map(max, tokens)), model.config.text_config.vocab_size
-    if largest >= known:
-        raise InputError.of(
-            "tokenizer",
-            got=f"one that makes the token {largest}",
-            expected=f"tokens below {known}, as many as the model has",
-            fix="Take both from one checkpoint; if they are, copy or download it again.",
-        )
-    at_once = max(1, tokens_at_once // max(map(len, tokens)))
-    parts = []
-    for start in range(0, len(tokens), at_once):
-        # Attention is causal and the embedding is read at the end token: padding has no influence.
-        padded = pad_sequence(
-            [torch.tensor(ids) for ids in tokens[start : start + at_once]],
-            batch_first=True,
-            padding_value=tokenizer.eos_token_id,
-        )
-        pooled = model.text_model(input_ids=padded.to(model.device)).pooler_output
-        parts.append(F.normalize(model.text_projection(pooled).float(), dim=-1))
-    mean = torch.cat(parts).unflatten(0, (len(prompts), len(templates))).mean(1)
-    return F.normalize(mean, dim=-1)
 
 
 #: The words for "background" in the open-vocabulary benchmarks that have such a class: everyday

