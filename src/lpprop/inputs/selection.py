@@ -14,7 +14,7 @@ from lpprop._core.options import check_above_0, check_integer, check_number
 from lpprop._core.precision import compute_dtype, uncompiled
 from lpprop.inputs.left_out import find_kept
 
-__all__ = ["find_classes", "select_classes"]
+__all__ = ["find_classes", "gather_evidence", "select_classes"]
 
 
 @uncompiled
@@ -109,26 +109,18 @@ def find_classes(
         )
     top = None if top is None else check_integer("top", top)
     threshold = None if threshold is None else check_number("threshold", threshold)
-    share = isinstance(patches, float)
     patches = (
         check_number("patches", patches, low=0, high=1, open_low=True)
-        if share
+        if isinstance(patches, float)
         else check_integer("patches", patches)
     )
     if logit_scale is not None:
         logit_scale = check_above_0("logit_scale", logit_scale)
     known = find_kept("logits", logits) if isinstance(logits, Tensor) else None
     counted = logits if known is None else logits[:, known]
-    sizes = check_tensors(logits=(counted, "B C h w"))
+    check_tensors(logits=(counted, "B C h w"))
     if global_scores is None:
-        nodes = sizes["h"] * sizes["w"]
-        # Rounding must not make 4 patches of 0.3 x 10.
-        best = math.ceil(patches * nodes * (1 - 1e-9)) if share else min(int(patches), nodes)
-        found = counted.detach().to(compute_dtype(counted)).flatten(2)
-        if logit_scale is not None:
-            # Below the largest, so that no product overflows to NaN; nor does the mean.
-            found = (logit_scale * (found - found.amax(1, keepdim=True))).softmax(1)
-        evidence = (found.topk(best, sorted=False).values / best).sum(-1)
+        evidence = gather_evidence(counted, patches, logit_scale)
     else:
         check_tensors(global_scores=(global_scores, "B C"))
         check_axes(logits=(logits, "B C h w"), global_scores=(global_scores, "B C"))
@@ -140,6 +132,25 @@ def find_classes(
     every = torch.zeros_like(known)
     every[known] = chosen
     return every
+
+
+def gather_evidence(
+    logits: Float[Tensor, "B C h w"], patches: int | float, logit_scale: float | None = None
+) -> Float[Tensor, "B C"]:
+    """Return the mean of each class's best patches; the options are checked.
+
+    >>> gather_evidence(torch.tensor([3.0, 1.0, 2.0]).reshape(1, 1, 1, 3), 2)
+    tensor([[2.5000]])
+    """
+    found = logits.detach().to(compute_dtype(logits)).flatten(2)
+    nodes = found.shape[2]
+    # Rounding must not make 4 patches of 0.3 x 10.
+    share = isinstance(patches, float)
+    best = math.ceil(patches * nodes * (1 - 1e-9)) if share else min(int(patches), nodes)
+    if logit_scale is not None:
+        # Below the largest, so that no product overflows to NaN; nor does the mean.
+        found = (logit_scale * (found - found.amax(1, keepdim=True))).softmax(1)
+    return (found.topk(best, sorted=False).values / best).sum(-1)
 
 
 def _choose(
