@@ -141,6 +141,10 @@ OPTIONS: dict[str, list[Any]] = {
     "spatial": ["rbf", "linear", "none"],
     "storage": ["auto", "dense", "csr"],
     "tau": [0.01, 0.1, 0.9],
+    "by": ["mean", "vote", "probability"],
+    "strength": [0, 0.5, 1.0],
+    "purity": [0, 0.5, 1],
+    "overlap": ["average", "smallest", "largest"],
     "r": [1, 3, 13],
     "backend": ["auto", "torch", "llvm"],
     "prune": [True, False],
@@ -229,6 +233,8 @@ ODD: list[Any] = [
 def odd_tensors(scene: Scene, tensor: Tensor) -> Any:
     """A tensor, spoilt in one of many ways; some leave it usable."""
     rng, some = scene.rng, (..., 0)
+    if not tensor.is_floating_point():
+        return rng.choice(odd_integers(tensor))()
     padded = tensor.new_zeros((*tensor.shape[:-1], 2 * tensor.shape[-1] + 1))
     padded[..., 1::2] = tensor
     neg = torch.view_as_complex(
@@ -295,6 +301,35 @@ def odd_tensors(scene: Scene, tensor: Tensor) -> Any:
         return rng.choice(ways)()
 
 
+def odd_integers(tensor: Tensor) -> list[Callable[[], Any]]:
+    """Ways to spoil integers."""
+    return [
+        lambda: tensor.int(),
+        lambda: tensor.abs().to(torch.uint8),
+        lambda: -1 - tensor.abs(),
+        lambda: torch.full_like(tensor, torch.iinfo(tensor.dtype).max),
+        lambda: torch.full_like(tensor, torch.iinfo(tensor.dtype).min),
+        lambda: tensor.float(),
+        lambda: tensor > 0,
+        lambda: tensor[:0],
+        lambda: tensor[..., :0],
+        lambda: tensor[..., :1],
+        lambda: tensor[0],
+        lambda: tensor[:, None],
+        lambda: tensor.repeat_interleave(2, 0),
+        lambda: tensor.mT,
+        lambda: tensor.to("meta"),
+        lambda: tensor.to_sparse(),
+        lambda: tensor.numpy()[..., ::-1],
+        lambda: list(tensor),
+        lambda: tensor.tolist(),
+        lambda: "slick",
+        lambda: lambda image: tensor,
+        lambda: lambda image, scores: [scores[0] > 0],
+        lambda: lambda: tensor,
+    ]
+
+
 # --------------------------------------------------------------------------- what to call
 
 
@@ -346,6 +381,8 @@ def refine_inputs(scene: Scene) -> dict[str, Any]:
     given["method"] = rng.choice(names)
     if rng.random() < 0.3 and given["method"] in ("optimal_path", "max_velocity", "fusion"):
         given["attention"] = scene.rows(rng.choice(["B N N", "B heads N N"]))
+    if given["method"] in ("region_vote", "lposs+regions"):
+        given["regions"] = rng.choice([draw_maps, draw_masks])(scene)
     if rng.random() < 0.3:
         side = rng.randint(1, 40)
         given["size"] = (side, max(1, side * sizes["W"] // sizes["H"]))
@@ -366,6 +403,8 @@ METHODS = (
     "joint_bilateral",
     "guided_filter",
     "pamr",
+    "region_vote",
+    "lposs+regions",
 )
 
 
@@ -389,7 +428,10 @@ def compare_inputs(scene: Scene) -> dict[str, Any]:
     given["methods"] = scene.rng.sample(METHODS, 2)
     for name in ("method", "span"):
         given.pop(name, None)
-    given |= {x: given[x][:1] for x in ("logits", "feats", "image", "attention") if x in given}
+    if "regions" in given or {"region_vote", "lposs+regions"} & {*given["methods"]}:
+        given |= {"methods": ["region_vote", "lposs+regions"], "regions": draw_maps(scene)}
+    inputs = ("logits", "feats", "image", "attention", "regions")
+    given |= {x: given[x][:1] for x in inputs if x in given}
     height, width = given.get("size") or (scene.sizes["H"], scene.sizes["W"])
     if scene.rng.random() < 0.5:
         draws = torch.randint(0, scene.sizes["C"], (height, width), generator=scene.generator)
@@ -420,6 +462,30 @@ def run_windows(image_size: Any, window: Any, stride: Any, scores: Any) -> Tenso
     return windows.merge(scores)
 
 
+def of_masks(function: Callable[..., Tensor], name: str) -> Callable[..., Tensor]:
+    """Call a function of masks with what is above 0, and take its result for numbers."""
+
+    def call(**given: Any) -> Any:
+        values = given[name]
+        plain = isinstance(values, Tensor) and values.layout is torch.strided
+        if plain and values.dtype in _FLOATS and not values.is_meta:
+            given[name] = values > 0
+        return function(**given).double()
+
+    return call
+
+
+def judge_points(scene: Scene, given: dict[str, Any], result: Any) -> None:
+    assert tuple(result.shape) == (given["n"], 2)
+    assert all(given["mask"][row, column] > 0 for row, column in result.long())
+
+
+def judge_fused(scene: Scene, given: dict[str, Any], result: Any) -> None:
+    before, after = given["masks"] > 0, result > 0
+    assert len(after) <= len(before)
+    assert torch.equal(before.any(0), after.any(0))
+
+
 def cg_of(b: Any, **options: Any) -> Tensor:
     """Solve (3 I - J / N) x = b, where J is all ones: its eigenvalues are 2 and 3."""
     return cg(lambda v: 3 * v - v.mean(-1, keepdim=True), b, **options).value
@@ -433,6 +499,31 @@ def module_of(cls: type[torch.nn.Module], needs: tuple[str, ...]) -> Callable[..
         return cls(**given)(scores, **inputs)  # type: ignore[no-any-return]
 
     return call
+
+
+def draw_maps(scene: Scene) -> Tensor:
+    """Numbers of few regions, or of many that are far apart, on a grid of their own."""
+    grid = scene.rng.choice(["B H W", "B h w"])
+    return (scene.rng.choice([1, 3, 10**9]) * scene.normal(grid)).long()
+
+
+def draw_masks(scene: Scene) -> list[Tensor]:
+    """Masks of each image, bool or soft, some of no pixel."""
+    counts = [scene.rng.randint(1, 5) for _ in range(scene.sizes["B"])]
+    masks = [scene.normal(f"{count} H W") for count in counts]
+    soft = scene.rng.random() < 0.5
+    return [x.clamp(0, 1).to(scene.dtype) if soft else x > scene.rng.choice([0, 9]) for x in masks]
+
+
+def vote_inputs(scene: Scene) -> dict[str, Any]:
+    given = {"logits": scene.scores("B C H W")}
+    if scene.rng.random() < 0.5:
+        return given | {"regions": draw_maps(scene)}
+    masks = draw_masks(scene)
+    if scene.rng.random() < 0.5:
+        weights = [scene.normal(str(len(x))).abs().to(scene.dtype) for x in masks]
+        return given | {"regions": masks, "region_scores": weights}
+    return given | {"regions": masks}
 
 
 def functions() -> Iterator[tuple[str, Target]]:
@@ -468,6 +559,21 @@ def functions() -> Iterator[tuple[str, Target]]:
 
 TARGETS: dict[str, Target] = {
     **dict(functions()),
+    # Not exact: a tie of two classes falls as the last digit has it.
+    "region_vote": Target(
+        lpprop.region_vote,
+        vote_inputs,
+        keywords_of(lpprop.region_vote, ("region_scores",)),
+        "B C H W",
+        exact=False,
+    ),
+    "RegionVote": Target(
+        module_of(lpprop.RegionVote, ("regions", "region_scores")),
+        vote_inputs,
+        keywords_of(lpprop.region_vote, ("region_scores",)),
+        "B C H W",
+        exact=False,
+    ),
     "bilinear_upsample": Target(
         lpprop.bilinear_upsample,
         draw(x=lambda s: s.scores("B C h w"), size=lambda s: (s.sizes["H"], s.sizes["W"])),
@@ -556,6 +662,23 @@ TARGETS: dict[str, Target] = {
         ),
         axes="1 C H W",
         like="scores",
+    ),
+    "fuse_masks": Target(
+        of_masks(lpprop.fuse_masks, "masks"),
+        draw(
+            masks=lambda s: s.scores("C H W"),
+            threshold=lambda s: s.rng.choice([0, 0.5, 0.9, 1]),
+        ),
+        judge=judge_fused,
+        like="",
+        exact=False,  # scores in less precision may be 0
+    ),
+    "prompt_points": Target(
+        of_masks(lpprop.prompt_points, "mask"),
+        draw(mask=lambda s: s.scores("H W"), n=lambda s: s.rng.choice([1, 2, 7])),
+        judge=judge_points,
+        like="",
+        exact=False,
     ),
     "refine": Target(lpprop.refine, refine_inputs, judge=judge_refined, exact=False),
     "compare": Target(
@@ -683,6 +806,8 @@ _KNOWN = (
     "maps",
     "gt",
     "pixel_feats",
+    "regions",
+    "region_scores",
     "method",
     "methods",
     "distribution",
@@ -702,6 +827,7 @@ _REASONS = (
     "none that can run",
     "beside attention",
     "a positive entry in every column",
+    "one per point",
 )
 
 

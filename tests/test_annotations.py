@@ -22,6 +22,7 @@ from jaxtyping import TypeCheckError, install_import_hook
 
 with install_import_hook(["lpprop", "wrong"], "checker.check"):
     import lpprop
+    import lpprop.regions
     import wrong
 
 import importlib.util
@@ -59,6 +60,16 @@ assert lpprop.pamr(full, image, dilations=(1,)).shape == full.shape
 assert lpprop.guided_filter(full, image, radius=2).shape == full.shape
 if importlib.util.find_spec("pydensecrf") is not None:
     assert lpprop.dense_crf(full.softmax(1), image, scale=None, iterations=1).shape == full.shape
+masks = full[0] > 0.3
+assert lpprop.fuse_masks(masks, threshold=0.5).shape == (1, 64, 80)
+assert lpprop.fuse_masks(masks[:0]).shape == (0, 64, 80)
+assert lpprop.prompt_points(masks[0], 3).shape == (3, 2)
+for labels in (full.argmax(1), full[0].argmax(0).int()):
+    assert lpprop.regions.components(labels, min_area=2).shape == labels.shape
+if importlib.util.find_spec("skimage") is not None:
+    assert lpprop.regions.slic(image).shape == lpprop.regions.felzenszwalb(image).shape
+rle = {"size": [2, 3], "counts": [1, 5]}
+assert lpprop.regions.from_sam([rle, rle]).shape == lpprop.regions.from_sam(masks[:2, :2, :3]).shape
 methods = ["bilinear", "lposs", "kl"]
 comparison = lpprop.compare(logits[0], feats[0], image[0], methods=methods, gt=full[0].argmax(0))
 assert comparison.figure(errors=True).width > 80 and "lposs" in comparison.to_markdown()

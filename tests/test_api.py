@@ -154,7 +154,7 @@ def test_import_is_light():
     )
     assert not {name.partition(".")[0] for name in added} & set(LATER)
     own = [name for name in added if name.partition(".")[0] == "lpprop"]
-    assert len(own) < 73
+    assert len(own) < 82
     assert not [name for name in own if name.startswith(("lpprop.backbones", "lpprop.cli"))]
     foreign = [name for name in added if name.partition(".")[0] != "lpprop"]
     assert len(foreign) < 60, foreign
@@ -173,7 +173,9 @@ def test_import_and_methods_without_the_optional_packages():
         "logits, feats = torch.rand(1, 3, 4, 5), torch.rand(1, 8, 4, 5)\n"
         "image = torch.rand(1, 3, 64, 80)\n"
         f"methods = {[name for name in METHODS if name not in needy]!r}\n"
-        "scores = [lpprop.refine(logits, feats, image, method=name) for name in methods]\n"
+        "maps = {'region_vote': image[:, 0] > 0.5, 'lposs+regions': image[:, 0] > 0.5}\n"
+        "scores = [lpprop.refine(logits, feats, image, method=name, regions=maps.get(name))\n"
+        "          for name in methods]\n"
         "print(json.dumps([list(x.shape) for x in scores]))"
     )
     assert shapes == [[1, 3, 64, 80]] * (len(METHODS) - len(needy))

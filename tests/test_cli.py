@@ -96,8 +96,13 @@ def test_every_method(tmp_path, method):
     if method == "dense_crf":
         pytest.importorskip("pydensecrf")
     logits, feats, image = make_item(tmp_path, "a")
-    assert main([*arguments(tmp_path, "a"), "--method", method]) == 0
-    expected = lpprop.refine(logits, feats, image, method=method)[0].numpy()
+    files, others = [], {}
+    if "regions" in lpprop.presets.METHODS[method].needs:
+        others = {"regions": np.stack([image[..., 0] > 100, image[..., 1] > 100])}
+        np.save(tmp_path / "masks.npy", others["regions"])
+        files = ["--regions", str(tmp_path / "masks.npy")]
+    assert main([*arguments(tmp_path, "a"), "--method", method, *files]) == 0
+    expected = lpprop.refine(logits, feats, image, method=method, **others)[0].numpy()
     np.testing.assert_allclose(np.load(results(tmp_path, "a")[2]), expected, rtol=1e-4, atol=1e-6)
 
 

@@ -91,8 +91,8 @@ def test_mistakes_are_found_before_any_image(
 
 
 def recipe(**given):
-    defaults = {"recipe": "clip-dino", "side": None, "method": None, "option": [],
-                "background": None, "top_classes": None}  # fmt: skip
+    defaults = {"recipe": "clip-dino", "side": None, "method": None, "option": []}
+    defaults |= dict.fromkeys(["background", "top_classes", "regions"])
     return cli.segment._recipe(SimpleNamespace(**(defaults | given)))
 
 

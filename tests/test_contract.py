@@ -138,6 +138,29 @@ def attending(batch):
     return upsampling(batch) | {"feats": random(3, batch, 6, 3, 4)}
 
 
+def voted_maps(batch):
+    # Three regions, one of a single pixel, and pixels in none.
+    maps = random(1, batch, 4, 5, low=-0.99, high=2.99).floor().long()
+    maps[:, 0, 0] = 10**9
+    return {"logits": random(0, batch, 3, 4, 5), "regions": maps}
+
+
+def voted_masks(batch):
+    # As many in each image as its number tells, on a grid of their own; they overlap.
+    masks = [random(i, 2 + i, 8, 7) > 0.2 for i in range(batch)]
+    return {"logits": random(0, batch, 3, 4, 5), "regions": masks}
+
+
+def voted_upsampling(batch):
+    maps = random(3, batch, 7, 9, low=-0.99, high=2.99).floor().long()
+    return upsampling(batch) | {"regions": maps}
+
+
+def voted_patches(batch):
+    maps = random(3, batch, 12, 16, low=-0.99, high=4.99).floor().long()
+    return patches_and_pixels(batch) | {"regions": maps}
+
+
 def image_size(inputs):
     return (*inputs["logits"].shape[:2], *inputs["image"].shape[-2:])
 
@@ -447,6 +470,24 @@ REFINERS = [
     ),
     *(
         Refiner(
+            f"vote-{name}",
+            renamed(lpprop.region_vote, "regions"),
+            lpprop.RegionVote,
+            inputs,
+            options,
+            smooth=options.get("by") != "vote",
+        )
+        for name, inputs, options in (
+            ("maps", voted_maps, {}),
+            ("maps-pure", voted_maps, {"by": "probability", "strength": 0.7, "purity": 0.5}),
+            ("maps-majority", voted_maps, {"by": "vote", "strength": 0.7}),
+            ("masks", voted_masks, {"by": "probability", "purity": 0.4}),
+            ("masks-smallest", voted_masks, {"overlap": "smallest", "strength": 0.5}),
+            ("masks-majority", voted_masks, {"by": "vote", "overlap": "largest"}),
+        )
+    ),
+    *(
+        Refiner(
             f"crf-{name}",
             renamed(lpprop.dense_crf, "image"),
             lpprop.DenseCRF,
@@ -490,6 +531,25 @@ REFINERS = [
         roundings=2,
     ),
     Refiner(
+        "region_vote",
+        refined_by("region_vote"),
+        lpprop.presets.region_vote,
+        voted_upsampling,
+        {"by": "mean"},
+        shape=image_size,
+        roundings=2,
+    ),
+    Refiner(
+        "lposs+regions",
+        refined_by("lposs+regions"),
+        lpprop.presets.lposs_regions,
+        voted_patches,
+        PATCHES | {"patch_size": 4, "by": "probability"},
+        shape=image_size,
+        differentiable=("feats",),
+        roundings=3,
+    ),
+    Refiner(
         "pamr-preset",
         refined_by("pamr"),
         lpprop.presets.pamr,
@@ -524,7 +584,7 @@ def refiner(request, device):
     pytest.importorskip(row.package)
     if device.type != "cpu" and compiled(row):
         pytest.skip("compiled code is for a CPU")
-    return row._replace(inputs=lambda batch: mapped(row.inputs(batch), lambda x: x.to(device)))
+    return row._replace(inputs=lambda batch: placed(row.inputs(batch), device))
 
 
 def compiled(refiner):
@@ -538,11 +598,29 @@ def only(condition):
 
 
 def mapped(inputs, change):
-    """Apply a change to the tensors among the inputs."""
+    """Apply a change to the tensors of floats among the inputs; the others say where things are."""
     return {
-        name: change(value) if isinstance(value, torch.Tensor) else value
+        name: change(value)
+        if isinstance(value, torch.Tensor) and value.is_floating_point()
+        else value
         for name, value in inputs.items()
     }
+
+
+def placed(inputs, device):
+    """Move the inputs, which may be lists of tensors, to a device."""
+
+    def move(value):
+        if isinstance(value, list):
+            return [move(item) for item in value]
+        return value.to(device) if isinstance(value, torch.Tensor) else value
+
+    return {name: move(value) for name, value in inputs.items()}
+
+
+def item(inputs, number):
+    """Take one item of a batch of tensors or lists."""
+    return {name: value[number : number + 1] for name, value in inputs.items()}
 
 
 def call(refiner, inputs):
@@ -620,7 +698,10 @@ def test_strides_do_not_matter(refiner):
 def test_expanded_inputs(refiner):
     """Stride 0: one image for a whole batch, without a copy."""
     one = mapped(refiner.inputs(1), torch.Tensor.float)
-    many = mapped(one, lambda x: x.expand(3, *x.shape[1:]))
+    many = {
+        name: value * 3 if isinstance(value, list) else value.expand(3, *value.shape[1:])
+        for name, value in one.items()
+    }
     expected = call(refiner, one)
     close(call(refiner, many), expected.expand(3, *expected.shape[1:]))
 
@@ -629,7 +710,7 @@ def test_expanded_inputs(refiner):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_batch_is_a_loop(refiner, dtype):
     inputs = mapped(refiner.inputs(3), lambda x: x.to(dtype))
-    loop = [call(refiner, mapped(inputs, lambda x, i=i: x[i : i + 1])) for i in range(3)]
+    loop = [call(refiner, item(inputs, i)) for i in range(3)]
     close(call(refiner, inputs), torch.cat(loop))
 
 

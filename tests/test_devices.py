@@ -23,6 +23,7 @@ from test_contract import (
     distributions,
     mapped,
     patches_and_pixels,
+    placed,
     random,
     same,
 )
@@ -56,7 +57,7 @@ ROWS = [row for row in REFINERS if not compiled(row)]
 def test_scores(row, there):
     pytest.importorskip(row.package)
     inputs = mapped(row.inputs(2), torch.Tensor.float)
-    scores = call(row, mapped(inputs, lambda x: x.to(there)))
+    scores = call(row, placed(inputs, there))
     assert scores.device.type == there.type
     agree(scores, call(row, inputs), row.name)
 
@@ -66,7 +67,7 @@ def test_gradients(row, there):
     pytest.importorskip(row.package)
     slopes = []
     for device in (there, HERE):
-        inputs = mapped(row.inputs(2), lambda x, device=device: x.to(device).requires_grad_())
+        inputs = mapped(placed(row.inputs(2), device), torch.Tensor.requires_grad_)
         call(row, inputs).square().sum().backward()
         slopes.append([inputs[name].grad for name in ("logits", *row.differentiable)])
     for got, expected in zip(*slopes, strict=True):

@@ -337,8 +337,10 @@ def test_a_preset_is_also_known_by_its_function_name(case, name):
     if name == "dense_crf":
         pytest.importorskip("pydensecrf")
     logits, feats, picture, _ = case
-    expected = getattr(lpprop.presets, name)()(logits, feats=feats, image=tensor_of(picture))
-    assert torch.equal(lpprop.refine(logits, feats, picture, method=name), expected)
+    preset, image = getattr(lpprop.presets, name), tensor_of(picture)
+    others = {"regions": (4 * image[:, 0]).long()} if "regions" in preset.needs else {}
+    expected = preset()(logits, feats=feats, image=image, **others)
+    assert torch.equal(lpprop.refine(logits, feats, picture, method=name, **others), expected)
 
 
 class Counter:

@@ -19,6 +19,8 @@ from lpprop.inputs.attention import attention_from_features, proxy_attention, sh
 from lpprop.inputs.background import add_background
 from lpprop.inputs.classes import merge_classes
 from lpprop.inputs.colour import lab_features
+from lpprop.inputs.fusing import fuse_masks
+from lpprop.inputs.points import prompt_points
 from lpprop.inputs.selection import select_classes
 from lpprop.inputs.windows import SlidingWindows
 from lpprop.refiners import *  # noqa: F403  # a new refiner needs no line here
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from lpprop import io as io
     from lpprop import models as models
     from lpprop import numerics as numerics
+    from lpprop import regions as regions
     from lpprop import viz as viz
     from lpprop.viz.display import show
 
@@ -47,9 +50,11 @@ __all__ = [
     "aggregate_attention",
     "attention_from_features",
     "compare",
+    "fuse_masks",
     "lab_features",
     "merge_classes",
     "presets",
+    "prompt_points",
     "proxy_attention",
     "refine",
     "select_classes",
@@ -61,7 +66,8 @@ __all__ = [
 
 # Packages beside those names; what they import takes long, and much of it is optional.
 _PACKAGES = (
-    "backbones", "comparison", "evaluation", "integrations", "io", "models", "numerics", "viz"
+    "backbones", "comparison", "evaluation", "integrations", "io", "models", "numerics", "regions",
+    "viz",
 )  # fmt: skip
 
 if not TYPE_CHECKING:

@@ -15,6 +15,7 @@ from lpprop._core.errors import InputError
 from lpprop.compose.presets import METHODS
 from lpprop.inputs.background import check_background
 from lpprop.inputs.table import INPUTS
+from lpprop.regions.named import NAMES
 
 __all__ = [
     "add_arrays",
@@ -27,6 +28,8 @@ __all__ = [
     "option_name",
     "parse_method",
     "parse_option",
+    "parse_regions",
+    "regions_name",
 ]
 
 
@@ -66,19 +69,22 @@ def add_arrays(
     what |= {row.name: (row.what, row.file) for row in INPUTS.values() if row.file}
     what = {name: row for name, row in what.items() if name not in leave}
     for name, (text, shape) in what.items():
+        by_name = name == "regions"
         command.add_argument(
             option_name(name),
-            type=Path,
+            type=parse_regions if by_name else Path,
             required=name == "logits" and not folders,
-            metavar="DIR" if folders else "FILE",
-            help=f"{text}: {'per image ' if folders else ''}an array {shape}",
+            metavar=("DIR" if folders else "FILE") + ("|NAME" if by_name else ""),
+            help=f"{text}: {'per image ' if folders else ''}an array {shape}"
+            + (f", PNG or JSON of SAM's tools, or {' or '.join(NAMES)}" if by_name else ""),
         )
 
 
 def array_paths(arguments: argparse.Namespace) -> dict[str, Path]:
     """Return the files that `add_arrays` was given, by the names of the inputs."""
     names = ("logits", *(row.name for row in INPUTS.values() if row.file))
-    return {name: path for name in names if (path := getattr(arguments, name, None)) is not None}
+    paths = {name: getattr(arguments, name, None) for name in names}
+    return {name: path for name, path in paths.items() if isinstance(path, Path)}
 
 
 def check_saliency(arguments: argparse.Namespace) -> None:
@@ -92,6 +98,20 @@ def check_saliency(arguments: argparse.Namespace) -> None:
             expected="the threshold below which it decides",
             fix="Pass --background 0.4, or leave it out.",
         )
+
+
+def parse_regions(text: str) -> Path | str:
+    """Read --regions: the name of a proposer, or else a path; ./slic is a path.
+
+    >>> parse_regions("slic"), parse_regions("masks").name
+    ('slic', 'masks')
+    """
+    return text if text in NAMES else Path(text)
+
+
+def regions_name(arguments: argparse.Namespace) -> str | None:
+    """Return the name of the proposer that --regions gives, None where it gives none."""
+    return arguments.regions if isinstance(arguments.regions, str) else None
 
 
 def option_name(name: str) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from lpprop._core.errors import InputError, collect_warnings
+from lpprop.cli.arguments import option_name
 from lpprop.cli.messages import PlainStream, one_line, translate, visible
 from lpprop.compose import presets
 
@@ -28,6 +29,7 @@ __all__ = [
     "check_folder",
     "check_room",
     "describe_method",
+    "find_array_files",
     "find_device",
     "find_inputs",
     "find_recipe",
@@ -162,11 +164,27 @@ def find_recipe(name: str, side: int | None) -> Recipe:
     return dataclasses.replace(recipe, shorter_side=side, longer_side=longer)
 
 
+def find_array_files(paths: Mapping[str, Path], images: Sequence[Path]) -> dict[str, list[Path]]:
+    """Find the file of each input for each image; files of regions have more formats."""
+    from lpprop.io.arrays import ARRAY_SUFFIXES, find_arrays
+    from lpprop.io.regions import REGION_SUFFIXES
+
+    suffixes = {"regions": REGION_SUFFIXES}
+    return {
+        name: find_arrays(path, images, option_name(name), suffixes.get(name, ARRAY_SUFFIXES))
+        for name, path in paths.items()
+    }
+
+
 def load_inputs(paths: Mapping[str, Path], device: torch.device) -> dict[str, Any]:
     """Load the arrays of one image, by name."""
     from lpprop.io.arrays import load_array
+    from lpprop.io.regions import load_regions
 
-    arrays = {name: load_array(path, name).to(device) for name, path in paths.items()}
+    arrays = {
+        name: (load_regions if name == "regions" else load_array)(path, name).to(device)
+        for name, path in paths.items()
+    }
     if "attention" in arrays and arrays["attention"].ndim == 3:  # the heads of one image
         arrays["attention"] = arrays["attention"][None]
     return arrays

@@ -17,10 +17,16 @@ from lpprop.cli.arguments import (
     array_paths,
     check_saliency,
     name_methods,
-    option_name,
     parse_method,
+    regions_name,
 )
-from lpprop.cli.common import find_device, load_inputs, make_folder, refuse_one_class
+from lpprop.cli.common import (
+    find_array_files,
+    find_device,
+    load_inputs,
+    make_folder,
+    refuse_one_class,
+)
 from lpprop.cli.messages import translate, visible
 
 if TYPE_CHECKING:
@@ -94,24 +100,24 @@ def add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 def _compare(arguments: argparse.Namespace) -> int:
     from lpprop.comparison import compare
-    from lpprop.io.arrays import find_arrays
     from lpprop.io.atomic import atomic_write
     from lpprop.io.images import load_image, save_image
     from lpprop.io.label_maps import load_labels
+    from lpprop.regions.named import find_proposer
 
     if arguments.classes is not None:
         refuse_one_class("--classes", arguments.classes)
     check_saliency(arguments)
     paths = array_paths(arguments)
-    methods = _build_methods(arguments, ["image", *paths])
+    proposer = regions_name(arguments)
+    methods = _build_methods(arguments, ["image", *paths, *(["regions"] if proposer else [])])
     device = find_device(arguments.device)
     image = load_image(arguments.image, "IMAGE", upright=False)
-    paths = {
-        name: find_arrays(path, [arguments.image], option_name(name))[0]
-        for name, path in paths.items()
-    }
+    found = find_array_files(paths, [arguments.image])
     gt = None if arguments.gt is None else load_labels(arguments.gt, "--gt")
-    inputs = load_inputs(paths, device)
+    inputs = load_inputs({name: files[0] for name, files in found.items()}, device)
+    if proposer:
+        inputs["regions"] = find_proposer(proposer)
     make_folder(arguments.out)
     with collect_warnings(shown=False):  # the table says them, beside their rows
         comparison = compare(

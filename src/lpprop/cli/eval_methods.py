@@ -15,8 +15,10 @@ from lpprop.cli.arguments import (
     array_paths,
     check_saliency,
     option_name,
+    regions_name,
 )
 from lpprop.cli.common import find_recipe
+from lpprop.regions.named import NAMES
 
 if TYPE_CHECKING:
     import torch
@@ -24,8 +26,9 @@ if TYPE_CHECKING:
     from lpprop.compose.chain import Chain
     from lpprop.evaluation import Predictor
     from lpprop.evaluation.datasets import Dataset
+    from lpprop.regions import CachedProposer
 
-__all__ = ["Make", "add_source", "check_source", "plan"]
+__all__ = ["Make", "add_source", "check_source", "keep_regions", "plan"]
 
 #: Makes the predictors for a data set, to be measured into a folder, on a device.
 Make = Callable[["Dataset", Path, "torch.device"], Mapping[str, "Predictor"]]
@@ -57,10 +60,11 @@ def check_source(arguments: argparse.Namespace) -> dict[str, Path]:
         )
     if arguments.recipe is not None:
         for name, path in arrays.items():
+            beside = f"{path} beside --recipe {arguments.recipe}"
             raise InputError.of(
                 option_name(name),
-                got=f"{path} beside --recipe {arguments.recipe}, whose models make it",
-                expected="one of the two",
+                got=beside if name == "regions" else f"{beside}, whose models make it",
+                expected=f"{' or '.join(NAMES)}" if name == "regions" else "one of the two",
                 fix="Leave out the recipe to measure stored arrays, or else the arrays.",
             )
         return {}
@@ -80,6 +84,7 @@ def _beside(arrays: Mapping[str, Path]) -> str:
 
 
 def _plan_recipe(arguments: argparse.Namespace) -> Make:
+    from lpprop.compose.presets import find
     from lpprop.evaluation.recipe_predictors import (
         check_resumable,
         method_recipes,
@@ -87,29 +92,63 @@ def _plan_recipe(arguments: argparse.Namespace) -> Make:
     )
 
     recipe = find_recipe(arguments.recipe, arguments.side)
-    recipe = dataclasses.replace(recipe, background=arguments.background)
+    proposer = regions_name(arguments)
+    recipe = dataclasses.replace(recipe, background=arguments.background, regions=proposer)
     recipes = method_recipes(recipe, arguments.method or [recipe.method], **dict(arguments.option))
+    _check_regions(arguments, {name: find(name)() for name in recipes})
 
     def make(dataset: Dataset, out: Path, device: torch.device) -> Mapping[str, Predictor]:
         check_resumable(out, dataset, recipes)
         return recipe_predictors(
-            recipes, dataset.prompts, download=not arguments.no_download, device=device
-        )
+            recipes, dataset.prompts, download=not arguments.no_download, device=device,
+            regions=None if proposer is None else keep_regions(proposer, out),
+        )  # fmt: skip
 
     return make
 
 
 def _plan_arrays(arguments: argparse.Namespace, folders: Mapping[str, Path]) -> Make:
-    from lpprop.evaluation import StoredStart, refinements
+    from lpprop.evaluation import ProposedRegions, StoredStart, refinements
 
     chains = _build_chains(arguments, folders)
 
     def make(dataset: Dataset, out: Path, device: torch.device) -> Mapping[str, Predictor]:
         start = StoredStart(folders, device=device)
         start.check(dataset)
-        return refinements(start, chains, background=arguments.background)
+        if (proposer := regions_name(arguments)) is None:
+            return refinements(start, chains, background=arguments.background)
+        proposed = ProposedRegions(start, keep_regions(proposer, out))
+        return refinements(proposed, chains, background=arguments.background)
 
     return make
+
+
+def keep_regions(proposer: str, out: Path) -> CachedProposer:
+    """Keep the regions of a proposer among the results, for all methods and later runs."""
+    from lpprop.regions import CachedProposer
+    from lpprop.regions.named import find_proposer
+
+    return CachedProposer(find_proposer(proposer), out / "regions")
+
+
+def _check_regions(arguments: argparse.Namespace, chains: Mapping[str, Chain]) -> None:
+    """Refuse regions that no method takes, and a method that lacks them."""
+    proposer = regions_name(arguments)
+    for name, chain in chains.items():
+        if proposer is None and "regions" in chain.needs:
+            raise InputError.of(
+                "--regions",
+                got="nothing",
+                expected=f"{' or '.join(NAMES)}",
+                fix=f"The method {name} needs it.",
+            )
+    if proposer and not any("regions" in chain.takes for chain in chains.values()):
+        raise InputError.of(
+            "--regions",
+            got=proposer,
+            expected=f"nothing, since no method takes it ({', '.join(chains)})",
+            fix="Leave it out, or name a method that takes it.",
+        )
 
 
 def _build_chains(arguments: argparse.Namespace, folders: Mapping[str, Path]) -> dict[str, Chain]:
@@ -119,7 +158,8 @@ def _build_chains(arguments: argparse.Namespace, folders: Mapping[str, Path]) ->
     from lpprop.compose.presets import find
     from lpprop.evaluation.recipe_predictors import split_options
 
-    given = ["image", *folders]
+    proposer = regions_name(arguments)
+    given = ["image", *folders, *(["regions"] if proposer else [])]
     methods = arguments.method or [preset.name for preset in default_presets(given)]
     options: dict[str, dict[str, Any]] = split_options(methods, dict(arguments.option))
     chains = {method: find(method)(**own) for method, own in options.items()}
@@ -132,7 +172,8 @@ def _build_chains(arguments: argparse.Namespace, folders: Mapping[str, Path]) ->
                 fix=f"The method {method} needs it"
                 + (", or --feats to build it from." if "attention" in missing else "."),
             )
-    for name, path in folders.items():
+    named = {**folders, **({"regions": proposer} if proposer else {})}
+    for name, path in named.items():
         if name not in ("logits", "feats", "saliency") and not any(
             name in x.takes for x in chains.values()
         ):

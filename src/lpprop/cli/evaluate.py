@@ -26,7 +26,8 @@ The methods refine the scores of a recipe, or your own. The recipes are those of
 methods see the same models, which are loaded once and run once per image; "bilinear" is their
 scores without refinement. With --logits in place of --recipe, no models are needed: DIR has an
 array per image, named after it (.npy, .npz, .safetensors, .pt or .pth), and so have the folders of
-what the methods take beside the scores. That every image has its arrays is checked first.
+what the methods take beside the scores. That every image has its arrays is checked first. Regions
+may also be proposed by name, beside a recipe too; they are kept in DIR/regions.
 
 The DIR of --out receives results.md and results.json, with the configuration, and the counts of
 each image. With --save it also receives labels/METHOD/IMAGE.png (class indices with a palette) and

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from lpprop._core.errors import InputError
 from lpprop.cli.arguments import (
@@ -14,10 +16,12 @@ from lpprop.cli.arguments import (
     check_saliency,
     list_methods,
     option_name,
+    regions_name,
 )
 from lpprop.cli.common import (
     check_room,
     describe_method,
+    find_array_files,
     find_device,
     find_inputs,
     load_inputs,
@@ -38,7 +42,8 @@ Refine coarse segmentation scores of any model to the image's resolution.
 
 Arrays may be .npy, .npz, .safetensors, .pt or .pth; of several in a file, the one named like the
 option is taken ("logits", "feats", ...). Each may be a folder, and so may IMAGE: files of one stem
-belong together.
+belong together. Regions may also be PNG (255, or 65535 of 16 bits, marks pixels in none) or JSON of
+SAM's tools, or be proposed from the image by name.
 
 An image counts as its stored pixels, to which the arrays belong: an EXIF orientation is not
 applied, and a warning names it.
@@ -59,7 +64,10 @@ _EXAMPLE = """\
 example:
   lpprop refine street.jpg --logits street_logits.npy --feats street_feats.npy --out street
   lpprop refine images/ --logits logits/ --feats feats/ --out lposs --option feats_from=dinov2
-  lpprop refine images/ --logits logits/ --attention sd2/ --out velocity --method max_velocity"""
+  lpprop refine images/ --logits logits/ --attention sd2/ --out velocity --method max_velocity
+  lpprop refine images/ --logits logits/ --regions sam/ --out voted --method region_vote
+  lpprop refine street.jpg --logits street_logits.npy --regions slic --out voted \\
+    --method region_vote"""
 
 
 def add_refine(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -79,18 +87,16 @@ def add_refine(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def _refine(arguments: argparse.Namespace) -> int:
     from lpprop.cli.results import Results, find_pending
-    from lpprop.io.arrays import find_arrays
+    from lpprop.regions.named import find_proposer
 
     chain = _build_chain(arguments)
     device = find_device(arguments.device)
     images = find_inputs(arguments)
-    arrays = {
-        name: find_arrays(path, images, option_name(name))
-        for name, path in array_paths(arguments).items()
-    }
+    arrays = find_array_files(array_paths(arguments), images)
+    proposer = regions_name(arguments)
     options = dict(arguments.option)
     settings = {"command": "refine", **describe_method(arguments.method, options)}
-    settings |= {"size": arguments.size, "span": arguments.span}
+    settings |= {"size": arguments.size, "span": arguments.span, "regions": proposer}
     settings |= {"background": arguments.background}
     every = []
     for number, image in enumerate(images):
@@ -99,8 +105,14 @@ def _refine(arguments: argparse.Namespace) -> int:
     todo = find_pending(every, overwrite=arguments.overwrite)
     make_folder(arguments.out)
 
+    given: dict[str, Any] = {
+        name: getattr(arguments, name) for name in ("size", "span", "background")
+    }
+    if proposer:
+        given["regions"] = find_proposer(proposer)
+
     def work(results: Results) -> None:
-        _refine_image(results, list(arrays), chain, device, arguments)
+        _refine_image(results, list(arrays), chain, device, given)
 
     return process_images(arguments, every, todo, work, "refined")
 
@@ -111,8 +123,10 @@ def _build_chain(arguments: argparse.Namespace) -> Chain:
     from lpprop.compose.pipeline import as_chain
 
     chain = as_chain(arguments.method, **dict(arguments.option))
-    given = array_paths(arguments)
+    given: dict[str, Path | str] = {**array_paths(arguments)}
     check_saliency(arguments)
+    if proposer := regions_name(arguments):
+        given["regions"] = proposer
     for name, path in given.items():
         if name not in chain.takes and name not in ("logits", "feats", "saliency"):
             raise InputError.of(
@@ -138,8 +152,9 @@ def _refine_image(
     names: list[str],
     chain: Chain,
     device: torch.device,
-    arguments: argparse.Namespace,
+    given: Mapping[str, Any],
 ) -> None:
+    """Refine an image by the files of the named inputs, and whatever else `refine` is given."""
     import torch
 
     from lpprop.compose.pipeline import refine
@@ -149,22 +164,21 @@ def _refine_image(
     from lpprop.viz.drawing import overlay
     from lpprop.viz.palettes import colours
 
-    size, background = arguments.size, arguments.background
+    rejects = given["background"] is not None
     fingerprints = results.fingerprints()
     image = load_image(results.image, "IMAGE", upright=False)
     inputs = load_inputs({name: results.inputs[option_name(name)] for name in names}, device)
     logits = inputs.pop("logits")
     if logits.ndim >= 3:
         check_class_count(logits.shape[-3])
-        sizes = ("--size", size) if size else ("IMAGE", (image.height, image.width))
-        check_room(sizes[0], logits.shape[-3] + (background is not None), sizes[1], device)
+        sizes = (
+            ("--size", given["size"]) if given["size"] else ("IMAGE", (image.height, image.width))
+        )
+        check_room(sizes[0], logits.shape[-3] + rejects, sizes[1], device)
     with torch.inference_mode():
-        scores = refine(
-            logits, image=image, method=chain, size=size, span=arguments.span,
-            background=background, **inputs,
-        )[0]  # fmt: skip
+        scores = refine(logits, image=image, method=chain, **{**given, **inputs})[0]
         labels = scores.argmax(0)
-    classes, rejects = len(scores) - (background is not None), background is not None
+    classes = len(scores) - rejects
     palette = colours("default", classes, background=rejects)
     image = image.resize((labels.shape[1], labels.shape[0]))
     results.write(

@@ -10,11 +10,19 @@ from typing import TYPE_CHECKING
 
 from lpprop._core.errors import InputError
 from lpprop._core.options import check_integer
-from lpprop.cli.arguments import add_command, add_shared, name_methods
+from lpprop.cli.arguments import (
+    add_command,
+    add_shared,
+    name_methods,
+    option_name,
+    parse_regions,
+    regions_name,
+)
 from lpprop.cli.common import (
     check_folder,
     check_room,
     describe_method,
+    find_array_files,
     find_device,
     find_inputs,
     find_recipe,
@@ -23,7 +31,9 @@ from lpprop.cli.common import (
     refuse_one_class,
     say,
 )
+from lpprop.compose.presets import find
 from lpprop.inputs.background import add_name, check_background
+from lpprop.regions.named import NAMES
 
 if TYPE_CHECKING:
     from lpprop.cli.results import Results
@@ -51,7 +61,7 @@ models, and download their weights from the Hugging Face hub at first use:
   tipsv2-dinov3     TIPS v2 ViT-B/14 and DINOv3 ViT-B/16, windows of 448
   sam3              SAM 3, whole images, not refined
 
-An image is turned upright as its EXIF orientation says.
+An image is turned upright as its EXIF orientation says; regions in files are those of that image.
 
 For each image DIR receives <stem>_labels.png (class indices with a palette), <stem>_overlay.png
 with a legend, <stem>_scores.npy (float32, C x H x W), and <stem>_record.json, which says how they
@@ -97,6 +107,13 @@ def add_segment(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         metavar="N",
         help="refine only the N classes that are most likely in the image (default: all)",
     )
+    command.add_argument(
+        "--regions",
+        type=parse_regions,
+        metavar="FILE|NAME",
+        help="for methods that take them: a file or a folder of the images' regions, as lpprop "
+        f"refine takes them, or {' or '.join(NAMES)}",
+    )
     add_shared(command, "--side", " (default: 448)")
     add_shared(command, "--overwrite")
 
@@ -119,14 +136,23 @@ def _segment(arguments: argparse.Namespace) -> int:
     if _knows_imagenet(recipe):
         class_groups(classes)  # may refuse them, and needs no model
     seen = dataclasses.asdict(recipe)
-    models = {name: seen[name] for name in seen if name not in ("method", "options", "source")}
+    apart = ("method", "options", "source", "regions")
+    models = {name: seen[name] for name in seen if name not in apart}
     settings = {
         "command": "segment", "recipe": arguments.recipe, "classes": classes,
-        **describe_method(recipe.method, recipe.options),
+        **describe_method(recipe.method, recipe.options), "regions": recipe.regions,
         "models": {"side": models.pop("shorter_side"), **models},
     }  # fmt: skip
     images = find_inputs(arguments)
-    every = [Results(image, arguments.out, settings, {"IMAGE": image}) for image in images]
+    given = isinstance(arguments.regions, Path)
+    files = find_array_files({"regions": arguments.regions} if given else {}, images)
+    every = [
+        Results(
+            image, arguments.out, settings,
+            {"IMAGE": image, **{option_name(name): files[name][number] for name in files}},
+        )
+        for number, image in enumerate(images)
+    ]  # fmt: skip
     todo = find_pending(every, overwrite=arguments.overwrite)
     if todo:  # else the models need not be loaded
         check_folder(arguments.out)
@@ -166,9 +192,26 @@ def _recipe(arguments: argparse.Namespace) -> Recipe:
     if arguments.top_classes is not None:
         check_integer("--top-classes", arguments.top_classes, low=2)
     recipe = dataclasses.replace(
-        recipe, background=arguments.background, top_classes=arguments.top_classes
-    )
-    return recipe.with_method(arguments.method or recipe.method, **dict(arguments.option))
+        recipe, background=arguments.background, top_classes=arguments.top_classes,
+        regions=regions_name(arguments),
+    )  # fmt: skip
+    recipe = recipe.with_method(arguments.method or recipe.method, **dict(arguments.option))
+    chain = find(recipe.method)()
+    if arguments.regions is not None and "regions" not in chain.takes:
+        raise InputError.of(
+            "--regions",
+            got=str(arguments.regions),
+            expected=f"nothing, since the method {recipe.method} does not take it",
+            fix="Leave it out, or name a method that takes it.",
+        )
+    if arguments.regions is None and "regions" in chain.needs:
+        raise InputError.of(
+            "--regions",
+            got="nothing",
+            expected=f"a file or a folder, or {' or '.join(NAMES)}",
+            fix=f"The method {recipe.method} needs it.",
+        )
+    return recipe
 
 
 def _knows_imagenet(recipe: Recipe) -> bool:
@@ -222,13 +265,17 @@ def _segment_image(results: Results, segmenter: Segmenter, classes: Sequence[str
     from lpprop.io.arrays import as_float32
     from lpprop.io.images import load_image
     from lpprop.io.label_maps import label_image
+    from lpprop.io.regions import load_regions
     from lpprop.viz import drawing
     from lpprop.viz.palettes import named_colours
 
     fingerprints = results.fingerprints()
     picture = load_image(results.image, "IMAGE")
     check_room("IMAGE", len(classes), (picture.height, picture.width), segmenter.backbone.device)
-    segmentation = segmenter(picture, classes)
+    regions = results.inputs.get("--regions")
+    segmentation = segmenter(
+        picture, classes, regions=None if regions is None else load_regions(regions)
+    )
     labels, scores, names = segmentation.labels[0], segmentation.scores[0], segmentation.class_names
     background = segmenter.choice.background is not None
     drawn = drawing.overlay(picture, labels, len(names), palette=named_colours("default", names))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lpprop._core.errors import InputError
-from lpprop.cli.arguments import add_command, add_shared, name_methods
+from lpprop.cli.arguments import add_command, add_shared, name_methods, regions_name
 from lpprop.cli.common import check_folder, find_device, find_recipe, make_folder, say
-from lpprop.cli.eval_methods import add_source, check_source
+from lpprop.cli.eval_methods import add_source, check_source, keep_regions
 from lpprop.cli.labelled import add_dataset, find_dataset, interruptible, read_lines
 from lpprop.cli.messages import visible
 
@@ -88,11 +89,17 @@ def add_tune(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 def _tune(arguments: argparse.Namespace) -> int:
     # Imported here, since the other commands need none of it.
-    from lpprop.evaluation import EvaluationError, SegmenterPredictor, StoredStart, tune
+    from lpprop.evaluation import (
+        EvaluationError,
+        ProposedRegions,
+        SegmenterPredictor,
+        StoredStart,
+        tune,
+    )
     from lpprop.evaluation.tuning.study import import_optuna
 
     import_optuna()
-    folders = check_source(arguments)
+    folders, proposer = check_source(arguments), regions_name(arguments)
     recipe = None if folders else find_recipe(arguments.recipe, arguments.side)
     device = find_device(arguments.device)
     dataset = find_dataset(arguments)
@@ -103,8 +110,13 @@ def _tune(arguments: argparse.Namespace) -> int:
     if recipe is None:
         start = StoredStart(folders, device=device)
         start.check(dataset)
+        if proposer:
+            start = ProposedRegions(start, keep_regions(proposer, out))
     else:
         segmenter = recipe.build(download=not arguments.no_download, device=device)
+        if proposer:
+            recipe = dataclasses.replace(recipe, regions=proposer)  # which the record tells
+            segmenter.regions = keep_regions(proposer, out)
         start = SegmenterPredictor(segmenter, dataset.prompts, recipe)
     make_folder(out)
     trials = arguments.trials

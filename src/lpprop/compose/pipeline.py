@@ -15,6 +15,7 @@ from lpprop.compose import presets
 from lpprop.compose.chain import Chain
 from lpprop.compose.composite import steps_of
 from lpprop.compose.request import NAMED, Request
+from lpprop.inputs.proposals import Proposal
 from lpprop.inputs.table import INPUTS
 from lpprop.inputs.windows import SlidingWindows
 from lpprop.refiners import PixelPropagation
@@ -89,9 +90,12 @@ def refine(
             then has a last channel for it. For that, refined scores become probabilities: those of
             an image of which none is negative are divided by their sum over the classes, others go
             through a softmax. `lpprop.add_background` has the rule, and how `saliency=` joins it.
-        others: further inputs that the method takes, by name: {inputs}. An input that only a step
-            of your own names, such as `depth=`, is passed to it unchanged. With a preset also its
-            options, such as `k=200` or `feats_from="dinov2"`.
+        others: further inputs that the method takes, by name: {inputs}. Regions are integers
+            (B, H, W) or (H, W), negative = in no region; masks (M, H, W) of one image, bool or in
+            [0, 1], or a list of such; a proposer, a function of the image, or of the image and the
+            `scores` of the step that asks; or its name, "slic" or "felzenszwalb". An input that
+            only a step of your own names, such as `depth=`, is passed to it unchanged. With a
+            preset also its options, such as `k=200` or `feats_from="dinov2"`.
 
     Returns:
         Scores (B, C, H, W) on the device and in the dtype of the logits; with windows B is 1. With
@@ -128,6 +132,8 @@ def refine(
         request = Request.of(logits, inputs, size=size, span=span, background=background)
         return request.finish(request.prepare(chain).run())
     settings = _pair_settings(logits, feats, windows)
+    if isinstance(given.get("regions"), str) or callable(given.get("regions")):
+        given["regions"] = Proposal.of(given["regions"])  # which asks once for all settings
     if any(isinstance(x, PixelPropagation) and x.config["prune"] for x in steps_of(chain)):
         raise InputError.of(
             "prune",

@@ -12,6 +12,7 @@ from lpprop.evaluation.predictors import (
     Start,
     refinements,
 )
+from lpprop.evaluation.proposed import ProposedRegions
 from lpprop.evaluation.report import Report
 from lpprop.evaluation.runner import EvaluationError, evaluate
 from lpprop.evaluation.segmenters import SegmenterPredictor
@@ -35,6 +36,7 @@ __all__ = [
     "EvaluationError",
     "Interval",
     "Predictor",
+    "ProposedRegions",
     "RefinedStart",
     "Report",
     "SegmentationMetrics",

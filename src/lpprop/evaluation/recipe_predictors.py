@@ -8,7 +8,7 @@ report = evaluate(dataset, predictors, Path("runs/voc20"))
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -89,6 +89,7 @@ def recipe_predictors(
     *,
     download: bool = True,
     device: str | torch.device = "cpu",
+    regions: Callable[..., Any] | None = None,
 ) -> dict[str, SegmenterPredictor]:
     """Load the models that recipes share, and make a predictor of each recipe.
 
@@ -100,6 +101,8 @@ def recipe_predictors(
         prompts: the data set's prompts, one string per class.
         download: whether weights may be downloaded that are neither in a folder nor in the cache.
         device: the device of the models.
+        regions: what the recipes' `regions` stand for, if it is at hand already, such as a proposer
+            that keeps its regions on disk.
 
     Raises:
         ImportError: an extra is not installed; the message names it.
@@ -132,7 +135,9 @@ def recipe_predictors(
     backbone, affinity = first.load(download=download, device=device)
     backbone.class_names(prompts)  # may refuse the classes
     predictors = {
-        name: SegmenterPredictor(recipe.tie(backbone, affinity), prompts, recipe)
+        name: SegmenterPredictor(
+            recipe.tie(backbone, affinity, regions if recipe.regions else None), prompts, recipe
+        )
         for name, recipe in recipes.items()
     }
     share_models(predictors.values())

@@ -13,6 +13,7 @@ from lpprop._core.errors import InputError
 from lpprop.evaluation.fingerprints import model_fingerprint
 from lpprop.evaluation.predictors import LabelledImage, Predictor
 from lpprop.evaluation.sharing import SharedCalls
+from lpprop.regions.cached import describe_proposer
 
 if TYPE_CHECKING:
     from lpprop.models.recipes import Recipe
@@ -64,9 +65,11 @@ class SegmenterPredictor(Predictor):
 
     def fingerprint(self) -> dict[str, Any]:
         """Describe the recipe, the segmenter and its models."""
+        proposer = self.segmenter.regions
         return {
             **({} if self.recipe is None else {"recipe": dataclasses.asdict(self.recipe)}),
             "segmenter": repr(self.segmenter),
+            **({} if proposer is None else {"regions": describe_proposer(proposer)}),
             "prompts": self.prompts,
             "backbone": model_fingerprint(self.segmenter.backbone),
             "affinity": model_fingerprint(self.segmenter.affinity),

@@ -22,8 +22,9 @@ from lpprop.evaluation.datasets.layout import as_path, no_folder
 from lpprop.evaluation.predictors import LabelledImage, Start
 from lpprop.evaluation.task import Samples, check_dataset
 from lpprop.inputs.table import INPUTS
-from lpprop.io.arrays import list_arrays, load_array
+from lpprop.io.arrays import ARRAY_SUFFIXES, list_arrays, load_array
 from lpprop.io.files import fingerprint, is_unchanged
+from lpprop.io.regions import REGION_SUFFIXES, load_regions
 
 __all__ = ["StoredStart"]
 
@@ -34,6 +35,9 @@ _RANKS = {"logits": 4} | {
     for row in INPUTS.values()
     if row.file
 }
+# Files of regions have more formats.
+_SUFFIXES = {"regions": REGION_SUFFIXES}
+_READERS = {"regions": load_regions}
 
 
 class StoredStart:
@@ -45,7 +49,8 @@ class StoredStart:
 
     Args:
         folders: the folder of each input: of "logits" (C, h, w), and of any of "feats" (D, h', w'),
-            "attention" (N, N) or (heads, N, N), and "pixel_feats" (F, H, W).
+            "attention" (N, N) or (heads, N, N), "pixel_feats" (F, H, W), and "regions" (H, W) or
+            (M, H, W), whose files may also be those of `lpprop.regions.load`.
         device: where the arrays are put, and so where methods compute.
 
     Attributes:
@@ -80,7 +85,10 @@ class StoredStart:
             if not folder.is_dir():
                 raise no_folder(name, folder)
         self.device = device
-        self._files = {name: list_arrays(folder) for name, folder in self.folders.items()}
+        self._files = {
+            name: list_arrays(folder, _SUFFIXES.get(name, ARRAY_SUFFIXES))
+            for name, folder in self.folders.items()
+        }
         self._known: dict[Path, dict[str, Any]] = {}
 
     def __repr__(self) -> str:
@@ -100,7 +108,7 @@ class StoredStart:
                 raise self._not_one(name, [f"{sample.name} ({len(found)} files)"])
             paths[name] = found[0]
         arrays = {
-            name: _as_batch(load_array(path, name), name).to(self.device)
+            name: _as_batch(_READERS.get(name, load_array)(path, name), name).to(self.device)
             for name, path in paths.items()
         }
         return Start(arrays.pop("logits"), **arrays)

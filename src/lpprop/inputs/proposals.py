@@ -57,6 +57,11 @@ class Proposal:
         self.asks_for_scores = _asks_for_scores(self.proposer, self.name)
         self._found: Regions | None = None
 
+    @classmethod
+    def of(cls, proposer: Any) -> Proposal:
+        """Return the proposal of a proposer or a name; one that is made already as it is."""
+        return proposer if isinstance(proposer, Proposal) else cls(proposer)
+
     def __call__(self, image: Tensor | None, scores: Tensor) -> Regions:
         """Return the regions of an image, converted and checked.
 
@@ -96,10 +101,8 @@ def as_given_regions(regions: object, scores: Tensor) -> Regions | Proposal:
     >>> as_given_regions(lambda image, scores: image[:, 0] > 0, torch.zeros(1)).asks_for_scores
     True
     """
-    if isinstance(regions, Proposal):
-        return regions
     if isinstance(regions, str) or callable(regions):
-        return Proposal(regions)
+        return Proposal.of(regions)
     return as_regions(regions, scores)
 
 

@@ -162,10 +162,10 @@ def check_region_scores(given: object, regions: object, scores: Float[Tensor, "B
             fix="Remove region_scores, or pass regions as a list of masks (M, H, W).",
         )
     if not isinstance(each, (list, tuple)) or len(each) != len(regions):
-        got = f"those of {len(each)} images" if isinstance(each, (list, tuple)) else type(given)
+        images = f"those of {len(each)} images" if isinstance(each, (list, tuple)) else ""
         raise InputError.of(
             "region_scores",
-            got=str(got),
+            got=images or type(given).__name__,
             expected=f"those of {len(regions)}",
             fix="Pass one tensor (M,) for each image.",
         )
@@ -206,7 +206,14 @@ def _as_tensor(name: str, array: object, scores: Tensor) -> Tensor:
     tensor = as_tensor(name, array)
     if not isinstance(array, Tensor):
         tensor = tensor.to(scores.device)
-    return tensor.long() if _is_map(tensor) else tensor  # torch computes with few other integers
+    if not _is_map(tensor):
+        return tensor
+    numbers = tensor.long()  # since torch computes with few other integers
+    if tensor.dtype == torch.uint64 and bool((numbers < 0).any()):
+        raise InputError.of(
+            name, got="numbers from 2**63", expected="those of int64", fix="Number them anew."
+        )
+    return numbers
 
 
 def _from_list(items: list[Tensor]) -> Regions:

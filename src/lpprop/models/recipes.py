@@ -13,7 +13,7 @@ Of these recipes only "offline" has been run with trained weights yet.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from lpprop.backbones.backbone import Backbone
 from lpprop.compose import presets
 from lpprop.compose.composite import missing_input
 from lpprop.models.segmenter import PROVIDED, Segmenter
+from lpprop.regions.named import find_proposer
 
 __all__ = ["RECIPES", "Model", "Recipe"]
 
@@ -91,6 +92,8 @@ class Recipe:
         windows: (window, stride), or None for whole images.
         background: the threshold below which a pixel is none of the classes; None for no such.
         top_classes: how many classes are refined; all if None.
+        regions: name of what proposes regions to a method that takes them, such as "slic"; None
+            where they come with each image.
         source: the paper that describes the protocol.
 
     >>> recipe = RECIPES["clip-dino"]
@@ -111,6 +114,7 @@ class Recipe:
     windows: tuple[int, int] | None = None
     background: float | None = None
     top_classes: int | None = None
+    regions: str | None = None
     source: str = ""
 
     def with_method(self, method: str, **options: Any) -> Recipe:
@@ -150,7 +154,8 @@ class Recipe:
                 fix="Use another method, or a recipe with another affinity.",
             )
         windows = None if "attention" in chain.needs else self.windows
-        return replace(self, method=method, options=kept, windows=windows)
+        regions = self.regions if "regions" in chain.takes else None
+        return replace(self, method=method, options=kept, windows=windows, regions=regions)
 
     def build(
         self,
@@ -189,8 +194,21 @@ class Recipe:
             return backbone, None
         return backbone, self.affinity.load(download=download, dtype=dtype).to(device)
 
-    def tie(self, backbone: Backbone, affinity: Backbone | None = None) -> Segmenter:
-        """Tie models that are loaded already to a segmenter; see `build`."""
+    def tie(
+        self,
+        backbone: Backbone,
+        affinity: Backbone | None = None,
+        regions: Callable[..., Any] | None = None,
+    ) -> Segmenter:
+        """Tie models that are loaded already to a segmenter; see `build`.
+
+        Args:
+            backbone: the backbone.
+            affinity: the affinity, if there is one.
+            regions: what the name `regions` of the recipe stands for, if it is at hand already.
+        """
+        if regions is None and self.regions is not None:
+            regions = find_proposer(self.regions)
         return Segmenter(
             backbone,
             affinity,
@@ -201,6 +219,7 @@ class Recipe:
             windows=self.windows,
             background=self.background,
             top_classes=self.top_classes,
+            regions=regions,
             **self.options,
         )
 
@@ -217,7 +236,8 @@ class Recipe:
             **{
                 name: value
                 for name, value in (
-                    ("background", self.background), ("top classes", self.top_classes)
+                    ("background", self.background), ("top classes", self.top_classes),
+                    ("regions", self.regions),
                 )
                 if value is not None
             },

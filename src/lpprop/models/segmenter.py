@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +23,8 @@ from lpprop.compose.chain import Chain
 from lpprop.compose.composite import missing_input, steps_of
 from lpprop.compose.pipeline import as_chain, refine
 from lpprop.inputs.patch_grid import cover
+from lpprop.inputs.proposals import Proposal, as_given_regions, cover_regions
+from lpprop.inputs.regions import Regions, check_regions
 from lpprop.inputs.windows import SlidingWindows
 from lpprop.models.choice import Choice
 from lpprop.models.geometry import resize_image, sample_on_grid, seen_size
@@ -34,8 +36,10 @@ if TYPE_CHECKING:
 
 __all__ = ["PROVIDED", "Segmentation", "Segmenter"]
 
-#: What a segmenter itself gives to a method.
-PROVIDED = ("image", "windows")
+#: What a segmenter itself gives to a method, or is given with an image.
+PROVIDED = ("image", "windows", "regions")
+
+_Regions: TypeAlias = Regions | Callable[..., Any] | None
 
 
 class Segmentation(NamedTuple):
@@ -88,11 +92,15 @@ class Segmenter:
         top_classes: refine only so many classes, those that `lpprop.select_classes` finds in the
             image; the others are -inf in the result. Cosines are compared by their softmax, at the
             backbone's own scale. A class counts that is in any image of the batch, or any window.
+        regions: what proposes regions to a method that takes them, as `lpprop.refine` takes it: a
+            function of the image as the models see it, or a name such as "slic". None leaves them
+            to each call.
         options: options of the method.
 
     Raises:
         InputError: a backbone without logits, a method or options that cannot be used, a longer
-            side below the shorter one, or windows that are not whole patches.
+            side below the shorter one, windows that are not whole patches, or regions for a method
+            that takes none.
 
     >>> from lpprop.backbones import EfficientNetLite0
     >>> segmenter = Segmenter(EfficientNetLite0(), method="lposs", shorter_side=64)
@@ -113,6 +121,7 @@ class Segmenter:
         windows: tuple[int, int] | None = None,
         background: float | None = None,
         top_classes: int | None = None,
+        regions: Callable[..., Any] | str | None = None,
         **options: Any,
     ) -> None:
         self.backbone = backbone
@@ -151,6 +160,10 @@ class Segmenter:
                 expected=f"an affinity that provides {missing}, for this method",
                 fix="Use another method, or another affinity.",
             )
+        #: What proposes regions; None where they come with each call.
+        self.regions = None if regions is None else Proposal(regions).proposer
+        if regions is not None and "regions" not in self.method.takes:
+            raise _takes_no_regions()
         if shorter_side is not None:
             shorter_side = check_integer("shorter_side", shorter_side)
         self.shorter_side = shorter_side
@@ -172,21 +185,27 @@ class Segmenter:
         models = type(self.backbone).__name__
         if self.affinity is not self.backbone:
             models += f", {type(self.affinity).__name__}"
+        proposer = "" if self.regions is None else f",\nregions={Proposal(self.regions).name}"
         return (
             f"Segmenter({models}, shorter_side={self.shorter_side}, "
             f"longer_side={self.longer_side}, antialias={self.antialias}, windows={self.windows}"
-            f"{self.choice!r},\n{self.method!r})"
+            f"{self.choice!r},\n{self.method!r}{proposer})"
         )
 
     @torch.no_grad()
     def __call__(
-        self, image: Tensor | np.ndarray[Any, Any] | Image, classes: Sequence[str]
+        self,
+        image: Tensor | np.ndarray[Any, Any] | Image,
+        classes: Sequence[str],
+        *,
+        regions: Any = None,
     ) -> Segmentation:
         """Segment an image, or several of one size.
 
         Args:
             image: as `lpprop.refine` takes it; it is moved to the backbone's device.
             classes: one string per class: synonyms separated by ";", with or without "name =".
+            regions: those of the image, as `lpprop.refine` takes them, in place of proposed ones.
 
         Returns:
             Scores (B, C, H, W) at the image's size, on the backbone's device, and the class names.
@@ -195,13 +214,13 @@ class Segmenter:
         A single class gives an `InputWarning`, since each pixel gets the best of the classes.
 
         Raises:
-            InputError: an image or classes that cannot be used, or an image for which the memory
-                is not enough.
+            InputError: an image, classes or regions that cannot be used, or an image for which the
+                memory is not enough.
         """
         with one_call():
-            return self._segment(image, classes)
+            return self._segment(image, classes, regions)
 
-    def _segment(self, image: Any, classes: Sequence[str]) -> Segmentation:
+    def _segment(self, image: Any, classes: Sequence[str], regions: Any) -> Segmentation:
         pixels = as_image(image, like=torch.empty(0))
         sizes = check_tensors(image=(pixels, "B 3 H W"))
         names = self.backbone.class_names(classes)
@@ -213,11 +232,18 @@ class Segmenter:
                 "Add the classes that are around it, such as 'background'.",
             )
         self._check_memory(sizes, sum(map(len, self.backbone.groups(classes))))
+        given = self._check_regions(regions, pixels)
         pixels = self._resize(pixels.to(self.backbone.device).float())
-        segment = self._segment_whole if self.windows is None else self._segment_windows
-        parts = [pixels] if self.windows is None else pixels.split(1)
         size = sizes["H"], sizes["W"]
-        return Segmentation(torch.cat([segment(part, classes, size) for part in parts]), labels)
+        if self.windows is None:
+            return Segmentation(self._segment_whole(pixels, classes, size, given), labels)
+        each = [
+            self._segment_windows(
+                one, classes, size, given if callable(given) or given is None else given[i : i + 1]
+            )
+            for i, one in enumerate(pixels.split(1))
+        ]
+        return Segmentation(torch.cat(each), labels)
 
     def _finish(
         self,
@@ -255,8 +281,27 @@ class Segmenter:
         size = self._resized_size((image.shape[-2], image.shape[-1]))
         return resize_image(image, size, antialias=self.antialias)
 
+    def _check_regions(self, regions: Any, image: Float[Tensor, "B 3 H W"]) -> _Regions:
+        """Return the regions of the images, or what proposes them, for a method that takes them."""
+        if regions is None:
+            return self.regions
+        if "regions" not in self.method.takes:
+            raise _takes_no_regions()
+        given = as_given_regions(regions, image)
+        if isinstance(given, Proposal):
+            return given.proposer  # which sees each image as the models do
+        check_regions(given, image)
+        device = self.backbone.device
+        if isinstance(given, Tensor):
+            return given.to(device)
+        return [masks.to(device) for masks in given]
+
     def _segment_whole(
-        self, image: Float[Tensor, "B 3 Y X"], classes: Sequence[str], size: tuple[int, int]
+        self,
+        image: Float[Tensor, "B 3 Y X"],
+        classes: Sequence[str],
+        size: tuple[int, int],
+        regions: _Regions,
     ) -> Float[Tensor, "B C H W"]:
         height, width = image.shape[-2:]
         logits, seen = self._see(image, classes)
@@ -272,13 +317,18 @@ class Segmenter:
             refined = refine(
                 scores, seen.feats, spanned, attention=self._attention(seen), method=self.method,
                 span=(spanned.shape[-2], spanned.shape[-1]),
+                **_as_input(regions, (height, width), span),
             )  # fmt: skip
             return bilinear_upsample(refined, span)[..., :height, :width]
 
         return self._finish(logits, classes, run, size)
 
     def _segment_windows(
-        self, image: Float[Tensor, "1 3 Y X"], classes: Sequence[str], size: tuple[int, int]
+        self,
+        image: Float[Tensor, "1 3 Y X"],
+        classes: Sequence[str],
+        size: tuple[int, int],
+        regions: _Regions,
     ) -> Float[Tensor, "1 C H W"]:
         assert self.windows is not None
         window, stride = self.windows
@@ -291,6 +341,7 @@ class Segmenter:
             refined = refine(
                 scores, seen.feats, image, attention=self._attention(seen), method=self.method,
                 windows=windows,
+                **_as_input(regions, (height, width), (image.shape[-2], image.shape[-1])),
             )  # fmt: skip
             return refined[..., :height, :width]
 
@@ -340,6 +391,22 @@ class Segmenter:
                     f"{model.patch_size * max(1, round(checked.window / model.patch_size))}.",
                 )
         return checked.window, checked.stride
+
+
+def _as_input(regions: _Regions, seen: tuple[int, int], spanned: tuple[int, int]) -> dict[str, Any]:
+    """Return regions as an input of `refine`, on the pixels that the image has there."""
+    if regions is None:
+        return {}
+    return {"regions": regions if callable(regions) else cover_regions(regions, seen, spanned)}
+
+
+def _takes_no_regions() -> InputError:
+    return InputError.of(
+        "regions",
+        got="regions, or what proposes them",
+        expected="None, since this method takes none",
+        fix="Leave them out, or use a method that takes them, such as 'region_vote'.",
+    )
 
 
 def _call(model: Backbone, *inputs: Any) -> Any:

@@ -54,7 +54,8 @@ class Partition:
     @cached_property
     def areas(self) -> Float[Tensor, " M"]:
         """Return the number of pixels of each region."""
-        return _bincount(self.numbers, None, self.count + 1)[:-1]
+        areas = self._zeros(1)[0]
+        return areas.index_add_(0, self.numbers, areas.new_ones(len(self.numbers)))[:-1]
 
     @property
     def covered(self) -> Bool[Tensor, " N"]:
@@ -68,8 +69,10 @@ class Partition:
 
     def shares(self, labels: Int[Tensor, " N"], classes: int) -> Float[Tensor, "C M"]:
         """Return the share of each class among the labels of a region; 0 if it has no pixel."""
-        pairs = _bincount(self.numbers * classes + labels, None, (self.count + 1) * classes)
-        counts = pairs.view(-1, classes)[:-1].T
+        pairs = self.numbers * classes + labels
+        counts = self._zeros(classes).flatten()
+        counts.index_add_(0, pairs, counts.new_ones(len(pairs)))
+        counts = counts.view(-1, classes)[:-1].T
         return counts / counts.sum(0).clamp_min(1)
 
     def spread(self, values: Float[Tensor, "C M"]) -> Float[Tensor, "C N"]:
@@ -86,9 +89,18 @@ class Partition:
     def _sum(
         self, values: Float[Tensor, "C N"], scale: Float[Tensor, " M"] | float = 1.0
     ) -> Float[Tensor, "C M"]:
-        # A class at a time, in float64: a sum of so many in float32 loses half of its digits.
-        sums = [_bincount(self.numbers, row, self.count + 1)[:-1] * scale for row in values]
-        return torch.stack(sums).to(values.dtype)
+        # In float64, since a sum of so many in float32 loses half of its digits; and a class at a
+        # time, which stays in the cache of a CPU: benchmarks/regions.py has other ways.
+        sums = self._zeros(len(values))
+        for total, row in zip(sums.split(1), values.split(1), strict=True):
+            total.index_add_(1, self.numbers, row.to(sums.dtype))
+        return (sums[:, :-1] * scale).to(values.dtype)
+
+    def _zeros(self, classes: int) -> Float[Tensor, "C M1"]:
+        """Return zeros for each class and region, and for the pixels in none."""
+        device = self.numbers.device
+        wide = torch.float32 if device.type == "mps" else torch.float64  # which MPS has not
+        return torch.zeros(classes, self.count + 1, dtype=wide, device=device)
 
     def _spread(self, values: Float[Tensor, "C M"]) -> Float[Tensor, "C N"]:
         padded = torch.cat([values, values.new_zeros(len(values), 1)], 1)
@@ -186,16 +198,3 @@ class _Linear(torch.autograd.Function):
 def _linear(values: Tensor, apply: _Map, adjoint: _Map) -> Tensor:
     result: Tensor = _Linear.apply(values, apply, adjoint)  # type: ignore[no-untyped-call]
     return result
-
-
-def _bincount(numbers: Int[Tensor, " N"], weights: Tensor | None, count: int) -> Tensor:
-    """Sum the weights, or count, by number; in float64 where the device has it."""
-    device = numbers.device
-    wide = torch.float32 if device.type == "mps" else torch.float64
-    if device.type == "cpu":
-        return torch.bincount(numbers, None if weights is None else weights.to(wide), count).to(
-            wide
-        )
-    # bincount waits for a GPU to learn the largest number.
-    weights = torch.ones(len(numbers), dtype=wide, device=device) if weights is None else weights
-    return torch.zeros(count, dtype=wide, device=device).scatter_add_(0, numbers, weights.to(wide))

@@ -112,7 +112,7 @@ def region_vote(
         )
         weights = None if region_scores is None else region_scores[number]
         items.append(_vote(scores, member, weights, by, strength, purity, overlap))
-    voted = torch.stack(items)
+    voted = torch.stack(items) if len(items) > 1 else items[0][None]  # without a copy
     if by != "vote":  # of equal classes only the first has votes
         voted = match_twins(voted, logits.flatten(2))
     return cast_back(voted.unflatten(2, size), logits)
@@ -127,14 +127,11 @@ def _vote(
     purity: float,
     overlap: str,
 ) -> Float[Tensor, "C N"]:
-    classes = len(scores)
-    shares = None
+    classes, best, shares = len(scores), None, None
     if by == "vote" or purity > 0:
         best = scores.detach().max(0).indices  # argmax takes four times as long
         shares = member.shares(best, classes).to(scores.dtype)
-    if by == "vote":
-        scores = torch.zeros_like(scores).scatter_(0, best[None], 1.0)
-    elif by == "probability":
+    if by == "probability":
         scores = scores.softmax(0)
     pooled = shares if by == "vote" else member.means(scores)  # Z
     assert pooled is not None
@@ -154,9 +151,15 @@ def _vote(
         total = member.spread(kept[None])[0]
         covered = total.detach() >= _LEAST
         spread = member.spread(pooled * kept) / torch.where(covered, total, 1)
+    covers_all = bool(covered.all())
+    if covers_all and strength == 1:
+        return spread
+    if by == "vote":
+        assert best is not None
+        scores = torch.zeros_like(scores).scatter_(0, best[None], 1.0)
     if strength < 1:
         spread = scores + strength * (spread - scores)
-    return spread if bool(covered.all()) else torch.where(covered, spread, scores)
+    return spread if covers_all else torch.where(covered, spread, scores)
 
 
 def _refuse_gradients(regions: Regions) -> None:
@@ -190,7 +193,6 @@ class RegionVote(
         if isinstance(regions, str) or callable(regions):
             sizes = {} if image is None else {"image": (image, "B 3 H W")}
             check_tensors(logits=(logits, "B C h w"), **sizes)
-            proposal = regions if isinstance(regions, Proposal) else Proposal(regions)
-            regions = proposal(image, logits)
+            regions = Proposal.of(regions)(image, logits)
         scores = inputs.get("region_scores")
         return self._function(logits, regions, region_scores=scores, **self.config)

@@ -23,6 +23,8 @@ MaxVelocity(tau=0.5, ipf_iterations=15, criterion='arrival', first_step='m2n2', 
 2
 >>> print(dense_crf.note)
 bilinear to pixels, then DenseCRF
+>>> region_vote.needs, lposs_regions(purity=0.5).steps[2]
+(('regions',), RegionVote(by='vote', strength=1.0, purity=0.5, overlap='average'))
 """
 
 from __future__ import annotations

@@ -130,7 +130,8 @@ class _Models:
 
     def given(self, seen: object) -> set[str]:
         windows = set() if self.segmenter.windows is None else {"windows"}
-        return {"image", *self.segmenter.affinity.provides} - {"logits"} | windows
+        regions = set() if self.segmenter.regions is None else {"regions"}
+        return {"image", *self.segmenter.affinity.provides} - {"logits"} | windows | regions
 
     def patches(self, seen: Mapping[Any, Any]) -> int:
         affinity = self.segmenter.affinity is not self.segmenter.backbone
@@ -180,6 +181,7 @@ class _Models:
             longer_side=own.longer_side,
             antialias=own.antialias,
             windows=windows,
+            regions=own.regions if "regions" in chain.takes else None,
         )
         segmenter.call_model = call
         return segmenter(sample.image, self.predictor.prompts).scores[0]
@@ -248,7 +250,7 @@ def _count_bytes(seen: Any) -> int:
         return _count_bytes(seen.logits) + _count_bytes(seen.inputs)
     if isinstance(seen, Mapping):
         return sum(map(_count_bytes, seen.values()))
-    if isinstance(seen, tuple):
+    if isinstance(seen, (tuple, list)):
         return sum(map(_count_bytes, seen))
     return 0
 

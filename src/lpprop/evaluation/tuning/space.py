@@ -151,6 +151,11 @@ RANGES: dict[str, dict[str, Range]] = {
         "w2": Number(0.1, 30.0),
         "theta_gamma": Number(0.5, 10.0),
     },
+    "RegionVote": {
+        "by": Choice(("vote", "mean", "probability")),
+        "strength": Number(0.1, 1.0, log=False),
+        "purity": Number(0.0, 0.95, log=False),
+    },
     "Chain": {"temperature": Number(0.02, 1.0)},
 }
 
@@ -194,6 +199,7 @@ FIXED: dict[str, dict[str, str]] = {
         "max_steps": _SOLVER,
     },
     "DenseCRF": {"scale": "'auto' fits it to the scores, and w1 and w2 are tuned"},
+    "RegionVote": {"overlap": "it acts where masks overlap, which integers do not"},
     "Preset": {"feats_from": "it sets k, gamma and patch_size, of which two are tuned"},
 }
 
