@@ -1,4 +1,4 @@
-"""Choosing classes: what it saves, and what tells best which are there: `python -m benchmarks.classes`.
+"""Choosing classes, what it saves and what tells which are there: `python -m benchmarks.classes`.
 
 The script prints the tables of docs/classes.md. The first is of `lpprop.select_classes(top=20)`
 before `lpprop.refine`, on random scores: the median of the ratios of rounds, in which refinement
