@@ -1,6 +1,7 @@
 """None of these: the channel by brute force, in refine, segmenters, comparisons and evaluations."""
 
 import json
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
@@ -173,6 +174,17 @@ def test_where_no_class_reaches_it_a_warning_says_so(scene):
     flat = 0.2 + 0.01 * scene.logits
     with pytest.warns(InputWarning, match="background: got 0.9, which no class reaches at any"):
         lpprop.refine(flat, None, scene.image, method="bilinear", background=0.9)
+
+
+def test_cosines_warn_and_what_the_warning_says_helps(scene):
+    cosines = 0.2 + 0.03 * (scene.logits.log() + 3)  # as close as CLIP's
+    with pytest.warns(InputWarning, match=r"\(100 \* cosines\)\.softmax\(1\)"):
+        lpprop.refine(cosines, None, scene.image, method="bilinear", background=0.5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        lpprop.refine(
+            (100 * cosines).softmax(1), None, scene.image, method="bilinear", background=0.5
+        )
 
 
 # --------------------------------------------------------------------------- segmenter

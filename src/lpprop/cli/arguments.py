@@ -15,7 +15,7 @@ from lpprop._core.errors import InputError
 from lpprop.compose.presets import METHODS
 from lpprop.inputs.background import check_background
 from lpprop.inputs.table import INPUTS
-from lpprop.regions.named import NAMES
+from lpprop.regions.named import NAMES, SUMMARY
 
 __all__ = [
     "add_arrays",
@@ -76,7 +76,7 @@ def add_arrays(
             required=name == "logits" and not folders,
             metavar=("DIR" if folders else "FILE") + ("|NAME" if by_name else ""),
             help=f"{text}: {'per image ' if folders else ''}an array {shape}"
-            + (f", PNG or JSON of SAM's tools, or {' or '.join(NAMES)}" if by_name else ""),
+            + (f", PNG or JSON of SAM's tools, or {SUMMARY}" if by_name else ""),
         )
 
 

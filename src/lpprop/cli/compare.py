@@ -94,7 +94,7 @@ def add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         default="default",
         help="default (made for colour-blind eyes), voc, ade20k, cityscapes or camvid",
     )
-    for name in ("--background", "--size", "--span"):
+    for name in ("--background", "--size", "--span", "--no-download"):
         add_shared(command, name)
 
 
@@ -117,7 +117,8 @@ def _compare(arguments: argparse.Namespace) -> int:
     gt = None if arguments.gt is None else load_labels(arguments.gt, "--gt")
     inputs = load_inputs({name: files[0] for name, files in found.items()}, device)
     if proposer:
-        inputs["regions"] = find_proposer(proposer)
+        download = not arguments.no_download
+        inputs["regions"] = find_proposer(proposer, download=download, device=device)
     make_folder(arguments.out)
     with collect_warnings(shown=False):  # the table says them, beside their rows
         comparison = compare(

@@ -18,7 +18,7 @@ from lpprop.cli.arguments import (
     regions_name,
 )
 from lpprop.cli.common import find_recipe
-from lpprop.regions.named import NAMES
+from lpprop.regions.named import SUMMARY
 
 if TYPE_CHECKING:
     import torch
@@ -64,11 +64,12 @@ def check_source(arguments: argparse.Namespace) -> dict[str, Path]:
             raise InputError.of(
                 option_name(name),
                 got=beside if name == "regions" else f"{beside}, whose models make it",
-                expected=f"{' or '.join(NAMES)}" if name == "regions" else "one of the two",
+                expected=SUMMARY if name == "regions" else "one of the two",
                 fix="Leave out the recipe to measure stored arrays, or else the arrays.",
             )
         return {}
-    for option, given in (("--side", arguments.side), ("--no-download", arguments.no_download)):
+    alone = arguments.no_download and regions_name(arguments) is None
+    for option, given in (("--side", arguments.side), ("--no-download", alone)):
         if given:
             raise InputError.of(
                 option,
@@ -101,7 +102,7 @@ def _plan_recipe(arguments: argparse.Namespace) -> Make:
         check_resumable(out, dataset, recipes)
         return recipe_predictors(
             recipes, dataset.prompts, download=not arguments.no_download, device=device,
-            regions=None if proposer is None else keep_regions(proposer, out),
+            regions=None if proposer is None else keep_regions(arguments, proposer, out, device),
         )  # fmt: skip
 
     return make
@@ -117,18 +118,21 @@ def _plan_arrays(arguments: argparse.Namespace, folders: Mapping[str, Path]) -> 
         start.check(dataset)
         if (proposer := regions_name(arguments)) is None:
             return refinements(start, chains, background=arguments.background)
-        proposed = ProposedRegions(start, keep_regions(proposer, out))
+        proposed = ProposedRegions(start, keep_regions(arguments, proposer, out, device))
         return refinements(proposed, chains, background=arguments.background)
 
     return make
 
 
-def keep_regions(proposer: str, out: Path) -> CachedProposer:
+def keep_regions(
+    arguments: argparse.Namespace, proposer: str, out: Path, device: torch.device
+) -> CachedProposer:
     """Keep the regions of a proposer among the results, for all methods and later runs."""
     from lpprop.regions import CachedProposer
     from lpprop.regions.named import find_proposer
 
-    return CachedProposer(find_proposer(proposer), out / "regions")
+    found = find_proposer(proposer, download=not arguments.no_download, device=device)
+    return CachedProposer(found, out / "regions")
 
 
 def _check_regions(arguments: argparse.Namespace, chains: Mapping[str, Chain]) -> None:
@@ -139,7 +143,7 @@ def _check_regions(arguments: argparse.Namespace, chains: Mapping[str, Chain]) -
             raise InputError.of(
                 "--regions",
                 got="nothing",
-                expected=f"{' or '.join(NAMES)}",
+                expected=SUMMARY,
                 fix=f"The method {name} needs it.",
             )
     if proposer and not any("regions" in chain.takes for chain in chains.values()):

@@ -81,7 +81,7 @@ def add_refine(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add_arrays(command)
     add_shared(command, "--out", required=True)
     command.add_argument("--method", default="auto", help="see above (default: auto)")
-    for name in ("--option", "--background", "--size", "--span", "--overwrite"):
+    for name in ("--option", "--background", "--size", "--span", "--no-download", "--overwrite"):
         add_shared(command, name)
 
 
@@ -109,7 +109,8 @@ def _refine(arguments: argparse.Namespace) -> int:
         name: getattr(arguments, name) for name in ("size", "span", "background")
     }
     if proposer:
-        given["regions"] = find_proposer(proposer)
+        download = not arguments.no_download
+        given["regions"] = find_proposer(proposer, download=download, device=device)
 
     def work(results: Results) -> None:
         _refine_image(results, list(arrays), chain, device, given)

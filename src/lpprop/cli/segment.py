@@ -33,7 +33,7 @@ from lpprop.cli.common import (
 )
 from lpprop.compose.presets import find
 from lpprop.inputs.background import add_name, check_background
-from lpprop.regions.named import NAMES
+from lpprop.regions.named import SUMMARY
 
 if TYPE_CHECKING:
     from lpprop.cli.results import Results
@@ -112,7 +112,7 @@ def add_segment(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         type=parse_regions,
         metavar="FILE|NAME",
         help="for methods that take them: a file or a folder of the images' regions, as lpprop "
-        f"refine takes them, or {' or '.join(NAMES)}",
+        f"refine takes them, or {SUMMARY}",
     )
     add_shared(command, "--side", " (default: 448)")
     add_shared(command, "--overwrite")
@@ -208,7 +208,7 @@ def _recipe(arguments: argparse.Namespace) -> Recipe:
         raise InputError.of(
             "--regions",
             got="nothing",
-            expected=f"a file or a folder, or {' or '.join(NAMES)}",
+            expected=f"a file or a folder, or {SUMMARY}",
             fix=f"The method {recipe.method} needs it.",
         )
     return recipe

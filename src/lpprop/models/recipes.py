@@ -179,7 +179,10 @@ class Recipe:
             ImportError: an extra is not installed; the message names it.
             InputError: weights that cannot be loaded, or a method that cannot be used.
         """
-        return self.tie(*self.load(download=download, device=device, dtype=dtype))
+        regions = None
+        if self.regions is not None:
+            regions = find_proposer(self.regions, download=download, device=device)
+        return self.tie(*self.load(download=download, device=device, dtype=dtype), regions)
 
     def load(
         self,
@@ -208,7 +211,7 @@ class Recipe:
             regions: what the name `regions` of the recipe stands for, if it is at hand already.
         """
         if regions is None and self.regions is not None:
-            regions = find_proposer(self.regions)
+            regions = find_proposer(self.regions, device=backbone.device)
         return Segmenter(
             backbone,
             affinity,
