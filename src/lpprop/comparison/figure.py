@@ -11,7 +11,7 @@ from PIL import Image
 from lpprop._core.errors import InputError
 from lpprop._core.options import check_boolean, check_integer
 from lpprop.viz.drawing import ERROR_KEYS, borders, cut_labels, error_map, framed, keys, overlay
-from lpprop.viz.palettes import colours
+from lpprop.viz.palettes import named_colours
 from lpprop.viz.sheets import Cell, sheet
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class _Painter:
         self.size = max(1, round(self.scale * width)), max(1, round(self.scale * height))
         self.whole = (0, 0, height, width)
         # The last colour is that of the pixels of the ground truth that do not count.
-        own, (_, ignored) = colours(data.palette, len(data.class_names)), ERROR_KEYS[1]
+        own, (_, ignored) = named_colours(data.palette, data.class_names), ERROR_KEYS[1]
         self.palette = np.concatenate([own, np.array([ignored], np.uint8)])
 
     def inputs(self) -> list[Cell]:

@@ -16,7 +16,7 @@ from lpprop._core.errors import InputError
 from lpprop._core.label_maps import as_label_map
 from lpprop._core.options import check_integer, check_number
 from lpprop.viz.fonts import legible
-from lpprop.viz.palettes import colours
+from lpprop.viz.palettes import colours, named_colours
 from lpprop.viz.sheets import Cell, Key, sheet
 
 if TYPE_CHECKING:
@@ -279,14 +279,15 @@ def keys(
 ) -> list[Key]:
     """Return the names and colours for a legend, of all classes or only of some.
 
-    A class whose name no font of this machine has is called by its number.
+    A class whose name no font of this machine has is called by its number. "None of these", the
+    last one, has a grey of its own.
 
     >>> keys(["cat", "sofa"], only=[1])
     [('sofa', (230, 159, 0))]
     """
     if not class_names:
         return []
-    known = colours(palette, len(class_names)).tolist()
+    known = named_colours(palette, class_names).tolist()
     shown = range(len(class_names)) if only is None else only
     names = {i: legible(class_names[i]) for i in shown}
     # What is left of a name that cannot be written is "?".
@@ -305,7 +306,7 @@ def panels(
 
     Args:
         pictures: titles and pictures, all of one size.
-        class_names: names of the classes, in the order of the palette.
+        class_names: names of the classes, in the order of the palette; "none of these" may be last.
         note: a line below the legend.
         columns: the most pictures per row, >= 1.
         palette: as `lpprop.viz.palettes.colours` takes it.
