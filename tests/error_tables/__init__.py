@@ -5,6 +5,7 @@ One table per family of functions. What was expected and what to do are checked 
 
 from error_tables import (
     baselines,
+    classes,
     discrepancy,
     label_maps,
     masks,
@@ -12,11 +13,11 @@ from error_tables import (
     references,
     refine,
     regions,
-)
+)  # fmt: skip
 
 TABLES = [
     propagation.TABLE, discrepancy.TABLE, baselines.TABLE, refine.TABLE, label_maps.TABLE,
-    masks.TABLE, regions.TABLE, references.TABLE,
+    masks.TABLE, regions.TABLE, classes.TABLE, references.TABLE,
 ]  # fmt: skip
 TABLE = {name: row for table in TABLES for name, row in table.items()}
 assert len(TABLE) == sum(map(len, TABLES)), "two rows of one name"
