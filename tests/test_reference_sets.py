@@ -158,9 +158,12 @@ def made(backbone):
     return References.from_images(backbone, [image, image.flip(1)], [labels] * 2, CLASSES)
 
 
-@pytest.mark.parametrize("options", [{}, {"matching": "rank", "temperature": 0.2, "scores": "raw"}])
+@pytest.mark.parametrize(
+    "options", [{}, {"matching": "rank", "temperature": 0.2, "scores": "cosine"}]
+)
 def test_patches_are_scored_as_regions_of_one_patch(backbone, made, options):
     images = torch.stack([stripes()[0], stripes()[0].flip(2)])
+    options = dict(options)
     seen = ReferenceBackbone(backbone, made, **options)(images, ["blue", "red"])
     assert torch.equal(seen.feats, backbone(images).feats)
     assert torch.equal(seen.attention, backbone(images).attention)
@@ -171,6 +174,10 @@ def test_patches_are_scored_as_regions_of_one_patch(backbone, made, options):
     expected = expected if options else (50 * expected).softmax(1)
     torch.testing.assert_close(seen.logits, expected, rtol=1e-4, atol=1e-5)
     assert ReferenceBackbone(backbone, made, **options)(images).logits.shape[1] == 3
+    if options:  # differences of logarithms: their softmax needs no scale
+        del options["scores"]
+        soft = ReferenceBackbone(backbone, made, **options)(images, ["blue", "red"])
+        torch.testing.assert_close(soft.logits, expected.softmax(1), rtol=1e-4, atol=1e-5)
 
 
 def test_regions_of_a_proposer_are_scored(backbone, made):
@@ -181,7 +188,7 @@ def test_regions_of_a_proposer_are_scored(backbone, made):
         asked.append(pixels)
         return labels[None].expand(len(pixels), -1, -1)
 
-    found = ReferenceBackbone(backbone, made, regions=proposer, scores="raw")(image[None])
+    found = ReferenceBackbone(backbone, made, regions=proposer, scores="cosine")(image[None])
     assert len(asked) == 1
     assert torch.equal(asked[0], image[None])
     grown = F.pad(labels[None, None].double(), (0, 8, 0, 6), mode="replicate").long()[0]
@@ -191,13 +198,13 @@ def test_regions_of_a_proposer_are_scored(backbone, made):
     def masks(pixels):
         return [torch.stack([labels == c for c in range(3)])]
 
-    same = ReferenceBackbone(backbone, made, regions=masks, scores="raw")(image[None])
+    same = ReferenceBackbone(backbone, made, regions=masks, scores="cosine")(image[None])
     torch.testing.assert_close(same.logits, found.logits)
 
 
 def test_classes_by_their_names_and_synonyms(backbone, made):
     assert find_sets(["warm = red; orange", "blue; navy"], CLASSES) == [[0], [2]]
-    model = ReferenceBackbone(backbone, made, scores="raw")
+    model = ReferenceBackbone(backbone, made, scores="cosine")
     image = stripes()[0][None]
     whole, both = model(image).logits, model(image, ["any = red; green", "blue"])
     torch.testing.assert_close(both.logits[:, 0], whole[:, :2].amax(1))
@@ -220,6 +227,8 @@ def test_a_segmenter_without_words(backbone, made):
     assert names == ["green", "blue", "red"]
     order = torch.tensor([2, 0, 1])
     assert (scores.argmax(1)[0] == order[labels]).float().mean() > 0.8
+    background = Segmenter(model, method="bilinear", background=0.4)(image, CLASSES)
+    assert background.scores.shape == (1, 4, 70, 98)
     for method, options in (("lposs", {"k": 8}), ("max_velocity", {})):
         refined = Segmenter(model, method=method, **options)(image, CLASSES).scores
         assert refined.shape == (1, 3, 70, 98)
@@ -234,7 +243,7 @@ def test_a_segmenter_without_words(backbone, made):
         ({"matching": "best"}, "matching: got 'best'"),
         ({"temperature": 0}, "temperature: got 0"),
         ({"logit_scale": -1}, "logit_scale: got -1"),
-        ({"scores": "cosine"}, "scores: got 'cosine'"),
+        ({"scores": "raw"}, "scores: got 'raw'"),
         ({"regions": "slic"}, "regions: got str, expected a function"),
     ],
 )

@@ -30,7 +30,7 @@ __all__ = ["ReferenceBackbone"]
 
 
 def _check_scores(name: str, value: object) -> str:
-    return check_choice(name, value, ("softmax", "raw"))
+    return check_choice(name, value, ("softmax", "cosine"))
 
 
 _CHECKS: dict[str, Check] = {**CHECKS, "scores": _check_scores, "logit_scale": check_above_0}
@@ -54,8 +54,10 @@ class ReferenceBackbone(Backbone):
         reduce: "max" or "mean".
         temperature: for "rank".
         scores: "softmax" gives softmax(logit_scale x scores), as methods on distributions and
-            label propagation want it; "raw" gives the cosines, or the negative divergences.
-        logit_scale: > 0.
+            label propagation want it; "cosine" gives the scores themselves: cosines, or the
+            negative divergences of "rank".
+        logit_scale: > 0; None stands for 50, and for 1 where divergences are scaled, which are
+            differences of logarithms already.
         regions: None, or a proposer: a function of an image (B, 3, H, W) in [0, 1] that returns its
             regions, as `lpprop.regions` has them.
 
@@ -81,7 +83,7 @@ class ReferenceBackbone(Backbone):
         reduce: str = "max",
         temperature: float = 0.02,
         scores: str = "softmax",
-        logit_scale: float = 50.0,
+        logit_scale: float | None = None,
         regions: Callable[..., Any] | None = None,
     ) -> None:
         if not isinstance(references, References):
@@ -93,6 +95,8 @@ class ReferenceBackbone(Backbone):
             )
         references.check_backbone(model)
         options = {"matching": matching, "reduce": reduce, "temperature": temperature}
+        if logit_scale is None:
+            logit_scale = 1.0 if matching == "rank" else 50.0
         checked = check_options(_CHECKS, {**options, "scores": scores, "logit_scale": logit_scale})
         if regions is not None and not callable(regions):
             raise InputError.of(
