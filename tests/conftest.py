@@ -40,6 +40,8 @@ def pytest_configure(config):
         "backbones/clip.py": "transformers",
         "backbones/vision_transformer.py": "transformers",
         "backbones/stable_diffusion.py": "diffusers",
+        "backbones/unet.py": "diffusers",
+        "backbones/cross_attention.py": "diffusers",
         "integrations/huggingface.py": "transformers",
         "backbones/efficientnet_lite.py": "efficientnet_lite_pytorch",
         "segmenter.py": "efficientnet_lite_pytorch",
