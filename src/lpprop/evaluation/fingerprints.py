@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
-import torch
-from torch import nn
+from lpprop.backbones.fingerprints import hash_weights, model_fingerprint
 
 __all__ = ["describe", "describe_repr", "hash_texts", "hash_weights", "model_fingerprint"]
 
@@ -34,47 +33,6 @@ def describe_repr(described: object) -> dict[str, Any]:
     """
     # The address in memory differs between processes.
     return {"config": re.sub(r" at 0x[0-9a-fA-F]+", "", repr(described))}
-
-
-def model_fingerprint(model: nn.Module) -> dict[str, Any]:
-    """Describe a backbone: its class, its settings (plain attributes), a hash of its weights.
-
-    >>> from lpprop.backbones import EfficientNetLite0
-    >>> fingerprint = model_fingerprint(EfficientNetLite0())
-    >>> fingerprint["class"], fingerprint["settings"]["patch_size"]
-    ('EfficientNetLite0', 16)
-    """
-    # The batch size does not change what a model sees in an image.
-    ignored = ("training", "max_bytes")
-    plain = {name: value for name, value in vars(model).items() if name not in ignored}
-    return {
-        "class": type(model).__name__,
-        "settings": {name: value for name, value in plain.items() if _is_plain(value)},
-        "weights": hash_weights(model),
-    }
-
-
-def _is_plain(value: object) -> bool:
-    if isinstance(value, Mapping):
-        # Torch keeps a module's parts in mappings of its own, many of them empty.
-        return bool(value) and all(map(_is_plain, value.values()))
-    if isinstance(value, (list, tuple)):
-        return all(map(_is_plain, value))
-    return value is None or isinstance(value, (str, int, float, bool))
-
-
-def hash_weights(model: nn.Module) -> str:
-    """Return the SHA-256 of a model's weights: names, types, shapes and values.
-
-    >>> hash_weights(nn.Identity())[:8]
-    'e3b0c442'
-    """
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        plain = tensor.detach().cpu().contiguous().flatten()
-        digest.update(plain.view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def hash_texts(texts: Iterable[str]) -> str:

@@ -1,6 +1,7 @@
 """Whole models: a backbone, an affinity and a method."""
 
 from lpprop.models.recipes import RECIPES, Recipe
+from lpprop.models.references import References
 from lpprop.models.segmenter import Segmentation, Segmenter
 
-__all__ = ["RECIPES", "Recipe", "Segmentation", "Segmenter"]
+__all__ = ["RECIPES", "Recipe", "References", "Segmentation", "Segmenter"]

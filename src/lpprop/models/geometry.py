@@ -9,7 +9,29 @@ from torch import Tensor
 
 from lpprop.refiners import bilinear_upsample
 
-__all__ = ["sample_on_grid"]
+__all__ = ["resize_image", "sample_on_grid", "seen_size"]
+
+
+def seen_size(size: tuple[int, int], shorter_side: int | None, longer_side: int) -> tuple[int, int]:
+    """Return the size at which models see an image: the largest within both bounds, aspect kept.
+
+    >>> seen_size((300, 600), 224, 400), seen_size((300, 600), None, 400)
+    ((200, 400), (300, 600))
+    """
+    if shorter_side is None:
+        return size
+    scale = min(longer_side / max(size), shorter_side / min(size))
+    height, width = (max(1, int(scale * side + 0.5)) for side in size)
+    return height, width
+
+
+def resize_image(
+    image: Float[Tensor, "B 3 H W"], size: tuple[int, int], *, antialias: bool = True
+) -> Float[Tensor, "B 3 Y X"]:
+    """Resize an image in [0, 1] bilinearly; one of this size already is returned as it is."""
+    if size == image.shape[-2:]:
+        return image
+    return F.interpolate(image, size, mode="bilinear", antialias=antialias).clamp(0, 1)
 
 
 def sample_on_grid(

@@ -25,7 +25,7 @@ from lpprop.compose.pipeline import as_chain, refine
 from lpprop.inputs.classes import merge_classes
 from lpprop.inputs.patch_grid import cover
 from lpprop.inputs.windows import SlidingWindows
-from lpprop.models.geometry import sample_on_grid
+from lpprop.models.geometry import resize_image, sample_on_grid, seen_size
 from lpprop.refiners import bilinear_upsample
 
 if TYPE_CHECKING:
@@ -224,18 +224,11 @@ class Segmenter:
             )
 
     def _resized_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Return the size that the models see: the largest within both bounds, aspect kept."""
-        if self.shorter_side is None:
-            return size
-        scale = min(self.longer_side / max(size), self.shorter_side / min(size))
-        height, width = (max(1, int(scale * side + 0.5)) for side in size)
-        return height, width
+        return seen_size(size, self.shorter_side, self.longer_side)
 
     def _resize(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 Y X"]:
         size = self._resized_size((image.shape[-2], image.shape[-1]))
-        if size == image.shape[-2:]:
-            return image
-        return F.interpolate(image, size, mode="bilinear", antialias=self.antialias).clamp(0, 1)
+        return resize_image(image, size, antialias=self.antialias)
 
     def _segment_whole(
         self, image: Float[Tensor, "B 3 H W"], classes: Sequence[str]

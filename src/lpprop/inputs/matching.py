@@ -1,0 +1,120 @@
+"""Scores of features by sets of references: the best cosine, or a comparison of rankings.
+
+RIM (Wang et al., "Image-to-image matching via foundation models: a new perspective for
+open-vocabulary semantic segmentation", CVPR 2024) matches "region features with reference features
+based on ranking distribution". Its supplement does not give the rule, and its main paper was not at
+hand: `_rank_scores` is ours, in its spirit, and the place where the paper's own rule would go.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from lpprop._core.checks import check_tensors
+from lpprop._core.errors import InputError
+from lpprop._core.options import Check, check_choice, check_number
+
+__all__ = ["CHECKS", "check_references", "match"]
+
+
+def _check_matching(name: str, value: object) -> str:
+    return check_choice(name, value, ("cosine", "rank"))
+
+
+def _check_reduce(name: str, value: object) -> str:
+    return check_choice(name, value, ("max", "mean"))
+
+
+def _check_temperature(name: str, value: object) -> float:
+    # Below, a ranking of cosines in float32 is that of its rounding.
+    return check_number(name, value, low=1e-4)
+
+
+#: The options of `match`, and what each may be.
+CHECKS: dict[str, Check] = {
+    "matching": _check_matching,
+    "reduce": _check_reduce,
+    "temperature": _check_temperature,
+}
+
+
+def check_references(
+    name: str, references: object, channels: int | None = None
+) -> list[Float[Tensor, "K D"]]:
+    """Return a list of sets of references; refuse anything else.
+
+    Args:
+        name: what errors call it.
+        references: for each class (K_c, D) vectors that are not zero.
+        channels: their D, where it is known.
+    """
+    if not isinstance(references, (list, tuple)) or not references:
+        raise InputError.of(
+            name,
+            got=type(references).__name__ if references else "no class",
+            expected="a list with (K_c, D) vectors of each class",
+            fix="Pass [vectors] for a single class.",
+        )
+    axes = "D" if channels is None else str(channels)
+    check_tensors(**{f"{name}[{i}]": (one, f"K{i} {axes}") for i, one in enumerate(references)})
+    for number, one in enumerate(references):
+        zero = ~one.detach().any(1)
+        if bool(zero.any()):
+            raise InputError.of(
+                f"{name}[{number}]",
+                got=f"zeros as vector {int(zero.nonzero()[0])}",
+                expected="vectors with a direction",
+                fix="Leave it out.",
+            )
+    return list(references)
+
+
+def match(
+    vectors: Float[Tensor, "R D"],
+    references: list[Float[Tensor, "K D"]],
+    *,
+    matching: str,
+    reduce: str,
+    temperature: float,
+) -> Float[Tensor, "R C"]:
+    """Score feature vectors of any length by each class's references; unchecked.
+
+    See `classify_regions` for the equations.
+    """
+    units = F.normalize(vectors, dim=1)
+    every = F.normalize(torch.cat([one.to(vectors) for one in references]), dim=1)
+    counts = [len(one) for one in references]
+    similarities = (units @ every.mT).clamp(-1, 1)
+    if matching == "cosine":
+        return _cosine_scores(similarities, counts, reduce)
+    return _rank_scores(similarities, (every @ every.mT).clamp(-1, 1), counts, temperature)
+
+
+def _cosine_scores(
+    similarities: Float[Tensor, "R J"], counts: list[int], reduce: str
+) -> Float[Tensor, "R C"]:
+    per_class = similarities.split(counts, dim=1)
+    scores = [one.amax(1) if reduce == "max" else one.mean(1) for one in per_class]
+    return torch.stack(scores, dim=1)
+
+
+def _rank_scores(
+    similarities: Float[Tensor, "R J"],
+    among: Float[Tensor, "J J"],
+    counts: list[int],
+    temperature: float,
+) -> Float[Tensor, "R C"]:
+    """Return -KL(profile_c || P_r). RIM's own rule would stand here; this one is ours."""
+    ranked = (similarities / temperature).log_softmax(1)
+    # A reference is most like itself, which no region is. One that is alone in its class keeps
+    # itself nevertheless: else its class would be described by the others only.
+    alone = torch.tensor([count == 1 for count in counts for _ in range(count)])
+    itself = torch.diag(~alone).to(among.device)
+    own = (among / temperature).masked_fill(itself, -torch.inf).softmax(1)
+    profiles = torch.stack([one.mean(0) for one in own.split(counts)])
+    entropy = torch.special.entr(profiles).sum(1)
+    scores: Tensor = ranked @ profiles.mT + entropy
+    return scores

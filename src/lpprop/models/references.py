@@ -1,0 +1,312 @@
+"""Reference sets: features of labelled examples, by which images are segmented without words.
+
+RIM (Wang et al., "Image-to-image matching via foundation models: a new perspective for
+open-vocabulary semantic segmentation", CVPR 2024) classifies by references in the image's own
+feature space, in place of text.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from lpprop._core.convert import as_image
+from lpprop._core.errors import InputError, warn
+from lpprop._core.label_maps import as_label_map, check_ignore_index
+from lpprop._core.options import check_names
+from lpprop.backbones.backbone import Backbone
+from lpprop.backbones.fingerprints import model_fingerprint
+from lpprop.backbones.prompts import parse_classes
+from lpprop.inputs.matching import check_references
+from lpprop.inputs.prototypes import class_means
+from lpprop.io.atomic import atomic_write
+from lpprop.io.files import refuse_damaged
+from lpprop.models.geometry import resize_image, seen_size
+
+__all__ = ["References", "check_feats", "describe_backbone"]
+
+_FORMAT = "lpprop references 1"
+
+# What a model may be told without another result in its feats.
+_NOT_OF_FEATS = {"attention", "blocks", "commit", "feats_from", "provides"}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class References:
+    """Classes by examples: for each class a set of feature vectors, and how they were made.
+
+    Attributes:
+        names: the classes, in the order of `vectors`.
+        vectors: for each class (K_c, D) vectors, on the CPU in float32; the number K_c may differ.
+        made: how they were made, for JSON: the model's fingerprint under "backbone", and whatever
+            else tells two sets apart.
+
+    Raises:
+        InputError: names that are not strings or not unlike, vectors of other shapes, that are not
+            finite or zero, or another number of them than of names.
+
+    >>> references = References(["cat", "sofa"], [torch.rand(3, 8), torch.rand(1, 8)])
+    >>> references
+    References(2 classes of 8 channels: cat 3, sofa 1)
+    """
+
+    names: list[str]
+    vectors: list[Float[Tensor, "K D"]]
+    made: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        names = check_names("names", self.names)
+        vectors = check_references("vectors", self.vectors)
+        if len(names) != len(vectors) or len(set(names)) != len(names):
+            raise InputError.of(
+                "names",
+                got=f"{len(names)} names, {len(set(names))} of them unlike",
+                expected=f"{len(vectors)} unlike ones, one for each set of vectors",
+                fix="Name each class once.",
+            )
+        plain = [one.detach().to("cpu", torch.float32) for one in vectors]
+        object.__setattr__(self, "names", names)
+        object.__setattr__(self, "vectors", plain)
+
+    def __repr__(self) -> str:
+        pairs = zip(self.names, self.vectors, strict=True)
+        listed = ", ".join(f"{name} {len(one)}" for name, one in pairs)
+        channels = self.vectors[0].shape[1]
+        return f"References({len(self.names)} classes of {channels} channels: {listed})"
+
+    @classmethod
+    def from_images(
+        cls,
+        backbone: Backbone,
+        images: Iterable[Any],
+        labels: Iterable[Any],
+        classes: Sequence[str],
+        *,
+        ignore_index: int = 255,
+        shorter_side: int | None = None,
+        longer_side: int = 2048,
+        progress: bool | None = None,
+    ) -> References:
+        """Make one reference of each class from each labelled image that shows it.
+
+        A reference is the mean of the image's patch features at unit length, each weighted by the
+        share that the class has of the patch's labelled pixels, and it has unit length itself. RIM
+        makes its references of generated images, and pools within one mask per image; this is the
+        same for labelled images, and one mask per class.
+
+        Args:
+            backbone: the model that gives the features; the same one must see the images to
+                segment, at about the same size.
+            images: each as `lpprop.refine` takes one.
+            labels: for each image the class indices (H, W), in an array or tensor of its size.
+                Negative ones do not count.
+            classes: as a segmenter takes them, in the order of the indices.
+            ignore_index: another label of pixels that do not count.
+            shorter_side: of the image that the model sees, as `Segmenter` takes it.
+            longer_side: likewise.
+            progress: whether a bar is shown; None shows it on a terminal.
+
+        Raises:
+            InputError: a backbone without feats, images or labels that cannot be used, or a class
+                that no image shows.
+
+        >>> from lpprop.backbones import EfficientNetLite0
+        >>> label = torch.arange(96).repeat(64, 1) // 48
+        >>> References.from_images(EfficientNetLite0(), [torch.rand(3, 64, 96)], [label],
+        ...                        ["left", "right"])
+        References(2 classes of 192 channels: left 1, right 1)
+        """
+        from tqdm.auto import tqdm
+
+        names = parse_classes(classes).class_names
+        check_feats(backbone)
+        check_ignore_index(ignore_index, len(names))
+        found: list[list[Tensor]] = [[] for _ in names]
+        count = 0
+        pairs = zip(images, labels, strict=True)
+        for image, label in tqdm(pairs, unit="image", disable=None if progress is None else
+                                 not progress):  # fmt: skip
+            pixels, classes_of = _read_pair(count, image, label, len(names), ignore_index)
+            size = seen_size((pixels.shape[-2], pixels.shape[-1]), shorter_side, longer_side)
+            seen = resize_image(pixels.to(backbone.device), size)
+            feats = backbone(seen).feats
+            assert feats is not None
+            spanned = _span(classes_of.to(feats.device), size, backbone.span(size))
+            means, there = class_means(feats, spanned, len(names), ignore_index)
+            for number in there[0].nonzero().flatten().tolist():
+                found[number].append(F.normalize(means[0, number], dim=0))
+            count += 1
+        for name, vectors in zip(names, found, strict=True):
+            if not vectors:
+                raise InputError.of(
+                    "labels",
+                    got=f"no pixel of class {name!r} in {count} images",
+                    expected="an image of every class",
+                    fix="Add one that shows it, or leave the class out.",
+                )
+        made = {
+            "backbone": describe_backbone(backbone),
+            "how": "labelled images",
+            "classes": list(classes),
+            "images": count,
+            "shorter side": shorter_side,
+            "longer side": longer_side,
+        }
+        return cls(names, [torch.stack(vectors) for vectors in found], made)
+
+    def save(self, path: Path | str) -> None:
+        """Write the set as a safetensors file, whole or not at all.
+
+        Raises:
+            InputError: a `made` that JSON does not hold.
+        """
+        try:
+            about = json.dumps({"names": self.names, "made": dict(self.made)}, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise InputError.of(
+                "made", got=str(error), expected="what JSON holds", fix="Use text and numbers."
+            ) from error
+        tensors = {str(i): one.contiguous() for i, one in enumerate(self.vectors)}
+        content = save(tensors, {"format": _FORMAT, "references": about})
+        with atomic_write(Path(path)) as file:
+            file.write(content)
+
+    @classmethod
+    def load(cls, path: Path | str) -> References:
+        """Read a file that `save` wrote.
+
+        Raises:
+            InputError: a file that is missing, damaged or of another kind.
+
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     References(["cat"], [torch.ones(2, 4)]).save(f"{folder}/cats.safetensors")
+        ...     References.load(f"{folder}/cats.safetensors")
+        References(1 classes of 4 channels: cat 2)
+        """
+        path = Path(path)
+        expected = "a file of References.save"
+        with (
+            refuse_damaged(path, "references", expected),
+            safe_open(path, framework="pt") as file,
+        ):
+            metadata = file.metadata() or {}
+            if metadata.get("format") != _FORMAT:
+                raise InputError.of(
+                    "references",
+                    got=f"{path}, another safetensors file",
+                    expected=expected,
+                    fix="Make the references by References.from_images, and save them.",
+                )
+            about = json.loads(metadata["references"])
+            vectors = [file.get_tensor(str(i)) for i in range(len(about["names"]))]
+            return cls(about["names"], vectors, about["made"])
+
+    def check_backbone(self, backbone: Backbone) -> None:
+        """Refuse a model whose features cannot be compared with these, and warn where in doubt.
+
+        Raises:
+            InputError: a model without feats or with another number of channels, of another class,
+                kind of features or with other weights than the one that made the references.
+
+        Warns:
+            InputWarning: the same weights in another precision, or other settings.
+        """
+        check_feats(backbone)
+        made = self.made.get("backbone")
+        if not isinstance(made, Mapping):
+            return
+        now = describe_backbone(backbone)
+        before, settings = made.get("settings", {}), now["settings"]
+        kinds = {
+            "class": (made.get("class"), now["class"]),
+            "features": (before.get("features"), settings.get("features")),
+        }
+        same_dtype = made.get("dtype") == now["dtype"]
+        if same_dtype:
+            kinds["weights"] = (str(made.get("weights"))[:12], now["weights"][:12])
+        for what, (old, new) in kinds.items():
+            if old != new:
+                raise InputError.of(
+                    "references",
+                    got=f"references of a model of {what} {old}, for one of {what} {new}",
+                    expected="references that this model made: features of two models cannot be "
+                    "compared",
+                    fix="Make them anew with this model, or use the one that made them.",
+                )
+        if not same_dtype:
+            warn(
+                "precision of references",
+                f"references: got features in {made.get('dtype')}, and a model in {now['dtype']}, "
+                "so that it cannot be told whether the weights are the same. Make the references "
+                "in this precision to be sure.",
+            )
+        for name in sorted((before.keys() | settings.keys()) - _NOT_OF_FEATS):
+            if before.get(name) != settings.get(name):
+                warn(
+                    "settings of references",
+                    f"references: got {name} = {before.get(name)} when they were made, and "
+                    f"{settings.get(name)} now. Build the model alike, or make them anew.",
+                )
+
+
+def describe_backbone(backbone: Backbone) -> dict[str, Any]:
+    """Describe the model that makes references, as `References.made` has it under "backbone".
+
+    >>> from lpprop.backbones import EfficientNetLite0
+    >>> describe_backbone(EfficientNetLite0())["dtype"]
+    'torch.float32'
+    """
+    return model_fingerprint(backbone) | {"dtype": str(backbone.dtype)}
+
+
+def check_feats(backbone: object) -> None:
+    """Refuse what is no backbone, or provides no feats."""
+    provides = backbone.provides if isinstance(backbone, Backbone) else ()
+    if "feats" not in provides:
+        raise InputError.of(
+            "backbone",
+            got=type(backbone).__name__
+            + (f", which provides {' and '.join(provides)}" if provides else ""),
+            expected="a backbone that provides feats",
+            fix="Use VisionTransformer, such as DINOv2's.",
+        )
+
+
+def _read_pair(
+    number: int, image: Any, label: Any, classes: int, ignore_index: int
+) -> tuple[Float[Tensor, "1 3 H W"], Tensor]:
+    pixels = as_image(image, like=torch.empty(0))
+    given = torch.as_tensor(as_label_map(f"labels[{number}]", label).astype("int64"))
+    wrong = given[(given >= classes) & (given != ignore_index)]
+    size = tuple(pixels.shape[-2:])
+    if len(wrong) or len(pixels) != 1 or tuple(given.shape) != size:
+        raise InputError.of(
+            f"labels[{number}]",
+            got=f"the label {int(wrong[0])}"
+            if len(wrong)
+            else f"shape {tuple(given.shape)} for {len(pixels)} images of {size}",
+            expected=f"labels below {classes} (or {ignore_index}), one for each pixel of one image",
+            fix="Check how labels and images were resized, and how the classes are numbered.",
+        )
+    return pixels.float(), given
+
+
+def _span(labels: Tensor, size: tuple[int, int], span: tuple[int, int]) -> Tensor:
+    """Bring labels to the pixels that the grid spans: what the model padded belongs to no class."""
+    # Resized by nearest neighbour only where the grid spans more than the image, since areas are
+    # exact on any grid.
+    if span == size:
+        return labels[None]
+    nearest = F.interpolate(labels[None, None].double(), size, mode="nearest-exact").long()[0]
+    return F.pad(nearest, (0, span[1] - size[1], 0, span[0] - size[0]), value=-1)
