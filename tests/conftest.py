@@ -44,6 +44,7 @@ def pytest_configure(config):
         "backbones/cross_attention.py": "diffusers",
         "integrations/huggingface.py": "transformers",
         "backbones/efficientnet_lite.py": "efficientnet_lite_pytorch",
+        "inputs/superpixels.py": "skimage",
         "segmenter.py": "efficientnet_lite_pytorch",
         "dense_crf.py": "pydensecrf",
         "presets/baselines.py": "pydensecrf",
