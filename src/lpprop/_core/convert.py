@@ -17,7 +17,7 @@ from lpprop._core.errors import InputError, warn
 from lpprop._core.label_maps import refuse_masked
 from lpprop._core.tensors import check_kind, densify, resolve
 
-__all__ = ["as_attention", "as_grid", "as_image", "only_item"]
+__all__ = ["as_attention", "as_grid", "as_image", "as_tensor", "only_item"]
 
 
 # The field of EXIF that says how a camera was held.
@@ -26,13 +26,13 @@ _ORIENTATION = 0x0112
 
 def as_grid(name: str, array: object) -> Tensor:
     """Return (B, X, h, w) from a torch or NumPy array with or without B; dtype and device stay."""
-    tensor = _as_tensor(name, array).contiguous()
+    tensor = as_tensor(name, array).contiguous()
     return tensor[None] if tensor.ndim == 3 else tensor
 
 
 def as_attention(array: object) -> Tensor:
     """Return (B, N, N) or (B, heads, N, N) from an array with or without B."""
-    tensor = _as_tensor("attention", array)
+    tensor = as_tensor("attention", array)
     return tensor[None] if tensor.ndim == 2 else tensor
 
 
@@ -45,7 +45,7 @@ def as_image(image: object, like: Tensor) -> Tensor:
     trusted = isinstance(image, Tensor)
     if hasattr(image, "convert") and hasattr(image, "mode"):  # a PIL image, without importing PIL
         image, trusted = _read_pil(image), True
-    tensor = _as_tensor("image", image)
+    tensor = as_tensor("image", image)
     if not isinstance(image, Tensor):
         tensor = tensor.to(like.device)
     tensor = _move_channels_first(tensor, trusted=trusted).contiguous()
@@ -89,7 +89,12 @@ def _read_pil(image: Any) -> NDArray[np.uint8]:
     return np.moveaxis(pixels[None], -1, 1)
 
 
-def _as_tensor(name: str, array: object) -> Tensor:
+def as_tensor(name: str, array: object) -> Tensor:
+    """Return a plain tensor of what an array holds; dtype and device stay.
+
+    Raises:
+        InputError: no array, or one that torch cannot hold or compute with.
+    """
     if isinstance(array, Tensor):
         tensor: Tensor = resolve(densify(array))
         check_kind(name, tensor)

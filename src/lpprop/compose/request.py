@@ -20,6 +20,7 @@ from lpprop.compose.composite import steps_of
 from lpprop.compose.presets import FEATS_FROM
 from lpprop.inputs.layout import check_layout, warn_of_aspect
 from lpprop.inputs.patch_grid import cover, fit_patch_size
+from lpprop.inputs.proposals import Proposal
 from lpprop.inputs.table import INPUTS, check_inputs, convert_inputs
 from lpprop.inputs.windows import SlidingWindows
 from lpprop.refiners import PatchPropagation, bilinear_upsample
@@ -116,11 +117,17 @@ class Request:
         request = self
         if self.span is not None:
             covered = {
-                name: cover(x, self.span) if name in INPUTS and INPUTS[name].per_image else x
+                name: INPUTS[name].cover(x, self.pixels, self.span)
+                if name in INPUTS and INPUTS[name].per_image
+                else x
                 for name, x in self.inputs.items()
             }
             request = replace(self, inputs=covered)
         chain.check(request.logits, **request.inputs)
+        regions = request.inputs.get("regions")
+        if isinstance(regions, Proposal) and not regions.asks_for_scores:
+            found = regions(request.inputs["image"], request.logits)
+            request = replace(request, inputs={**request.inputs, "regions": found})
         fitted = _fit(chain, request)
         if self.span is None:
             for name, grid in (("logits", self.logits), ("feats", self.inputs.get("feats"))):

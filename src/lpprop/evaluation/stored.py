@@ -27,11 +27,12 @@ from lpprop.io.files import fingerprint, is_unchanged
 
 __all__ = ["StoredStart"]
 
-#: The arrays that files can hold, and the number of axes that they have in a batch.
+#: The arrays that files can hold, and the number of axes that they have in a batch; 0 of those that
+#: `refine` takes without a batch.
 _RANKS = {"logits": 4} | {
-    row.name: max(len(axes.split()) for axes in row.axes)
+    row.name: max((len(axes.split()) for axes in row.axes or ()), default=0)
     for row in INPUTS.values()
-    if row.file and row.axes
+    if row.file
 }
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from lpprop._core.errors import InputError
@@ -60,17 +59,23 @@ def spans(grid: tuple[int, ...], pixels: tuple[int, int]) -> bool:
     return low < high
 
 
-def cover(pixels: Float[Tensor, "B F H W"], size: tuple[int, int]) -> Float[Tensor, "B F y x"]:
+def cover(
+    pixels: Shaped[Tensor, "*rest H W"], size: tuple[int, int]
+) -> Shaped[Tensor, "*rest y x"]:
     """Cut at the bottom and right, or repeat the last row and column, until the size is reached.
 
     >>> cover(torch.tensor([[[[1.0, 2.0, 3.0]]]]), (2, 2))
     tensor([[[[1., 2.],
               [1., 2.]]]])
     """
-    height, width = size
-    pixels = pixels[..., :height, :width]
-    missing = (0, width - pixels.shape[-1], 0, height - pixels.shape[-2])
-    return pass_on(pixels, F.pad(pixels, missing, mode="replicate")) if any(missing) else pixels
+    covered = pixels[..., : size[0], : size[1]]
+    if tuple(covered.shape[-2:]) != size:
+        rows, columns = (
+            torch.arange(to, device=pixels.device).clamp_max(of - 1)
+            for of, to in zip(covered.shape[-2:], size, strict=True)
+        )
+        covered = covered.index_select(-2, rows).index_select(-1, columns)
+    return pass_on(pixels, covered)
 
 
 def _patch_sizes(grid: tuple[int, ...], pixels: tuple[int, int]) -> tuple[float, float]:

@@ -15,9 +15,21 @@ from torch import Tensor
 from lpprop._core.checks import check_tensors
 from lpprop._core.convert import as_attention, as_grid, as_image
 from lpprop._core.errors import InputError
+from lpprop.inputs.patch_grid import cover
+from lpprop.inputs.proposals import (
+    as_given_regions,
+    check_given_regions,
+    check_given_scores,
+    cover_regions,
+)
+from lpprop.inputs.regions import as_region_scores
 from lpprop.inputs.windows import SlidingWindows
 
 __all__ = ["INPUTS", "Input", "check_inputs", "convert_inputs"]
+
+
+def _cover(tensor: Tensor, pixels: tuple[int, int], span: tuple[int, int]) -> Tensor:
+    return cover(tensor, span)
 
 
 @dataclass(frozen=True)
@@ -31,6 +43,9 @@ class Input:
         convert: makes it from what the user passes and from the scores.
         per_image: whether there is one per image even if the scores are those of n windows.
         kinds: the kinds of numbers that it holds, as `check_tensors` takes them.
+        check: checks it among the inputs of a call, given the scores and all inputs, if it is more
+            than a tensor of these axes.
+        cover: brings it from the image's pixels to those of a span, if it is per image.
         file: the shape of its array in a file, for the command line; "" if files cannot hold it.
     """
 
@@ -40,6 +55,8 @@ class Input:
     convert: Callable[[object, Tensor], Any]
     per_image: bool = False
     kinds: tuple[str, ...] = ("float",)
+    check: Callable[[Tensor, Mapping[str, Any]], None] | None = None
+    cover: Callable[[Any, tuple[int, int], tuple[int, int]], Any] = _cover
     file: str = ""
 
     def axes_of(self, tensor: object, *, windowed: bool) -> str:
@@ -101,6 +118,24 @@ INPUTS: dict[str, Input] = {
             per_image=True,
             file="(F, H, W)",
         ),
+        Input(
+            "regions",
+            "regions: integer maps, negative = none, or masks; or what proposes them, such as "
+            '"slic"',
+            None,
+            as_given_regions,
+            per_image=True,
+            check=check_given_regions,
+            cover=cover_regions,
+            file="(H, W) or (M, H, W)",
+        ),
+        Input(
+            "region_scores",
+            "the weights of masks, where several hold a pixel",
+            None,
+            as_region_scores,
+            check=check_given_scores,
+        ),
     )
 }
 
@@ -115,13 +150,13 @@ def convert_inputs(inputs: Mapping[str, object], scores: Tensor) -> dict[str, An
 
 
 def check_inputs(scores: Tensor, inputs: Mapping[str, Any], names: Iterable[str]) -> dict[str, int]:
-    """Check the scores and the named inputs that are tensors against each other.
+    """Check the scores and the named inputs against each other.
 
     Returns:
         The sizes of the axes, by name.
 
     Raises:
-        InputError: as `check_tensors` raises it.
+        InputError: as `check_tensors` and the checks of the inputs raise it.
     """
     windowed = inputs.get("windows") is not None
     known = [INPUTS[name] for name in INPUTS if name in names and inputs.get(name) is not None]
@@ -130,4 +165,8 @@ def check_inputs(scores: Tensor, inputs: Mapping[str, Any], names: Iterable[str]
         for row in known
         if row.axes is not None
     }
-    return check_tensors(logits=(scores, "B C h w"), **tensors)
+    sizes = check_tensors(logits=(scores, "B C h w"), **tensors)
+    for row in known:
+        if row.check is not None:
+            row.check(scores, inputs)
+    return sizes

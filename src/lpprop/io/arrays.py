@@ -16,7 +16,14 @@ from lpprop._core.errors import InputError
 from lpprop._core.memory import available_bytes
 from lpprop.io.files import list_folder, refuse_damaged, require_file
 
-__all__ = ["as_float32", "find_arrays", "list_arrays", "load_array"]
+__all__ = [
+    "ARRAY_SUFFIXES",
+    "as_float32",
+    "find_arrays",
+    "list_arrays",
+    "load_array",
+    "load_numbers",
+]
 
 
 def load_array(path: Path, argument: str) -> Tensor:
@@ -43,6 +50,40 @@ def load_array(path: Path, argument: str) -> Tensor:
     ...     load_array(Path(folder, "a.npz"), "feats").shape
     torch.Size([8, 4, 6])
     """
+    return _load(path, argument, _as_float)
+
+
+def load_numbers(path: Path, argument: str) -> Tensor:
+    """Read an array as `load_array` does, but keep booleans and integers, the latter as int64.
+
+    Raises:
+        InputError: as `load_array` raises it.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.save(Path(folder, "a.npy"), np.array([2**40 + 1, -1], ">i8"))
+    ...     load_numbers(Path(folder, "a.npy"), "regions")
+    tensor([1099511627777,            -1])
+    """
+    return _load(path, argument, _as_stored)
+
+
+def _as_float(stored: torch.dtype) -> torch.dtype:
+    # A half-precision result would tie classes that differ.
+    return torch.float64 if stored == torch.float64 else torch.float32
+
+
+def _as_stored(stored: torch.dtype) -> torch.dtype:
+    if stored.is_floating_point:
+        return _as_float(stored)
+    return stored if stored == torch.bool else torch.int64
+
+
+#: Which dtype an array gets, by the one that it is stored in.
+_Choice = Callable[[torch.dtype], torch.dtype]
+
+
+def _load(path: Path, argument: str, choose: _Choice) -> Tensor:
     reader = _READERS.get(path.suffix.lower())
     with refuse_damaged(path, argument, "an undamaged file of numbers"):
         if reader is None:
@@ -52,7 +93,7 @@ def load_array(path: Path, argument: str) -> Tensor:
                 expected=f"one of {', '.join(_READERS)}",
                 fix="Save the array with numpy.save. Other pickles are refused: they can run code.",
             )
-        return _as_tensor(reader(path, argument), path, argument)
+        return _as_tensor(reader(path, argument), path, argument, choose)
 
 
 def _read_npy(path: Path, argument: str) -> object:
@@ -115,6 +156,8 @@ _READERS: dict[str, Callable[[Path, str], object]] = {
     ".pt": _read_torch,
     ".pth": _read_torch,
 }
+#: What the names of files end with that hold arrays.
+ARRAY_SUFFIXES = tuple(_READERS)
 
 
 def _pick(names: Iterable[str], path: Path, argument: str) -> str:
@@ -150,10 +193,16 @@ def _require_memory(path: Path, argument: str, shape: Sequence[int] | None, need
         )
 
 
-def _as_tensor(loaded: object, path: Path, argument: str) -> Tensor:
-    if isinstance(loaded, np.ndarray) and loaded.dtype.kind in "fiub":
-        dtype = np.float64 if loaded.dtype.newbyteorder("=") == np.float64 else np.float32
-        _require_memory(path, argument, loaded.shape, loaded.size * np.dtype(dtype).itemsize)
+# NumPy's kinds of numbers, by a dtype of torch that stands for all of the kind.
+_KINDS = {"f": torch.float32, "i": torch.int64, "u": torch.int64, "b": torch.bool}
+
+
+def _as_tensor(loaded: object, path: Path, argument: str, choose: _Choice) -> Tensor:
+    if isinstance(loaded, np.ndarray) and loaded.dtype.kind in _KINDS:
+        double = loaded.dtype.newbyteorder("=") == np.float64
+        wanted = choose(torch.float64 if double else _KINDS[loaded.dtype.kind])
+        dtype = np.dtype(str(wanted).removeprefix("torch."))
+        _require_memory(path, argument, loaded.shape, loaded.size * dtype.itemsize)
         # One copy removes what torch cannot take: foreign byte order, negative strides, a mapping.
         return torch.from_numpy(np.array(loaded, dtype=dtype, order="C"))
     if not isinstance(loaded, Tensor):
@@ -166,8 +215,7 @@ def _as_tensor(loaded: object, path: Path, argument: str) -> Tensor:
     # A few bytes with strides of 0 can claim any size, and the first copy would allocate it.
     if loaded.numel() * loaded.element_size() > loaded.untyped_storage().nbytes():
         raise _not_numbers(path, argument, f"an expanded tensor of shape {tuple(loaded.shape)}")
-    # A half-precision result would tie classes that differ.
-    wanted = torch.float64 if loaded.dtype == torch.float64 else torch.float32
+    wanted = choose(loaded.dtype)
     if loaded.dtype != wanted:
         _require_memory(path, argument, loaded.shape, loaded.numel() * wanted.itemsize)
     return loaded.detach().resolve_neg().to(wanted)
@@ -182,8 +230,19 @@ def _not_numbers(path: Path, argument: str, held: str) -> InputError:
     )
 
 
-def find_arrays(path: Path, images: Sequence[Path], argument: str) -> list[Path]:
+def find_arrays(
+    path: Path,
+    images: Sequence[Path],
+    argument: str,
+    suffixes: tuple[str, ...] = ARRAY_SUFFIXES,
+) -> list[Path]:
     """Find the array file of each image: the file given, or those of the same stem in a folder.
+
+    Args:
+        path: the file or the folder.
+        images: the images.
+        argument: what errors call it.
+        suffixes: what the files' names may end with.
 
     Raises:
         InputError: images without a file, or with several; all of them are listed.
@@ -198,7 +257,7 @@ def find_arrays(path: Path, images: Sequence[Path], argument: str) -> list[Path]
                 fix="Name each file after its image.",
             )
         return [path] * len(images)
-    found = list_arrays(path)
+    found = list_arrays(path, suffixes)
     wrong = [
         f"{image.stem} ({len(found.get(image.stem, []))} files)"
         for image in images
@@ -208,13 +267,13 @@ def find_arrays(path: Path, images: Sequence[Path], argument: str) -> list[Path]
         raise InputError.of(
             argument,
             got=f"in {path}, for {len(wrong)} of {len(images)} images: {', '.join(wrong)}",
-            expected=f"one file per image, named after it, in {', '.join(_READERS)}",
+            expected=f"one file per image, named after it, in {', '.join(suffixes)}",
             fix="Add the missing files, and keep one of each.",
         )
     return [found[image.stem][0] for image in images]
 
 
-def list_arrays(folder: Path) -> dict[str, list[Path]]:
+def list_arrays(folder: Path, suffixes: tuple[str, ...] = ARRAY_SUFFIXES) -> dict[str, list[Path]]:
     """List the array files in a folder by their stems; hidden ones are left out.
 
     >>> import tempfile
@@ -225,7 +284,7 @@ def list_arrays(folder: Path) -> dict[str, list[Path]]:
     {'a': 1, 'b': 2}
     """
     found: dict[str, list[Path]] = {}
-    for file in list_folder(folder, tuple(_READERS)):
+    for file in list_folder(folder, suffixes):
         found.setdefault(file.stem, []).append(file)
     return found
 

@@ -15,6 +15,7 @@ from lpprop.refiners._optimal_path import OptimalPath, optimal_path
 from lpprop.refiners._pamr import PAMR, pamr
 from lpprop.refiners._patch_propagation import PatchPropagation, propagate_patches
 from lpprop.refiners._pixel_propagation import PixelPropagation, propagate_pixels
+from lpprop.refiners._region_vote import RegionVote, region_vote
 
 __all__ = [
     "PAMR",
@@ -28,6 +29,7 @@ __all__ = [
     "OptimalPath",
     "PatchPropagation",
     "PixelPropagation",
+    "RegionVote",
     "bilinear_upsample",
     "class_distribution",
     "dense_crf",
@@ -39,4 +41,5 @@ __all__ = [
     "pamr",
     "propagate_patches",
     "propagate_pixels",
+    "region_vote",
 ]

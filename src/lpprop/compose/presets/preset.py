@@ -111,8 +111,8 @@ class Preset:
 
     @property
     def python_name(self) -> str:
-        """Its name in `lpprop.presets`."""
-        return self.name.replace("+", "_plus")
+        """Its name in `lpprop.presets`: lposs_plus, lposs_regions."""
+        return re.sub(r"\+$", "_plus", self.name).replace("+", "_")
 
     @property
     def options(self) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from lpprop.refiners import (
     OptimalPath,
     PatchPropagation,
     PixelPropagation,
+    RegionVote,
 )
 
 __all__ = ["FEATS_FROM", "METHODS", "by_name", "find", "markdown_table"]
@@ -43,6 +44,7 @@ _DSLO = "Li et al., 2026 (DSLO, arXiv:2604.07723)"
 _Distribution = partial(ClassDistribution, early_rejection=True)
 _AdaptivePropagation = partial(PatchPropagation, k="auto", gamma="auto", alpha="auto")
 _Path = partial(OptimalPath, norm="image")
+_MajorityVote = partial(RegionVote, by="vote")
 
 
 def _fuse(
@@ -198,6 +200,30 @@ _ROWS = (
             neither figures nor settings).
             """,
         package=("pydensecrf", "crf"),
+        compared=True,
+    ),
+    Preset(
+        "region_vote",
+        (BilinearUpsample, _MajorityVote),
+        paper="Zhang et al., ICCV 2025 (CorrCLIP's map correction)",
+        note="bilinear to pixels, then a majority vote in each region",
+        details="""
+            CorrCLIP gives each pixel to the largest of SAM 2's masks that hold it:
+            `overlap="largest"`. Regions of any kind are taken here, and overlapping masks averaged.
+            Where the scores are good already, a vote within regions that cross the borders of
+            classes harms: docs/regions.md.
+            """,
+        compared=True,
+    ),
+    Preset(
+        "lposs+regions",
+        (PatchPropagation, BilinearUpsample, _MajorityVote),
+        paper=_LPOSS + "; regions after Zhang et al., ICCV 2025",
+        note="label propagation over patches, bilinear to pixels, a majority vote in each region",
+        details="""
+            A combination of this package's own: the vote in place of LPOSS+'s pixel step.
+            """,
+        feats_from=FEATS_FROM,
         compared=True,
     ),
 )

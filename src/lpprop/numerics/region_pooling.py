@@ -1,0 +1,201 @@
+"""Means of values over regions, and sums over regions back at pixels: A and its transpose.
+
+A (M, N) says how much of pixel i is in region m. Where no regions overlap it is kept as a number
+per pixel; else as the masks that were given, of which a few at a time become floats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int, Integer
+from torch import Tensor
+
+from lpprop.numerics.nearest import resample_nearest
+
+__all__ = ["Masks", "Partition"]
+
+# Bytes of the masks that are floats at one time.
+_CHUNK_BYTES = 2**25
+
+_Map = Callable[[Tensor], Tensor]
+
+
+class Partition:
+    """Regions of which each pixel is in one or in none.
+
+    Attributes:
+        numbers: (N,) the region of each pixel, `count` where it is in none.
+        count: number M of regions, of which some may have no pixel.
+    """
+
+    def __init__(self, numbers: Int[Tensor, " N"], count: int) -> None:
+        self.numbers, self.count = numbers, count
+
+    @classmethod
+    def of(cls, regions: Integer[Tensor, "y x"], size: tuple[int, int]) -> Partition:
+        """Read a map of a size of its own, in which negative numbers are no region.
+
+        >>> Partition.of(torch.tensor([[-1, 10**9, 7]]), (1, 3)).numbers
+        tensor([2, 1, 0])
+        """
+        numbers = resample_nearest(regions, size).flatten().long()
+        low, high = (int(bound) for bound in torch.aminmax(numbers))
+        if high >= len(numbers):  # numbers far apart would need memory for all between
+            known, numbers = torch.unique(numbers.clamp_min(-1), return_inverse=True)
+            none = int(known[0] < 0)
+            numbers, high = numbers - none, len(known) - none - 1
+        count = max(0, high + 1)
+        return cls(torch.where(numbers < 0, count, numbers) if low < 0 else numbers, count)
+
+    @cached_property
+    def areas(self) -> Float[Tensor, " M"]:
+        """Return the number of pixels of each region."""
+        return _bincount(self.numbers, None, self.count + 1)[:-1]
+
+    @property
+    def covered(self) -> Bool[Tensor, " N"]:
+        """Return which pixels are in a region."""
+        return self.numbers < self.count
+
+    def means(self, values: Float[Tensor, "C N"]) -> Float[Tensor, "C M"]:
+        """Return the mean over each region: sum_i A_mi x_i / sum_i A_mi; 0 if it has no pixel."""
+        scale = 1 / self.areas.clamp_min(1)
+        return _linear(values, lambda x: self._sum(x, scale), lambda x: self._spread(x * scale))
+
+    def shares(self, labels: Int[Tensor, " N"], classes: int) -> Float[Tensor, "C M"]:
+        """Return the share of each class among the labels of a region; 0 if it has no pixel."""
+        pairs = _bincount(self.numbers * classes + labels, None, (self.count + 1) * classes)
+        counts = pairs.view(-1, classes)[:-1].T
+        return counts / counts.sum(0).clamp_min(1)
+
+    def spread(self, values: Float[Tensor, "C M"]) -> Float[Tensor, "C N"]:
+        """Return at each pixel its region's values, sum_m A_mi z_m: 0 where it is in none."""
+        return _linear(values, self._spread, self._sum)
+
+    def only(self, kept: Bool[Tensor, " M"]) -> Partition:
+        """Leave regions out: their pixels are then in none."""
+        if bool(kept.all()):
+            return self
+        out = torch.cat([~kept, kept.new_zeros(1)])
+        return Partition(torch.where(out[self.numbers], self.count, self.numbers), self.count)
+
+    def _sum(
+        self, values: Float[Tensor, "C N"], scale: Float[Tensor, " M"] | float = 1.0
+    ) -> Float[Tensor, "C M"]:
+        # A class at a time, in float64: a sum of so many in float32 loses half of its digits.
+        sums = [_bincount(self.numbers, row, self.count + 1)[:-1] * scale for row in values]
+        return torch.stack(sums).to(values.dtype)
+
+    def _spread(self, values: Float[Tensor, "C M"]) -> Float[Tensor, "C N"]:
+        padded = torch.cat([values, values.new_zeros(len(values), 1)], 1)
+        return padded.gather(1, self.numbers.expand(len(values), -1))
+
+
+class Masks:
+    """Regions that may overlap, or be soft.
+
+    Args:
+        masks: (M, y, x) bool, or floats in [0, 1].
+        size: (H, W) to which each is resampled when it is read.
+        dtype: to compute in.
+    """
+
+    def __init__(
+        self,
+        masks: Bool[Tensor, "M y x"] | Float[Tensor, "M y x"],
+        size: tuple[int, int],
+        dtype: torch.dtype,
+    ) -> None:
+        self.masks, self.size, self.dtype = masks.detach(), size, dtype
+        self.count = len(masks)
+
+    @cached_property
+    def areas(self) -> Float[Tensor, " M"]:
+        """Return the sum of each mask over the pixels."""
+        return torch.cat([part.sum(1) for part in self._read()])
+
+    def means(self, values: Float[Tensor, "C N"]) -> Float[Tensor, "C M"]:
+        """Return the mean over each region: sum_i A_mi x_i / sum_i A_mi; 0 if it has no pixel."""
+        scale = 1 / torch.where(self.areas > 0, self.areas, 1)
+        return _linear(values, self._sum, self._spread) * scale
+
+    def shares(self, labels: Int[Tensor, " N"], classes: int) -> Float[Tensor, "C M"]:
+        """Return the share of each class among the labels of a region; 0 if it has no pixel."""
+        one_hot = torch.zeros(classes, len(labels), dtype=self.dtype, device=labels.device)
+        sums = self._sum(one_hot.scatter_(0, labels[None], 1.0))
+        total = sums.sum(0)  # and not the areas, which round apart: all of one class is exactly 1
+        return sums / torch.where(total > 0, total, 1)
+
+    def spread(self, values: Float[Tensor, "C M"]) -> Float[Tensor, "C N"]:
+        """Return at each pixel the sum over its regions, sum_m A_mi z_m: 0 where it is in none."""
+        return _linear(values, self._spread, self._sum)
+
+    def owners(self, kept: Bool[Tensor, " M"], *, largest: bool) -> Partition:
+        """Give each pixel to the smallest or largest region that holds it, the first of equal ones.
+
+        A mask holds the pixels where it has at least half of its largest value.
+
+        Args:
+            kept: which regions take part.
+            largest: whether the largest region has a pixel, or the smallest.
+        """
+        order = self.areas.argsort(descending=largest, stable=True)
+        owner = torch.full(self.size, self.count, device=self.masks.device)
+        for number in order[kept[order]].flip(0).tolist():  # a later one paints over the earlier
+            mask = resample_nearest(self.masks[number], self.size)
+            if mask.dtype != torch.bool:
+                mask = (mask > 0) & (mask >= mask.amax() / 2)
+            owner.masked_fill_(mask, number)
+        return Partition(owner.flatten(), self.count)
+
+    def _read(self) -> Iterator[Float[Tensor, "m N"]]:
+        """Yield some masks after others as floats at the size."""
+        at_once = max(1, _CHUNK_BYTES // (self.size[0] * self.size[1] * self.dtype.itemsize))
+        for part in self.masks.split(at_once):
+            yield resample_nearest(part, self.size).flatten(1).to(self.dtype)
+
+    def _sum(self, values: Float[Tensor, "C N"]) -> Float[Tensor, "C M"]:
+        return torch.cat([values @ part.T for part in self._read()], 1)
+
+    def _spread(self, values: Float[Tensor, "C M"]) -> Float[Tensor, "C N"]:
+        total = values.new_zeros(len(values), self.size[0] * self.size[1])
+        first = 0
+        for part in self._read():
+            total.addmm_(values[:, first : first + len(part)], part)
+            first += len(part)
+        return total
+
+
+class _Linear(torch.autograd.Function):
+    """A linear map whose adjoint is known, so that nothing is kept for the gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, apply: _Map, adjoint: _Map) -> Tensor:
+        ctx.maps = adjoint, apply
+        return apply(values)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        return _linear(grad, *ctx.maps), None, None
+
+
+def _linear(values: Tensor, apply: _Map, adjoint: _Map) -> Tensor:
+    result: Tensor = _Linear.apply(values, apply, adjoint)  # type: ignore[no-untyped-call]
+    return result
+
+
+def _bincount(numbers: Int[Tensor, " N"], weights: Tensor | None, count: int) -> Tensor:
+    """Sum the weights, or count, by number; in float64 where the device has it."""
+    device = numbers.device
+    wide = torch.float32 if device.type == "mps" else torch.float64
+    if device.type == "cpu":
+        return torch.bincount(numbers, None if weights is None else weights.to(wide), count).to(
+            wide
+        )
+    # bincount waits for a GPU to learn the largest number.
+    weights = torch.ones(len(numbers), dtype=wide, device=device) if weights is None else weights
+    return torch.zeros(count, dtype=wide, device=device).scatter_add_(0, numbers, weights.to(wide))
