@@ -9,8 +9,8 @@ from lpprop import InputError
 pytest.importorskip("diffusers", reason="the extra models is not installed")
 pytest.importorskip("transformers", reason="the extra models is not installed")
 
-from lpprop.backbones.cross_attention import watch_words, word_positions  # noqa: E402
-from tiny_diffusion import tiny_pipeline, tiny_tokenizer  # noqa: E402
+from lpprop.backbones.cross_attention import watch_words, word_positions
+from tiny_diffusion import tiny_pipeline, tiny_tokenizer
 
 TEMPLATE = "a {}."
 WORDS = ["cat", "cow"]
@@ -129,10 +129,10 @@ def test_wrong_use_is_refused(pipeline):
     with pytest.raises(InputError, match=r"^strides: got \(3,\), expected some of 1, 2, 4"):
         watch_words(unet, [[1]], strides=(3,)).__enter__()
     for none in ([], [[1], []]):
-        with pytest.raises(InputError, match="^positions: .* at least one token per picture"):
+        with pytest.raises(InputError, match=r"^positions: .* at least one token per picture"):
             watch_words(unet, none).__enter__()
     with watch_words(unet, [[1]] * 3) as watched:
-        with pytest.raises(InputError, match="^maps: got a U-Net that has not run"):
+        with pytest.raises(InputError, match=r"^maps: got a U-Net that has not run"):
             watched.maps((4, 4))
         with pytest.raises(InputError, match=r"^positions: .* 3 pictures, .* runs on 4"):
             draw(pipeline)
@@ -158,9 +158,9 @@ def test_places_of_a_word(template, word, expected):
 
 def test_words_that_have_no_place_of_their_own_are_refused():
     tokenizer = tiny_tokenizer()
-    with pytest.raises(InputError, match="^prompts: got 'two cats', .* 'cat' are not found"):
+    with pytest.raises(InputError, match=r"^prompts: got 'two cats', .* 'cat' are not found"):
         word_positions(tokenizer, "two {}s", "cat")
-    with pytest.raises(InputError, match="^templates: .*one"):
+    with pytest.raises(InputError, match=r"^templates: .*one"):
         word_positions(tokenizer, "a cat", "cat")
     with pytest.raises(InputError, match=r"^classes: got the prompt .* of 18 tokens, .* most 16"):
         word_positions(tokenizer, "a {}", "hippopotamuses,")

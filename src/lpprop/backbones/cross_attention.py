@@ -100,14 +100,14 @@ def watch_words(
 
         A_it = softmax_t(q_i . k_t / sqrt(d)).
 
-    Its maps are averaged over the heads and summed over the word's tokens, so that a word of several
-    tokens counts as one. The sums over layers and steps grow in place, one map per resolution.
+    Its maps are averaged over the heads and summed over the word's tokens, so that a word of
+    several tokens counts as one. The sums over layers and steps grow in place, one map per
+    resolution.
 
     DAAM takes the layers of all resolutions; Prompt-to-Prompt (Hertz et al., ICLR 2023) and
     Attend-and-Excite (Chefer et al., SIGGRAPH 2023) take those of 16 x 16 alone, where the maps say
     the most about what is where. The default, ours, takes strides 2 and 4 of the latents: for a
-    picture of 512 x 512 these are the layers of 32 x 32 and 16 x 16. The layers of 64 x 64 are noisy,
-    and the one of 8 x 8 is coarse.
+    picture of 512 x 512 these are the layers of 32 x 32 and 16 x 16.
 
     The U-Net computes the same as without this block. Threads must not share it meanwhile.
 

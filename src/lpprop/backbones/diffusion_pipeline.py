@@ -26,8 +26,8 @@ def load_diffusion_pipeline(
     """Load a `diffusers.StableDiffusionPipeline`, without running code that comes with it.
 
     Its parts are those that diffusers itself would load: the scheduler of the checkpoint, and the
-    safety checker where the checkpoint has one (Stable Diffusion 1 has, 2 has none). Move the result
-    by its `to(device)`. This function has not been run with trained weights yet.
+    safety checker where the checkpoint has one (Stable Diffusion 1 has, 2 has none). Move the
+    result by its `to(device)`. This function has not been run with trained weights yet.
 
     Args:
         checkpoint: a folder that the pipeline's `save_pretrained` wrote, or the name of such a
@@ -88,7 +88,7 @@ def _load_scheduler(checkpoint: str, source: dict[str, Any]) -> Any:
     """Make the scheduler that the checkpoint names, if it is one of those that pipelines share."""
     known = import_extra("diffusers.schedulers", "KarrasDiffusionSchedulers").__members__
     config = load_config("DDIMScheduler", checkpoint, subfolder="scheduler", **source)
-    name = config.get("_class_name")
+    name = str(config.get("_class_name"))
     if name not in known:
         raise InputError.of(
             "checkpoint",
