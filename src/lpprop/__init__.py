@@ -18,6 +18,8 @@ from lpprop.inputs.aggregation import aggregate_attention
 from lpprop.inputs.attention import attention_from_features, proxy_attention, sharpen_attention
 from lpprop.inputs.classes import merge_classes
 from lpprop.inputs.colour import lab_features
+from lpprop.inputs.prototypes import prototype_logits, prototypes
+from lpprop.inputs.region_matching import classify_regions
 from lpprop.inputs.windows import SlidingWindows
 from lpprop.refiners import *  # noqa: F403  # a new refiner needs no line here
 from lpprop.refiners import __all__ as _refiners
@@ -43,10 +45,13 @@ __all__ = [
     "__version__",
     "aggregate_attention",
     "attention_from_features",
+    "classify_regions",
     "compare",
     "lab_features",
     "merge_classes",
     "presets",
+    "prototype_logits",
+    "prototypes",
     "proxy_attention",
     "refine",
     "sharpen_attention",

@@ -26,6 +26,8 @@ from lpprop.backbones import EfficientNetLite0, MaskCLIP, StableDiffusion, Visio
 from lpprop.backbones.backbone import Backbone
 from lpprop.compose import presets
 from lpprop.compose.composite import missing_input
+from lpprop.models.reference_backbone import ReferenceBackbone
+from lpprop.models.references import References
 from lpprop.models.segmenter import PROVIDED, Segmenter
 
 __all__ = ["RECIPES", "Model", "Recipe"]
@@ -76,6 +78,8 @@ class Recipe:
         antialias: whether the image is averaged where it is made smaller; see `Segmenter`.
         windows: (window, stride), or None for whole images.
         source: the paper that describes the protocol.
+        references: whether the classes are scored by references of examples, which `build` is then
+            given; the backbone provides their features.
 
     >>> recipe = RECIPES["clip-dino"]
     >>> recipe.windows, recipe.affinity.checkpoint
@@ -94,6 +98,22 @@ class Recipe:
     antialias: bool = True
     windows: tuple[int, int] | None = None
     source: str = ""
+    references: bool = False
+
+    def with_references(self) -> Recipe:
+        """Return the recipe with references in place of words: its affinity scores the classes too.
+
+        The models see whole images, as they see the references. Options that suit the scale of
+        CLIP's cosines are left out.
+
+        >>> RECIPES["clip-dinov2"].with_references().backbone.checkpoint
+        'dinov2-vitb14'
+        """
+        options = {name: x for name, x in self.options.items() if name != "logit_scale"}
+        backbone = self.affinity or self.backbone
+        return replace(
+            self, backbone=backbone, affinity=None, references=True, options=options, windows=None
+        )
 
     def with_method(self, method: str, **options: Any) -> Recipe:
         """Return the same models with another method, or with other options of the same method.
@@ -137,6 +157,7 @@ class Recipe:
     def build(
         self,
         *,
+        references: References | None = None,
         download: bool = True,
         device: str | torch.device = "cpu",
         dtype: torch.dtype | None = None,
@@ -144,6 +165,9 @@ class Recipe:
         """Load the models and tie them together.
 
         Args:
+            references: those that the backbone made, for a recipe by references alone. Another
+                matching than the best cosine is chosen by hand: `recipe.tie(ReferenceBackbone(
+                recipe.backbone.load(), references, matching="rank"))`.
             download: whether weights may be downloaded that are neither in a folder nor in the
                 cache.
             device: the device of the models.
@@ -154,9 +178,20 @@ class Recipe:
 
         Raises:
             ImportError: an extra is not installed; the message names it.
-            InputError: weights that cannot be loaded, or a method that cannot be used.
+            InputError: weights that cannot be loaded, a method that cannot be used, or references
+                that the recipe does not take, lacks, or has from another model.
         """
-        return self.tie(*self.load(download=download, device=device, dtype=dtype))
+        if references is None:
+            return self.tie(*self.load(download=download, device=device, dtype=dtype))
+        if not self.references:
+            raise InputError.of(
+                "references",
+                got="references for a recipe of classes in words",
+                expected="None",
+                fix="Use the recipe that recipe.with_references() returns.",
+            )
+        model = self.backbone.load(download=download, dtype=dtype).to(device)
+        return self.tie(ReferenceBackbone(model, references))
 
     def load(
         self,
@@ -166,6 +201,13 @@ class Recipe:
         dtype: torch.dtype | None = None,
     ) -> tuple[Backbone, Backbone | None]:
         """Load the backbone and the affinity, if there is one; see `build`."""
+        if self.references:
+            raise InputError.of(
+                "references",
+                got="None",
+                expected="references, by which this recipe scores its classes",
+                fix="Make or load lpprop.models.References, and call build(references=...).",
+            )
         backbone = self.backbone.load(download=download, dtype=dtype).to(device)
         if self.affinity is None:
             return backbone, None
@@ -195,7 +237,7 @@ class Recipe:
             "antialias": self.antialias,
             "windows": " every ".join(map(str, self.windows or ("none: whole image",))),
             "source": self.source,
-        }
+        } | ({"references": "given to build"} if self.references else {})
         return "\n".join(f"{name:<14}{value}" for name, value in rows.items())
 
 
@@ -266,9 +308,9 @@ class _Recipes(dict[str, Recipe]):
 
     def __repr__(self) -> str:
         rows = [(name, _describe_models(recipe), recipe.method) for name, recipe in self.items()]
-        width = max(len(models) for _, models, _ in rows)
+        widths = [max(len(row[column]) for row in rows) + 2 for column in (0, 1)]
         return "\n".join(
-            f"{name:<14}{models:<{width + 2}}{method}" for name, models, method in rows
+            f"{name:<{widths[0]}}{models:<{widths[1]}}{method}" for name, models, method in rows
         )
 
 
@@ -290,5 +332,11 @@ RECIPES: dict[str, Recipe] = _Recipes(
         "clip-dinov2": _lposs("dinov2-vitb14", ", supplement, Table 5"),
         "clip-sd2": _discrepancy("openai-vitb16"),
         "clip-l14-sd2": _discrepancy("openai-vitl14"),
+        "dinov2-references": Recipe(
+            _pinned("VisionTransformer", "dinov2-vitb14", features="token"),
+            method="auto",
+            source="this package, after Wang et al., RIM, CVPR 2024",
+            references=True,
+        ),
     }
 )

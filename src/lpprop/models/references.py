@@ -23,7 +23,7 @@ from torch import Tensor
 from lpprop._core.convert import as_image
 from lpprop._core.errors import InputError, warn
 from lpprop._core.label_maps import as_label_map, check_ignore_index
-from lpprop._core.options import check_names
+from lpprop._core.options import check_names, hint
 from lpprop.backbones.backbone import Backbone
 from lpprop.backbones.fingerprints import model_fingerprint
 from lpprop.backbones.prompts import parse_classes
@@ -33,7 +33,7 @@ from lpprop.io.atomic import atomic_write
 from lpprop.io.files import refuse_damaged
 from lpprop.models.geometry import resize_image, seen_size
 
-__all__ = ["References", "check_feats", "describe_backbone"]
+__all__ = ["References", "check_feats", "describe_backbone", "find_sets"]
 
 _FORMAT = "lpprop references 1"
 
@@ -258,6 +258,31 @@ class References:
                     f"references: got {name} = {before.get(name)} when they were made, and "
                     f"{settings.get(name)} now. Build the model alike, or make them anew.",
                 )
+
+
+def find_sets(classes: Sequence[str], names: Sequence[str]) -> list[list[int]]:
+    """Return for each class the sets of references that its name or a synonym names.
+
+    Raises:
+        InputError: a class without any.
+
+    >>> find_sets(["vehicle = car; van", "road"], ["road", "car", "van"])
+    [[1, 2], [0]]
+    """
+    parsed = parse_classes(classes)
+    sets = []
+    for number, (name, group) in enumerate(zip(parsed.class_names, parsed.groups, strict=True)):
+        words = [name, *(parsed.prompts[i] for i in group)]
+        found = [place for place, known in enumerate(names) if known in words]
+        if not found:
+            raise InputError.of(
+                f"classes[{number}]",
+                got=repr(classes[number]),
+                expected=f"one of {', '.join(names)}, which have references",
+                fix=hint(name, names, "Add references of it."),
+            )
+        sets.append(found)
+    return sets
 
 
 def describe_backbone(backbone: Backbone) -> dict[str, Any]:
