@@ -16,7 +16,7 @@ FLOORS = """
 cli app batch
 comparison
 evaluation
-models integrations
+models integrations regions
 compose backbones
 refiners
 inputs
@@ -27,7 +27,7 @@ _core
 
 # Beside the floors: io imports viz, and viz _core. They are for whom results go out and come in.
 STORES = "io viz"
-STORES_ARE_FOR = "cli app batch comparison evaluation models integrations"
+STORES_ARE_FOR = "cli app batch comparison evaluation models integrations regions"
 
 # Networks: from backbones up.
 MODELS = """

@@ -18,6 +18,8 @@ from lpprop.inputs.aggregation import aggregate_attention
 from lpprop.inputs.attention import attention_from_features, proxy_attention, sharpen_attention
 from lpprop.inputs.classes import merge_classes
 from lpprop.inputs.colour import lab_features
+from lpprop.inputs.fusing import fuse_masks
+from lpprop.inputs.points import prompt_points
 from lpprop.inputs.prototypes import prototype_logits, prototypes
 from lpprop.inputs.region_matching import classify_regions
 from lpprop.inputs.windows import SlidingWindows
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from lpprop import io as io
     from lpprop import models as models
     from lpprop import numerics as numerics
+    from lpprop import regions as regions
     from lpprop import viz as viz
     from lpprop.viz.display import show
 
@@ -47,11 +50,13 @@ __all__ = [
     "attention_from_features",
     "classify_regions",
     "compare",
+    "fuse_masks",
     "lab_features",
     "merge_classes",
     "presets",
     "prototype_logits",
     "prototypes",
+    "prompt_points",
     "proxy_attention",
     "refine",
     "sharpen_attention",
@@ -62,7 +67,8 @@ __all__ = [
 
 # Packages beside those names; what they import takes long, and much of it is optional.
 _PACKAGES = (
-    "backbones", "comparison", "evaluation", "integrations", "io", "models", "numerics", "viz"
+    "backbones", "comparison", "evaluation", "integrations", "io", "models", "numerics", "regions",
+    "viz",
 )  # fmt: skip
 
 if not TYPE_CHECKING:

@@ -15,6 +15,7 @@ from lpprop.refiners._optimal_path import optimal_path as optimal_path
 from lpprop.refiners._pamr import pamr as pamr
 from lpprop.refiners._patch_propagation import propagate_patches as propagate_patches
 from lpprop.refiners._pixel_propagation import propagate_pixels as propagate_pixels
+from lpprop.refiners._region_vote import region_vote as region_vote
 
 __all__ = [
     "PAMR",
@@ -28,6 +29,7 @@ __all__ = [
     "OptimalPath",
     "PatchPropagation",
     "PixelPropagation",
+    "RegionVote",
     "bilinear_upsample",
     "class_distribution",
     "dense_crf",
@@ -39,6 +41,7 @@ __all__ = [
     "pamr",
     "propagate_patches",
     "propagate_pixels",
+    "region_vote",
 ]
 
 class PAMR(Refiner):
@@ -200,4 +203,19 @@ class PixelPropagation(Refiner):
         distance_power: float = 1.0,
         backend: str = "auto",
         prune: bool = False,
+    ) -> None: ...
+
+class RegionVote(Refiner):
+    by: str
+    strength: float
+    purity: float
+    overlap: str
+
+    def __init__(
+        self,
+        *,
+        by: str = "mean",
+        strength: float = 1.0,
+        purity: float = 0.0,
+        overlap: str = "average",
     ) -> None: ...

@@ -222,3 +222,40 @@ class _DenseCrf(Preset):
     ) -> Chain: ...
 
 dense_crf: _DenseCrf
+
+class _RegionVote(Preset):
+    def __call__(
+        self,
+        *,
+        by: str = "vote",
+        strength: float = 1.0,
+        purity: float = 0.0,
+        overlap: str = "average",
+    ) -> Chain: ...
+
+region_vote: _RegionVote
+
+class _LpossRegions(Preset):
+    def __call__(
+        self,
+        *,
+        feats_from: Literal["vit-b/16", "vit-b/8", "dinov2"] = "vit-b/16",
+        k: int | Literal["auto"] = 400,
+        gamma: float | Literal["auto"] = 3.0,
+        sigma: float = 0.01,
+        alpha: float | Literal["auto"] = 0.95,
+        patch_size: float = 16,
+        distance_power: float = 1.0,
+        max_iter: int = 10,
+        tol: float = 1e-06,
+        appearance: str = "power",
+        sigma_a: float = 0.3333333333333333,
+        spatial: str = "rbf",
+        storage: str = "auto",
+        by: str = "vote",
+        strength: float = 1.0,
+        purity: float = 0.0,
+        overlap: str = "average",
+    ) -> Chain: ...
+
+lposs_regions: _LpossRegions
