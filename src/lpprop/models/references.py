@@ -292,7 +292,8 @@ def describe_backbone(backbone: Backbone) -> dict[str, Any]:
     >>> describe_backbone(EfficientNetLite0())["dtype"]
     'torch.float32'
     """
-    return model_fingerprint(backbone) | {"dtype": str(backbone.dtype)}
+    made = model_fingerprint(backbone) | {"dtype": str(backbone.dtype)}
+    return dict(json.loads(json.dumps(made)))  # with lists for tuples, as a file gives it back
 
 
 def check_feats(backbone: object) -> None:
