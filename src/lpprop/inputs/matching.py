@@ -10,13 +10,13 @@ own rule would go.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from lpprop._core.checks import check_tensors
 from lpprop._core.errors import InputError
 from lpprop._core.options import Check, check_choice, check_number
+from lpprop.numerics.graphs import unit_features
 
 __all__ = ["CHECKS", "check_references", "match"]
 
@@ -57,7 +57,7 @@ def check_references(
     if not isinstance(references, (list, tuple)) or not references:
         raise InputError.of(
             name,
-            got=type(references).__name__ if references else "no class",
+            got="no class" if isinstance(references, (list, tuple)) else type(references).__name__,
             expected="a list with (K_c, D) vectors of each class",
             fix="Pass [vectors] for a single class.",
         )
@@ -87,14 +87,14 @@ def match(
 
     See `classify_regions` for the equations.
     """
-    every = F.normalize(torch.cat([one.to(vectors) for one in references]), dim=1)
+    every = torch.cat([unit_features(one, vectors.dtype) for one in references])
     counts = [len(one) for one in references]
     profiles = None
     if matching == "rank":
         profiles = _profiles(every, counts, temperature)
     scores = []
     for part in vectors.split(max(1, _AT_ONCE // (vectors.itemsize * len(every)))):
-        similarities = (F.normalize(part, dim=1) @ every.mT).clamp(-1, 1)
+        similarities = (unit_features(part, part.dtype) @ every.mT).clamp(-1, 1)
         scores.append(
             _cosine_scores(similarities, counts, reduce)
             if profiles is None

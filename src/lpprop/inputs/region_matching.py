@@ -35,7 +35,7 @@ def classify_regions(
     *,
     matching: str = "cosine",
     reduce: str = "max",
-    temperature: float = 0.05,
+    temperature: float = 0.02,
 ) -> Float[Tensor, "B C H W"]:
     """Score the classes of each region by references of each class.
 
@@ -99,7 +99,7 @@ def classify_regions(
             members = _number(own)
             areas = areas_of_labels(members, int(members.max()) + 1, grid).to(dtype)
         total = areas.sum(1, keepdim=True)
-        means = areas @ x / torch.where(total > 0, total, 1)
+        means = (areas / torch.where(total > 0, total, 1)) @ x
         scores = match(means, listed, matching=matching, reduce=reduce, temperature=temperature)
         found, covered = _spread(scores, members)
         lowest = scores.detach().amin() if len(scores) else scores.new_tensor(_LOWEST)

@@ -79,7 +79,7 @@ class ReferenceBackbone(Backbone):
         *,
         matching: str = "cosine",
         reduce: str = "max",
-        temperature: float = 0.05,
+        temperature: float = 0.02,
         scores: str = "softmax",
         logit_scale: float = 50.0,
         regions: Callable[..., Any] | None = None,

@@ -157,7 +157,7 @@ class References:
         made = {
             "backbone": describe_backbone(backbone),
             "how": "labelled images",
-            "classes": list(classes),
+            "classes": list(map(str, classes)),
             "images": count,
             "shorter side": shorter_side,
             "longer side": longer_side,
@@ -292,8 +292,10 @@ def describe_backbone(backbone: Backbone) -> dict[str, Any]:
     >>> describe_backbone(EfficientNetLite0())["dtype"]
     'torch.float32'
     """
-    made = model_fingerprint(backbone) | {"dtype": str(backbone.dtype)}
-    return dict(json.loads(json.dumps(made)))  # with lists for tuples, as a file gives it back
+    described = model_fingerprint(backbone) | {"dtype": str(backbone.dtype)}
+    # As it comes back from a file: tuples are lists there.
+    plain: dict[str, Any] = json.loads(json.dumps(described))
+    return plain
 
 
 def check_feats(backbone: object) -> None:
