@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from lpprop._core.errors import InputError
 from lpprop._core.options import hint
@@ -150,10 +150,12 @@ def _find(name: str) -> Callable[[Tensor], Any]:
 
 
 def _asks_for_scores(proposer: Callable[..., Any], name: str) -> bool:
+    # A module's own signature takes anything; what it forwards to does not.
+    call = proposer.forward if isinstance(proposer, nn.Module) else proposer
     try:
-        parameters = list(inspect.signature(proposer).parameters.values())
+        parameters = list(inspect.signature(call).parameters.values())
         asks = len(parameters) > 1 and parameters[1].name == "scores"
-        inspect.signature(proposer).bind(None, **({"scores": None} if asks else {}))
+        inspect.signature(call).bind(None, **({"scores": None} if asks else {}))
     except (TypeError, ValueError) as error:
         raise InputError.of(
             "regions",

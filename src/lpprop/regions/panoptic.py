@@ -287,7 +287,7 @@ def _fit_edges(size: tuple[int, int], shortest: int, longest: int) -> tuple[int,
     short, long = sorted(size)
     limited = longest * short / long
     edge = float(shortest) if long / short * shortest <= longest else limited
+    if short == round(edge):
+        return size
     sides = max(1, round(edge)), max(1, int(edge * long / short))
-    if short == sides[0]:
-        sides = short, long
     return sides if size[0] <= size[1] else (sides[1], sides[0])

@@ -52,9 +52,11 @@ class PromptedSAM(SegmentAnything):
     predicted IoU is above `iou_threshold`; otherwise the component's pixels are in no region, so
     that they keep their old labels.
 
-    `lpprop.region_vote` then gives each mask what the scores say of its pixels. Trident gives it
-    the class of its component instead: the same where that class has the majority in the mask, and
-    another class where the model's mask has grown far beyond the component. `relabel` does that.
+    `lpprop.region_vote` then gives all of a mask what the scores say of its pixels. Trident gives
+    it the class of its component, except for pixels where the scores of another mask's class, or of
+    a component that was refused, are larger. Both agree where that class has the majority in the
+    mask and no such pixels are in it; where a mask has grown far beyond its component they do not.
+    `relabel` does what Trident does.
 
     Two things differ from Trident's code: it takes the components at half the size of the image,
     and the coarse mask of each one from all components of its class.
