@@ -160,7 +160,7 @@ def test_words_that_have_no_place_of_their_own_are_refused():
     tokenizer = tiny_tokenizer()
     with pytest.raises(InputError, match=r"^prompts: got 'two cats', .* 'cat' are not found"):
         word_positions(tokenizer, "two {}s", "cat")
-    with pytest.raises(InputError, match=r"^templates: .*one"):
+    with pytest.raises(InputError, match=r"^prompts: .*one"):
         word_positions(tokenizer, "a cat", "cat")
     with pytest.raises(InputError, match=r"^classes: got the prompt .* of 18 tokens, .* most 16"):
         word_positions(tokenizer, "a {}", "hippopotamuses,")

@@ -308,7 +308,7 @@ def test_what_cannot_work_is_refused_before_any_work(make, backbone, pipeline, m
         ({"classes": []}, "classes: "),
         ({"classes": ["cat", "hippopotamuses, and more"]}, "classes: got the prompt"),
         ({"prompts": ["two {}s"]}, "prompts: "),
-        ({"prompts": ["a cat"]}, "templates: "),
+        ({"prompts": ["a cat"]}, "prompts: "),
         ({"pipeline": torch.nn.Identity()}, "pipeline: got Identity"),
         ({"sam": torch.nn.Identity()}, "sam: got Identity"),
         ({"backbone": attention}, "backbone: "),

@@ -192,7 +192,7 @@ def word_positions(tokenizer: Any, template: str, word: str) -> list[int]:
     >>> word_positions(tokenizer, "a {}", "cat")  # after start and "a": c, a, t
     [2, 3, 4]
     """
-    (template,) = check_templates([template])
+    (template,) = check_templates([template], "prompts")
     prompt, before = template.replace("{}", word), template.partition("{}")[0]
     ids, first, alone = tokenise(tokenizer, [prompt, before.rstrip(), word])
     most = tokenizer.model_max_length

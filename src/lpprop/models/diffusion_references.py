@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -36,6 +36,7 @@ __all__ = ["PointSegmenter", "references_from_diffusion"]
 _FUSED_ABOVE = 0.9
 
 
+@runtime_checkable
 class PointSegmenter(Protocol):
     """A model that segments what is at a point, such as SAM."""
 
@@ -65,6 +66,12 @@ def references_from_diffusion(
     progress: bool | None = None,
 ) -> References:
     """Make references of classes in words, from pictures that Stable Diffusion draws of them.
+
+        pipeline = load_diffusion_pipeline().to("cuda")
+        sam = lpprop.regions.SAM.from_pretrained("sam-vitb").to("cuda")
+        dinov2 = VisionTransformer.from_pretrained("dinov2-vitb14", features="token").to("cuda")
+        references = references_from_diffusion(["cat", "sofa"], pipeline, sam, dinov2,
+                                               folder="pictures")
 
     For each picture of a class:
 
@@ -121,15 +128,11 @@ def references_from_diffusion(
         InputError: classes, prompts or options that cannot be used, a word that the prompt does not
             hold as a whole, a folder of other settings, pictures that are not finite, or a class
             without a usable picture.
-
-    >>> references_from_diffusion(["cat", "sofa"], pipeline, sam, dinov2,  # doctest: +SKIP
-    ...                           folder="references/voc")
-    References(2 classes of 384 channels: cat 50, sofa 50)
     """
     from tqdm.auto import tqdm
 
     check_feats(backbone)
-    if not callable(getattr(sam, "masks_at", None)):
+    if not isinstance(sam, PointSegmenter):
         raise InputError.of(
             "sam",
             got=type(sam).__name__,
@@ -145,7 +148,7 @@ def references_from_diffusion(
     if shorter_side is not None:
         shorter_side = check_integer("shorter_side", shorter_side)
     seed = check_integer("seed", seed, low=0)
-    templates = check_templates(prompts)
+    templates = check_templates(prompts, "prompts")
     artist = Artist(pipeline, steps=steps, guidance=guidance, side=side, max_bytes=max_bytes)
     planned = [
         plan_pictures(name, [parsed.prompts[i] for i in group], templates, seed=seed, count=count)
