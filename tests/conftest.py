@@ -6,6 +6,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import contextlib
+import gc
 import importlib.util
 from pathlib import Path
 
@@ -56,6 +57,12 @@ def pytest_configure(config):
     absent = [name for name in needs if importlib.util.find_spec(needs[name]) is None]
     ignored = [str(SOURCE / name) for name in absent]
     config.option.ignore = [*(config.option.ignore or []), *ignored]
+
+
+def pytest_collection_finish():
+    """Spare the garbage collector what stays to the end: it runs before each peak of memory."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_addoption(parser):

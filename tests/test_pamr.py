@@ -57,11 +57,13 @@ def test_pamr_is_a_plain_loop(dilations):
     scores, image = g.standard_normal((3, 6, 7)), g.random((3, 6, 7))
     expected = plain_loop(scores, image, 3, dilations)
     inputs, options = (torch.tensor(scores), torch.tensor(image)), {"dilations": dilations}
-    for got in (
-        pamr(*(x[None] for x in inputs), iterations=3, **options)[0],
-        pamr_gathered(*inputs, iterations=3, **options),
-        pamr_gathered(*inputs, iterations=3, **options, chunk_bytes=1),
-    ):
+    every = [pamr(*(x[None] for x in inputs), iterations=3, **options)[0]]
+    if max(dilations) < 100:  # the benchmark's peer pads the image by them, with gigabytes
+        every += [
+            pamr_gathered(*inputs, iterations=3, **options),
+            pamr_gathered(*inputs, iterations=3, **options, chunk_bytes=1),
+        ]
+    for got in every:
         np.testing.assert_allclose(got.numpy(), expected, rtol=0, atol=1e-12)
 
 
