@@ -403,6 +403,9 @@ METHODS = (
     "joint_bilateral",
     "guided_filter",
     "pamr",
+    "local_crf",
+    "attention_pool",
+    "clip_dinoiser",
     "region_vote",
     "lposs+regions",
 )
@@ -544,6 +547,10 @@ def functions() -> Iterator[tuple[str, Target]]:
         ("joint_bilateral_upsample", upsampled, "B C H W", "JointBilateralUpsample", True),
         ("guided_filter", PIXELS, "B C H W", "GuidedFilter", True),
         ("pamr", PIXELS, "B C H W", "PAMR", True),
+        ("local_crf", PIXELS, "B C H W", "LocalCRF", False),
+        ("attention_pool", SCORES | square, "B C h w", "AttentionPool", True),
+        # Not exact: a cosine at the threshold counts or not by its last bit.
+        ("correlation_pool", patch, "B C h w", "CorrelationPool", False),
     ]
     for name, makers, axes, module, exact in table:
         function, cls = getattr(lpprop, name), getattr(lpprop, module)
@@ -599,6 +606,14 @@ TARGETS: dict[str, Target] = {
         "B N N",
         "",
         exact=False,  # a cosine at the threshold is masked or not by its last bit
+    ),
+    "correlation_attention": Target(
+        lpprop.correlation_attention,
+        draw(feats=lambda s: s.features("B D h w")),
+        ("threshold",),
+        "B N N",
+        "",
+        exact=False,  # as above
     ),
     "sharpen_attention": Target(
         lpprop.sharpen_attention,

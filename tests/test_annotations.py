@@ -58,6 +58,20 @@ if compilers:  # one size of group and of features: under the hook, each takes a
 assert lpprop.lab_features(image).shape == image.shape
 assert lpprop.pamr(full, image, dilations=(1,)).shape == full.shape
 assert lpprop.guided_filter(full, image, radius=2).shape == full.shape
+maps, masks = torch.zeros(2, 8, 10).int(), [torch.rand(3, 64, 80), torch.rand(2, 8, 9) > 0.5]
+weights = [torch.rand(3), torch.rand(2)]
+for regions, options in ((maps, {"by": "vote"}), (masks, {"purity": 0.3, "strength": 0.5}),
+                         (masks, {"overlap": "largest", "region_scores": weights})):
+    assert lpprop.region_vote(full, regions, **options).shape == full.shape
+    assert lpprop.RegionVote()(full, regions=regions).shape == full.shape
+assert lpprop.region_vote(full[:1], masks[:1], region_scores=weights[0]).shape == (1, 3, 64, 80)
+for regions in (lambda image: (9 * image[:, 0]).long(), lambda image, scores: masks, maps.numpy()):
+    assert lpprop.refine(logits, image=image, regions=regions,
+                         method="region_vote").shape == full.shape
+assert lpprop.local_crf(full, image, r=3, iterations=2).shape == full.shape
+assert lpprop.attention_pool(logits, torch.rand(2, 20, 20).softmax(-1)).shape == logits.shape
+assert lpprop.correlation_pool(logits, feats).shape == logits.shape
+assert lpprop.correlation_attention(feats, threshold=0.4).shape == (2, 20, 20)
 if importlib.util.find_spec("pydensecrf") is not None:
     assert lpprop.dense_crf(full.softmax(1), image, scale=None, iterations=1).shape == full.shape
 masks = full[0] > 0.3

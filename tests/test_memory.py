@@ -176,6 +176,32 @@ def test_the_pixel_step_forecasts_what_it_takes(name, gradient, monkeypatch):
     assert used > 0.6 * forecast - BESIDE
 
 
+FIELDS = {
+    "plain": ("(1, 40, 224, 300)", "iterations=1, r=7", False),
+    "gradient": ("(1, 40, 224, 300)", "iterations=2, r=3", True),
+}
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_the_local_crf_forecasts_what_it_takes(name, monkeypatch):
+    shape, options, gradient = FIELDS[name]
+    size = shape[:-1].split(", ", 2)[2]
+    asked = f", requires_grad={gradient}"
+    inputs = f"x, image = torch.rand{shape[:-1]}{asked}), torch.rand(1, 3, {size}{asked})"
+    backward = ".sum().backward()" if gradient else ""
+    options += ", backend='torch'"
+    used = peak(
+        inputs=inputs,
+        small=f"lpprop.local_crf(x[..., :16, :16], image[..., :16, :16], {options}){backward}",
+        call=f"lpprop.local_crf(x, image, {options}){backward}",
+    )
+    names = {"torch": torch, "lpprop": lpprop}
+    exec(inputs, names)
+    forecast = forecast_of(f"lpprop.local_crf(x, image, {options})", names, monkeypatch)
+    assert used < forecast + BESIDE
+    assert used > 0.6 * forecast - BESIDE
+
+
 @pytest.mark.parametrize(
     ("options", "slope"),
     [("storage='csr'", False), ("storage='dense'", False), ("storage='csr'", True)],
@@ -235,6 +261,31 @@ def test_groups_of_fewer_classes_where_memory_is_short_give_the_same_bits(monkey
         )
         assert torch.equal(lpprop.propagate_pixels(logits, image, backend="llvm"), expected)
         assert sizes == groups
+
+
+# 1,000 regions of 1024 x 2048 pixels of 19 classes, 159 MB, within 1.5 GB: that bound a pixel, at a
+# quarter of the pixels. The scores are 40 MB, and so is the result.
+VOTE_BOUND = 1500 / 4
+VOTES = {
+    "vote, pure": ("maps", ", by='vote', purity=0.5, strength=0.5", 4.2),
+    # Of 100 masks of 0.5 MB as many at a time as make 32 MB of floats.
+    "masks": ("masks", ", by='probability'", 3.2),
+}
+
+
+@pytest.mark.parametrize("name", VOTES)
+def test_a_vote_makes_no_matrix_of_regions_by_pixels(name):
+    regions, options, scores = VOTES[name]
+    inputs = (
+        "logits = torch.rand(1, 19, 512, 1024)\n"
+        "rows, columns = torch.arange(512)[:, None] // 20, torch.arange(1024) // 26\n"
+        "maps = (rows * 40 + columns)[None]\n"
+        "masks = [torch.stack([maps[0] % 100 >= i for i in range(100)])]"
+    )
+    small = f"lpprop.region_vote(logits[..., :9, :9], maps[..., :9, :9]{options})"
+    used = peak(inputs=inputs, small=small, call=f"lpprop.region_vote(logits, {regions}{options})")
+    chunks = 2 * 32 if regions == "masks" else 0  # one that is read, and one before it
+    assert used < scores * 40 + chunks + 5 * 4.2 + 10 < VOTE_BOUND
 
 
 # --------------------------------------------------------------------------- discrepancy

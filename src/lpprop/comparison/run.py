@@ -24,8 +24,10 @@ from lpprop.compose.chain import Chain
 from lpprop.compose.pipeline import as_chain
 from lpprop.compose.request import Prepared, Request
 from lpprop.inputs.background import add_name, find_background
+from lpprop.inputs.proposals import Proposal
 from lpprop.inputs.table import INPUTS
 from lpprop.inputs.windows import SlidingWindows
+from lpprop.numerics.region_pooling import Masks, Partition
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -160,7 +162,16 @@ def compare(
     ]  # fmt: skip
     picture = _picture(request.inputs.get("image"), target)
     return Comparison(
-        rows, labels, start, picture, true, shown, palette, ignore_index, (*of_all, *of_gt)
+        rows,
+        labels,
+        start,
+        picture,
+        true,
+        shown,
+        palette,
+        ignore_index,
+        (*of_all, *of_gt),
+        _region_map(request, target),
     )
 
 
@@ -206,7 +217,7 @@ def _prepare(request: Request, chains: Mapping[str, Chain | str]) -> dict[str, _
         with collect_warnings() as doubts:
             try:
                 run = chain if isinstance(chain, str) else request.only(chain.takes).prepare(chain)
-            except InputError as error:
+            except (ImportError, InputError) as error:
                 run = str(error)
         prepared[name] = _Ready(run, doubts)
     return prepared
@@ -296,6 +307,23 @@ def _picture(image: Tensor | None, size: tuple[int, int]) -> Image | None:
     from lpprop.viz.drawing import to_picture
 
     return to_picture(image).resize(size[::-1], Resampling.BICUBIC)
+
+
+def _region_map(request: Request, size: tuple[int, int]) -> Labels | None:
+    """Return the region of each pixel, of masks that overlap the smallest one."""
+    regions = request.inputs.get("regions")
+    if isinstance(regions, Proposal):
+        regions = regions.found
+    if regions is None:
+        return None
+    if isinstance(regions, Tensor):
+        partition = Partition.of(regions[0], size)
+    else:
+        masks = Masks(regions[0], size, torch.float32)
+        partition = masks.owners(masks.areas > 0, largest=False)
+    numbers = partition.numbers.masked_fill(~partition.covered, -1)
+    found: Labels = numbers.view(size).cpu().numpy()
+    return found
 
 
 def _in_notebook() -> bool:
