@@ -15,9 +15,12 @@ def places(height, width):
     return torch.stack([rows, columns], -1).reshape(-1, 2)
 
 
-def normalised_kernel(features):
-    """(N, F) features -> (N, N) Gaussian kernel, each pixel's own weight among them, k'."""
-    kernel = torch.exp(-0.5 * torch.cdist(features, features).square())
+def normalised_kernel(features, joined=1.0):
+    """(N, F) features -> (N, N) Gaussian kernel, each pixel's own weight among them, k'.
+
+    `joined` says which pixels are neighbours.
+    """
+    kernel = joined * torch.exp(-0.5 * torch.cdist(features, features).square())
     root = kernel.sum(1).rsqrt()
     return root[:, None] * kernel * root
 
@@ -32,13 +35,21 @@ def mean_field(
     theta_beta=13.0,
     w2=3.0,
     theta_gamma=3.0,
+    r=None,
 ):
-    """(C, H, W) and (3, H, W) in [0, 1] -> (C, H, W) probabilities."""
+    """(C, H, W) and (3, H, W) in [0, 1] -> (C, H, W) probabilities.
+
+    With `r`, the kernels are cut to the r x r square around each pixel.
+    """
     shape = log_probabilities.shape
     unary = log_probabilities.double().flatten(1).T
     place, colour = places(*shape[1:]), 255 * image.double().flatten(1).T
     appearance = torch.cat([place / theta_alpha, colour / theta_beta], 1)
-    kernel = w1 * normalised_kernel(appearance) + w2 * normalised_kernel(place / theta_gamma)
+    joined = torch.ones((), dtype=torch.float64)
+    if r is not None:
+        joined = (torch.cdist(place, place, p=float("inf")) <= r // 2).double()
+    kernel = w1 * normalised_kernel(appearance, joined)
+    kernel += w2 * normalised_kernel(place / theta_gamma, joined)
     marginals = unary.softmax(1)
     for _ in range(iterations):
         marginals = (unary + kernel @ marginals).softmax(1)

@@ -68,6 +68,10 @@ assert lpprop.region_vote(full[:1], masks[:1], region_scores=weights[0]).shape =
 for regions in (lambda image: (9 * image[:, 0]).long(), lambda image, scores: masks, maps.numpy()):
     assert lpprop.refine(logits, image=image, regions=regions,
                          method="region_vote").shape == full.shape
+assert lpprop.local_crf(full, image, r=3, iterations=2).shape == full.shape
+assert lpprop.attention_pool(logits, torch.rand(2, 20, 20).softmax(-1)).shape == logits.shape
+assert lpprop.correlation_pool(logits, feats).shape == logits.shape
+assert lpprop.correlation_attention(feats, threshold=0.4).shape == (2, 20, 20)
 if importlib.util.find_spec("pydensecrf") is not None:
     assert lpprop.dense_crf(full.softmax(1), image, scale=None, iterations=1).shape == full.shape
 masks = full[0] > 0.3

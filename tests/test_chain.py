@@ -72,6 +72,9 @@ PAIRS = [
     (lpprop.KLDiscrepancy, lpprop.kl_discrepancy, set()),
     (lpprop.OptimalPath, lpprop.optimal_path, set()),
     (lpprop.MaxVelocity, lpprop.max_velocity, set()),
+    (lpprop.AttentionPool, lpprop.attention_pool, set()),
+    (lpprop.CorrelationPool, lpprop.correlation_pool, set()),
+    (lpprop.LocalCRF, lpprop.local_crf, set()),
     (lpprop.JointBilateralUpsample, lpprop.joint_bilateral_upsample, set()),
     (lpprop.PatchPropagation, lpprop.propagate_patches, {"windows"}),
     (lpprop.PixelPropagation, lpprop.propagate_pixels, {"pixel_feats"}),
@@ -214,6 +217,7 @@ def test_logits_are_resized_on_entry_to_the_grid_of_the_feats():
         (lpprop.presets.joint_bilateral(), ("image",), {"windows"}, True),
         (lpprop.presets.guided_filter(), ("image",), {"windows"}, True),
         (lpprop.presets.pamr(), ("image",), {"windows"}, True),
+        (lpprop.presets.local_crf(), ("image",), {"windows"}, True),
         (lpprop.presets.lposs(), ("feats",), {"windows"}, True),
         (lpprop.presets.lposs_plus(), ("feats", "image"), {"windows", "pixel_feats"}, True),
         (

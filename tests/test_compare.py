@@ -31,7 +31,7 @@ from lpprop.viz.palettes import colours
 CLASSES, GRID, SIZE = 4, (3, 4), (48, 64)
 EVERY = ["bilinear", "joint_bilateral", "auto", "lposs", "lposs+"]
 EVERY += ["optimal_path", "max_velocity", "pamr"]
-CRF = ["dense_crf"] if importlib.util.find_spec("pydensecrf") else []
+CRF = [*(["dense_crf"] if importlib.util.find_spec("pydensecrf") else []), "local_crf"]
 
 
 def inputs(seed=0):
@@ -115,7 +115,8 @@ def test_dense_crf_is_left_out_where_it_is_not_installed(monkeypatch):
     )
     logits, _, image = inputs()
     comparison = compare(logits, image=image, repeats=1)
-    assert [row.method for row in comparison.rows] == ["bilinear", "joint_bilateral", "pamr"]
+    expected = ["bilinear", "joint_bilateral", "pamr", "local_crf"]
+    assert [row.method for row in comparison.rows] == expected
 
 
 def test_inputs_of_every_kind():

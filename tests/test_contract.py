@@ -190,6 +190,7 @@ def bilateral_of_windows(logits, image, windows, **params):
 # Few steps: a stop at the tolerance would be a jump, which has no derivative to check.
 PATCHES = {"k": 5, "sigma": 0.02, "max_iter": 3}
 PIXELS = {"tau": 0.3, "r": 3, "max_iter": 3}
+FIELD = {"scale": 2.0, "iterations": 2, "theta_alpha": 3.0, "theta_beta": 60.0, "r": 3}
 PATH = {"epsilon": 0.05, "iterations": 5}
 VELOCITY = {"tau": 0.6, "max_steps": 20}
 
@@ -503,6 +504,39 @@ REFINERS = [
             ("probabilities", probabilities, {"scale": None}),
         )
     ),
+    *(
+        Refiner(
+            f"local-crf-{name}",
+            renamed(lpprop.local_crf, "image"),
+            lpprop.LocalCRF,
+            inputs,
+            FIELD | options,
+            differentiable=("image",) if name != "llvm" else (),
+            fixed=("image",) if name == "llvm" else (),
+            package="llvmlite" if name == "llvm" else "lpprop",
+        )
+        for name, inputs, options in (
+            ("auto", pixels, {"scale": "auto"}),
+            ("probabilities", probabilities, {"scale": None}),
+            ("llvm", pixels, {"backend": "llvm"}),
+        )
+    ),
+    Refiner(
+        "attention-pool",
+        renamed(lpprop.attention_pool, "attention"),
+        lpprop.AttentionPool,
+        distributions,
+        {"steps": 2},
+        differentiable=("attention",),
+    ),
+    Refiner(
+        "correlation-pool",
+        renamed(lpprop.correlation_pool, "feats"),
+        lpprop.CorrelationPool,
+        patches,
+        {"threshold": 0.1, "steps": 2},
+        differentiable=("feats",),
+    ),
     Refiner(
         "bilinear-preset",
         refined_by("bilinear"),
@@ -570,6 +604,36 @@ REFINERS = [
         smooth=False,
         roundings=2,
         package="pydensecrf",
+    ),
+    Refiner(
+        "local_crf",
+        refined_by("local_crf"),
+        lpprop.presets.local_crf,
+        upsampling,
+        FIELD,
+        shape=image_size,
+        differentiable=("image",),
+        roundings=2,
+    ),
+    Refiner(
+        "attention_pool",
+        refined_by("attention_pool"),
+        lpprop.presets.attention_pool,
+        attended,
+        {"steps": 2},
+        shape=image_size,
+        differentiable=("attention",),
+        roundings=2,
+    ),
+    Refiner(
+        "clip_dinoiser",
+        refined_by("clip_dinoiser"),
+        lpprop.presets.clip_dinoiser,
+        attending,
+        {"threshold": 0.1},
+        shape=image_size,
+        differentiable=("feats",),
+        roundings=2,
     ),
 ]
 

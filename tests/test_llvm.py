@@ -46,12 +46,14 @@ def make(seed, C, H, W, dtype=torch.float32):
     return logits.to(dtype), image.to(dtype)
 
 
-def graphs(H, W, r, dtype, tau=0.01):
+def graphs(H, W, r, dtype, tau=0.01, *, squared=False):
     """One graph by compiled code and by the portable loops, with a factor for each offset."""
     f = lpprop.lab_features(make(0, 1, H, W, dtype)[1])[0]
     offsets = portable.half_offsets(r // 2, H, W)
     spatial = tuple(1 / (1 + 0.3 * dy + 0.1 * dx * dx + 0.02 * dx) for dy, dx in offsets)
-    return tuple(k.build_stencil(f, offsets, spatial, tau) for k in (kernels, portable))
+    return tuple(
+        k.build_stencil(f, offsets, spatial, tau, squared=squared) for k in (kernels, portable)
+    )
 
 
 def roundings(got, expected):
@@ -227,6 +229,21 @@ def test_weights_kept_or_remade(C, options, dtype, monkeypatch):
     monkeypatch.setattr(stencil, "_STORED_BYTES", 0)
     remade = lpprop.propagate_pixels(logits, image, backend="llvm", **options)
     assert torch.equal(kept, remade)
+
+
+@DTYPES
+def test_weights_of_squared_distances(dtype, monkeypatch):
+    """Kept, and remade in each product."""
+    ours, theirs = graphs(9, 70, 5, dtype, 1e-3, squared=True)
+    plain, _ = graphs(9, 70, 5, dtype, 1e-3)
+    x = make(1, 3, 9, 70, dtype)[0][0].flatten(1)
+    expected = theirs.product(x)
+    assert roundings(ours.product(x), expected) <= 64
+    assert roundings(plain.product(x), expected) > 1e4
+    monkeypatch.setattr(stencil, "_STORED_BYTES", 0)
+    remade, _ = graphs(9, 70, 5, dtype, 1e-3, squared=True)
+    assert remade.weights is None
+    assert torch.equal(remade.product(x), ours.product(x))
 
 
 @DTYPES

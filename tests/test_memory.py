@@ -176,6 +176,32 @@ def test_the_pixel_step_forecasts_what_it_takes(name, gradient, monkeypatch):
     assert used > 0.6 * forecast - BESIDE
 
 
+FIELDS = {
+    "plain": ("(1, 40, 224, 300)", "iterations=1, r=7", False),
+    "gradient": ("(1, 40, 224, 300)", "iterations=2, r=3", True),
+}
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_the_local_crf_forecasts_what_it_takes(name, monkeypatch):
+    shape, options, gradient = FIELDS[name]
+    size = shape[:-1].split(", ", 2)[2]
+    asked = f", requires_grad={gradient}"
+    inputs = f"x, image = torch.rand{shape[:-1]}{asked}), torch.rand(1, 3, {size}{asked})"
+    backward = ".sum().backward()" if gradient else ""
+    options += ", backend='torch'"
+    used = peak(
+        inputs=inputs,
+        small=f"lpprop.local_crf(x[..., :16, :16], image[..., :16, :16], {options}){backward}",
+        call=f"lpprop.local_crf(x, image, {options}){backward}",
+    )
+    names = {"torch": torch, "lpprop": lpprop}
+    exec(inputs, names)
+    forecast = forecast_of(f"lpprop.local_crf(x, image, {options})", names, monkeypatch)
+    assert used < forecast + BESIDE
+    assert used > 0.6 * forecast - BESIDE
+
+
 @pytest.mark.parametrize(
     ("options", "slope"),
     [("storage='csr'", False), ("storage='dense'", False), ("storage='csr'", True)],

@@ -19,6 +19,8 @@ LOGITS, FEATS, IMAGE = torch.rand(1, 3, 4, 5), torch.rand(1, 8, 4, 5), torch.ran
 SCANS = {
     "bilinear": ["logits", "feats", "image"],
     "pamr": ["logits", "feats", "image", "refined"],
+    "local_crf": ["logits", "feats", "image", "refined"],
+    "clip_dinoiser": ["logits", "feats", "image", "patches"],
     "lposs": ["logits", "feats", "image", "patches"],
     "auto": ["logits", "feats", "image", "patches", "pixels"],
     "lposs+": ["logits", "feats", "image", "patches", "pixels"],

@@ -64,7 +64,7 @@ def test_they_compile(tmp_path, monkeypatch):
 
     constants = {
         "FEATURES": 3, "TILE": 128, "REACH": 1, "UNROLLED": True, "SYSTEM": True, "GROUP": 8,
-        "COLUMNS": 32, "STEP": True, "BLOCK": 512, "REACH_Y": 1, "REACH_X": 2,
+        "COLUMNS": 32, "STEP": True, "BLOCK": 512, "REACH_Y": 1, "REACH_X": 2, "SQUARED": False,
     }  # fmt: skip
     types = dict.fromkeys(("rr", "limit", "factor", "step", "momentum"), "*fp64")
     types |= dict.fromkeys(("height", "width", "h", "w", "n", "classes", "groups"), "i32")
@@ -84,6 +84,7 @@ def test_they_compile(tmp_path, monkeypatch):
     assert ptx.rindex("ld.global") < ptx.index("bar.sync")
     build(product._gather_neighbours, "*fp64", SYSTEM=False, UNROLLED=False, GROUP=1, COLUMNS=1)
     build(stencil._fill_stencil)
+    build(stencil._fill_stencil, SQUARED=True)
     build(cg._reduce)
     build(cg._reduce, STEP=False)
     build(cg._lower_residual)
@@ -118,10 +119,12 @@ def scores(C, N, dtype, seed=0):
     return torch.tensor(values, dtype=dtype, device=DEVICE)
 
 
-def both(f, r, tau=TAU):
+def both(f, r, tau=TAU, *, squared=False):
     """One graph by the kernel and by the portable loop."""
     offsets, spatial = square(r, *f.shape[1:])
-    return tuple(k.build_stencil(f, offsets, spatial, tau) for k in (kernels, portable))
+    return tuple(
+        k.build_stencil(f, offsets, spatial, tau, squared=squared) for k in (kernels, portable)
+    )
 
 
 def dense(f, r, tau=TAU):
@@ -161,6 +164,12 @@ class TestWeights:
         assert torch.equal(graph.weights == 0, expected.weights == 0)  # outside the image
         difference = (graph.weights - expected.weights).abs()
         assert (difference <= 16 * rounding(torch.float32) * expected.weights).all()
+
+    def test_of_squared_distances(self):
+        graph, expected = both(features(3, 4, torch.float64), 3, TAU**2, squared=True)
+        torch.testing.assert_close(graph.weights, expected.weights, rtol=1e-13, atol=0)
+        plain, _ = both(features(3, 4, torch.float64), 3, TAU**2)
+        assert not torch.allclose(graph.weights, plain.weights, rtol=0.1)
 
     @pytest.mark.parametrize("count", [1, 7])
     def test_features(self, count):

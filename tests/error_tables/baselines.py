@@ -1,13 +1,16 @@
-"""PAMR, the guided filter and DenseCRF, and the presets that hold them."""
+"""PAMR, the guided filter, both random fields and pooling, and the presets that hold them."""
 
 import torch
 
 import lpprop
-from error_tables.samples import FULL, IMAGE, LOGITS, spoilt
+from error_tables.samples import ATTENTION, FEATS, FULL, IMAGE, LOGITS, spoilt
 
 pamr = lpprop.pamr
 guided = lpprop.guided_filter
 crf = lpprop.dense_crf
+local = lpprop.local_crf
+pool = lpprop.attention_pool
+similar = lpprop.correlation_pool
 
 HALVES = torch.full((2, 2, 64, 80), 0.5)
 
@@ -42,6 +45,25 @@ TABLE = {
         "x: got a tensor that requires a gradient"),
     "crf gradient of image": (lambda: crf(FULL, IMAGE.clone().requires_grad_()),
         "image: got a tensor that requires a gradient"),
+    # local_crf
+    "local crf of patches": (lambda: local(LOGITS, IMAGE), "image: got shape (2, 3, 64, 80)"),
+    "local crf scale 0": (lambda: local(FULL, IMAGE, scale=0), "scale: got 0"),
+    "local crf r 0": (lambda: local(FULL, IMAGE, r=0), "r: got 0"),
+    "local crf weight negative": (lambda: lpprop.LocalCRF(w2=-1), "w2: got -1"),
+    "local crf reach 0": (lambda: local(FULL, IMAGE, theta_gamma=0), "theta_gamma: got 0"),
+    "local crf backend": (lambda: local(FULL, IMAGE, backend="cuda"), "backend: got 'cuda'"),
+    "local crf scores as probabilities": (
+        lambda: local(spoilt(HALVES, -1, 0, 0, 0, 0), IMAGE, scale=None),
+        "x: got values down to -1 and sums over the classes up to 1.5 from 1"),
+    # attention_pool and correlation_pool
+    "pool with attention of other patches": (lambda: pool(LOGITS, ATTENTION[:, :6, :6]),
+        "attention: got shape (2, 6, 6)"),
+    "pool with negative attention": (lambda: pool(LOGITS, spoilt(ATTENTION, -0.5, 1, 2, 3)),
+        "attention: got values down to -0.5"),
+    "pool steps negative": (lambda: pool(LOGITS, ATTENTION, steps=-1), "steps: got -1"),
+    "similar of another grid": (lambda: similar(LOGITS[..., :4], FEATS),
+        "feats: got shape (2, 8, 4, 5)"),
+    "similar threshold": (lambda: similar(LOGITS, FEATS, threshold=1.5), "threshold: got 1.5"),
     # presets
     "bilinear option": (lambda: lpprop.presets.bilinear(radius=2),
         "radius: got an option that bilinear does not have"),

@@ -64,7 +64,8 @@ def returns(value):
 # What many messages end with, or list.
 METHODS = (
     "'lposs', 'lposs+', 'optimal_path', 'max_velocity', 'kl', 'fusion', 'bilinear', "
-    "'joint_bilateral', 'guided_filter', 'pamr', 'dense_crf'"
+    "'joint_bilateral', 'guided_filter', 'pamr', 'dense_crf', 'local_crf', 'attention_pool', "
+    "'clip_dinoiser'"
 )
 BROADCAST = "Nothing is broadcast: give every tensor its full size."
 FINITE = "expected finite values. Find their source, or replace them with torch.nan_to_num."

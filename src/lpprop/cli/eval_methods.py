@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from lpprop.cli.arguments import (
     add_arrays,
     add_shared,
     array_paths,
+    check_saliency,
     option_name,
     regions_name,
 )
@@ -35,14 +36,15 @@ Make = Callable[["Dataset", Path, "torch.device"], Mapping[str, "Predictor"]]
 
 def plan(arguments: argparse.Namespace) -> Make:
     """Return what makes the predictors; what cannot work is refused here, before any work."""
+    check_saliency(arguments)
     arrays = check_source(arguments)
     return _plan_arrays(arguments, arrays) if arrays else _plan_recipe(arguments)
 
 
-def add_source(command: argparse.ArgumentParser) -> None:
-    """Add what names the scores: a recipe, or folders of stored arrays."""
+def add_source(command: argparse.ArgumentParser, *, leave: Collection[str] = ()) -> None:
+    """Add what names the scores: a recipe, or folders of stored arrays but for inputs to leave."""
     command.add_argument("--recipe", help="see lpprop segment --help")
-    add_arrays(command, folders=True)
+    add_arrays(command, folders=True, leave=leave)
     add_shared(command, "--no-download")
 
 
@@ -92,7 +94,7 @@ def _plan_recipe(arguments: argparse.Namespace) -> Make:
 
     recipe = find_recipe(arguments.recipe, arguments.side)
     proposer = regions_name(arguments)
-    recipe = dataclasses.replace(recipe, regions=proposer)
+    recipe = dataclasses.replace(recipe, background=arguments.background, regions=proposer)
     recipes = method_recipes(recipe, arguments.method or [recipe.method], **dict(arguments.option))
     _check_regions(arguments, {name: find(name)() for name in recipes})
 
@@ -115,10 +117,9 @@ def _plan_arrays(arguments: argparse.Namespace, folders: Mapping[str, Path]) -> 
         start = StoredStart(folders, device=device)
         start.check(dataset)
         if (proposer := regions_name(arguments)) is None:
-            return refinements(start, chains)
-        return refinements(
-            ProposedRegions(start, keep_regions(arguments, proposer, out, device)), chains
-        )
+            return refinements(start, chains, background=arguments.background)
+        proposed = ProposedRegions(start, keep_regions(arguments, proposer, out, device))
+        return refinements(proposed, chains, background=arguments.background)
 
     return make
 
@@ -177,7 +178,9 @@ def _build_chains(arguments: argparse.Namespace, folders: Mapping[str, Path]) ->
             )
     named = {**folders, **({"regions": proposer} if proposer else {})}
     for name, path in named.items():
-        if name not in ("logits", "feats") and not any(name in x.takes for x in chains.values()):
+        if name not in ("logits", "feats", "saliency") and not any(
+            name in x.takes for x in chains.values()
+        ):
             raise InputError.of(
                 option_name(name),
                 got=str(path),

@@ -51,7 +51,7 @@ def add_tune(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         example=_EXAMPLE,
     )  # fmt: skip
     add_dataset(command)
-    add_source(command)
+    add_source(command, leave=["saliency"])  # which decides on the background alone
     command.add_argument(
         "--method",
         nargs="+",

@@ -16,7 +16,8 @@ from lpprop._core.precision import compute_dtype, uncompiled
 from lpprop._core.refiner import Refiner
 from lpprop._core.scans import first_time
 from lpprop.compose.composite import Composite, Takes, needs_of, step_name, steps_of, takes_of
-from lpprop.inputs.attention import as_rows, attention_from_features, fit_grid
+from lpprop.inputs.attention import as_rows, fit_grid
+from lpprop.inputs.feature_attention import attention_from_features
 from lpprop.inputs.layout import check_layout
 from lpprop.inputs.table import check_inputs, convert_inputs
 from lpprop.inputs.windows import SlidingWindows

@@ -40,6 +40,9 @@ class Proposal:
         proposer: a function of the image (B, 3, H, W) in [0, 1], or of image and `scores`; or a
             name of `PROPOSERS`.
 
+    Attributes:
+        found: the regions, once a proposer of the image alone has run.
+
     Raises:
         InputError: no function of that form, or an unknown name.
 
@@ -55,7 +58,7 @@ class Proposal:
         self.proposer = _find(proposer) if isinstance(proposer, str) else proposer
         self.name = getattr(self.proposer, "__name__", type(self.proposer).__name__)
         self.asks_for_scores = _asks_for_scores(self.proposer, self.name)
-        self._found: Regions | None = None
+        self.found: Regions | None = None
 
     @classmethod
     def of(cls, proposer: Any) -> Proposal:
@@ -70,8 +73,8 @@ class Proposal:
         """
         if image is None:
             raise self.lacks_image()
-        if self._found is not None:
-            return self._found
+        if self.found is not None:
+            return self.found
         asked = {"scores": scores} if self.asks_for_scores else {}
         found = self.proposer(image, **asked)
         forget()
@@ -81,7 +84,7 @@ class Proposal:
         except InputError as error:
             raise InputError(f"the proposer {self.name} returned unusable {error}") from None
         if not self.asks_for_scores:
-            self._found = regions
+            self.found = regions
         return regions
 
     def lacks_image(self) -> InputError:

@@ -58,7 +58,13 @@ class Kernels(Protocol):
     """The hot loops of one backend; a package satisfies this by functions of these names."""
 
     def build_stencil(
-        self, f: Float[Tensor, "F H W"], offsets: Offsets, spatial: tuple[float, ...], tau: float
+        self,
+        f: Float[Tensor, "F H W"],
+        offsets: Offsets,
+        spatial: tuple[float, ...],
+        tau: float,
+        *,
+        squared: bool = False,
     ) -> Graph:
         """Join pixels at these offsets, both ways, by exp(-|f_i - f_j| / tau) times a factor.
 
@@ -67,6 +73,7 @@ class Kernels(Protocol):
             offsets: half of a square in reading order, from `portable.half_offsets`.
             spatial: the factor of each offset.
             tau: feature distance at which a weight falls to 1/e.
+            squared: whether to square the distance: exp(-|f_i - f_j|^2 / tau).
         """
         ...
 

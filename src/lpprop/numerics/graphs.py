@@ -28,6 +28,7 @@ __all__ = [
     "PropagatingGraph",
     "check_storage",
     "forecast_graph",
+    "gaussian_stencil",
     "nearest_neighbours",
     "spatial_affinity",
     "stencil_graph",
@@ -189,3 +190,16 @@ def stencil_graph(
     distance = torch.tensor([math.hypot(dy, dx) for dy, dx in offsets], dtype=torch.float64)
     spatial = spatial_affinity(distance, "rbf", sigma, distance_power)
     return kernels.build_stencil(f, offsets, tuple(spatial.tolist()), tau)
+
+
+def gaussian_stencil(
+    f: Float[Tensor, "F H W"], *, theta: float, r: int, kernels: Kernels = portable
+) -> Graph:
+    """Join each pixel with the others of the r x r square around it, by Gaussians.
+
+    w_ij = exp(-|f_i - f_j|^2 / 2) exp(-d_ij^2 / (2 theta^2)), d the distance in pixels.
+    """
+    offsets = portable.half_offsets(r // 2, *f.shape[1:])
+    distance = torch.tensor([math.hypot(dy, dx) for dy, dx in offsets], dtype=torch.float64)
+    spatial = torch.exp(-(distance / theta).square() / 2)
+    return kernels.build_stencil(f, offsets, tuple(spatial.tolist()), 2.0, squared=True)

@@ -4,12 +4,15 @@ from collections.abc import Sequence
 from typing import Literal
 
 from lpprop._core.refiner import Refiner
+from lpprop.refiners._attention_pool import attention_pool as attention_pool
+from lpprop.refiners._attention_pool import correlation_pool as correlation_pool
 from lpprop.refiners._bilinear import bilinear_upsample as bilinear_upsample
 from lpprop.refiners._class_distribution import class_distribution as class_distribution
 from lpprop.refiners._dense_crf import dense_crf as dense_crf
 from lpprop.refiners._guided_filter import guided_filter as guided_filter
 from lpprop.refiners._joint_bilateral import joint_bilateral_upsample as joint_bilateral_upsample
 from lpprop.refiners._kl import kl_discrepancy as kl_discrepancy
+from lpprop.refiners._local_crf import local_crf as local_crf
 from lpprop.refiners._max_velocity import max_velocity as max_velocity
 from lpprop.refiners._optimal_path import optimal_path as optimal_path
 from lpprop.refiners._pamr import pamr as pamr
@@ -19,23 +22,29 @@ from lpprop.refiners._region_vote import region_vote as region_vote
 
 __all__ = [
     "PAMR",
+    "AttentionPool",
     "BilinearUpsample",
     "ClassDistribution",
+    "CorrelationPool",
     "DenseCRF",
     "GuidedFilter",
     "JointBilateralUpsample",
     "KLDiscrepancy",
+    "LocalCRF",
     "MaxVelocity",
     "OptimalPath",
     "PatchPropagation",
     "PixelPropagation",
     "RegionVote",
+    "attention_pool",
     "bilinear_upsample",
     "class_distribution",
+    "correlation_pool",
     "dense_crf",
     "guided_filter",
     "joint_bilateral_upsample",
     "kl_discrepancy",
+    "local_crf",
     "max_velocity",
     "optimal_path",
     "pamr",
@@ -49,6 +58,11 @@ class PAMR(Refiner):
     dilations: Sequence[int]
 
     def __init__(self, *, iterations: int = 5, dilations: Sequence[int] = (8, 16)) -> None: ...
+
+class AttentionPool(Refiner):
+    steps: int
+
+    def __init__(self, *, steps: int = 1) -> None: ...
 
 class BilinearUpsample(Refiner):
     def __init__(self) -> None: ...
@@ -69,6 +83,12 @@ class ClassDistribution(Refiner):
         logit_scale: float = 1.0,
         early_rejection: bool = False,
     ) -> None: ...
+
+class CorrelationPool(Refiner):
+    threshold: float
+    steps: int
+
+    def __init__(self, *, threshold: float = 0.2, steps: int = 1) -> None: ...
 
 class DenseCRF(Refiner):
     scale: float | str | None
@@ -116,6 +136,31 @@ class JointBilateralUpsample(Refiner):
 
 class KLDiscrepancy(Refiner):
     def __init__(self) -> None: ...
+
+class LocalCRF(Refiner):
+    scale: float | str | None
+    iterations: int
+    w1: float
+    theta_alpha: float
+    theta_beta: float
+    w2: float
+    theta_gamma: float
+    r: int
+    backend: str
+
+    def __init__(
+        self,
+        *,
+        scale: float | str | None = "auto",
+        iterations: int = 5,
+        w1: float = 10.0,
+        theta_alpha: float = 80.0,
+        theta_beta: float = 13.0,
+        w2: float = 3.0,
+        theta_gamma: float = 3.0,
+        r: int = 11,
+        backend: str = "auto",
+    ) -> None: ...
 
 class MaxVelocity(Refiner):
     tau: float

@@ -7,7 +7,6 @@ NeurIPS 2011. The authors' C++ in the package pydensecrf2 does the work.
 from __future__ import annotations
 
 import math
-import sys
 from functools import partial
 from typing import Any
 
@@ -21,37 +20,20 @@ from lpprop._core.errors import InputError
 from lpprop._core.options import check_above_0, check_integer, check_number, checked
 from lpprop._core.precision import cast_back, full_precision
 from lpprop._core.refiner import Refiner
-from lpprop._core.scans import values_are_checked
+from lpprop.inputs.probabilities import check_probabilities, check_scale, log_probabilities
 
 __all__ = ["DenseCRF", "dense_crf"]
 
-# Lower clamp for probabilities before the log.
-_LOWEST = 1e-5
-# Mean log-odds of the two best classes after scale="auto". On street images the kernels erase whole
-# classes if it is lower, and do not move borders if it is higher.
-_LOG_ODDS = 12.0
 # The package computes in float32. Beyond these bounds its sums would overflow, while probabilities
 # have long been 0 and 1.
 _LARGEST_WEIGHT = 1e9
-_LOWEST_LOG = -1e30
 
 _check_weight = partial(check_number, low=0, high=_LARGEST_WEIGHT)
 
 
-def _check_scale(name: str, value: object) -> float | str | None:
-    if value is None or (isinstance(value, str) and value == "auto"):
-        return value
-    try:
-        return check_number(name, value, low=0, open_low=True)
-    except InputError:
-        raise InputError.of(
-            name, got=repr(value), expected="'auto', None or a number > 0", fix=f"Change {name}."
-        ) from None
-
-
 @full_precision
 @checked(
-    scale=_check_scale,
+    scale=check_scale,
     iterations=partial(check_integer, low=0),
     w1=_check_weight,
     theta_alpha=check_above_0,
@@ -122,7 +104,7 @@ def dense_crf(
     for name, tensor in (("x", x), ("image", image)):
         _check_no_gradient(name, tensor)
     if scale is None:
-        _check_probabilities(x)
+        check_probabilities(x)
     height, width = x.shape[-2:]
     reaches = {"theta_alpha": theta_alpha, "theta_beta": theta_beta, "theta_gamma": theta_gamma}
     _check_reach((height, width), reaches)
@@ -131,7 +113,7 @@ def dense_crf(
 
     scores = torch.empty_like(x, memory_format=torch.contiguous_format)
     for item, guide, out in zip(x, image, scores, strict=True):
-        unary = -_take_log_probabilities(item.detach().cpu().double(), scale)
+        unary = -log_probabilities(item.detach().cpu().double(), scale).float()
         model = package.DenseCRF(height * width, len(item))
         model.setUnaryEnergy(unary.flatten(1).contiguous().numpy())
         colours = 255 * guide.detach().cpu().float().numpy()
@@ -155,24 +137,6 @@ def _make_features(
     return np.ascontiguousarray(np.stack(planes).reshape(len(planes), -1), np.float32)
 
 
-def _take_log_probabilities(
-    x: Float[Tensor, "C H W"], scale: float | str | None
-) -> Float[Tensor, "C H W"]:
-    """Take the logarithms of the start, in float32, of scores in float64."""
-    if scale is None:
-        return x.clamp_min(_LOWEST).log().float()
-    # Halves, since their differences cannot overflow.
-    below = x / 2 - x.amax(0) / 2
-    factor = 2.0
-    if scale == "auto" and len(x) > 1:
-        gap = -float((below.topk(2, dim=0).values[1] / below[0].numel()).sum())
-        factor = _LOG_ODDS / gap if gap > 0 else 2.0
-    elif scale != "auto":
-        factor = 2 * float(scale)
-    logs = (min(factor, sys.float_info.max) * below).log_softmax(0)
-    return logs.clamp_min(_LOWEST_LOG).float()
-
-
 def _check_no_gradient(name: str, tensor: Tensor) -> None:
     if tensor.requires_grad and torch.is_grad_enabled():
         raise InputError.of(
@@ -180,21 +144,6 @@ def _check_no_gradient(name: str, tensor: Tensor) -> None:
             got="a tensor that requires a gradient",
             expected="one that does not: DenseCRF has none",
             fix=f"Pass {name}.detach(), or call it under torch.no_grad().",
-        )
-
-
-def _check_probabilities(x: Tensor) -> None:
-    if not values_are_checked():
-        return
-    total = x.detach().sum(1, dtype=torch.promote_types(x.dtype, torch.float32))
-    slack = 1e-3 if x.dtype.itemsize > 2 else 2e-2  # the entries' rounding adds up
-    low, off = float(x.detach().min()), float((total - 1).abs().max())
-    if low < -slack or off > slack:
-        raise InputError.of(
-            "x",
-            got=f"values down to {low:.4g} and sums over the classes up to {off:.4g} from 1",
-            expected="probabilities, since scale is None",
-            fix="Pass scale='auto', or a number, for scores.",
         )
 
 

@@ -23,6 +23,8 @@ MaxVelocity(tau=0.5, ipf_iterations=15, criterion='arrival', first_step='m2n2', 
 2
 >>> print(dense_crf.note)
 bilinear to pixels, then DenseCRF
+>>> local_crf(r=7).steps[1].r, attention_pool(steps=2).steps[0], clip_dinoiser().steps[0]
+(7, AttentionPool(steps=2), CorrelationPool(threshold=0.2, steps=1))
 >>> region_vote.needs, lposs_regions(purity=0.5).steps[2]
 (('regions',), RegionVote(by='vote', strength=1.0, purity=0.5, overlap='average'))
 """

@@ -223,6 +223,33 @@ class _DenseCrf(Preset):
 
 dense_crf: _DenseCrf
 
+class _LocalCrf(Preset):
+    def __call__(
+        self,
+        *,
+        scale: float | str | None = "auto",
+        iterations: int = 5,
+        w1: float = 10.0,
+        theta_alpha: float = 80.0,
+        theta_beta: float = 13.0,
+        w2: float = 3.0,
+        theta_gamma: float = 3.0,
+        r: int = 11,
+        backend: str = "auto",
+    ) -> Chain: ...
+
+local_crf: _LocalCrf
+
+class _AttentionPool(Preset):
+    def __call__(self, *, steps: int = 1, temperature: float | None = None) -> Chain: ...
+
+attention_pool: _AttentionPool
+
+class _ClipDinoiser(Preset):
+    def __call__(self, *, threshold: float = 0.2, steps: int = 1) -> Chain: ...
+
+clip_dinoiser: _ClipDinoiser
+
 class _RegionVote(Preset):
     def __call__(
         self,

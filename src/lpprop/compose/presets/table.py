@@ -12,12 +12,15 @@ from lpprop.compose.fusion import Fusion
 from lpprop.compose.presets.preset import Preset
 from lpprop.refiners import (
     PAMR,
+    AttentionPool,
     BilinearUpsample,
     ClassDistribution,
+    CorrelationPool,
     DenseCRF,
     GuidedFilter,
     JointBilateralUpsample,
     KLDiscrepancy,
+    LocalCRF,
     MaxVelocity,
     OptimalPath,
     PatchPropagation,
@@ -201,6 +204,47 @@ _ROWS = (
             """,
         package=("pydensecrf", "crf"),
         compared=True,
+    ),
+    Preset(
+        "local_crf",
+        (BilinearUpsample, LocalCRF),
+        paper="Teichmann and Cipolla, BMVC 2019 (ConvCRF)",
+        note="bilinear to pixels, then a random field of local neighbours",
+        details="""
+            DenseCRF's model within a square of 11 pixels: exact, on every device, differentiable,
+            and without a compiler. Its scores are probabilities; pass scale=None if the logits are
+            probabilities.
+
+            Deviations: the kernels are normalised as in DenseCRF, whose weights are the defaults,
+            and the image is not blurred; ConvCRF's code does not normalise, weighs all by 0.2, and
+            blurs by 4. Figures: docs/baselines.md.
+            """,
+        compared=True,
+    ),
+    Preset(
+        "attention_pool",
+        (AttentionPool, BilinearUpsample),
+        paper="Ahn and Kwak, CVPR 2018 (the random walk)",
+        note="the mean of the scores that each patch attends to, then bilinear to pixels",
+        details="""
+            `steps` is how often; `temperature` is that of the attention that is built from the
+            feats. Figures: docs/baselines.md.
+            """,
+    ),
+    Preset(
+        "clip_dinoiser",
+        (CorrelationPool, BilinearUpsample),
+        paper="Wysoczańska et al., ECCV 2024 (CLIP-DINOiser)",
+        note="the mean of the scores of patches with similar feats, then bilinear to pixels",
+        details="""
+            Its pooling, by the cosines of DINO's features above 0.2. Features of other models have
+            other cosines: with DINOv2's tokens a threshold of 0.2 averages nearly the whole image,
+            and their values need one of 0.8 (docs/baselines.md).
+
+            Deviations: scores are pooled, where the authors pool CLIP's features and compare them
+            with the text afterwards; the feats are given, where the published model learns to
+            predict DINO's cosines from CLIP; and no patch is given to the background.
+            """,
     ),
     Preset(
         "region_vote",

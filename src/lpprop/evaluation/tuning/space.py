@@ -151,6 +151,17 @@ RANGES: dict[str, dict[str, Range]] = {
         "w2": Number(0.1, 30.0),
         "theta_gamma": Number(0.5, 10.0),
     },
+    "LocalCRF": {
+        "iterations": Whole(1, 10),
+        "w1": Number(0.5, 30.0),
+        "theta_alpha": Number(2.0, 80.0),
+        "theta_beta": Number(2.0, 50.0),
+        "w2": Number(0.1, 30.0),
+        "theta_gamma": Number(0.5, 10.0),
+        "r": Whole(5, 21, step=2),
+    },
+    "AttentionPool": {"steps": Whole(1, 5)},
+    "CorrelationPool": {"threshold": Number(0.0, 0.9, log=False), "steps": Whole(1, 5)},
     "RegionVote": {
         "by": Choice(("vote", "mean", "probability")),
         "strength": Number(0.1, 1.0, log=False),
@@ -199,6 +210,10 @@ FIXED: dict[str, dict[str, str]] = {
         "max_steps": _SOLVER,
     },
     "DenseCRF": {"scale": "'auto' fits it to the scores, and w1 and w2 are tuned"},
+    "LocalCRF": {
+        "scale": "'auto' fits it to the scores, and w1 and w2 are tuned",
+        "backend": _RESULT,
+    },
     "RegionVote": {"overlap": "it acts where masks overlap, which integers do not"},
     "Preset": {"feats_from": "it sets k, gamma and patch_size, of which two are tuned"},
 }

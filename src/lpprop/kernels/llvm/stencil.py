@@ -51,6 +51,7 @@ class Stencil:
     guide: NDArray[Any]  # features (F, ry + H + ry, rx + columns + rx), 0 outside the image
     decay: NDArray[Any]  # (2 ry + 1, 2 rx + 1) exponents of 2, -inf at no neighbour's place
     slope: float  # exponent of 2 per distance of features
+    squared: bool  # whether that distance is squared
     weights: Borrowed | None  # (H, blocks, neighbours, 4), raised
     degree: NDArray[Any]  # (H, columns), raised
 
@@ -115,7 +116,12 @@ def forecast_stencil(
 
 
 def build_stencil(
-    f: Float[Tensor, "F H W"], offsets: Offsets, spatial: tuple[float, ...], tau: float
+    f: Float[Tensor, "F H W"],
+    offsets: Offsets,
+    spatial: tuple[float, ...],
+    tau: float,
+    *,
+    squared: bool = False,
 ) -> Stencil:
     """Join pixels at these offsets, both ways, by exp(-|f_i - f_j| / tau) times their factor."""
     features, dtype = f.detach().numpy(), f.detach().numpy().dtype
@@ -141,7 +147,7 @@ def build_stencil(
     if height * columns * decay.size * dtype.itemsize <= _STORED_BYTES:
         weights = Borrowed((height, columns // BLOCK, decay.size, BLOCK), dtype, clear=False)
     degree = np.zeros((height, columns), dtype)
-    fill = specialise(fill_loop, dtype, len(features))
+    fill = specialise(fill_loop, dtype, len(features), squared)
 
     def fill_band(top: int, end: int) -> None:
         if weights is None:
@@ -153,7 +159,7 @@ def build_stencil(
     with workers(height * columns * decay.size) as for_each:
         for_each(fill_band, bands(height))
     degree[:, width:] = 0
-    return Stencil(shape, guide, decay, slope, weights, degree)
+    return Stencil(shape, guide, decay, slope, squared, weights, degree)
 
 
 class _Product(torch.autograd.Function):
@@ -256,7 +262,8 @@ class ClassGroup:
         """Set product to own p - alpha D^-1/2 W D^-1/2 p; return p . product per class."""
         graph, dots = self.graph, np.zeros((len(self.tiles), self.lanes))
         features = len(graph.guide) if graph.weights is None else 0
-        kernel = specialise(multiply_loop, self.dtype, self.vectors, features)
+        squared = graph.weights is None and graph.squared
+        kernel = specialise(multiply_loop, self.dtype, self.vectors, features, squared)
 
         def multiply_tile(number: int, top: int, end: int, left: int, right: int) -> None:
             if graph.weights is None:

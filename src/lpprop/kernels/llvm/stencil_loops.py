@@ -65,8 +65,8 @@ class Grid(NamedTuple):
 
 
 def _fill_vector(
-    code: Code, grid: Grid, features: int, guide: Array, decay: Array, weights: Array,
-    slope: Scalar, y: Value, x: Value, place: Value, inside: Array | None = None,
+    code: Code, grid: Grid, features: int, squared: bool, guide: Array, decay: Array,
+    weights: Array, slope: Scalar, y: Value, x: Value, place: Value, inside: Array | None = None,
 ) -> Value:  # fmt: skip
     """Write the weights of a vector of pixels, two blocks; return their sums inside the image."""
     plane = (grid.height + grid.ry * 2) * grid.pitch
@@ -89,7 +89,8 @@ def _fill_vector(
                 total.set(code.fma(difference, difference, total.get()))
             square = total.get()
         neighbour = row * (grid.rx * 2 + 1) + column
-        exponent = code.fma(code.sqrt(square), slopes, decay.splat(neighbour))
+        distance = square if squared else code.sqrt(square)
+        exponent = code.fma(distance, slopes, decay.splat(neighbour))
         weight = code.exp2(exponent, RAISED)
         for block in range(LANES // BLOCK):
             target = place + (grid.neighbours * block + neighbour) * BLOCK
@@ -99,7 +100,7 @@ def _fill_vector(
     return degree.get()
 
 
-def fill_loop(features: int) -> Kernel:
+def fill_loop(features: int, squared: bool = False) -> Kernel:
     """Make the weights and degrees of pixels with so many features."""
 
     def fill(
@@ -111,14 +112,14 @@ def fill_loop(features: int) -> Kernel:
         with code.loop(top, end) as y, code.loop(0, grid.columns, LANES) as x:
             place = y * row + x * grid.neighbours
             sums = _fill_vector(
-                code, grid, features, guide, decay, weights, slope, y, x, place, inside
+                code, grid, features, squared, guide, decay, weights, slope, y, x, place, inside
             )
             degree.store(y * grid.columns + x, sums)
 
     return fill
 
 
-def multiply_loop(vectors: int, features: int) -> Kernel:
+def multiply_loop(vectors: int, features: int, squared: bool = False) -> Kernel:
     """Multiply by weights that are stored, or that are computed from so many features."""
     lanes = vectors * LANES
 
@@ -136,7 +137,7 @@ def multiply_loop(vectors: int, features: int) -> Kernel:
                 if features:
                     place = code.index(0)
                     _fill_vector(
-                        code, grid, features, guide, decay, weights, slope, y, start, place
+                        code, grid, features, squared, guide, decay, weights, slope, y, start, place
                     )
                 with code.loop(0, LANES, BLOCK) as within:
                     x = start + within

@@ -1,5 +1,6 @@
 """The hot loops in plain PyTorch: every device, every dtype, the reference for the rest."""
 
+from lpprop.kernels.portable.blurring import blur
 from lpprop.kernels.portable.gibbs import build_gibbs_kernel
 from lpprop.kernels.portable.patches import csr_product, gram_matrix, symmetric_csr
 from lpprop.kernels.portable.stencil import (
@@ -13,6 +14,7 @@ from lpprop.kernels.portable.upsampling import upsample
 
 __all__ = [
     "Stencil",
+    "blur",
     "build_gibbs_kernel",
     "build_stencil",
     "csr_product",

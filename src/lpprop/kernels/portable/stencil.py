@@ -58,18 +58,31 @@ class Stencil:
 
 
 def build_stencil(
-    f: Float[Tensor, "F H W"], offsets: Offsets, spatial: tuple[float, ...], tau: float
+    f: Float[Tensor, "F H W"],
+    offsets: Offsets,
+    spatial: tuple[float, ...],
+    tau: float,
+    *,
+    squared: bool = False,
 ) -> Stencil:
     """Join pixels at these offsets, both ways, by exp(-|f_i - f_j| / tau) times their factor."""
-    return Stencil(stencil_weights(f, offsets, spatial, tau), offsets)
+    return Stencil(stencil_weights(f, offsets, spatial, tau, squared=squared), offsets)
 
 
 def stencil_weights(
-    f: Float[Tensor, "F H W"], offsets: Offsets, spatial: tuple[float, ...], tau: float
+    f: Float[Tensor, "F H W"],
+    offsets: Offsets,
+    spatial: tuple[float, ...],
+    tau: float,
+    *,
+    squared: bool = False,
 ) -> Float[Tensor, "K H W"]:
-    """Compute exp(-|f_i - f_j| / tau) times the offset's own factor; 0 outside the image."""
+    """Compute exp(-|f_i - f_j| / tau) times the offset's own factor; 0 outside the image.
+
+    With `squared`, the distance is squared: exp(-|f_i - f_j|^2 / tau).
+    """
     tau = max(tau, torch.finfo(f.dtype).tiny)  # equal features would give 0 / 0
-    weights: Tensor = _StencilWeights.apply(f, offsets, spatial, tau)
+    weights: Tensor = _StencilWeights.apply(f, offsets, spatial, tau, squared)
     return weights
 
 
@@ -86,31 +99,44 @@ class _StencilWeights(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, f: Tensor, offsets: Offsets, spatial: tuple[float, ...], tau: float
+        ctx: Any,
+        f: Tensor,
+        offsets: Offsets,
+        spatial: tuple[float, ...],
+        tau: float,
+        squared: bool,
     ) -> Tensor:
         weights = f.new_zeros((len(offsets), *f.shape[1:]))
         for plane, offset, factor in zip(weights, offsets, spatial, strict=True):
             here, there = _pair(offset, *f.shape[1:])
-            plane[here] = _distance(f, here, there).div_(-tau).exp_().mul_(factor)
+            distance = _square_distance(f, here, there)
+            if not squared:
+                distance.sqrt_()
+            plane[here] = distance.div_(-tau).exp_().mul_(factor)
         ctx.save_for_backward(f, weights)
-        ctx.offsets, ctx.tau = offsets, tau
+        ctx.offsets, ctx.tau, ctx.squared = offsets, tau, squared
         return weights
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
         f, weights = ctx.saved_tensors
         grad_f = torch.zeros_like(f)
         for k, offset in enumerate(ctx.offsets):
             here, there = _pair(offset, *f.shape[1:])
-            # dw/df_i = -w / (tau |f_i - f_j|) (f_i - f_j), and its opposite for f_j.
-            distance = _distance(f, here, there)
-            slope = grad[k][here] * weights[k][here] / (-ctx.tau * distance)
-            slope = torch.where(distance > 0, slope, 0.0)  # equal features have no direction
+            # dw/df_i = -w / (tau |f_i - f_j|) (f_i - f_j), and its opposite for f_j; with a
+            # squared distance, -2 w / tau (f_i - f_j).
+            slope = grad[k][here] * weights[k][here]
+            if ctx.squared:
+                slope = slope * (-2 / ctx.tau)
+            else:
+                distance = _square_distance(f, here, there).sqrt_()
+                slope = slope / (-ctx.tau * distance)
+                slope = torch.where(distance > 0, slope, 0.0)  # equal features have no direction
             pull = slope * (f[:, here[0], here[1]] - f[:, there[0], there[1]])
             grad_f[:, here[0], here[1]] += pull
             grad_f[:, there[0], there[1]] -= pull
-        return grad_f, None, None, None
+        return grad_f, None, None, None, None
 
 
 class _StencilProduct(torch.autograd.Function):
@@ -176,6 +202,6 @@ def _pair(
     return (here_y, here_x), (there_y, there_x)
 
 
-def _distance(f: Tensor, here: tuple[slice, slice], there: tuple[slice, slice]) -> Tensor:
+def _square_distance(f: Tensor, here: tuple[slice, slice], there: tuple[slice, slice]) -> Tensor:
     difference = f[:, here[0], here[1]] - f[:, there[0], there[1]]
-    return difference.square_().sum(0).sqrt_()
+    return difference.square_().sum(0)

@@ -20,7 +20,12 @@ __all__ = ["Stencil", "build_stencil"]
 
 
 def build_stencil(
-    f: Float[Tensor, "F H W"], offsets: Offsets, spatial: tuple[float, ...], tau: float
+    f: Float[Tensor, "F H W"],
+    offsets: Offsets,
+    spatial: tuple[float, ...],
+    tau: float,
+    *,
+    squared: bool = False,
 ) -> Stencil:
     """Join pixels at these offsets, both ways, by exp(-|f_i - f_j| / tau) times their factor."""
     f = f.detach().contiguous()
@@ -33,7 +38,7 @@ def build_stencil(
         with torch.cuda.device_of(f):
             _fill_stencil[(triton.cdiv(height * width, TILE),)](
                 f, constants, weights, len(offsets), height, width, reach_of(offsets)[1], features,
-                TILE, **LAUNCH,
+                squared, TILE, **LAUNCH,
             )  # fmt: skip
     return Stencil(weights, offsets)
 
@@ -77,8 +82,9 @@ class _Product(torch.autograd.Function):
 @triton.jit(do_not_specialize=["count", "height", "width", "reach"])
 @no_type_check
 def _fill_stencil(
-    f, constants, weights, count, height, width, reach, FEATURES: tl.constexpr, TILE: tl.constexpr
-):
+    f, constants, weights, count, height, width, reach, FEATURES: tl.constexpr,
+    SQUARED: tl.constexpr, TILE: tl.constexpr,
+):  # fmt: skip
     pixels = height.to(tl.int64) * width
     here = tl.program_id(0).to(tl.int64) * TILE + tl.arange(0, TILE)
     y, x = here // width, here % width
@@ -95,6 +101,6 @@ def _fill_stencil(
             difference = tl.load(own, mask=inside, other=0) - near
             squares += difference * difference
             own += pixels
-        distance = tl.sqrt(tl.maximum(squares, 1e-30))
+        distance = squares if SQUARED else tl.sqrt(tl.maximum(squares, 1e-30))
         weight = tl.exp(distance / -tau) * tl.load(constants + k)
         tl.store(weights + k * pixels + here, tl.where(inside, weight, 0), mask=here < pixels)
