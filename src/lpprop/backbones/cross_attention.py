@@ -15,7 +15,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lpprop._core.errors import InputError
-from lpprop.backbones.prompts import check_templates, tokenise
+from lpprop.backbones.prompts import check_templates
+from lpprop.backbones.sentences import tokenise
 from lpprop.backbones.unet import list_stages
 from lpprop.refiners import bilinear_upsample
 
