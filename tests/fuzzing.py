@@ -79,6 +79,7 @@ class Scene:
             "heads": rng.choice([1, 3]),
             "patch": patch,
         }
+        scene.sizes["K"] = scene.sizes["C"] + 1
         return scene
 
     def normal(self, axes: str) -> Tensor:
@@ -183,6 +184,8 @@ OPTIONS: dict[str, list[Any]] = {
     "repeats": [1],
     "ignore_index": [255, 99],
     "palette": ["default", "voc"],
+    "background": [None, 0, 0.3, 0.5, 1],
+    "patches": [1, 3, 0.01, 0.5, 1.0],
 }
 
 ODD: list[Any] = [
@@ -648,6 +651,27 @@ TARGETS: dict[str, Target] = {
         axes="B C h w",
         like="scores",
     ),
+    "add_background": Target(
+        lpprop.add_background,
+        draw(
+            scores=lambda s: s.normal("B C H W").softmax(1).to(s.dtype),
+            threshold=lambda s: s.rng.choice([0, 0.3, 1, np.float32(0.5)]),
+            saliency=lambda s: s.rng.choice([None, s.normal("B H W").sigmoid()]),
+        ),
+        axes="B K H W",
+        like="scores",
+    ),
+    "select_classes": Target(
+        lpprop.select_classes,
+        draw(
+            logits=lambda s: s.scores("B C h w"),
+            top=lambda s: s.rng.choice([1, 2, 99]),
+            global_scores=lambda s: s.rng.choice([None, s.scores("B C")]),
+        ),
+        ("patches", "logit_scale"),
+        "B C h w",
+        exact=False,  # of equal evidence in half precision, others may be kept
+    ),
     "SlidingWindows": Target(
         run_windows,
         draw(
@@ -840,7 +864,8 @@ def judge(
         values = result.detach()
         assert values.dtype in _FLOATS, f"dtype {values.dtype}"
         left_out = torch.isneginf(values)
-        if target.call is lpprop.refine:  # a class that is left out
+        if target.call in (lpprop.refine, lpprop.add_background, lpprop.select_classes):
+            # A class that is left out.
             left_out &= left_out.all(-1, keepdim=True).all(-2, keepdim=True)
         else:
             left_out = torch.zeros_like(values, dtype=torch.bool)

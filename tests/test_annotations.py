@@ -58,6 +58,16 @@ if compilers:  # one size of group and of features: under the hook, each takes a
 assert lpprop.lab_features(image).shape == image.shape
 assert lpprop.pamr(full, image, dilations=(1,)).shape == full.shape
 assert lpprop.guided_filter(full, image, radius=2).shape == full.shape
+maps, masks = torch.zeros(2, 8, 10).int(), [torch.rand(3, 64, 80), torch.rand(2, 8, 9) > 0.5]
+weights = [torch.rand(3), torch.rand(2)]
+for regions, options in ((maps, {"by": "vote"}), (masks, {"purity": 0.3, "strength": 0.5}),
+                         (masks, {"overlap": "largest", "region_scores": weights})):
+    assert lpprop.region_vote(full, regions, **options).shape == full.shape
+    assert lpprop.RegionVote()(full, regions=regions).shape == full.shape
+assert lpprop.region_vote(full[:1], masks[:1], region_scores=weights[0]).shape == (1, 3, 64, 80)
+for regions in (lambda image: (9 * image[:, 0]).long(), lambda image, scores: masks, maps.numpy()):
+    assert lpprop.refine(logits, image=image, regions=regions,
+                         method="region_vote").shape == full.shape
 assert lpprop.local_crf(full, image, r=3, iterations=2).shape == full.shape
 assert lpprop.attention_pool(logits, torch.rand(2, 20, 20).softmax(-1)).shape == logits.shape
 assert lpprop.correlation_pool(logits, feats).shape == logits.shape
@@ -194,6 +204,7 @@ with install_import_hook("lpprop", "checker.check"):
     from lpprop.evaluation.analyses import patch_oracle, relabel
     from lpprop.integrations import huggingface, on_grid
     from lpprop.models.segmenter import Segmenter
+    from lpprop.regions import SAM, Panoptic, PromptedSAM
 
 import importlib.util
 import tempfile
@@ -204,7 +215,9 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from PIL import Image
-from transformers import CLIPConfig, CLIPModel, CLIPTokenizer, ViTConfig, ViTModel
+from transformers import (
+    CLIPConfig, CLIPModel, CLIPTokenizer, EomtConfig, EomtForUniversalSegmentation, SamConfig,
+    SamModel, ViTConfig, ViTModel)
 from transformers.modeling_outputs import SemanticSegmenterOutput
 
 image = torch.rand(2, 3, 52, 64)
@@ -225,6 +238,21 @@ sd = StableDiffusion(vae, unet, torch.rand(1, 77, 8), side=8)
 for affinity, method, windows in ((vit, "lposs", (32, 16)), (sd, "max_velocity", None)):
     segmenter = Segmenter(clip, affinity, method, windows=windows)
     assert segmenter(image, ["cat", "dog"]).labels.shape == (2, 52, 64)
+
+sides = {"image_size": 64, "patch_size": 16}
+decoder = {"hidden_size": 16, "num_attention_heads": 2}
+model = SamModel(SamConfig(
+    vision_config={**tiny, **sides, "output_channels": 16, "global_attn_indexes": [1],
+                   "num_pos_feats": 8},
+    prompt_encoder_config={**sides, "hidden_size": 16}, mask_decoder_config=decoder))
+found = SAM(model, points_per_side=2, iou_threshold=-9, stability_threshold=0).propose(image)
+assert len(found.masks[0]) == len(found.scores[0]) > 0
+prompted = PromptedSAM(model, iou_threshold=-9, min_area=0)
+scores = torch.rand(2, 3, 5, 6)
+assert prompted.relabel(image, scores).shape == (2, 3, 52, 64)
+assert len(prompted.propose(image, scores).classes) == 2
+eomt = EomtForUniversalSegmentation(EomtConfig(**tiny, **sides, num_queries=3, num_blocks=1))
+assert Panoptic(eomt, score_threshold=0)(image).shape == (2, 52, 64)
 
 output = SemanticSegmenterOutput(logits=torch.rand(2, 3, 13, 16))
 refined = huggingface.refine_outputs(output, image, feats=vit(image).feats, method="lposs")

@@ -180,7 +180,7 @@ def test_installed_weights_have_no_revision():
 
 def test_an_image_that_is_too_large_is_refused_before_the_model_sees_it(backbone, monkeypatch):
     """One row of pixels becomes 32 rows, 344 bytes for each pixel of them."""
-    monkeypatch.setattr("lpprop.backbones.backbone.available_bytes", lambda _: 2**30)
+    monkeypatch.setattr("lpprop.backbones.frozen.available_bytes", lambda _: 2**30)
     monkeypatch.setattr(backbone, "_see", lambda *_: pytest.fail("the model ran"))
     with pytest.raises(InputError, match=r"^image: got 32 x 100000 pixels, .* about 1\.03 GiB"):
         backbone(torch.zeros(1, 3, 1, 100_000))

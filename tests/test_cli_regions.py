@@ -11,8 +11,15 @@ from pycocotools import mask as coco
 import lpprop
 from lpprop.backbones import EfficientNetLite0
 from lpprop.cli import main
-from lpprop.evaluation import ProposedRegions, Start, StoredStart, refinements
+from lpprop.evaluation import (
+    ProposedRegions,
+    SegmenterPredictor,
+    Start,
+    StoredStart,
+    refinements,
+)
 from lpprop.evaluation.datasets import dataset_from_folders
+from lpprop.evaluation.tuning.sources import as_source
 from lpprop.models.recipes import RECIPES
 from lpprop.models.segmenter import Segmenter
 from lpprop.regions import CachedProposer, slic
@@ -222,6 +229,21 @@ def test_a_segmenter_gives_regions_to_its_method(windows):
     assert "regions=given_map" in repr(voting)
 
 
+def test_the_tuner_hands_on_what_a_segmenter_proposes(tree):
+    classes = ["red", "blue", "green"]
+    sample = dataset_from_folders(tree / "images", tree / "labels", classes)[0]
+    segmenter = Segmenter(Colours(), method="bilinear")
+    segmenter.regions = given_map
+    predictor = SegmenterPredictor(segmenter, classes)
+    source = as_source(predictor)
+    seen = source.see(sample, 3)
+    assert "regions" in source.given(seen)
+    voting = Segmenter(Colours(), method="region_vote", regions=given_map)
+    expected = voting(sample.image, classes).scores[0]
+    assert torch.equal(source.refine(seen, sample, lpprop.presets.region_vote()), expected)
+    assert predictor.fingerprint()["regions"] == {"function": "test_cli_regions.given_map"}
+
+
 def given_map(image):
     return (image.mean(1) * 5).long()
 
@@ -264,9 +286,9 @@ def test_recipes_name_a_proposer():
         (["eval", "--method", "region_vote"], "--regions: got nothing"),
         (["recipe", "--regions", "slic", "--method", "bilinear"],
          "--regions: got slic, expected nothing, since no method takes it (bilinear)"),
-        (["recipe", "--method", "region_vote"], "--regions: got nothing, expected slic or"),
+        (["recipe", "--method", "region_vote"], "--regions: got nothing, expected slic, "),
         (["recipe", "--method", "region_vote", "--regions", "npy"],
-         "--regions: got npy beside --recipe offline, expected slic or felzenszwalb"),
+         "--regions: got npy beside --recipe offline, expected slic, felzenszwalb"),
         (["segment", "--method", "bilinear", "--regions", "slic"],
          "--regions: got slic, expected nothing"),
         (["segment", "--method", "region_vote"], "--regions: got nothing"),

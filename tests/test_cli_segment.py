@@ -92,7 +92,7 @@ def test_mistakes_are_found_before_any_image(
 
 def recipe(**given):
     defaults = {"recipe": "clip-dino", "side": None, "method": None, "option": []}
-    defaults["regions"] = None
+    defaults |= dict.fromkeys(["background", "top_classes", "regions"])
     return cli.segment._recipe(SimpleNamespace(**(defaults | given)))
 
 
@@ -100,6 +100,8 @@ def test_options_change_the_recipe():
     known = recipes.RECIPES["clip-dino"]
     assert recipe() == known
     assert recipe(side=336) == dataclasses.replace(known, shorter_side=336)
+    chosen = recipe(background=0.4, top_classes=9)
+    assert chosen == dataclasses.replace(known, background=0.4, top_classes=9)
     assert recipe(option=[("k", 50)]).options == {"k": 50}
     # The methods on attention work on whole images.
     changed = recipe(method="max_velocity")

@@ -609,3 +609,24 @@ def test_cuda_agrees(model, tokenizer, image, attention):
     assert seen.logits.is_cuda
     torch.testing.assert_close(seen.logits.cpu(), expected.logits, rtol=0, atol=5e-3)
     torch.testing.assert_close(seen.feats.cpu(), expected.feats, rtol=0, atol=5e-3)
+
+
+def test_scores_of_whole_images_are_the_models_own():
+    """Logits per image, without their scale, of the class's best synonym."""
+    tokenizer = tiny_tokenizer()
+    model = tiny_model(tokenizer)
+    backbone = MaskCLIP(model, tokenizer, templates=["a {}"], scores="cosine")
+    image = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    prompts = parse_classes(CLASSES).prompts
+    ids = tokenizer([f"a {text}" for text in prompts], padding=True, return_tensors="pt")
+    mean, std = (torch.tensor(x)[:, None, None] for x in (backbone._mean, backbone._std))
+    with torch.no_grad():
+        seen = model(**ids, pixel_values=(image - mean) / std)
+    cosines = seen.logits_per_image / model.logit_scale.exp()
+    expected = merge_classes(cosines, parse_classes(CLASSES).groups)
+    found = backbone.image_scores(image, CLASSES)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    split = MaskCLIP(model, tokenizer, templates=["a {}"], max_bytes=1).image_scores(image, CLASSES)
+    torch.testing.assert_close(split, found, rtol=1e-4, atol=1e-5)
+    # Images of another shape are seen in their aspect ratio.
+    assert backbone.image_scores(torch.rand(1, 3, 30, 50), CLASSES).shape == (1, 3)

@@ -263,6 +263,31 @@ def test_groups_of_fewer_classes_where_memory_is_short_give_the_same_bits(monkey
         assert sizes == groups
 
 
+# 1,000 regions of 1024 x 2048 pixels of 19 classes, 159 MB, within 1.5 GB: that bound a pixel, at a
+# quarter of the pixels. The scores are 40 MB, and so is the result.
+VOTE_BOUND = 1500 / 4
+VOTES = {
+    "vote, pure": ("maps", ", by='vote', purity=0.5, strength=0.5", 4.2),
+    # Of 100 masks of 0.5 MB as many at a time as make 32 MB of floats.
+    "masks": ("masks", ", by='probability'", 3.2),
+}
+
+
+@pytest.mark.parametrize("name", VOTES)
+def test_a_vote_makes_no_matrix_of_regions_by_pixels(name):
+    regions, options, scores = VOTES[name]
+    inputs = (
+        "logits = torch.rand(1, 19, 512, 1024)\n"
+        "rows, columns = torch.arange(512)[:, None] // 20, torch.arange(1024) // 26\n"
+        "maps = (rows * 40 + columns)[None]\n"
+        "masks = [torch.stack([maps[0] % 100 >= i for i in range(100)])]"
+    )
+    small = f"lpprop.region_vote(logits[..., :9, :9], maps[..., :9, :9]{options})"
+    used = peak(inputs=inputs, small=small, call=f"lpprop.region_vote(logits, {regions}{options})")
+    chunks = 2 * 32 if regions == "masks" else 0  # one that is read, and one before it
+    assert used < scores * 40 + chunks + 5 * 4.2 + 10 < VOTE_BOUND
+
+
 # --------------------------------------------------------------------------- discrepancy
 
 # 48 x 48 patches: one N x N float32 matrix is 21 MB, a (C, N) one of 150 classes 1.4 MB; a

@@ -192,6 +192,35 @@ class TestMetrics:
         np.testing.assert_array_equal(metrics.class_accuracy, [0.5, np.nan])
         assert metrics.mean_class_accuracy == 0.5
 
+    def test_none_of_these_is_a_miss_and_no_class(self):
+        """By brute force: its label is no class of either map, and all else is as before."""
+        metrics = SegmentationMetrics(CLASSES, dilation_ratio=0.05)
+        for seed in range(2):
+            labels, gt = maps(seed, block=9, ignored=0.01)
+            rejects = np.random.default_rng(seed).random((3, 4)).repeat(9, 0).repeat(9, 1) < 0.3
+            labels = np.where(rejects[:23, :31], CLASSES, labels)
+            alone = metrics.update(labels, gt, background=True)
+            both = slow_confusion(labels, gt, CLASSES + 1)
+            np.testing.assert_array_equal(alone.confusion, both[:CLASSES, :CLASSES])
+            np.testing.assert_array_equal(alone.rejected, both[:CLASSES, CLASSES])
+            assert alone.rejected.sum() > 20
+            assert alone.ignored == (gt == 255).sum()
+            expected = slow_boundary_counts(labels, gt, CLASSES, 2)
+            np.testing.assert_array_equal(alone.boundary_intersection, expected[0])
+            np.testing.assert_array_equal(alone.boundary_union, expected[1])
+            for c in range(CLASSES):
+                hit = ((labels == c) & (gt == c)).sum()
+                either = ((gt == c) | ((labels == c) & (gt != 255))).sum()
+                assert alone.iou[c] == pytest.approx(hit / either)
+                assert alone.class_accuracy[c] == pytest.approx(hit / (gt == c).sum())
+            right = ((labels == gt) & (gt != 255)).sum()
+            assert alone.pixel_accuracy == pytest.approx(right / (gt != 255).sum())
+        again = SegmentationMetrics.from_dict(metrics.to_dict())
+        np.testing.assert_array_equal(again.rejected, metrics.rejected)
+        assert again.to_dict() == metrics.to_dict()
+        with pytest.raises(lpprop.InputError, match="labels: got the label 4"):
+            metrics.update(labels, gt)
+
     def test_nothing_counts(self):
         metrics = SegmentationMetrics(2)
         alone = metrics.update([[0, 1]], [[255, 255]])

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lpprop import InputError
-from lpprop.viz.palettes import PALETTES, colours
+from lpprop.viz.palettes import PALETTES, colours, named_colours
 
 LENGTHS = {"default": 300, "voc": 256, "ade20k": 150, "cityscapes": 19, "camvid": 11}
 
@@ -75,6 +75,23 @@ def test_the_defaults_colours_differ_from_each_other_and_from_the_paper():
     distance = np.linalg.norm(lab[:, None] - lab[None], axis=-1)
     assert distance[~np.eye(21, dtype=bool)].min() > 20
     assert len(np.unique(colours("default", 256), axis=0)) == 256
+
+
+@pytest.mark.parametrize("name", PALETTES)
+def test_none_of_these_looks_like_no_class(name):
+    """A grey, for colour-blind eyes too; ADE20K has 150 colours, some of them greys."""
+    classes = {"default": 40, "voc": 21}.get(name, LENGTHS[name])
+    known = colours(name, classes, background=True)
+    assert known.shape == (classes + 1, 3)
+    np.testing.assert_array_equal(known[:-1], colours(name, classes))
+    grey = known[-1]
+    assert len(set(grey.tolist())) == 1
+    assert grey.tolist() not in colours(name, min(LENGTHS[name], 256)).tolist()
+    others = np.vstack([known[:-1], [[130, 130, 135]], [[255, 255, 255]]])
+    nearest = worst_distance(seen_lab(others.astype(float)), seen_lab(grey[None].astype(float)))
+    assert nearest.min() > (4 if classes > 100 else 9)
+    assert named_colours(name, ["cat", "none of these"]).tolist()[1] == grey.tolist()
+    assert named_colours(name, ["none of these", "cat"]).tolist() == colours(name, 2).tolist()
 
 
 def test_the_default_repeats_after_256():

@@ -6,6 +6,7 @@ import torch
 
 import lpprop
 from lpprop.comparison.inputs import default_presets
+from lpprop.inputs import superpixels
 from lpprop.inputs.proposals import PROPOSERS, Proposal
 
 LOGITS = torch.rand(1, 4, 3, 4, generator=torch.Generator().manual_seed(0))
@@ -188,7 +189,6 @@ def test_a_step_by_itself_asks_too():
 @pytest.mark.parametrize("name", PROPOSERS)
 def test_names_stand_for_the_functions_of_superpixels(name):
     pytest.importorskip("skimage")
-    superpixels = pytest.importorskip("lpprop.inputs.superpixels")
     assert Proposal(name).proposer is getattr(superpixels, name)
     assert torch.equal(voted(name), voted(getattr(superpixels, name)(IMAGE)))
 

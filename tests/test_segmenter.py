@@ -319,7 +319,7 @@ def test_memory_is_forecast_before_any_work(image, monkeypatch):
     told = r"^image: got 2 x 70 x 101 pixels, seen as 448 x 646, whose scores of 3 classes .* need"
     with pytest.raises(InputError, match=told):
         Segmenter(toy, shorter_side=448)(image, CLASSES)
-    monkeypatch.setattr("lpprop.backbones.backbone.available_bytes", lambda _: 0)
+    monkeypatch.setattr("lpprop.backbones.frozen.available_bytes", lambda _: 0)
     with pytest.raises(InputError, match=r"^image: got 72 x 104 pixels, for which Toy needs about"):
         toy(image)
 

@@ -24,7 +24,7 @@ from benchmarks.transformer.__main__ import DOCS, FILE, main
 from benchmarks.transformer.directions import DIRECTIONS
 from benchmarks.transformer.figures import CHARTS
 from benchmarks.transformer.methods import METHODS, SHORT, UPSAMPLERS, Way
-from benchmarks.transformer.regions import MajorityVote
+from benchmarks.transformer.regions import MAJORITY_VOTE
 from benchmarks.transformer.scenes import DRIVES, PHOTOGRAPHS, STRETCH, of_scene, pictures
 from benchmarks.transformer.store import Store
 from benchmarks.transformer.views import PATCH, Backbones, View
@@ -186,7 +186,7 @@ def test_majority_vote_by_hand():
     rng = np.random.default_rng(0)
     regions, labels = rng.integers(0, 5, (8, 9)), rng.integers(0, 3, (8, 9))
     logits = F.one_hot(torch.from_numpy(labels), 3).movedim(-1, 0)[None].float()
-    found = MajorityVote()(logits, regions=torch.from_numpy(regions)[None]).argmax(1)[0].numpy()
+    found = MAJORITY_VOTE(logits, regions=torch.from_numpy(regions)[None]).argmax(1)[0].numpy()
     for region in range(5):
         votes = np.bincount(labels[regions == region], minlength=3)
         assert (found[regions == region] == votes.argmax()).all()

@@ -23,7 +23,7 @@ from lpprop.refiners import (
     PixelPropagation,
 )
 
-from .regions import MajorityVote, regions
+from .regions import MAJORITY_VOTE, regions
 from .starts import STARTS, Labelled, scores
 from .views import CNN, PATCH, View
 
@@ -163,9 +163,9 @@ METHODS: dict[str, Way] = {
     "PAMR": Way(Chain(BilinearUpsample(), PAMR())),
     "DenseCRF": Way(Chain(BilinearUpsample(), DenseCRF())),
     "regions: Felzenszwalb": Way(
-        Chain(BilinearUpsample(), MajorityVote()), regions="Felzenszwalb, 100"
+        Chain(BilinearUpsample(), MAJORITY_VOTE), regions="Felzenszwalb, 100"
     ),
-    "regions: SLIC": Way(Chain(BilinearUpsample(), MajorityVote()), regions="SLIC, 400"),
+    "regions: SLIC": Way(Chain(BilinearUpsample(), MAJORITY_VOTE), regions="SLIC, 400"),
 }
 
 

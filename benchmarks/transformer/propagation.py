@@ -16,7 +16,7 @@ from lpprop.refiners import (
 
 from .grids import grid
 from .methods import BILINEAR, METHODS, PATH, SPARSE, Way, dslo, lposs, propagation, then
-from .regions import FELZENSZWALB, SLIC, MajorityVote
+from .regions import FELZENSZWALB, MAJORITY_VOTE, SLIC
 from .starts import FORMS
 from .views import CNN, FEATURES
 
@@ -168,5 +168,5 @@ def votes() -> dict[str, Way]:
     ways = {name: way for name, way in before.items() if name != "start"}
     for name in (*FELZENSZWALB, *SLIC):
         for title, way in before.items():
-            ways[f"{title} + {name}"] = then(way, MajorityVote(), regions=name)
+            ways[f"{title} + {name}"] = then(way, MAJORITY_VOTE, regions=name)
     return ways

@@ -16,6 +16,7 @@ from lpprop.compose.fusion import Fusion
 from lpprop.compose.pipeline import refine
 from lpprop.inputs.aggregation import aggregate_attention
 from lpprop.inputs.attention import sharpen_attention
+from lpprop.inputs.background import add_background
 from lpprop.inputs.classes import merge_classes
 from lpprop.inputs.colour import lab_features
 from lpprop.inputs.feature_attention import (
@@ -25,6 +26,7 @@ from lpprop.inputs.feature_attention import (
 )
 from lpprop.inputs.fusing import fuse_masks
 from lpprop.inputs.points import prompt_points
+from lpprop.inputs.selection import select_classes
 from lpprop.inputs.windows import SlidingWindows
 from lpprop.refiners import *  # noqa: F403  # a new refiner needs no line here
 from lpprop.refiners import __all__ as _refiners
@@ -49,6 +51,7 @@ __all__ = [
     "InputWarning",
     "SlidingWindows",
     "__version__",
+    "add_background",
     "aggregate_attention",
     "attention_from_features",
     "compare",
@@ -60,6 +63,7 @@ __all__ = [
     "prompt_points",
     "proxy_attention",
     "refine",
+    "select_classes",
     "sharpen_attention",
     "show",
     "value_checks",

@@ -17,7 +17,7 @@ from lpprop._core.errors import InputError, warn
 from lpprop._core.label_maps import refuse_masked
 from lpprop._core.tensors import check_kind, densify, resolve
 
-__all__ = ["as_attention", "as_grid", "as_image", "as_tensor", "only_item"]
+__all__ = ["as_attention", "as_grid", "as_image", "as_maps", "as_tensor", "only_item"]
 
 
 # The field of EXIF that says how a camera was held.
@@ -33,6 +33,14 @@ def as_grid(name: str, array: object) -> Tensor:
 def as_attention(array: object) -> Tensor:
     """Return (B, N, N) or (B, heads, N, N) from an array with or without B."""
     tensor = as_tensor("attention", array)
+    return tensor[None] if tensor.ndim == 2 else tensor
+
+
+def as_maps(name: str, array: object) -> Tensor:
+    """Return (B, H, W) from an array (H, W), (B, H, W) or (B, 1, H, W)."""
+    tensor = as_tensor(name, array).contiguous()
+    if tensor.ndim == 4 and tensor.shape[1] == 1:
+        return tensor[:, 0]
     return tensor[None] if tensor.ndim == 2 else tensor
 
 

@@ -14,7 +14,10 @@ from torch import Tensor
 from lpprop._core.errors import InputError
 from lpprop._core.options import check_integer
 
-__all__ = ["as_label_map", "check_ignore_index", "refuse_masked"]
+__all__ = ["NONE_OF_THESE", "as_label_map", "check_ignore_index", "refuse_masked"]
+
+#: The name of the label after the last class, of the pixels that belong to no class asked for.
+NONE_OF_THESE = "none of these"
 
 
 def as_label_map(

@@ -19,16 +19,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from lpprop._core.checks import all_finite, check_tensors
-from lpprop._core.convert import as_image
+from lpprop._core.checks import all_finite
 from lpprop._core.errors import InputError
-from lpprop._core.memory import available_bytes
 from lpprop._core.options import check_integer
 from lpprop._core.precision import uncompiled
 from lpprop._core.scans import mark_passed, one_call, values_are_checked
-from lpprop.backbones.stored_files import check_colours
+from lpprop.backbones.frozen import Frozen
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,7 +56,7 @@ class BackboneOutput(NamedTuple):
         return f"BackboneOutput(grid={self.grid}{''.join(given)})"
 
 
-class Backbone(nn.Module):
+class Backbone(Frozen):
     """A frozen model that takes images in [0, 1] and does the preprocessing of its weights itself.
 
     The base class normalises the images, pads them at the right and the bottom with the mean colour
@@ -82,7 +80,6 @@ class Backbone(nn.Module):
 
     provides: tuple[str, ...] = ()
     feats_from: str | None = None
-    commit: str | None = None
 
     def __init__(
         self,
@@ -92,26 +89,12 @@ class Backbone(nn.Module):
         std: Sequence[float],
         max_bytes: int = 2**30,
     ) -> None:
-        super().__init__()
-        self.patch_size = check_integer("patch_size", patch_size)
-        self.max_bytes = check_integer("max_bytes", max_bytes)
-        # Plain numbers, not buffers: images are normalised in float32, whatever the dtype.
-        self._mean, self._std = check_colours("mean", mean), check_colours("std", std)
+        patch_size = check_integer("patch_size", patch_size)
+        super().__init__(mean=mean, std=std, max_bytes=max_bytes)
+        self.patch_size = patch_size
 
-    def __repr__(self) -> str:
-        model, weights = getattr(self, "model", None), next(self.parameters(), None)
-        parts = {
-            "model": None if model is None else type(model).__name__,
-            "patch_size": self.patch_size,
-            "provides": " and ".join(self.provides),
-            "mean": tuple(round(x, 3) for x in self._mean),
-            "std": tuple(round(x, 3) for x in self._std),
-            "dtype": None if weights is None else weights.dtype,
-            "device": None if weights is None else weights.device,
-            "commit": self.commit,
-        }
-        listed = ", ".join(f"{name}={value}" for name, value in parts.items() if value is not None)
-        return f"{type(self).__name__}({listed})"
+    def _describe(self) -> dict[str, object]:
+        return {"patch_size": self.patch_size, "provides": " and ".join(self.provides)}
 
     @classmethod
     def from_pretrained(
@@ -143,20 +126,6 @@ class Backbone(nn.Module):
                 code of its own; a hub that cannot be reached; an option that cannot be used.
         """
         raise NotImplementedError
-
-    def train(self, mode: bool = True) -> Backbone:
-        """Stay in evaluation mode."""
-        return super().train(False)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return next(self.parameters()).device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The dtype in which the model computes."""
-        return next(self.parameters()).dtype
 
     def span(self, size: tuple[int, int]) -> tuple[int, int]:
         """Return how many pixels the grid of an image of this size spans: whole patches."""
@@ -199,18 +168,10 @@ class Backbone(nn.Module):
                 not finite.
         """
         with one_call():
-            tensor = as_image(image, like=torch.empty(0, device=self.device))
-            check_tensors(image=(tensor, "B 3 H W"))
-            if tensor.device != self.device:
-                raise InputError.of(
-                    "image",
-                    got=f"a tensor on {tensor.device}",
-                    expected=f"one on {self.device}, where the model is",
-                    fix=f"Move it with image.to({str(self.device)!r}), or move the model.",
-                )
+            tensor = self._take(image)
             if classes is not None:
                 self.class_names(classes)
-            return self._see_all(self._prepare(tensor.float()), classes)
+            return self._see_all(self._prepare(tensor), classes)
 
     def _see_all(
         self, pixels: Float[Tensor, "B 3 Y X"], classes: Sequence[str] | None
@@ -245,33 +206,12 @@ class Backbone(nn.Module):
                 )
             mark_passed(tensor)
 
-    @uncompiled
-    def _check_memory(self, size: tuple[int, int]) -> None:
-        """Refuse an image whose activations do not fit into memory, before the model sees it."""
-        needed, free = self._item_bytes(size), available_bytes(self.device)
-        if free is not None and needed > free:
-            raise InputError.of(
-                "image",
-                got=f"{size[0]} x {size[1]} pixels, for which {type(self).__name__} needs about "
-                f"{needed / 2**30:.3g} GiB",
-                expected=f"at most the {free / 2**30:.3g} GiB that are free on {self.device}",
-                fix="Make it smaller, or show the model windows of it.",
-            )
-
     def _prepare(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 Y X"]:
         """Normalise, so that 0 is the mean colour, and pad with 0 to whole patches."""
-        mean, std = (
-            torch.tensor(values, device=image.device)[:, None, None]
-            for values in (self._mean, self._std)
-        )
         height, width = image.shape[-2:]
         below, right = (spanned - side for spanned, side in
                         zip(self.span((height, width)), (height, width), strict=True))  # fmt: skip
-        return F.pad((image - mean) / std, (0, right, 0, below))
-
-    def _item_bytes(self, size: tuple[int, int]) -> int:
-        """Estimate the bytes of activations of one image of this size."""
-        raise NotImplementedError
+        return F.pad(self._normalise(image), (0, right, 0, below))
 
     def _see(
         self, pixels: Float[Tensor, "b 3 H W"], classes: Sequence[str] | None

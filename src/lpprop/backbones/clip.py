@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -20,14 +20,20 @@ from torch import Tensor
 
 from lpprop._core.errors import InputError
 from lpprop._core.options import check_above_0, check_boolean, check_choice
+from lpprop._core.scans import one_call
 from lpprop.backbones.checkpoints import find_checkpoint
 from lpprop.backbones.hub import add_stored_colours, load_model, load_tokenizer
 from lpprop.backbones.hub_cache import find_commit
 from lpprop.backbones.layouts import CLIP
 from lpprop.backbones.patch_cosines import PatchCosines, token_bytes
 from lpprop.backbones.positions import OffsetPositions, check_offset
-from lpprop.backbones.prompts import IMAGENET_TEMPLATES
+from lpprop.backbones.prompts import IMAGENET_TEMPLATES, read_classes
 from lpprop.backbones.self_attention import gaussian_bias, mix_values, number_blocks
+from lpprop.inputs.classes import merge_classes
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL.Image import Image
 
 __all__ = ["CHECKPOINTS", "MaskCLIP"]
 
@@ -214,6 +220,34 @@ class MaskCLIP(PatchCosines):
         backbone = cls(model, tokenizer, **add_stored_colours(options, checkpoint, **source))
         backbone.commit = commit
         return backbone
+
+    @torch.no_grad()
+    def image_scores(
+        self, image: Float[Tensor, "B 3 H W"] | np.ndarray[Any, Any] | Image, classes: Sequence[str]
+    ) -> Float[Tensor, "B C"]:
+        """Score classes for whole images: CLIP's cosines of image and prompts, the best synonym's.
+
+        They are `global_scores` for `lpprop.select_classes`. The unchanged model sees the whole
+        image, in its aspect ratio.
+
+        Raises:
+            InputError: an image or classes that cannot be used, as in `forward`.
+        """
+        with one_call():
+            tensor = self._take(image)
+            self.class_names(classes)
+            pixels = self._prepare(tensor)
+            size = pixels.shape[-2], pixels.shape[-1]
+            self._check_memory(size)
+            at_once = max(1, self.max_bytes // self._item_bytes(size))
+            parts = [self._embed_image(part.to(self.dtype)) for part in pixels.split(at_once)]
+            cosines = torch.cat(parts) @ self.text_embeddings(classes).mT
+            return merge_classes(cosines, read_classes(classes).groups)
+
+    def _embed_image(self, pixels: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b D"]:
+        with OffsetPositions(self.position_offset):
+            pooled = self.model.vision_model(pixels, interpolate_pos_encoding=True).pooler_output
+        return F.normalize(self.model.visual_projection(pooled).float(), dim=-1)
 
     def _patches(self, pixels: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b N D"]:
         """Embed the patches in the joint space, with unit length."""

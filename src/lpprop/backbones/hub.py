@@ -20,7 +20,7 @@ from lpprop._core.errors import InputError
 from lpprop.backbones.hub_cache import find_cached, find_folder, import_extra
 from lpprop.backbones.stored_files import AGAIN, NO_CODE, Damage, find_damage, read_colours
 
-__all__ = ["add_stored_colours", "load_model", "load_tokenizer"]
+__all__ = ["add_stored_colours", "find_preprocessing", "load_model", "load_tokenizer"]
 
 _TIMEOUT = 10  # seconds
 _COLOURS = "preprocessor_config.json"
@@ -222,9 +222,22 @@ def add_stored_colours(
     """
     if {"mean", "std"} <= options.keys():
         return options
+    file = find_preprocessing(checkpoint, download=download, revision=revision)
+    return (read_colours(file) if file is not None else {}) | options
+
+
+def find_preprocessing(
+    checkpoint: str | Path, *, download: bool = True, revision: str | None = None
+) -> Path | None:
+    """Return the path of a checkpoint's `preprocessor_config.json`, or None if it has none.
+
+    Raises:
+        InputError: a checkpoint that is neither a folder nor in the cache, and that the hub does
+            not give.
+    """
     on_disk = Path(checkpoint).is_dir()
     file = Path(checkpoint, _COLOURS) if on_disk else _fetch_colours(checkpoint, download, revision)
-    return (read_colours(file) if file is not None and file.is_file() else {}) | options
+    return file if file is not None and file.is_file() else None
 
 
 def _fetch_colours(checkpoint: str | Path, download: bool, revision: str | None) -> Path | None:

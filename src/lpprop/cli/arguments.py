@@ -7,19 +7,22 @@ import ast
 import contextlib
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
+from lpprop._core.errors import InputError
 from lpprop.compose.presets import METHODS
+from lpprop.inputs.background import check_background
 from lpprop.inputs.table import INPUTS
-from lpprop.regions.named import NAMES
+from lpprop.regions.named import NAMES, SUMMARY
 
 __all__ = [
     "add_arrays",
     "add_command",
     "add_shared",
     "array_paths",
+    "check_saliency",
     "list_methods",
     "name_methods",
     "option_name",
@@ -52,15 +55,19 @@ def add_command(
     return command
 
 
-def add_arrays(command: argparse.ArgumentParser, *, folders: bool = False) -> None:
+def add_arrays(
+    command: argparse.ArgumentParser, *, folders: bool = False, leave: Collection[str] = ()
+) -> None:
     """Add a file for the scores, and one for each input that has arrays in files.
 
     Args:
         command: the command.
         folders: whether each is a folder with a file per image, and the scores may be left out.
+        leave: inputs that the command does not take.
     """
     what = {"logits": ("scores of the classes, larger = likelier", "(C, h, w)")}
     what |= {row.name: (row.what, row.file) for row in INPUTS.values() if row.file}
+    what = {name: row for name, row in what.items() if name not in leave}
     for name, (text, shape) in what.items():
         by_name = name == "regions"
         command.add_argument(
@@ -69,14 +76,28 @@ def add_arrays(command: argparse.ArgumentParser, *, folders: bool = False) -> No
             required=name == "logits" and not folders,
             metavar=("DIR" if folders else "FILE") + ("|NAME" if by_name else ""),
             help=f"{text}: {'per image ' if folders else ''}an array {shape}"
-            + (f", PNG or JSON of SAM's tools, or {' or '.join(NAMES)}" if by_name else ""),
+            + (f", PNG or JSON of SAM's tools, or {SUMMARY}" if by_name else ""),
         )
 
 
 def array_paths(arguments: argparse.Namespace) -> dict[str, Path]:
     """Return the files that `add_arrays` was given, by the names of the inputs."""
     names = ("logits", *(row.name for row in INPUTS.values() if row.file))
-    return {name: path for name in names if isinstance(path := getattr(arguments, name), Path)}
+    paths = {name: getattr(arguments, name, None) for name in names}
+    return {name: path for name, path in paths.items() if isinstance(path, Path)}
+
+
+def check_saliency(arguments: argparse.Namespace) -> None:
+    """Check the background, and refuse saliency without one."""
+    if arguments.background is not None:
+        check_background("--background", arguments.background)
+    elif arguments.saliency is not None:
+        raise InputError.of(
+            "--saliency",
+            got=f"{arguments.saliency} without --background",
+            expected="the threshold below which it decides",
+            fix="Pass --background 0.4, or leave it out.",
+        )
 
 
 def parse_regions(text: str) -> Path | str:
@@ -166,6 +187,10 @@ def parse_method(text: str) -> tuple[str, dict[str, object]]:
 
 #: What several commands take.
 _SHARED: dict[str, dict[str, Any]] = {
+    "--background": {
+        "type": float, "metavar": "T",
+        "help": "from 0 to 1: a pixel of which no class has such a share is none of these",
+    },
     "image": {"type": Path, "metavar": "IMAGE", "help": "an image, or a folder of them"},
     "--device": {"default": "cpu", "help": 'where to compute, such as "cuda" (default: cpu)'},
     "--no-download": {

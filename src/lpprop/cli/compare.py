@@ -15,6 +15,7 @@ from lpprop.cli.arguments import (
     add_command,
     add_shared,
     array_paths,
+    check_saliency,
     name_methods,
     parse_method,
     regions_name,
@@ -93,7 +94,7 @@ def add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         default="default",
         help="default (made for colour-blind eyes), voc, ade20k, cityscapes or camvid",
     )
-    for name in ("--size", "--span"):
+    for name in ("--background", "--size", "--span", "--no-download"):
         add_shared(command, name)
 
 
@@ -106,6 +107,7 @@ def _compare(arguments: argparse.Namespace) -> int:
 
     if arguments.classes is not None:
         refuse_one_class("--classes", arguments.classes)
+    check_saliency(arguments)
     paths = array_paths(arguments)
     proposer = regions_name(arguments)
     methods = _build_methods(arguments, ["image", *paths, *(["regions"] if proposer else [])])
@@ -115,13 +117,15 @@ def _compare(arguments: argparse.Namespace) -> int:
     gt = None if arguments.gt is None else load_labels(arguments.gt, "--gt")
     inputs = load_inputs({name: files[0] for name, files in found.items()}, device)
     if proposer:
-        inputs["regions"] = find_proposer(proposer)
+        download = not arguments.no_download
+        inputs["regions"] = find_proposer(proposer, download=download, device=device)
     make_folder(arguments.out)
     with collect_warnings(shown=False):  # the table says them, beside their rows
         comparison = compare(
             inputs.pop("logits"), image=image, gt=gt, methods=methods, **inputs,
             class_names=arguments.classes, size=arguments.size, palette=arguments.palette,
             ignore_index=arguments.ignore_index, span=arguments.span,
+            background=arguments.background,
         )  # fmt: skip
     comparison = _translate(comparison, arguments.command)
     print(comparison)

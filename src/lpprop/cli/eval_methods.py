@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +13,12 @@ from lpprop.cli.arguments import (
     add_arrays,
     add_shared,
     array_paths,
+    check_saliency,
     option_name,
     regions_name,
 )
 from lpprop.cli.common import find_recipe
-from lpprop.regions.named import NAMES
+from lpprop.regions.named import SUMMARY
 
 if TYPE_CHECKING:
     import torch
@@ -35,14 +36,15 @@ Make = Callable[["Dataset", Path, "torch.device"], Mapping[str, "Predictor"]]
 
 def plan(arguments: argparse.Namespace) -> Make:
     """Return what makes the predictors; what cannot work is refused here, before any work."""
+    check_saliency(arguments)
     arrays = check_source(arguments)
     return _plan_arrays(arguments, arrays) if arrays else _plan_recipe(arguments)
 
 
-def add_source(command: argparse.ArgumentParser) -> None:
-    """Add what names the scores: a recipe, or folders of stored arrays."""
+def add_source(command: argparse.ArgumentParser, *, leave: Collection[str] = ()) -> None:
+    """Add what names the scores: a recipe, or folders of stored arrays but for inputs to leave."""
     command.add_argument("--recipe", help="see lpprop segment --help")
-    add_arrays(command, folders=True)
+    add_arrays(command, folders=True, leave=leave)
     add_shared(command, "--no-download")
 
 
@@ -62,11 +64,12 @@ def check_source(arguments: argparse.Namespace) -> dict[str, Path]:
             raise InputError.of(
                 option_name(name),
                 got=beside if name == "regions" else f"{beside}, whose models make it",
-                expected=f"{' or '.join(NAMES)}" if name == "regions" else "one of the two",
+                expected=SUMMARY if name == "regions" else "one of the two",
                 fix="Leave out the recipe to measure stored arrays, or else the arrays.",
             )
         return {}
-    for option, given in (("--side", arguments.side), ("--no-download", arguments.no_download)):
+    alone = arguments.no_download and regions_name(arguments) is None
+    for option, given in (("--side", arguments.side), ("--no-download", alone)):
         if given:
             raise InputError.of(
                 option,
@@ -91,7 +94,7 @@ def _plan_recipe(arguments: argparse.Namespace) -> Make:
 
     recipe = find_recipe(arguments.recipe, arguments.side)
     proposer = regions_name(arguments)
-    recipe = dataclasses.replace(recipe, regions=proposer)
+    recipe = dataclasses.replace(recipe, background=arguments.background, regions=proposer)
     recipes = method_recipes(recipe, arguments.method or [recipe.method], **dict(arguments.option))
     _check_regions(arguments, {name: find(name)() for name in recipes})
 
@@ -99,7 +102,7 @@ def _plan_recipe(arguments: argparse.Namespace) -> Make:
         check_resumable(out, dataset, recipes)
         return recipe_predictors(
             recipes, dataset.prompts, download=not arguments.no_download, device=device,
-            regions=None if proposer is None else keep_regions(proposer, out),
+            regions=None if proposer is None else keep_regions(arguments, proposer, out, device),
         )  # fmt: skip
 
     return make
@@ -114,18 +117,22 @@ def _plan_arrays(arguments: argparse.Namespace, folders: Mapping[str, Path]) -> 
         start = StoredStart(folders, device=device)
         start.check(dataset)
         if (proposer := regions_name(arguments)) is None:
-            return refinements(start, chains)
-        return refinements(ProposedRegions(start, keep_regions(proposer, out)), chains)
+            return refinements(start, chains, background=arguments.background)
+        proposed = ProposedRegions(start, keep_regions(arguments, proposer, out, device))
+        return refinements(proposed, chains, background=arguments.background)
 
     return make
 
 
-def keep_regions(proposer: str, out: Path) -> CachedProposer:
+def keep_regions(
+    arguments: argparse.Namespace, proposer: str, out: Path, device: torch.device
+) -> CachedProposer:
     """Keep the regions of a proposer among the results, for all methods and later runs."""
     from lpprop.regions import CachedProposer
     from lpprop.regions.named import find_proposer
 
-    return CachedProposer(find_proposer(proposer), out / "regions")
+    found = find_proposer(proposer, download=not arguments.no_download, device=device)
+    return CachedProposer(found, out / "regions")
 
 
 def _check_regions(arguments: argparse.Namespace, chains: Mapping[str, Chain]) -> None:
@@ -136,7 +143,7 @@ def _check_regions(arguments: argparse.Namespace, chains: Mapping[str, Chain]) -
             raise InputError.of(
                 "--regions",
                 got="nothing",
-                expected=f"{' or '.join(NAMES)}",
+                expected=SUMMARY,
                 fix=f"The method {name} needs it.",
             )
     if proposer and not any("regions" in chain.takes for chain in chains.values()):
@@ -171,7 +178,9 @@ def _build_chains(arguments: argparse.Namespace, folders: Mapping[str, Path]) ->
             )
     named = {**folders, **({"regions": proposer} if proposer else {})}
     for name, path in named.items():
-        if name not in ("logits", "feats") and not any(name in x.takes for x in chains.values()):
+        if name not in ("logits", "feats", "saliency") and not any(
+            name in x.takes for x in chains.values()
+        ):
             raise InputError.of(
                 option_name(name),
                 got=str(path),

@@ -62,6 +62,9 @@ def add_eval(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "allow)",
     )
     add_shared(command, "--option")
+    add_shared(
+        command, "--background", "; a miss of its true class, or the data set's own background"
+    )
     add_shared(command, "--side", " (default: the recipe's)")
     add_shared(command, "--out", " (default: runs/ and the data set's name)")
     command.add_argument(
@@ -113,6 +116,8 @@ def _eval(arguments: argparse.Namespace) -> int:
         return int(interrupt.args[0]) if interrupt.args else 130
     print(report.table())
     print(report.ignored_line())
+    for line in report.rejected_lines():
+        print(line)
     print(f"classes and configuration: {visible(str(out / 'results.md'))} and results.json")
     if save:
         print(f"{' and '.join(save)}: {', '.join(visible(str(out / kind)) for kind in save)}")

@@ -13,6 +13,7 @@ from lpprop.cli.arguments import (
     add_command,
     add_shared,
     array_paths,
+    check_saliency,
     list_methods,
     option_name,
     regions_name,
@@ -56,7 +57,8 @@ patches of fifteen windows: where their k = 400 exceeds a quarter of the patches
 For each image DIR receives <stem>_labels.png (class indices with a palette), <stem>_overlay.png,
 <stem>_scores.npy (float32, C x H x W), and <stem>_record.json, which says how they were made. The
 same command skips images that have results. Results of other settings or inputs are refused: they
-stay as they are, or --overwrite replaces them."""
+stay as they are, or --overwrite replaces them. With --background, scores are probabilities, and the
+last channel and label are those of none of the classes; SALIENCY joins the decision."""
 
 _EXAMPLE = """\
 example:
@@ -79,7 +81,7 @@ def add_refine(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add_arrays(command)
     add_shared(command, "--out", required=True)
     command.add_argument("--method", default="auto", help="see above (default: auto)")
-    for name in ("--option", "--size", "--span", "--overwrite"):
+    for name in ("--option", "--background", "--size", "--span", "--no-download", "--overwrite"):
         add_shared(command, name)
 
 
@@ -95,6 +97,7 @@ def _refine(arguments: argparse.Namespace) -> int:
     options = dict(arguments.option)
     settings = {"command": "refine", **describe_method(arguments.method, options)}
     settings |= {"size": arguments.size, "span": arguments.span, "regions": proposer}
+    settings |= {"background": arguments.background}
     every = []
     for number, image in enumerate(images):
         files = {option_name(name): paths[number] for name, paths in arrays.items()}
@@ -102,9 +105,12 @@ def _refine(arguments: argparse.Namespace) -> int:
     todo = find_pending(every, overwrite=arguments.overwrite)
     make_folder(arguments.out)
 
-    given: dict[str, Any] = {"size": arguments.size, "span": arguments.span}
+    given: dict[str, Any] = {
+        name: getattr(arguments, name) for name in ("size", "span", "background")
+    }
     if proposer:
-        given["regions"] = find_proposer(proposer)
+        download = not arguments.no_download
+        given["regions"] = find_proposer(proposer, download=download, device=device)
 
     def work(results: Results) -> None:
         _refine_image(results, list(arrays), chain, device, given)
@@ -119,10 +125,11 @@ def _build_chain(arguments: argparse.Namespace) -> Chain:
 
     chain = as_chain(arguments.method, **dict(arguments.option))
     given: dict[str, Path | str] = {**array_paths(arguments)}
+    check_saliency(arguments)
     if proposer := regions_name(arguments):
         given["regions"] = proposer
     for name, path in given.items():
-        if name not in chain.takes and name not in ("logits", "feats"):
+        if name not in chain.takes and name not in ("logits", "feats", "saliency"):
             raise InputError.of(
                 option_name(name),
                 got=str(path),
@@ -156,7 +163,9 @@ def _refine_image(
     from lpprop.io.images import load_image
     from lpprop.io.label_maps import check_class_count, label_image
     from lpprop.viz.drawing import overlay
+    from lpprop.viz.palettes import colours
 
+    rejects = given["background"] is not None
     fingerprints = results.fingerprints()
     image = load_image(results.image, "IMAGE", upright=False)
     inputs = load_inputs({name: results.inputs[option_name(name)] for name in names}, device)
@@ -166,14 +175,16 @@ def _refine_image(
         sizes = (
             ("--size", given["size"]) if given["size"] else ("IMAGE", (image.height, image.width))
         )
-        check_room(sizes[0], logits.shape[-3], sizes[1], device)
+        check_room(sizes[0], logits.shape[-3] + rejects, sizes[1], device)
     with torch.inference_mode():
         scores = refine(logits, image=image, method=chain, **{**given, **inputs})[0]
         labels = scores.argmax(0)
+    classes = len(scores) - rejects
+    palette = colours("default", classes, background=rejects)
     image = image.resize((labels.shape[1], labels.shape[0]))
     results.write(
-        label_image(labels, len(scores)),
-        overlay(image, labels, len(scores)),
+        label_image(labels, classes, background=rejects),
+        overlay(image, labels, len(scores), palette=palette),
         as_float32(scores, results.scores_file),
         fingerprints,
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lpprop._core.errors import InputError
+from lpprop._core.options import check_integer
 from lpprop.cli.arguments import (
     add_command,
     add_shared,
@@ -31,7 +32,8 @@ from lpprop.cli.common import (
     say,
 )
 from lpprop.compose.presets import find
-from lpprop.regions.named import NAMES
+from lpprop.inputs.background import add_name, check_background
+from lpprop.regions.named import SUMMARY
 
 if TYPE_CHECKING:
     from lpprop.cli.results import Results
@@ -98,12 +100,19 @@ def add_segment(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     add_shared(command, "--no-download")
     command.add_argument("--method", help=f"{name_methods()} (default: the recipe's)")
     add_shared(command, "--option")
+    add_shared(command, "--background")
+    command.add_argument(
+        "--top-classes",
+        type=int,
+        metavar="N",
+        help="refine only the N classes that are most likely in the image (default: all)",
+    )
     command.add_argument(
         "--regions",
         type=parse_regions,
         metavar="FILE|NAME",
         help="for methods that take them: a file or a folder of the images' regions, as lpprop "
-        f"refine takes them, or {' or '.join(NAMES)}",
+        f"refine takes them, or {SUMMARY}",
     )
     add_shared(command, "--side", " (default: 448)")
     add_shared(command, "--overwrite")
@@ -121,7 +130,9 @@ def _segment(arguments: argparse.Namespace) -> int:
     classes = arguments.classes
     device = find_device(arguments.device)
     refuse_one_class("--classes", classes)
-    parse_classes(classes)
+    names = parse_classes(classes).class_names
+    if recipe.background is not None:
+        add_name(names)  # may refuse them
     if _knows_imagenet(recipe):
         class_groups(classes)  # may refuse them, and needs no model
     seen = dataclasses.asdict(recipe)
@@ -176,7 +187,14 @@ def _check_usage(arguments: argparse.Namespace) -> None:
 def _recipe(arguments: argparse.Namespace) -> Recipe:
     """Return the recipe as the other options change it; a bad one is refused here."""
     recipe = find_recipe(arguments.recipe, arguments.side)
-    recipe = dataclasses.replace(recipe, regions=regions_name(arguments))
+    if arguments.background is not None:
+        check_background("--background", arguments.background)
+    if arguments.top_classes is not None:
+        check_integer("--top-classes", arguments.top_classes, low=2)
+    recipe = dataclasses.replace(
+        recipe, background=arguments.background, top_classes=arguments.top_classes,
+        regions=regions_name(arguments),
+    )  # fmt: skip
     recipe = recipe.with_method(arguments.method or recipe.method, **dict(arguments.option))
     chain = find(recipe.method)()
     if arguments.regions is not None and "regions" not in chain.takes:
@@ -190,7 +208,7 @@ def _recipe(arguments: argparse.Namespace) -> Recipe:
         raise InputError.of(
             "--regions",
             got="nothing",
-            expected=f"a file or a folder, or {' or '.join(NAMES)}",
+            expected=f"a file or a folder, or {SUMMARY}",
             fix=f"The method {recipe.method} needs it.",
         )
     return recipe
@@ -249,6 +267,7 @@ def _segment_image(results: Results, segmenter: Segmenter, classes: Sequence[str
     from lpprop.io.label_maps import label_image
     from lpprop.io.regions import load_regions
     from lpprop.viz import drawing
+    from lpprop.viz.palettes import named_colours
 
     fingerprints = results.fingerprints()
     picture = load_image(results.image, "IMAGE")
@@ -258,10 +277,11 @@ def _segment_image(results: Results, segmenter: Segmenter, classes: Sequence[str
         picture, classes, regions=None if regions is None else load_regions(regions)
     )
     labels, scores, names = segmentation.labels[0], segmentation.scores[0], segmentation.class_names
-    drawn = drawing.overlay(picture, labels, len(names))
+    background = segmenter.choice.background is not None
+    drawn = drawing.overlay(picture, labels, len(names), palette=named_colours("default", names))
     page = drawing.panels([("image", picture), ("labels", drawn)], names)
     results.write(
-        label_image(labels, len(names)),
+        label_image(labels, len(names) - background, background=background),
         page,
         as_float32(scores, results.scores_file),
         fingerprints,

@@ -51,7 +51,7 @@ def add_tune(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         example=_EXAMPLE,
     )  # fmt: skip
     add_dataset(command)
-    add_source(command)
+    add_source(command, leave=["saliency"])  # which decides on the background alone
     command.add_argument(
         "--method",
         nargs="+",
@@ -111,12 +111,12 @@ def _tune(arguments: argparse.Namespace) -> int:
         start = StoredStart(folders, device=device)
         start.check(dataset)
         if proposer:
-            start = ProposedRegions(start, keep_regions(proposer, out))
+            start = ProposedRegions(start, keep_regions(arguments, proposer, out, device))
     else:
         segmenter = recipe.build(download=not arguments.no_download, device=device)
         if proposer:
             recipe = dataclasses.replace(recipe, regions=proposer)  # which the record tells
-            segmenter.regions = keep_regions(proposer, out)
+            segmenter.regions = keep_regions(arguments, proposer, out, device)
         start = SegmenterPredictor(segmenter, dataset.prompts, recipe)
     make_folder(out)
     trials = arguments.trials

@@ -10,8 +10,8 @@ from PIL import Image
 
 from lpprop._core.errors import InputError
 from lpprop._core.options import check_boolean, check_integer
-from lpprop.viz.drawing import ERROR_KEYS, cut_labels, error_map, framed, keys, overlay
-from lpprop.viz.palettes import colours
+from lpprop.viz.drawing import ERROR_KEYS, borders, cut_labels, error_map, framed, keys, overlay
+from lpprop.viz.palettes import named_colours
 from lpprop.viz.sheets import Cell, sheet
 
 if TYPE_CHECKING:
@@ -76,14 +76,16 @@ class _Painter:
         self.size = max(1, round(self.scale * width)), max(1, round(self.scale * height))
         self.whole = (0, 0, height, width)
         # The last colour is that of the pixels of the ground truth that do not count.
-        own, (_, ignored) = colours(data.palette, len(data.class_names)), ERROR_KEYS[1]
+        own, (_, ignored) = named_colours(data.palette, data.class_names), ERROR_KEYS[1]
         self.palette = np.concatenate([own, np.array([ignored], np.uint8)])
 
     def inputs(self) -> list[Cell]:
-        """Show the image and the ground truth if they are given."""
+        """Show the image, its regions and the ground truth if they are given."""
         cells = []
         if self.data.image is not None:
             cells.append(Cell("image", self.stack(self.photograph)))
+        if self.data.regions is not None:
+            cells.append(Cell("regions", self.stack(self.outlined)))
         gt = self.data.gt
         if gt is not None:
             known = np.where(gt == self.data.ignore_index, len(self.palette) - 1, gt)
@@ -123,6 +125,11 @@ class _Painter:
             outline=0.5,
             palette=self.palette,
         )  # fmt: skip
+
+    def outlined(self, box: Box) -> Image.Image:
+        """Draw the borders of the regions."""
+        assert self.data.regions is not None
+        return borders(self.photograph(box), cut_labels(self.data.regions, box, self.size))
 
     def errors(self, labels: npt.NDArray[Any]) -> Image.Image:
         """Mark what is wrong in the whole image."""

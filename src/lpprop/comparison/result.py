@@ -28,6 +28,8 @@ class Comparison(ComparisonData):
         palette: the figure's colours.
         ignore_index: marks pixels of gt that do not count.
         warnings: what is doubtful about the input of all rows, such as gt; each `Row` has its own.
+        regions: (H, W) the number of the region that each pixel is in, of masks that overlap the
+            smallest one, -1 for none; None without regions, or where each step finds its own.
 
     >>> import torch
     >>> from lpprop.comparison import compare

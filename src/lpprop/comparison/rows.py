@@ -56,6 +56,7 @@ class ComparisonData:
     palette: Palette
     ignore_index: int
     warnings: tuple[str, ...] = ()
+    regions: npt.NDArray[np.int64] | None = None
 
     @property
     def agreement(self) -> npt.NDArray[np.float64]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -22,8 +23,11 @@ from lpprop.comparison.rows import Row
 from lpprop.compose.chain import Chain
 from lpprop.compose.pipeline import as_chain
 from lpprop.compose.request import Prepared, Request
+from lpprop.inputs.background import add_name, find_background
+from lpprop.inputs.proposals import Proposal
 from lpprop.inputs.table import INPUTS
 from lpprop.inputs.windows import SlidingWindows
+from lpprop.numerics.region_pooling import Masks, Partition
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -53,6 +57,7 @@ def compare(
     windows: SlidingWindows | None = None,
     size: tuple[int, int] | None = None,
     span: tuple[int, int] | None = None,
+    background: float | None = None,
     ignore_index: int = 255,
     palette: Palette = "default",
     repeats: int = 3,
@@ -85,6 +90,9 @@ def compare(
         windows: the `SlidingWindows` that logits and feats belong to.
         size: (H, W) of the results; the image's size if None.
         span: (H, W) of the pixels that the grids cover, as `lpprop.refine` takes it.
+        background: the threshold below which a pixel is none of the classes, as `lpprop.refine`
+            takes it. Such pixels are misses of their true class; where a class is called
+            "background", they are its own.
         ignore_index: marks pixels of `gt` that do not count.
         palette: the figure's colours: a name in `lpprop.viz.palettes`, or uint8 RGB (n, 3).
         repeats: how often each method is timed; the median counts. Two runs come before, to warm up
@@ -120,10 +128,12 @@ def compare(
     }  # fmt: skip
     with collect_warnings():  # Python shows each message once, whatever rows it belongs to
         with collect_warnings() as of_all, one_call():
-            request = Request.of(logits, inputs, size=size, span=span)
+            request = Request.of(logits, inputs, size=size, span=span, background=background)
             _check_one_image(request)
             target = request.size
             names = as_class_names(class_names, request.n_classes)
+            nameless = background is not None and find_background(names) is None
+            shown = add_name(names) if nameless else names
             colours(palette, len(names))
             ignore_index = check_ignore_index(ignore_index, len(names))
             true = None if gt is None else as_gt(gt, target, len(names), ignore_index)
@@ -131,11 +141,13 @@ def compare(
         chains = named_chains(methods, request.inputs)
         prepared = _prepare(request, chains)
         with torch.no_grad():
-            start = _labels(request.only(()).prepare(as_chain("bilinear")).run())
+            label = partial(_labels, request, find_background(names))
+            with collect_warnings(shown=False):  # the rows say it of their own scores
+                start = label(request.only(()).prepare(as_chain("bilinear")).run())
             with collect_warnings() as of_gt:
                 if true is not None:
                     warn_of_gt(true, start, names, ignore_index)
-            rows, labels = _measure_all(prepared, request, repeats)
+            rows, labels = _measure_all(prepared, request, label, repeats)
     if not labels:
         raise InputError.of(
             "methods",
@@ -145,12 +157,13 @@ def compare(
         )
     rows = [
         row if row.skipped
-        else _judge(row, labels[row.method], start, true, len(names), ignore_index)
+        else _judge(row, labels[row.method], start, true, request.n_classes, ignore_index)
         for row in rows
     ]  # fmt: skip
     picture = _picture(request.inputs.get("image"), target)
     return Comparison(
-        rows, labels, start, picture, true, names, palette, ignore_index, (*of_all, *of_gt)
+        rows, labels, start, picture, true, shown, palette, ignore_index, (*of_all, *of_gt),
+        _region_map(request, target),
     )
 
 
@@ -183,8 +196,9 @@ def _prepare(request: Request, chains: Mapping[str, Chain | str]) -> dict[str, _
         InputError: an input that no method takes.
     """
     able = [chain for chain in chains.values() if isinstance(chain, Chain)]
+    common = (*COMMON, "windows", *(() if request.background is None else ("saliency",)))
     for name in request.inputs:
-        if name not in (*COMMON, "windows") and not any(name in chain.takes for chain in able):
+        if name not in common and not any(name in chain.takes for chain in able):
             known = {name for chain in able for name in chain.takes.names}
             raise unknown_input(
                 name, "these methods", sorted(known - set(COMMON)), known=name in INPUTS
@@ -195,14 +209,17 @@ def _prepare(request: Request, chains: Mapping[str, Chain | str]) -> dict[str, _
         with collect_warnings() as doubts:
             try:
                 run = chain if isinstance(chain, str) else request.only(chain.takes).prepare(chain)
-            except InputError as error:
+            except (ImportError, InputError) as error:
                 run = str(error)
         prepared[name] = _Ready(run, doubts)
     return prepared
 
 
 def _measure_all(
-    prepared: Mapping[str, _Ready], request: Request, repeats: int
+    prepared: Mapping[str, _Ready],
+    request: Request,
+    label: Callable[[Tensor], Labels],
+    repeats: int,
 ) -> tuple[list[Row], dict[str, Labels]]:
     """Run each method; return its costs, and the labels of those that ran."""
     from tqdm import tqdm
@@ -219,9 +236,9 @@ def _measure_all(
             bar.set_description(name, refresh=False)
             with collect_warnings() as doubts:
                 row, scores = _measure(name, ready.run, request, repeats, bar.update)
-            if scores is not None:
-                labels[name] = _labels(scores)
-                del scores  # frees memory before the next method is measured
+                if scores is not None:
+                    labels[name] = label(scores)
+                    del scores  # frees memory before the next method is measured
             rows.append(row._replace(warnings=tuple(dict.fromkeys([*ready.warnings, *doubts]))))
     return rows, labels
 
@@ -253,9 +270,10 @@ def _check_classes(scores: Tensor, classes: int) -> None:
         )
 
 
-def _labels(scores: Tensor) -> Labels:
-    labels: Labels = scores[0].argmax(0).cpu().numpy()
-    return labels
+def _labels(request: Request, own: int | None, scores: Tensor) -> Labels:
+    """Return the labels of refined scores; those of no class go to the background `own`, if any."""
+    labels: Labels = request.finish(scores)[0].argmax(0).cpu().numpy()
+    return labels if own is None else np.where(labels == request.n_classes, own, labels)
 
 
 def _judge(
@@ -267,7 +285,8 @@ def _judge(
         return row
     from lpprop.evaluation.metrics import SegmentationMetrics
 
-    metrics = SegmentationMetrics(classes, ignore_index=ignore_index).update(own, gt)
+    metrics = SegmentationMetrics(classes, ignore_index=ignore_index)
+    metrics = metrics.update(own, gt, background=True)
     return row._replace(miou=metrics.miou, boundary_iou=metrics.mean_boundary_iou)
 
 
@@ -280,6 +299,23 @@ def _picture(image: Tensor | None, size: tuple[int, int]) -> Image | None:
     from lpprop.viz.drawing import to_picture
 
     return to_picture(image).resize(size[::-1], Resampling.BICUBIC)
+
+
+def _region_map(request: Request, size: tuple[int, int]) -> Labels | None:
+    """Return the region of each pixel, of masks that overlap the smallest one."""
+    regions = request.inputs.get("regions")
+    if isinstance(regions, Proposal):
+        regions = regions.found
+    if regions is None:
+        return None
+    if isinstance(regions, Tensor):
+        partition = Partition.of(regions[0], size)
+    else:
+        masks = Masks(regions[0], size, torch.float32)
+        partition = masks.owners(masks.areas > 0, largest=False)
+    numbers = partition.numbers.masked_fill(~partition.covered, -1)
+    found: Labels = numbers.view(size).cpu().numpy()
+    return found
 
 
 def _in_notebook() -> bool:

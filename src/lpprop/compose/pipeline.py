@@ -40,6 +40,7 @@ def refine(
     windows: SlidingWindows | Sequence[SlidingWindows] | None = None,
     size: tuple[int, int] | None = None,
     span: tuple[int, int] | None = None,
+    background: float | None = None,
     **others: Any,
 ) -> Tensor:
     """Refine coarse segmentation scores to sharp ones at the image's size.
@@ -85,6 +86,10 @@ def refine(
             image's top left corner; the image's size if None. If it is larger, as if the image was
             padded to whole patches, the image's last row and column are repeated up to it; if it is
             smaller, the scores' last ones are.
+        background: in [0, 1], a threshold below which a pixel is none of the classes; the result
+            then has a last channel for it. For that, refined scores become probabilities: those of
+            an image of which none is negative are divided by their sum over the classes, others go
+            through a softmax. `lpprop.add_background` has the rule, and how `saliency=` joins it.
         others: further inputs that the method takes, by name: {inputs}. Regions are integers
             (B, H, W) or (H, W), negative = in no region; masks (M, H, W) of one image, bool or in
             [0, 1], or a list of such; a proposer, a function of the image, or of the image and the
@@ -93,7 +98,8 @@ def refine(
             preset also its options, such as `k=200` or `feats_from="dinov2"`.
 
     Returns:
-        Scores (B, C, H, W) on the device and in the dtype of the logits; with windows B is 1.
+        Scores (B, C, H, W) on the device and in the dtype of the logits; with windows B is 1. With
+        a background, probabilities (B, C + 1, H, W), the background last.
 
     Raises:
         InputError: input that cannot be used, before any work: shapes that do not match, values
@@ -104,7 +110,8 @@ def refine(
     Warns:
         InputWarning: input that is probably not what was meant: patches that are not square in the
             image, or do not span it; one class; features that are the same everywhere; scores so
-            close that their softmax is flat; k of more than a quarter of the patches.
+            close that their softmax is flat; k of more than a quarter of the patches; a background
+            that takes every pixel.
 
     >>> import torch
     >>> logits, feats = torch.rand(2, 5, 6, 6), torch.rand(2, 64, 6, 6)
@@ -122,8 +129,8 @@ def refine(
     given = {"image": image, "attention": attention, **extra}
     if windows is None or isinstance(windows, SlidingWindows):
         inputs = {"feats": feats, "windows": windows, **given}
-        request = Request.of(logits, inputs, size=size, span=span)
-        return request.prepare(chain).run()
+        request = Request.of(logits, inputs, size=size, span=span, background=background)
+        return request.finish(request.prepare(chain).run())
     settings = _pair_settings(logits, feats, windows)
     if isinstance(given.get("regions"), str) or callable(given.get("regions")):
         given["regions"] = Proposal.of(given["regions"])  # which asks once for all settings
@@ -135,14 +142,17 @@ def refine(
             fix="Remove prune: a class that one setting leaves out would lose in the average.",
         )
     # All settings are checked before the first one runs.
-    runs = [
+    requests = [
         Request.of(
-            scores, {"feats": own, "windows": setting, **given}, size=size, span=span
-        ).prepare(chain)
+            scores, {"feats": own, "windows": setting, **given},
+            size=size, span=span, background=background,
+        )
         for scores, own, setting in settings
-    ]
+    ]  # fmt: skip
+    runs = [request.prepare(chain) for request in requests]
     # Divided first, since the sum of scores that fit into their dtype may not.
-    return torch.stack([prepared.run() / len(runs) for prepared in runs]).sum(0)
+    average = torch.stack([prepared.run() / len(runs) for prepared in runs]).sum(0)
+    return requests[0].finish(average)
 
 
 refine.__doc__ = str(refine.__doc__).format(

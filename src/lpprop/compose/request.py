@@ -6,10 +6,8 @@ from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from lpprop._core.checks import is_finite
 from lpprop._core.convert import as_grid
 from lpprop._core.errors import InputError, warn
 from lpprop._core.options import check_size
@@ -18,7 +16,9 @@ from lpprop._core.scans import first_time, one_call, values_are_checked
 from lpprop.compose.chain import Chain
 from lpprop.compose.composite import steps_of
 from lpprop.compose.presets import FEATS_FROM
+from lpprop.inputs.background import check_background, mark_background
 from lpprop.inputs.layout import check_layout, warn_of_aspect
+from lpprop.inputs.left_out import bring_back, find_kept
 from lpprop.inputs.patch_grid import cover, fit_patch_size
 from lpprop.inputs.proposals import Proposal
 from lpprop.inputs.table import INPUTS, check_inputs, convert_inputs
@@ -44,6 +44,7 @@ class Request:
         span: (H, W) of the pixels that the grids cover, from the image's top left corner; None if
             they cover the image.
         size: (H, W) of the result.
+        background: the threshold below which a pixel is none of the classes; None for no such.
     """
 
     logits: Tensor
@@ -52,6 +53,7 @@ class Request:
     pixels: tuple[int, int]
     span: tuple[int, int] | None
     size: tuple[int, int]
+    background: float | None = None
 
     @classmethod
     def of(
@@ -61,6 +63,7 @@ class Request:
         *,
         size: tuple[int, int] | None = None,
         span: tuple[int, int] | None = None,
+        background: float | None = None,
     ) -> Request:
         """Convert what users pass, and check all of it.
 
@@ -69,6 +72,8 @@ class Request:
         """
         size = None if size is None else check_size("size", size)
         span = None if span is None else check_size("span", span)
+        if background is not None:
+            background = check_background("background", background)
         scores = as_grid("logits", logits)
         converted = convert_inputs(inputs, scores)
         windows = converted.get("windows")
@@ -78,7 +83,7 @@ class Request:
         for name, grid in grids.items():
             if grid is not None and span is None:  # the span says what the grids cover
                 check_layout(name, grid, pixels if windows is None else windows.crop_size)
-        kept = _find_kept(scores)
+        kept = find_kept("logits", scores)
         if kept is not None:
             scores = scores[:, kept]
         sizes = check_inputs(scores, converted, INPUTS)
@@ -93,10 +98,13 @@ class Request:
                 expected=f"(H, W), for an image of {pixels[0]} x {pixels[1]} pixels",
                 fix=f"It looks like (W, H): pass size=({size[1]}, {size[0]}).",
             )
-        _warn_of_few_classes(scores)
+        if background is None:
+            _warn_of_few_classes(scores)
+        else:
+            _check_classes_beside(background, scores, kept)
         if "feats" in converted:
             _warn_of_constant("feats", converted["feats"])
-        return cls(scores, kept, converted, pixels, span, size)
+        return cls(scores, kept, converted, pixels, span, size, background)
 
     @property
     def n_classes(self) -> int:
@@ -114,15 +122,15 @@ class Request:
         Raises:
             InputError: an input that the chain needs is missing, or it does not take one.
         """
-        request = self
+        request = self._without_saliency(chain)
         if self.span is not None:
             covered = {
                 name: INPUTS[name].cover(x, self.pixels, self.span)
                 if name in INPUTS and INPUTS[name].per_image
                 else x
-                for name, x in self.inputs.items()
+                for name, x in request.inputs.items()
             }
-            request = replace(self, inputs=covered)
+            request = replace(request, inputs=covered)
         chain.check(request.logits, **request.inputs)
         regions = request.inputs.get("regions")
         if isinstance(regions, Proposal) and not regions.asks_for_scores:
@@ -134,6 +142,25 @@ class Request:
                 if grid is not None:
                     warn_of_aspect(name, grid, self._covered)
         return Prepared(fitted, request)
+
+    def finish(self, scores: Tensor) -> Tensor:
+        """Return refined scores as they are, or as probabilities with the background last."""
+        if self.background is None:
+            return scores
+        return mark_background(scores, self.background, self.inputs.get("saliency"))
+
+    def _without_saliency(self, chain: Chain) -> Request:
+        """Leave the saliency to the background, unless a step of the user's own takes it too."""
+        if "saliency" not in self.inputs or "saliency" in chain.takes:
+            return self
+        if self.background is None:
+            raise InputError.of(
+                "saliency",
+                got="a map, and no background",
+                expected="background beside it, the threshold below which it decides",
+                fix="Pass background=0.4, or remove saliency.",
+            )
+        return replace(self, inputs={x: y for x, y in self.inputs.items() if x != "saliency"})
 
     @property
     def _covered(self) -> tuple[int, int]:
@@ -165,7 +192,7 @@ class Prepared:
         if request.span is not None:
             refined = cover(_upsample(refined, request.span), request.pixels)
         refined = _upsample(refined, request.size)
-        return refined if request.kept is None else _bring_back(refined, request.kept)
+        return refined if request.kept is None else bring_back(refined, request.kept)
 
 
 def _upsample(scores: Tensor, size: tuple[int, int]) -> Tensor:
@@ -196,44 +223,15 @@ def _is_turned(size: tuple[int, int], pixels: tuple[int, int]) -> bool:
     return abs(turned - 1) < 0.01 <= abs(straight - 1)
 
 
-def _find_kept(scores: Tensor) -> Tensor | None:
-    """Return which classes take part, or None if all do: not those at -inf everywhere.
-
-    Raises:
-        InputError: a class that only some items leave out, or no class that takes part.
-    """
-    # Almost all scores are finite, which one pass tells.
-    if scores.ndim != 4 or not scores.is_floating_point() or is_finite(scores):
-        return None
-    out = torch.isneginf(scores).all(-1).all(-1)
-    if not bool(out.any()):
-        return None
-    some = out.any(0) & ~out.all(0)
-    if bool(some.any()):
+def _check_classes_beside(background: float, scores: Tensor, kept: Tensor | None) -> None:
+    if scores.shape[1] == 1:
         raise InputError.of(
-            "logits",
-            got=f"class {int(some.nonzero()[0])} at -inf in some of the {len(out)} items",
-            expected="one that is left out of every item, or of none",
-            fix="Pass the items one by one.",
+            "background",
+            got=f"{background:g} beside a single class"
+            + ("" if kept is None else ", since all others are -inf"),
+            expected="two classes or more, of whose scores each has a share",
+            fix="Compare the scores of the one class with a threshold.",
         )
-    if bool(out.all()):
-        raise InputError.of(
-            "logits", got="-inf in every class", expected="one that takes part", fix="Keep one."
-        )
-    return ~out[0]
-
-
-def _bring_back(scores: Tensor, kept: Tensor) -> Tensor:
-    """Return the scores of all classes: -inf for those that were left out."""
-    if scores.shape[1] != int(kept.sum()):
-        raise InputError.of(
-            "logits",
-            got="a class at -inf everywhere, beside a method that changes the classes",
-            expected="no such class",
-            fix="Leave the class out of the logits.",
-        )
-    every = scores.new_full((len(scores), len(kept), *scores.shape[2:]), -torch.inf)
-    return every.index_copy(1, kept.nonzero()[:, 0], scores)
 
 
 def _warn_of_few_classes(scores: Tensor) -> None:

@@ -52,7 +52,7 @@ def confusion_matrix(
            [0, 0]])
     """
     classes = check_integer("classes", classes)
-    return count_pairs(*checked_maps(labels, gt, classes, ignore_index), classes)
+    return count_pairs(*checked_maps(labels, gt, classes, ignore_index), classes)[:, :classes]
 
 
 def boundary_counts(
@@ -98,18 +98,18 @@ def boundary_counts(
 
 def count_pairs(
     labels: npt.NDArray[Any], gt: npt.NDArray[Any], classes: int
-) -> Int[np.ndarray, "C C"]:
-    """Count the confusion of checked maps."""
-    there = gt < classes
-    pairs = gt[there].astype(np.int64) * classes + labels[there]
-    counts: npt.NDArray[np.int64] = np.bincount(pairs, minlength=classes**2).astype(np.int64)
-    return counts.reshape(classes, classes)
+) -> Int[np.ndarray, "C K"]:
+    """Count the confusion of checked maps; the last column is for the label `classes`."""
+    there, columns = gt < classes, classes + 1
+    pairs = gt[there].astype(np.int64) * columns + labels[there]
+    counts: npt.NDArray[np.int64] = np.bincount(pairs, minlength=classes * columns).astype(np.int64)
+    return counts.reshape(classes, columns)
 
 
 def count_boundaries(
     labels: npt.NDArray[Any], gt: npt.NDArray[Any], classes: int, dilation_ratio: float
 ) -> tuple[Int[np.ndarray, " C"], Int[np.ndarray, " C"]]:
-    """Count the boundaries of checked maps."""
+    """Count the boundaries of checked maps; pixels of the label `classes` are on none."""
     # From half of the shorter side, every pixel is within d of the outside; OpenCV would allocate
     # a square of 2 d + 1.
     farthest = (min(gt.shape) + 1) // 2
@@ -141,9 +141,12 @@ def _on_boundary(labels: npt.NDArray[Any], classes: int, d: int) -> npt.NDArray[
 
 
 def checked_maps(
-    labels: ArrayLike, gt: ArrayLike, classes: int, ignore_index: int
+    labels: ArrayLike, gt: ArrayLike, classes: int, ignore_index: int, *, background: bool = False
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """Check a pair of label maps; where the ground truth does not count, both become `classes`."""
+    """Check a pair of label maps; where the ground truth does not count, both become `classes`.
+
+    With a background, labels may be `classes` elsewhere too.
+    """
     predicted = as_label_map("labels", labels)
     true = checked_gt(gt, classes, ignore_index)
     if predicted.shape != true.shape:
@@ -154,7 +157,7 @@ def checked_maps(
             fix="Take the argmax of scores at the size of the ground truth.",
         )
     ignored = true == classes
-    as_label_map("labels", np.where(ignored, 0, predicted), classes)
+    as_label_map("labels", np.where(ignored, 0, predicted), classes + background)
     return np.where(ignored, classes, predicted.astype(np.int32)), true
 
 

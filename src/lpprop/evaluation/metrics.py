@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 
 from lpprop._core.errors import InputError
 from lpprop._core.label_maps import check_ignore_index
-from lpprop._core.options import check_integer, check_number
+from lpprop._core.options import check_boolean, check_integer, check_number
 from lpprop.evaluation.counts import (
     boundary_counts,
     checked_maps,
@@ -48,6 +48,9 @@ class SegmentationMetrics:
     and likewise for boundaries (see `boundary_counts`). A class that is neither in the ground truth
     nor predicted is NaN, and left out of means. The mean over no class is NaN.
 
+    A pixel that is labelled "none of these" is a miss of its true class, and nothing else: it has
+    no IoU of its own in the means.
+
     Args:
         classes: number of classes C, >= 1.
         ignore_index: the label of ground-truth pixels that do not count; not the index of a class.
@@ -55,6 +58,7 @@ class SegmentationMetrics:
 
     Attributes:
         confusion: (C, C) int64, a row per true class, a column per predicted class.
+        rejected: (C,) int64, the pixels of each true class that are labelled "none of these".
         boundary_intersection: (C,) int64.
         boundary_union: (C,) int64.
         ignored: number of pixels that do not count.
@@ -75,22 +79,28 @@ class SegmentationMetrics:
         self.ignore_index = check_ignore_index(ignore_index, classes)
         self.dilation_ratio = check_number("dilation_ratio", dilation_ratio, low=0, open_low=True)
         self.confusion: Int[np.ndarray, "C C"] = np.zeros((classes, classes), dtype=np.int64)
+        self.rejected: Int[np.ndarray, " C"] = np.zeros(classes, dtype=np.int64)
         self.boundary_intersection: Int[np.ndarray, " C"] = np.zeros(classes, dtype=np.int64)
         self.boundary_union: Int[np.ndarray, " C"] = np.zeros(classes, dtype=np.int64)
         self.ignored = 0
 
-    def update(self, labels: ArrayLike, gt: ArrayLike) -> SegmentationMetrics:
+    def update(
+        self, labels: ArrayLike, gt: ArrayLike, *, background: bool = False
+    ) -> SegmentationMetrics:
         """Add an image, and return the metrics of this image.
 
-        What it takes as `labels` and `gt`, and what it refuses, are as for `confusion_matrix`.
+        What it takes as `labels` and `gt`, and what it refuses, are as for `confusion_matrix`. With
+        `background`, the label C stands for "none of these".
         """
-        maps = checked_maps(labels, gt, self.classes, self.ignore_index)
+        background = check_boolean("background", background)
+        maps = checked_maps(labels, gt, self.classes, self.ignore_index, background=background)
         alone = SegmentationMetrics(**self.settings)
-        alone.confusion = count_pairs(*maps, self.classes)
+        pairs = count_pairs(*maps, self.classes)
+        alone.confusion, alone.rejected = pairs[:, :-1], pairs[:, -1]
         alone.boundary_intersection, alone.boundary_union = count_boundaries(
             *maps, self.classes, self.dilation_ratio
         )
-        alone.ignored = maps[1].size - int(alone.confusion.sum())
+        alone.ignored = maps[1].size - int(pairs.sum())
         self.merge(alone)
         return alone
 
@@ -115,6 +125,7 @@ class SegmentationMetrics:
                 fix="Count both with the same settings.",
             )
         self.confusion = self.confusion + other.confusion
+        self.rejected = self.rejected + other.rejected
         self.boundary_intersection = self.boundary_intersection + other.boundary_intersection
         self.boundary_union = self.boundary_union + other.boundary_union
         self.ignored += other.ignored
@@ -128,7 +139,7 @@ class SegmentationMetrics:
     @property
     def true_pixels(self) -> Int[np.ndarray, " C"]:
         """The pixels of each class in the ground truth."""
-        pixels: Int[np.ndarray, " C"] = self.confusion.sum(1)
+        pixels: Int[np.ndarray, " C"] = self.confusion.sum(1) + self.rejected
         return pixels
 
     @property
@@ -170,22 +181,24 @@ class SegmentationMetrics:
     @property
     def pixel_accuracy(self) -> float:
         """Share of the pixels that are labelled right."""
-        total = int(self.confusion.sum())
+        total = int(self.true_pixels.sum())
         return int(self.confusion.trace()) / total if total else math.nan
 
     def to_dict(self) -> dict[str, Any]:
         """Return the counts that are not 0 for JSON.
 
-        `confusion` lists true class, predicted class and pixels; `boundary` lists class,
-        intersection and union.
+        `confusion` lists true class, predicted class and pixels; `rejected` lists true class and
+        pixels; `boundary` lists class, intersection and union.
         """
         pairs = np.argwhere(self.confusion)
+        rejected = np.flatnonzero(self.rejected)
         there = np.flatnonzero(self.boundary_union)
         boundary = (there, self.boundary_intersection[there], self.boundary_union[there])
         return {
             **self.settings,
             "ignored": self.ignored,
             "confusion": np.column_stack([pairs, self.confusion[tuple(pairs.T)]]).tolist(),
+            "rejected": np.column_stack([rejected, self.rejected[rejected]]).tolist(),
             "boundary": np.column_stack(boundary).tolist(),
         }
 
@@ -203,6 +216,8 @@ class SegmentationMetrics:
         metrics.ignored = check_integer("counts: ignored", counts["ignored"], low=0)
         pairs = _read_table(counts["confusion"], (metrics.classes, metrics.classes))
         metrics.confusion[pairs[:, 0], pairs[:, 1]] = pairs[:, 2]
+        misses = _read_table(counts.get("rejected", []), (metrics.classes,), columns=2)
+        metrics.rejected[misses[:, 0]] = misses[:, 1]
         edges = _read_table(counts["boundary"], (metrics.classes,))
         metrics.boundary_intersection[edges[:, 0]] = edges[:, 1]
         metrics.boundary_union[edges[:, 0]] = edges[:, 2]
@@ -248,17 +263,19 @@ def _mean(values: npt.NDArray[Any]) -> float:
     return float(there.mean()) if len(there) else math.nan
 
 
-def _read_table(rows: object, classes: tuple[int, ...]) -> Int[np.ndarray, "rows 3"]:
+def _read_table(
+    rows: object, classes: tuple[int, ...], columns: int = 3
+) -> Int[np.ndarray, "rows columns"]:
     """Read rows of one or two classes and then counts, each row of other classes."""
     listed: list[Any] = rows if isinstance(rows, list) else [rows]
     whole = all(
-        isinstance(row, list) and len(row) == 3 and all(type(number) is int for number in row)
+        isinstance(row, list) and len(row) == columns and all(type(number) is int for number in row)
         for row in listed
     )
     # Far beyond any data set, and far from where sums of 64 bits overflow.
     if not whole or not all(0 <= number < 2**53 for row in listed for number in row):
-        raise _wrong_counts("rows that are no three integers >= 0")
-    table = np.array(listed, dtype=np.int64).reshape(-1, 3)
+        raise _wrong_counts(f"rows that are no {columns} integers >= 0")
+    table = np.array(listed, dtype=np.int64).reshape(-1, columns)
     keys = table[:, : len(classes)]
     if (keys >= classes).any() or len(np.unique(keys, axis=0)) < len(keys):
         raise _wrong_counts("a class that is not there, or that is there twice")

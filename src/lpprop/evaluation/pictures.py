@@ -19,10 +19,12 @@ from lpprop._core.errors import InputError
 from lpprop._core.label_maps import as_label_map
 from lpprop._core.options import hint, is_listed
 from lpprop.evaluation.predictors import LabelledImage
+from lpprop.inputs.background import add_name, find_background
 from lpprop.io.atomic import remove_abandoned
 from lpprop.io.images import save_image
 from lpprop.io.label_maps import label_image
 from lpprop.viz.drawing import overlay, panels
+from lpprop.viz.palettes import named_colours
 
 __all__ = ["KINDS", "Pictures", "check_kinds"]
 
@@ -90,20 +92,27 @@ class Pictures:
                 folder.mkdir(parents=True, exist_ok=True)
                 remove_abandoned(folder)
 
-    def write(self, predictor: str, sample: LabelledImage, labels: Tensor) -> None:
+    def write(
+        self, predictor: str, sample: LabelledImage, labels: Tensor, *, background: bool = False
+    ) -> None:
         """Write the pictures of an image, each whole or not at all.
+
+        With a background, the label after the last class is none of these.
 
         Raises:
             InputError: a label that is no class, which is allowed where no pixel counts.
         """
         classes = len(self.class_names)
-        as_label_map("predictor", labels, classes)
+        background = background and find_background(self.class_names) is None
+        as_label_map("predictor", labels, classes + background)
         if "labels" in self.kinds:
             path = self.file("labels", predictor, str(sample.name))
-            save_image(path, label_image(labels, classes))
+            save_image(path, label_image(labels, classes, background=background))
         if "overlays" in self.kinds:
-            drawn = overlay(sample.image, labels, classes)
-            page = panels([("image", sample.image), (predictor, drawn)], self.class_names)
+            names = add_name(self.class_names) if background else self.class_names
+            palette = named_colours("default", names)
+            drawn = overlay(sample.image, labels, len(names), palette=palette)
+            page = panels([("image", sample.image), (predictor, drawn)], names)
             save_image(self.file("overlays", predictor, str(sample.name)), page)
 
 

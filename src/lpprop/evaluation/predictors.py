@@ -18,6 +18,7 @@ from lpprop._core.refiner import COMMON
 from lpprop.compose.chain import Chain
 from lpprop.compose.pipeline import as_chain, refine
 from lpprop.evaluation.fingerprints import describe, describe_repr
+from lpprop.inputs.background import check_background
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -67,10 +68,13 @@ class Predictor:
             return self.model(sample.image)
 
     Attributes:
+        background: whether its labels have one more than there are classes, and its scores one
+            channel more, the last: none of these.
         borrowed_seconds: seconds of work on the last sample that another predictor had done, and
             that count as this one's too.
     """
 
+    background: bool = False
     borrowed_seconds: float = 0.0
 
     def __call__(self, sample: Any) -> Any:
@@ -181,9 +185,10 @@ class RefinedStart(Predictor):
         method: as `lpprop.refine` takes it.
         others: further methods that refine the same start. An input that they take and this method
             does not is left out here; any other input that no step takes is refused.
+        threshold: the `background` of `lpprop.refine`, below which a pixel is none of the classes.
 
     Raises:
-        InputError: an unknown method.
+        InputError: an unknown method, or a threshold out of range.
 
     >>> import torch
     >>> from PIL import Image
@@ -199,11 +204,14 @@ class RefinedStart(Predictor):
         start: Callable[[Any], Start],
         method: str | Callable[..., Tensor],
         others: Sequence[Chain] = (),
+        threshold: float | None = None,
     ) -> None:
         self.start = start
         self.chain = as_chain(method)
         self.windowed_chain = as_chain(method, windowed=True)
         self.others = others
+        self.threshold = None if threshold is None else check_background("background", threshold)
+        self.background = threshold is not None
         # A method of the user's own may describe itself.
         self._described = self.chain if isinstance(method, str) else method
 
@@ -212,13 +220,17 @@ class RefinedStart(Predictor):
         self.start(sample)
 
     def __call__(self, sample: LabelledImage) -> Float[Tensor, "C H W"]:
-        """Return the refined scores at the size of the sample's image."""
+        """Return the refined scores at the size of the sample's image.
+
+        With a threshold they are probabilities, the last channel that of none of the classes.
+        """
         start = self.start(sample)
         inputs = {"image": sample.image, **start.inputs}
         scores = refine(
             start.logits,
             method=self.windowed_chain if "windows" in inputs else self.chain,
             size=(sample.image.height, sample.image.width),
+            background=self.threshold,
             **{name: value for name, value in inputs.items() if not self._is_for_others(name)},
         )
         return scores[0]
@@ -226,11 +238,14 @@ class RefinedStart(Predictor):
     def _is_for_others(self, name: str) -> bool:
         if name in _CHECKED or name in self.chain.takes:
             return False
+        if name == "saliency" and self.background:  # it decides on the background
+            return False
         return any(name in other.takes for other in self.others)
 
     def fingerprint(self) -> dict[str, Any]:
-        """Describe the start and the method."""
-        return {"start": describe(self.start), "method": describe(self._described)}
+        """Describe the start and the method, and the background if there is one."""
+        described = {"start": describe(self.start), "method": describe(self._described)}
+        return described | ({"background": self.threshold} if self.background else {})
 
 
 def check_predictors(predictors: object) -> None:
@@ -289,6 +304,8 @@ def name_methods(methods: object) -> dict[str, Any]:
 def refinements(
     start: Callable[[Any], Start],
     methods: Mapping[str, str | Callable[..., Tensor]] | Sequence[str],
+    *,
+    background: float | None = None,
 ) -> dict[str, RefinedStart]:
     """Make predictors that refine one start by several methods, and share it.
 
@@ -296,12 +313,14 @@ def refinements(
         start: makes the `Start` of a sample; it is called once per sample.
         methods: by name what `lpprop.refine` takes as method, or a list of presets' names. Each
             method gets the inputs of the start that it takes.
+        background: the threshold below which a pixel is none of the classes, as `lpprop.refine`
+            takes it; None gives each pixel the best of the classes.
 
     Returns:
         A predictor for each method, by its name.
 
     Raises:
-        InputError: an unknown method.
+        InputError: an unknown method, or a background out of range.
 
     >>> list(refinements(lambda sample: Start(torch.rand(1, 5, 3, 4)), ["kl", "lposs+"]))
     ['kl', 'lposs+']
@@ -309,7 +328,9 @@ def refinements(
     check_start(start)
     shared = LastSampleCache(start)
     named = name_methods(methods)
-    predictors = {name: RefinedStart(shared, method) for name, method in named.items()}
+    predictors = {
+        name: RefinedStart(shared, method, threshold=background) for name, method in named.items()
+    }
     chains = [predictor.chain for predictor in predictors.values()]
     for predictor in predictors.values():
         predictor.others = chains

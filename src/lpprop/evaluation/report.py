@@ -206,6 +206,15 @@ class Report:
             return f"All {total:,} pixels count."
         return f"{percent(counted / total, 1)} % of {total:,} pixels count; the others are ignored."
 
+    def rejected_lines(self) -> list[str]:
+        """Say in a line per predictor that rejects pixels how many it calls none of these."""
+        return [
+            f"{name}: {percent(one.rejected.sum() / one.true_pixels.sum(), 1)} % of the pixels "
+            "that count are none of these, and so misses of their classes."
+            for name, one in ((name, result.metrics) for name, result in self._results.items())
+            if one.rejected.any()
+        ]
+
     def to_markdown(self) -> str:
         """Return tables, warnings, failures and configuration as Markdown."""
         dataset = self.config["dataset"]
@@ -214,6 +223,7 @@ class Report:
             self.table(),
             f"Metrics are in percent, pooled over the images; seconds are medians. "
             f"{self.ignored_line()}",
+            *map(printable, self.rejected_lines()),
         ]
         if warnings := self.warnings:
             parts += ["## Warnings", "\n".join(f"- {message}" for message in warnings)]
@@ -252,6 +262,7 @@ class Report:
                     "warnings": [doubt._asdict() for doubt in result.warnings],
                     "true_pixels": result.metrics.true_pixels.tolist(),
                     "predicted_pixels": result.metrics.predicted_pixels.tolist(),
+                    "rejected_pixels": result.metrics.rejected.tolist(),
                     "iou": [_plain(x) for x in result.metrics.iou],
                     "class_boundary_iou": [_plain(x) for x in result.metrics.boundary_iou],
                 }

@@ -49,6 +49,7 @@ class SegmenterPredictor(Predictor):
             )
         self.segmenter = segmenter
         self.segmenter.backbone.class_names(prompts)
+        self.background = segmenter.choice.background is not None
         self.prompts = list(prompts)
         self.recipe = recipe
         self.calls: SharedCalls | None = None

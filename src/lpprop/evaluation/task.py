@@ -19,6 +19,7 @@ from lpprop.evaluation.content import describe_content
 from lpprop.evaluation.metrics import SegmentationMetrics
 from lpprop.evaluation.pictures import Pictures
 from lpprop.evaluation.predictors import LabelledImage, Predictor
+from lpprop.inputs.background import find_background
 
 __all__ = [
     "Failure",
@@ -155,10 +156,11 @@ class Task:
         for name in names:
             try:
                 with collect_warnings(shown=False) as of_predictor:
-                    labels, seconds = _time(self.predictors[name], sample, self.metrics.classes)
-                    counts = self.metrics.update(labels, gt).to_dict()
+                    labels, seconds = self._time(self.predictors[name], sample)
+                    background = self.predictors[name].background
+                    counts = self.metrics.update(labels, gt, background=background).to_dict()
                 if self.pictures is not None:  # before the record, which says that all is done
-                    self.pictures.write(name, sample, labels)
+                    self.pictures.write(name, sample, labels, background=background)
             except Exception as error:
                 yield name, _failure(image, error)
                 continue
@@ -174,44 +176,56 @@ class Task:
                 },
             )
 
+    def _time(self, predictor: Predictor, sample: LabelledImage) -> tuple[Tensor, float]:
+        """Return the labels of a sample, and the seconds that they took."""
+        names = self.dataset.class_names
+        with torch.no_grad():
+            predictor.prepare(sample)
+            labels, seconds = time_call(
+                lambda: as_labels(predictor(sample), names, background=predictor.background)
+            )
+            return labels, seconds + predictor.borrowed_seconds
+
 
 def _failure(image: str, error: Exception, *, of_sample: bool = False) -> Failure:
     return Failure(image, f"{type(error).__name__}: {error}", error, of_sample)
 
 
-def _time(predictor: Predictor, sample: LabelledImage, classes: int) -> tuple[Tensor, float]:
-    """Return the labels of a sample, and the seconds that they took."""
-    with torch.no_grad():
-        predictor.prepare(sample)
-        labels, seconds = time_call(lambda: as_labels(predictor(sample), classes))
-        return labels, seconds + predictor.borrowed_seconds
-
-
-def as_labels(result: Any, classes: int) -> Tensor:
+def as_labels(result: Any, class_names: Sequence[str], *, background: bool = False) -> Tensor:
     """Return labels as they are, and the argmax of scores.
+
+    Args:
+        result: labels (H, W), or scores (C, H, W).
+        class_names: those of the data set.
+        background: whether there is one label or channel more, the last: none of these. Where a
+            class of the data set is called background, it gets those pixels.
 
     Raises:
         InputError: another shape, scores with NaN, or a masked array.
 
-    >>> as_labels(torch.eye(2)[:, None], classes=2)
+    >>> as_labels(torch.eye(2)[:, None], ["cat", "sofa"])
     tensor([[0, 1]])
+    >>> as_labels(torch.eye(3)[:, None], ["background", "cat"], background=True)
+    tensor([[0, 1, 0]])
     """
     refuse_masked("predictor", result)
-    labels = torch.as_tensor(result)
-    if labels.ndim == 2:
-        return labels
-    if labels.ndim != 3 or len(labels) != classes:
+    labels, classes = torch.as_tensor(result), len(class_names)
+    channels = classes + background
+    if labels.ndim == 3 and len(labels) == channels:
+        if bool(labels.isnan().any()):
+            raise InputError.of(
+                "predictor",
+                got="scores with NaN",
+                expected="numbers",
+                fix="Find their source: the argmax would pick NaN as the best class.",
+            )
+        labels = labels.argmax(0)
+    elif labels.ndim != 2:
         raise InputError.of(
             "predictor",
             got=f"a result of shape {tuple(labels.shape)}",
-            expected=f"labels (H, W), or scores ({classes}, H, W)",
+            expected=f"labels (H, W), or scores ({channels}, H, W)",
             fix="Return one item of the batch, scores[0], with a score for each class.",
         )
-    if bool(labels.isnan().any()):
-        raise InputError.of(
-            "predictor",
-            got="scores with NaN",
-            expected="numbers",
-            fix="Find their source: the argmax would pick NaN as the best class.",
-        )
-    return labels.argmax(0)
+    own = find_background(class_names) if background else None
+    return labels if own is None else torch.where(labels == classes, own, labels)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from lpprop._core.errors import InputError
 from lpprop._core.options import hint
 from lpprop._core.scans import forget
 from lpprop.inputs.patch_grid import cover
 from lpprop.inputs.regions import Regions, as_regions, check_region_scores, check_regions
+from lpprop.inputs.superpixels import felzenszwalb, slic
 from lpprop.numerics.nearest import resample_nearest
 
 __all__ = [
@@ -25,8 +25,8 @@ __all__ = [
     "cover_regions",
 ]
 
-#: The functions of `inputs/superpixels.py` that a name stands for.
-PROPOSERS = ("slic", "felzenszwalb")
+#: The proposers that a name stands for.
+PROPOSERS: dict[str, Callable[[Tensor], Any]] = {"slic": slic, "felzenszwalb": felzenszwalb}
 
 
 class Proposal:
@@ -39,6 +39,9 @@ class Proposal:
     Args:
         proposer: a function of the image (B, 3, H, W) in [0, 1], or of image and `scores`; or a
             name of `PROPOSERS`.
+
+    Attributes:
+        found: the regions, once a proposer of the image alone has run.
 
     Raises:
         InputError: no function of that form, or an unknown name.
@@ -55,7 +58,7 @@ class Proposal:
         self.proposer = _find(proposer) if isinstance(proposer, str) else proposer
         self.name = getattr(self.proposer, "__name__", type(self.proposer).__name__)
         self.asks_for_scores = _asks_for_scores(self.proposer, self.name)
-        self._found: Regions | None = None
+        self.found: Regions | None = None
 
     @classmethod
     def of(cls, proposer: Any) -> Proposal:
@@ -70,8 +73,8 @@ class Proposal:
         """
         if image is None:
             raise self.lacks_image()
-        if self._found is not None:
-            return self._found
+        if self.found is not None:
+            return self.found
         asked = {"scores": scores} if self.asks_for_scores else {}
         found = self.proposer(image, **asked)
         forget()
@@ -81,7 +84,7 @@ class Proposal:
         except InputError as error:
             raise InputError(f"the proposer {self.name} returned unusable {error}") from None
         if not self.asks_for_scores:
-            self._found = regions
+            self.found = regions
         return regions
 
     def lacks_image(self) -> InputError:
@@ -147,16 +150,16 @@ def _find(name: str) -> Callable[[Tensor], Any]:
             expected=f"{', '.join(map(repr, PROPOSERS))}, a function of the image, or regions",
             fix=hint(name, PROPOSERS, "Read a file with lpprop.regions.load.", show=repr),
         )
-    superpixels = importlib.import_module("lpprop.inputs.superpixels")  # needs optional packages
-    function: Callable[[Tensor], Any] = getattr(superpixels, name)
-    return function
+    return PROPOSERS[name]
 
 
 def _asks_for_scores(proposer: Callable[..., Any], name: str) -> bool:
+    # A module's own signature takes anything; what it forwards to does not.
+    call = proposer.forward if isinstance(proposer, nn.Module) else proposer
     try:
-        parameters = list(inspect.signature(proposer).parameters.values())
+        parameters = list(inspect.signature(call).parameters.values())
         asks = len(parameters) > 1 and parameters[1].name == "scores"
-        inspect.signature(proposer).bind(None, **({"scores": None} if asks else {}))
+        inspect.signature(call).bind(None, **({"scores": None} if asks else {}))
     except (TypeError, ValueError) as error:
         raise InputError.of(
             "regions",

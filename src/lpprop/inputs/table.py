@@ -13,8 +13,9 @@ from typing import Any
 from torch import Tensor
 
 from lpprop._core.checks import check_tensors
-from lpprop._core.convert import as_attention, as_grid, as_image
+from lpprop._core.convert import as_attention, as_grid, as_image, as_maps
 from lpprop._core.errors import InputError
+from lpprop.inputs.background import check_saliency
 from lpprop.inputs.patch_grid import cover
 from lpprop.inputs.proposals import (
     as_given_regions,
@@ -117,6 +118,16 @@ INPUTS: dict[str, Input] = {
             lambda feats, scores: as_grid("pixel_feats", feats),
             per_image=True,
             file="(F, H, W)",
+        ),
+        Input(
+            "saliency",
+            "the probability that a pixel is foreground, or a mask of it, beside background",
+            ("B H W",),
+            lambda saliency, scores: as_maps("saliency", saliency),
+            per_image=True,
+            kinds=("float", "bool"),
+            check=lambda scores, inputs: check_saliency(inputs["saliency"]),
+            file="(H, W)",
         ),
         Input(
             "regions",

@@ -56,8 +56,10 @@ def check_class_count(classes: int) -> None:
         )
 
 
-def label_image(labels: Tensor, classes: int) -> Image.Image:
-    """Return labels (H, W) as they are stored: with a palette up to 256 classes, else in 16 bits.
+def label_image(labels: Tensor, classes: int, *, background: bool = False) -> Image.Image:
+    """Return labels (H, W) as they are stored: with a palette up to 256 labels, else in 16 bits.
+
+    With a background, the label after the last class is none of these.
 
     Raises:
         InputError: as `check_class_count` raises it.
@@ -65,9 +67,9 @@ def label_image(labels: Tensor, classes: int) -> Image.Image:
     >>> label_image(torch.tensor([[0, 299]]), classes=300).mode
     'I;16'
     """
-    check_class_count(classes)
-    if classes > 256:
+    check_class_count(classes + background)
+    if classes + background > 256:
         return Image.fromarray(labels.cpu().numpy().astype(np.uint16))
     image = Image.fromarray(labels.to(torch.uint8).cpu().numpy())
-    image.putpalette(colours("default", classes).tobytes())
+    image.putpalette(colours("default", classes, background=background).tobytes())
     return image

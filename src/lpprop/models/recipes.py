@@ -90,6 +90,8 @@ class Recipe:
         longer_side: bound on its longer side.
         antialias: whether the image is averaged where it is made smaller; see `Segmenter`.
         windows: (window, stride), or None for whole images.
+        background: the threshold below which a pixel is none of the classes; None for no such.
+        top_classes: how many classes are refined; all if None.
         regions: name of what proposes regions to a method that takes them, such as "slic"; None
             where they come with each image.
         source: the paper that describes the protocol.
@@ -110,6 +112,8 @@ class Recipe:
     longer_side: int = 2048
     antialias: bool = True
     windows: tuple[int, int] | None = None
+    background: float | None = None
+    top_classes: int | None = None
     regions: str | None = None
     source: str = ""
 
@@ -175,7 +179,10 @@ class Recipe:
             ImportError: an extra is not installed; the message names it.
             InputError: weights that cannot be loaded, or a method that cannot be used.
         """
-        return self.tie(*self.load(download=download, device=device, dtype=dtype))
+        regions = None
+        if self.regions is not None:
+            regions = find_proposer(self.regions, download=download, device=device)
+        return self.tie(*self.load(download=download, device=device, dtype=dtype), regions)
 
     def load(
         self,
@@ -204,7 +211,7 @@ class Recipe:
             regions: what the name `regions` of the recipe stands for, if it is at hand already.
         """
         if regions is None and self.regions is not None:
-            regions = find_proposer(self.regions)
+            regions = find_proposer(self.regions, device=backbone.device)
         return Segmenter(
             backbone,
             affinity,
@@ -213,6 +220,8 @@ class Recipe:
             longer_side=self.longer_side,
             antialias=self.antialias,
             windows=self.windows,
+            background=self.background,
+            top_classes=self.top_classes,
             regions=regions,
             **self.options,
         )
@@ -227,9 +236,16 @@ class Recipe:
             else "the image's own",
             "antialias": self.antialias,
             "windows": " every ".join(map(str, self.windows or ("none: whole image",))),
-            **({} if self.regions is None else {"regions": self.regions}),
+            **{
+                name: value
+                for name, value in (
+                    ("background", self.background), ("top classes", self.top_classes),
+                    ("regions", self.regions),
+                )
+                if value is not None
+            },
             "source": self.source,
-        }
+        }  # fmt: skip
         return "\n".join(f"{name:<14}{value}" for name, value in rows.items())
 
 

@@ -20,13 +20,13 @@ from lpprop._core.scans import one_call
 from lpprop.backbones.backbone import Backbone, BackboneOutput
 from lpprop.compose import presets
 from lpprop.compose.chain import Chain
-from lpprop.compose.composite import missing_input
+from lpprop.compose.composite import missing_input, steps_of
 from lpprop.compose.pipeline import as_chain, refine
-from lpprop.inputs.classes import merge_classes
 from lpprop.inputs.patch_grid import cover
 from lpprop.inputs.proposals import Proposal, as_given_regions, cover_regions
 from lpprop.inputs.regions import Regions, check_regions
 from lpprop.inputs.windows import SlidingWindows
+from lpprop.models.choice import Choice
 from lpprop.models.geometry import resize_image, sample_on_grid, seen_size
 from lpprop.refiners import bilinear_upsample
 
@@ -85,6 +85,13 @@ class Segmenter:
         windows: (window, stride) in pixels of the resized image, whole patches of both models. The
             models see each window by itself, and one graph joins all of them. The edges of an image
             smaller than a window are repeated. None shows the models the whole image at once.
+        background: the threshold below which a pixel is none of the classes, as `lpprop.refine`
+            takes it. The result then has one channel more, the last, called "none of these". Where
+            the backbone gives cosines, of which every class has almost the same share, and the
+            method has no `logit_scale`, it refines their softmax at the backbone's scale instead.
+        top_classes: refine only so many classes, those that `lpprop.select_classes` finds in the
+            image; the others are -inf in the result. Cosines are compared by their softmax, at the
+            backbone's own scale. A class counts that is in any image of the batch, or any window.
         regions: what proposes regions to a method that takes them, as `lpprop.refine` takes it: a
             function of the image as the models see it, or a name such as "slic". None leaves them
             to each call.
@@ -112,6 +119,8 @@ class Segmenter:
         longer_side: int = 2048,
         antialias: bool = True,
         windows: tuple[int, int] | None = None,
+        background: float | None = None,
+        top_classes: int | None = None,
         regions: Callable[..., Any] | str | None = None,
         **options: Any,
     ) -> None:
@@ -140,6 +149,9 @@ class Segmenter:
         self._wants_attention = "attention" in self.method.needs or not isinstance(
             method, (str, Chain)
         )
+        self._takes_scale = any(
+            "logit_scale" in getattr(step, "config", ()) for step in steps_of(self.method)
+        )
         if missing := missing_input(self.method, (*PROVIDED, *self.affinity.provides)):
             raise InputError.of(
                 "affinity",
@@ -164,6 +176,7 @@ class Segmenter:
                 fix="Pass a larger longer_side.",
             )
         self.antialias = check_boolean("antialias", antialias)
+        self.choice = Choice(background, top_classes)
         #: How a model is called with its inputs; several segmenters may share their calls.
         self.call_model: Callable[..., Any] = _call
         self.windows = None if windows is None else self._check_windows(windows)
@@ -175,8 +188,8 @@ class Segmenter:
         proposer = "" if self.regions is None else f",\nregions={Proposal(self.regions).name}"
         return (
             f"Segmenter({models}, shorter_side={self.shorter_side}, "
-            f"longer_side={self.longer_side}, antialias={self.antialias}, windows={self.windows},\n"
-            f"{self.method!r}{proposer})"
+            f"longer_side={self.longer_side}, antialias={self.antialias}, windows={self.windows}"
+            f"{self.choice!r},\n{self.method!r}{proposer})"
         )
 
     @torch.no_grad()
@@ -196,6 +209,7 @@ class Segmenter:
 
         Returns:
             Scores (B, C, H, W) at the image's size, on the backbone's device, and the class names.
+            With a background, probabilities of one channel more, and its name.
 
         A single class gives an `InputWarning`, since each pixel gets the best of the classes.
 
@@ -210,6 +224,7 @@ class Segmenter:
         pixels = as_image(image, like=torch.empty(0))
         sizes = check_tensors(image=(pixels, "B 3 H W"))
         names = self.backbone.class_names(classes)
+        labels = self.choice.label_names(names)
         if len(names) == 1:
             warn(
                 "one class",
@@ -219,19 +234,29 @@ class Segmenter:
         self._check_memory(sizes, sum(map(len, self.backbone.groups(classes))))
         given = self._check_regions(regions, pixels)
         pixels = self._resize(pixels.to(self.backbone.device).float())
+        size = sizes["H"], sizes["W"]
         if self.windows is None:
-            scores = self._segment_whole(pixels, classes, given)
-        else:
-            each = [
-                self._segment_windows(
-                    one, classes, given if callable(given) or given is None else given[i : i + 1]
-                )
-                for i, one in enumerate(pixels.split(1))
-            ]
-            scores = torch.cat(each)
-        # Where the backbone scores prompts, they are merged after the refinement, as in LPOSS.
-        scores = merge_classes(scores, self.backbone.groups(classes))
-        return Segmentation(bilinear_upsample(scores, (sizes["H"], sizes["W"])), names)
+            return Segmentation(self._segment_whole(pixels, classes, size, given), labels)
+        each = [
+            self._segment_windows(
+                one, classes, size, given if callable(given) or given is None else given[i : i + 1]
+            )
+            for i, one in enumerate(pixels.split(1))
+        ]
+        return Segmentation(torch.cat(each), labels)
+
+    def _finish(
+        self,
+        logits: Float[Tensor, "B Q h w"],
+        classes: Sequence[str],
+        run: Callable[[Tensor], Tensor],
+        size: tuple[int, int],
+    ) -> Float[Tensor, "B C H W"]:
+        cosines = getattr(self.backbone, "scores", None) == "cosine"
+        scale = getattr(self.backbone, "logit_scale", None) if cosines else None
+        if scale is not None and self.choice.background is not None and not self._takes_scale:
+            logits, scale = (scale * logits).softmax(1), None
+        return self.choice.apply(logits, self.backbone.groups(classes), run, size, scale)
 
     def _check_memory(self, sizes: Mapping[str, int], channels: int) -> None:
         """Refuse an image whose scores alone do not fit, at both sizes, once and as a result."""
@@ -272,7 +297,11 @@ class Segmenter:
         return [masks.to(device) for masks in given]
 
     def _segment_whole(
-        self, image: Float[Tensor, "B 3 H W"], classes: Sequence[str], regions: _Regions
+        self,
+        image: Float[Tensor, "B 3 Y X"],
+        classes: Sequence[str],
+        size: tuple[int, int],
+        regions: _Regions,
     ) -> Float[Tensor, "B C H W"]:
         height, width = image.shape[-2:]
         logits, seen = self._see(image, classes)
@@ -283,15 +312,23 @@ class Segmenter:
         pixels = tuple(cells * self.affinity.patch_size for cells in seen.grid)
         if seen.feats is not None and pixels != span:
             spanned = F.interpolate(spanned, pixels, mode="bilinear", antialias=True).clamp(0, 1)
-        scores = refine(
-            logits, seen.feats, spanned, attention=self._attention(seen), method=self.method,
-            span=(spanned.shape[-2], spanned.shape[-1]),
-            **_as_input(regions, (height, width), span),
-        )  # fmt: skip
-        return bilinear_upsample(scores, span)[..., :height, :width]
+
+        def run(scores: Tensor) -> Tensor:
+            refined = refine(
+                scores, seen.feats, spanned, attention=self._attention(seen), method=self.method,
+                span=(spanned.shape[-2], spanned.shape[-1]),
+                **_as_input(regions, (height, width), span),
+            )  # fmt: skip
+            return bilinear_upsample(refined, span)[..., :height, :width]
+
+        return self._finish(logits, classes, run, size)
 
     def _segment_windows(
-        self, image: Float[Tensor, "1 3 H W"], classes: Sequence[str], regions: _Regions
+        self,
+        image: Float[Tensor, "1 3 Y X"],
+        classes: Sequence[str],
+        size: tuple[int, int],
+        regions: _Regions,
     ) -> Float[Tensor, "1 C H W"]:
         assert self.windows is not None
         window, stride = self.windows
@@ -299,12 +336,16 @@ class Segmenter:
         image = cover(image, (max(height, window), max(width, window)))
         windows = SlidingWindows((image.shape[-2], image.shape[-1]), window, stride)
         logits, seen = self._see(windows.split(image), classes)
-        scores = refine(
-            logits, seen.feats, image, attention=self._attention(seen), method=self.method,
-            windows=windows,
-            **_as_input(regions, (height, width), (image.shape[-2], image.shape[-1])),
-        )  # fmt: skip
-        return scores[..., :height, :width]
+
+        def run(scores: Tensor) -> Tensor:
+            refined = refine(
+                scores, seen.feats, image, attention=self._attention(seen), method=self.method,
+                windows=windows,
+                **_as_input(regions, (height, width), (image.shape[-2], image.shape[-1])),
+            )  # fmt: skip
+            return refined[..., :height, :width]
+
+        return self._finish(logits, classes, run, size)
 
     def _see(
         self, image: Float[Tensor, "B 3 H W"], classes: Sequence[str]

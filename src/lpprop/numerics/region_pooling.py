@@ -21,6 +21,10 @@ __all__ = ["Masks", "Partition"]
 # Bytes of the masks that are floats at one time.
 _CHUNK_BYTES = 2**25
 
+# Pixels that are summed at once on a CPU: just too few for torch to hand them to several threads,
+# which would wait for each other at every class (benchmarks/regions.py has other ways).
+_BLOCK = 2**15 - 1
+
 _Map = Callable[[Tensor], Tensor]
 
 
@@ -89,11 +93,16 @@ class Partition:
     def _sum(
         self, values: Float[Tensor, "C N"], scale: Float[Tensor, " M"] | float = 1.0
     ) -> Float[Tensor, "C M"]:
-        # In float64, since a sum of so many in float32 loses half of its digits; and a class at a
-        # time, which stays in the cache of a CPU: benchmarks/regions.py has other ways.
+        # In float64, since a sum of so many in float32 loses half of its digits.
         sums = self._zeros(len(values))
-        for total, row in zip(sums.split(1), values.split(1), strict=True):
-            total.index_add_(1, self.numbers, row.to(sums.dtype))
+        if values.device.type == "cpu":
+            for total, row in zip(sums, values, strict=True):  # a class stays in the cache
+                for numbers, part in zip(
+                    self.numbers.split(_BLOCK), row.split(_BLOCK), strict=True
+                ):
+                    total.index_add_(0, numbers, part.to(sums.dtype))
+        else:
+            sums.index_add_(1, self.numbers, values.to(sums.dtype))
         return (sums[:, :-1] * scale).to(values.dtype)
 
     def _zeros(self, classes: int) -> Float[Tensor, "C M1"]:

@@ -16,9 +16,17 @@ from lpprop.io.sam_masks import from_sam
 
 if TYPE_CHECKING:
     from lpprop.regions.cached import CachedProposer as CachedProposer
+    from lpprop.regions.panoptic import Panoptic as Panoptic
+    from lpprop.regions.prompted_sam import PromptedSAM as PromptedSAM
+    from lpprop.regions.sam import SAM as SAM
+    from lpprop.regions.sam import SAM2 as SAM2
 
 __all__ = [
+    "SAM",
+    "SAM2",
     "CachedProposer",
+    "Panoptic",
+    "PromptedSAM",
     "components",
     "felzenszwalb",
     "from_sam",
@@ -30,4 +38,13 @@ __all__ = [
 
 # What looks at models, whose import takes long.
 if not TYPE_CHECKING:
-    __getattr__ = import_later(__name__, {"CachedProposer": "cached"})
+    __getattr__ = import_later(
+        __name__,
+        {
+            "CachedProposer": "cached",
+            "Panoptic": "panoptic",
+            "PromptedSAM": "prompted_sam",
+            "SAM": "sam",
+            "SAM2": "sam",
+        },
+    )

@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from lpprop.viz import palettes as palettes
     from lpprop.viz import sheets as sheets
     from lpprop.viz.drawing import colorize, error_map, overlay, panels
-    from lpprop.viz.palettes import colours
+    from lpprop.viz.palettes import colours, named_colours
 
-__all__ = ["colorize", "colours", "error_map", "overlay", "panels"]
+__all__ = ["colorize", "colours", "error_map", "named_colours", "overlay", "panels"]
 
 if not TYPE_CHECKING:
     _MODULES = ("display", "drawing", "figures", "palettes", "sheets")
     __getattr__ = import_later(
-        __name__, dict.fromkeys(__all__, "drawing") | {"colours": "palettes"}
+        __name__, dict.fromkeys(__all__, "drawing")
+        | dict.fromkeys(("colours", "named_colours"), "palettes")
         | dict.fromkeys(_MODULES, ""),
     )  # fmt: skip

@@ -13,7 +13,7 @@ from lpprop._core.errors import InputError
 from lpprop._core.label_maps import as_label_map, check_ignore_index
 from lpprop._core.options import check_integer, check_names
 from lpprop.viz.drawing import ERROR_KEYS, as_picture, cut_labels, keys, overlay
-from lpprop.viz.palettes import colours
+from lpprop.viz.palettes import named_colours
 from lpprop.viz.sheets import Cell, sheet
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ def show(
             (H, W, 3), or either in a batch of one, uint8 or floats in [0, 1], on any device.
         labels: (H, W) or (1, H, W) class indices, an array or a tensor; also those of a coarser or
             finer grid of the image's shape, such as (14, 14) for (224, 224).
-        names: a list of strings, one per class; their numbers if None.
+        names: a list of strings, one per class; their numbers if None. If the last is "none of
+            these", as a `Segmenter` with a background calls it, it is painted grey.
         side: pixels of the longer side of each of the two pictures, >= 64.
         palette: as `lpprop.viz.palettes.colours` takes it.
         ignore_index: the label of pixels that have no class, which are painted grey, such as 255
@@ -76,7 +77,7 @@ def show(
 
     # The last colour is that of the pixels without a class.
     _, (ignored, grey) = ERROR_KEYS
-    painted = np.concatenate([colours(palette, len(named)), np.array([grey], np.uint8)])
+    painted = np.concatenate([named_colours(palette, named), np.array([grey], np.uint8)])
     if ignore_index is not None:
         array = np.where(array == ignore_index, len(named), array)
     scale = side / max(picture.size)

@@ -16,7 +16,7 @@ from lpprop._core.errors import InputError
 from lpprop._core.label_maps import as_label_map
 from lpprop._core.options import check_integer, check_number
 from lpprop.viz.fonts import legible
-from lpprop.viz.palettes import colours
+from lpprop.viz.palettes import colours, named_colours
 from lpprop.viz.sheets import Cell, Key, sheet
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ERROR_KEYS",
     "as_picture",
+    "borders",
     "colorize",
     "cut_labels",
     "error_map",
@@ -144,11 +145,33 @@ def overlay(
         check_number(name, value, low=0, high=1)
         for name, value in (("alpha", alpha), ("outline", outline))
     )
-    array, grey = _read_both(labels, classes, image)
-    mixed = np.array(Image.blend(grey, colorize(array, classes, palette=palette), alpha))
+    array, picture = _read_both(labels, classes, image)
+    mixed = np.array(Image.blend(_grey(picture), colorize(array, classes, palette=palette), alpha))
     edge = _boundaries(array)
     mixed[edge] = (outline * 255 + (1 - outline) * mixed[edge]).round()
     return Image.fromarray(mixed)
+
+
+def borders(image: object, regions: object) -> Image.Image:
+    """Draw a white line between the regions of an image.
+
+    Args:
+        image: the image, of the regions' size, as `overlay` takes it.
+        regions: (H, W) integers, the number of each pixel's region.
+
+    Returns:
+        An RGB image.
+
+    Raises:
+        InputError: regions that are no map of the image's size, or an image that cannot be used.
+
+    >>> borders(Image.new("RGB", (3, 1)), [[4, 7, 7]]).getdata()[0]
+    (255, 255, 255)
+    """
+    array, picture = _read_both(regions, None, image, "regions")
+    drawn = np.array(picture)
+    drawn[_boundaries(array)] = 255
+    return Image.fromarray(drawn)
 
 
 def error_map(
@@ -173,7 +196,7 @@ def error_map(
     >>> [name for name, colour in ERROR_KEYS if colour == picture.getpixel((1, 0))]
     ['wrong']
     """
-    array, grey = _read_both(labels, classes, image)
+    array, picture = _read_both(labels, classes, image)
     true = as_label_map("gt", gt, classes, ignore_index)
     ignored = true == ignore_index
     if true.shape != array.shape:
@@ -183,10 +206,11 @@ def error_map(
             expected=f"{array.shape}, that of labels",
             fix="Resize one to the other, labels by nearest neighbour.",
         )
-    picture = np.array(Image.blend(grey, Image.new("RGB", grey.size, "white"), 0.75))
-    picture[(array != true) & ~ignored] = _WRONG
-    picture[ignored] = _IGNORED
-    return Image.fromarray(picture)
+    white = Image.new("RGB", picture.size, "white")
+    marked = np.array(Image.blend(_grey(picture), white, 0.75))
+    marked[(array != true) & ~ignored] = _WRONG
+    marked[ignored] = _IGNORED
+    return Image.fromarray(marked)
 
 
 def framed(
@@ -222,17 +246,24 @@ def framed(
     return picture
 
 
-def _read_both(given: object, classes: int, image: object) -> tuple[npt.NDArray[Any], Image.Image]:
-    """Return labels as an array, and their image in grey, so that hues belong to them alone."""
-    labels, picture = as_label_map("labels", given, classes), as_picture(image)
+def _read_both(
+    given: object, classes: int | None, image: object, name: str = "labels"
+) -> tuple[npt.NDArray[Any], Image.Image]:
+    """Return a label map as an array, and the image, which must have its size."""
+    labels, picture = as_label_map(name, given, classes), as_picture(image)
     if picture.size != labels.shape[::-1]:
         raise InputError.of(
             "image",
             got=f"{picture.width} x {picture.height} pixels",
-            expected=f"{labels.shape[1]} x {labels.shape[0]}, the labels' size",
+            expected=f"{labels.shape[1]} x {labels.shape[0]}, the size of the {name}",
             fix="Resize one to the other.",
         )
-    return labels, picture.convert("L").convert("RGB")
+    return labels, picture
+
+
+def _grey(picture: Image.Image) -> Image.Image:
+    """Return a picture without its hues, so that those of the labels stand alone."""
+    return picture.convert("L").convert("RGB")
 
 
 def _boundaries(labels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
@@ -248,14 +279,15 @@ def keys(
 ) -> list[Key]:
     """Return the names and colours for a legend, of all classes or only of some.
 
-    A class whose name no font of this machine has is called by its number.
+    A class whose name no font of this machine has is called by its number. "None of these", the
+    last one, has a grey of its own.
 
     >>> keys(["cat", "sofa"], only=[1])
     [('sofa', (230, 159, 0))]
     """
     if not class_names:
         return []
-    known = colours(palette, len(class_names)).tolist()
+    known = named_colours(palette, class_names).tolist()
     shown = range(len(class_names)) if only is None else only
     names = {i: legible(class_names[i]) for i in shown}
     # What is left of a name that cannot be written is "?".
@@ -274,7 +306,7 @@ def panels(
 
     Args:
         pictures: titles and pictures, all of one size.
-        class_names: names of the classes, in the order of the palette.
+        class_names: names of the classes, in the order of the palette; "none of these" may be last.
         note: a line below the legend.
         columns: the most pictures per row, >= 1.
         palette: as `lpprop.viz.palettes.colours` takes it.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
 
 from lpprop._core.errors import InputError
+from lpprop._core.label_maps import NONE_OF_THESE
 from lpprop._core.options import check_choice, check_integer
 
 if TYPE_CHECKING:
@@ -15,7 +17,10 @@ if TYPE_CHECKING:
 
     Palette = str | npt.NDArray[np.uint8]
 
-__all__ = ["PALETTES", "colours"]
+__all__ = ["PALETTES", "colours", "named_colours"]
+
+# No class looks like it, in any of the palettes; tests/test_palettes.py measures how far they are.
+_NONE = np.array([[184, 184, 184]], dtype=np.uint8)
 
 _MOST = 2**24  # there are no more colours
 
@@ -66,7 +71,7 @@ _CITYSCAPES = (
 _CAMVID = "808080800000c0c0808040800000c0808000c080804040804000804040000080c0"
 
 
-def colours(palette: Palette, classes: int) -> npt.NDArray[np.uint8]:
+def colours(palette: Palette, classes: int, *, background: bool = False) -> npt.NDArray[np.uint8]:
     """Return a colour for each class, from a palette by name or from your own colours.
 
     "default" keeps classes as far apart as possible, for colour-blind eyes too; its colours repeat
@@ -77,9 +82,11 @@ def colours(palette: Palette, classes: int) -> npt.NDArray[np.uint8]:
     Args:
         palette: a name in `PALETTES`, or RGB colours (n, 3) of uint8, n >= classes.
         classes: number of colours, from 1 to 2**24.
+        background: whether to add the colour of "none of these", a grey that no class of these
+            palettes has; it comes last.
 
     Returns:
-        RGB, shape (classes, 3).
+        RGB, shape (classes, 3), or (classes + 1, 3) with the background.
 
     Raises:
         InputError: an unknown name, an array of another form, or fewer colours than classes.
@@ -108,7 +115,17 @@ def colours(palette: Palette, classes: int) -> npt.NDArray[np.uint8]:
             expected=f"{classes}, one per class",
             fix="Use 'default'.",
         )
-    return known[:classes]
+    return np.concatenate([known[:classes], _NONE]) if background else known[:classes]
+
+
+def named_colours(palette: Palette, class_names: Sequence[str]) -> npt.NDArray[np.uint8]:
+    """Return a colour for each name: of classes, and of "none of these" if that is the last one.
+
+    >>> named_colours("default", ["cat", "none of these"]).tolist()
+    [[0, 114, 178], [184, 184, 184]]
+    """
+    background = len(class_names) > 1 and class_names[-1] == NONE_OF_THESE
+    return colours(palette, len(class_names) - background, background=background)
 
 
 def _as_array(palette: object) -> npt.NDArray[Any] | None:

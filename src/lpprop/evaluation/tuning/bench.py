@@ -58,7 +58,7 @@ class Bench:
         sample = self.dataset[index]
         with torch.no_grad():
             scores = self.source.refine(self.kept[index], sample, chain)
-        labels = as_labels(scores, self.metrics.classes)
+        labels = as_labels(scores, self.dataset.class_names)
         return SegmentationMetrics(**self.metrics.settings).update(labels, sample.gt)
 
     def try_once(
