@@ -13,8 +13,9 @@ import lpprop
 from lpprop import InputError, SlidingWindows
 from lpprop.backbones import Backbone, BackboneOutput
 from lpprop.evaluation.analyses import Ensemble
-from lpprop.models.geometry import sample_on_grid
+from lpprop.models.geometry import resize_image, sample_on_grid, seen_size
 from lpprop.models.recipes import RECIPES, Model, Recipe
+from lpprop.models.requirements import check_room
 from lpprop.models.segmenter import Segmenter
 
 CLASSES = ["sky", "cat; kitten", "floor"]
@@ -211,9 +212,7 @@ def test_the_image_is_resized_and_the_scores_come_back(image):
 )
 def test_the_size_is_that_of_mmsegmentation(size, shorter, longer, expected):
     """(2048, 448) with the ratio kept: the smaller of both scales, each side rounded half up."""
-    toy = Toy(8, "logits", "feats")
-    segmenter = Segmenter(toy, method="lposs", shorter_side=shorter, longer_side=longer)
-    assert segmenter._resized_size(size) == expected
+    assert seen_size(size, shorter, longer) == expected
     if shorter is not None:
         scale = min(longer / max(size), shorter / min(size))
         assert expected == tuple(max(1, int(side * scale + 0.5)) for side in size)
@@ -244,18 +243,17 @@ def test_without_antialiasing_resizing_is_that_of_opencv(size):
     """
     cv2 = pytest.importorskip("cv2", exc_type=ImportError)
     pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
-    segmenter = Segmenter(Toy(8, "logits", "feats"), shorter_side=213, antialias=False)
-    height, width = segmenter._resized_size(size)
+    height, width = seen_size(size, 213, 2048)
     expected = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR)
     image = torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255
-    found = segmenter._resize(image)[0].permute(1, 2, 0) * 255
+    found = resize_image(image, (height, width), antialias=False)[0].permute(1, 2, 0) * 255
     assert found.shape == expected.shape
     apart = (found - torch.from_numpy(expected)).abs()
     assert float(apart.max()) <= 2 * 255 / 2**12 + 2**-7 + 2 / 4 + 1 / 2
     assert float(apart.mean()) < 0.5
     floats = cv2.resize(pixels.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
     torch.testing.assert_close(found, torch.from_numpy(floats), rtol=0, atol=2e-2)
-    smooth = Segmenter(Toy(8, "logits", "feats"), shorter_side=213)._resize(image)
+    smooth = resize_image(image, (height, width))
     differs = float((255 * smooth[0].permute(1, 2, 0) - found).abs().mean())
     assert (differs > 10) == (min(size) > 213)  # enlarging needs no antialiasing
 
@@ -315,7 +313,7 @@ def test_odd_images_are_refused(given, message):
 def test_memory_is_forecast_before_any_work(image, monkeypatch):
     toy = Toy(8, "logits", "feats", feats_from="vit-b/8")
     monkeypatch.setattr(toy, "_see", lambda *_: pytest.fail("the model ran"))
-    monkeypatch.setattr("lpprop.models.segmenter.available_bytes", lambda _: 10**6)
+    monkeypatch.setattr("lpprop.models.requirements.available_bytes", lambda _: 10**6)
     told = r"^image: got 2 x 70 x 101 pixels, seen as 448 x 646, whose scores of 3 classes .* need"
     with pytest.raises(InputError, match=told):
         Segmenter(toy, shorter_side=448)(image, CLASSES)
@@ -350,14 +348,12 @@ def test_averages_over_windows_equal_those_in_float64():
 
 def test_the_forecast_is_a_few_times_the_scores():
     """The scores at both sizes, as tensors that exist at once at the end."""
-    toy = Toy(8, "logits", "feats", feats_from="vit-b/8")
-    segmenter, needed = Segmenter(toy, method="bilinear", shorter_side=64), []
-    sizes = {"B": 1, "H": 512, "W": 512}
+    needed = []
     for limit in range(10**6, 10**8, 10**5):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("lpprop.models.segmenter.available_bytes", lambda _, x=limit: x)
+            patch.setattr("lpprop.models.requirements.available_bytes", lambda _, x=limit: x)
             try:
-                segmenter._check_memory(sizes, 21)
+                check_room(1, (512, 512), (64, 64), 21, torch.device("cpu"))
             except InputError:
                 needed.append(limit)
     scores = 4 * 21 * 512 * 512

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import torch
@@ -14,13 +13,12 @@ from torch import Tensor
 from lpprop._core.checks import check_tensors
 from lpprop._core.convert import as_image
 from lpprop._core.errors import InputError, warn
-from lpprop._core.memory import available_bytes
 from lpprop._core.options import check_boolean, check_integer
 from lpprop._core.scans import one_call
 from lpprop.backbones.backbone import Backbone, BackboneOutput
 from lpprop.compose import presets
 from lpprop.compose.chain import Chain
-from lpprop.compose.composite import missing_input, steps_of
+from lpprop.compose.composite import steps_of
 from lpprop.compose.pipeline import as_chain, refine
 from lpprop.inputs.patch_grid import cover
 from lpprop.inputs.proposals import Proposal, as_given_regions, cover_regions
@@ -28,13 +26,20 @@ from lpprop.inputs.regions import Regions, check_regions
 from lpprop.inputs.windows import SlidingWindows
 from lpprop.models.choice import Choice
 from lpprop.models.geometry import resize_image, sample_on_grid, seen_size
+from lpprop.models.requirements import (
+    check_affinity,
+    check_models,
+    check_room,
+    check_takes_regions,
+    check_windows,
+)
 from lpprop.refiners import bilinear_upsample
 
 if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image
 
-__all__ = ["PROVIDED", "Segmentation", "Segmenter"]
+__all__ = ["Segmentation", "Segmenter"]
 
 #: What a segmenter itself gives to a method, or is given with an image.
 PROVIDED = ("image", "windows", "regions")
@@ -126,22 +131,7 @@ class Segmenter:
     ) -> None:
         self.backbone = backbone
         self.affinity = backbone if affinity is None else affinity
-        for name, model in (("backbone", self.backbone), ("affinity", self.affinity)):
-            if not isinstance(model, Backbone):
-                raise InputError.of(
-                    name,
-                    got=type(model).__name__,
-                    expected="a backbone, as in lpprop.backbones",
-                    fix="Wrap a model of your own in a subclass of lpprop.backbones.Backbone.",
-                )
-        if "logits" not in backbone.provides:
-            raise InputError.of(
-                "backbone",
-                got=f"{type(backbone).__name__}, which provides {' and '.join(backbone.provides)}",
-                expected="a backbone that provides logits",
-                fix="Use MaskCLIP or EfficientNetLite0, and pass this one as affinity; or let it "
-                "score by examples, with lpprop.models.ReferenceBackbone.",
-            )
+        check_models(self.backbone, self.affinity)
         if isinstance(method, str) and presets.find(method).feats_from:
             suited = {name: getattr(self.affinity, name) for name in ("patch_size", "feats_from")}
             options = {name: value for name, value in suited.items() if value is not None} | options
@@ -153,18 +143,11 @@ class Segmenter:
         self._takes_scale = any(
             "logit_scale" in getattr(step, "config", ()) for step in steps_of(self.method)
         )
-        if missing := missing_input(self.method, (*PROVIDED, *self.affinity.provides)):
-            raise InputError.of(
-                "affinity",
-                got=f"{type(self.affinity).__name__}, which provides "
-                + " and ".join(self.affinity.provides),
-                expected=f"an affinity that provides {missing}, for this method",
-                fix="Use another method, or another affinity.",
-            )
+        check_affinity(self.affinity, self.method)
         #: What proposes regions; None where they come with each call.
         self.regions = None if regions is None else Proposal(regions).proposer
-        if regions is not None and "regions" not in self.method.takes:
-            raise _takes_no_regions()
+        if regions is not None:
+            check_takes_regions(self.method)
         if shorter_side is not None:
             shorter_side = check_integer("shorter_side", shorter_side)
         self.shorter_side = shorter_side
@@ -180,7 +163,9 @@ class Segmenter:
         self.choice = Choice(background, top_classes)
         #: How a model is called with its inputs; several segmenters may share their calls.
         self.call_model: Callable[..., Any] = _call
-        self.windows = None if windows is None else self._check_windows(windows)
+        self.windows = None
+        if windows is not None:
+            self.windows = check_windows(windows, self.method, (self.backbone, self.affinity))
 
     def __repr__(self) -> str:
         models = type(self.backbone).__name__
@@ -232,10 +217,13 @@ class Segmenter:
                 f"classes: got only {names[0]!r}, which is the label of every pixel. "
                 "Add the classes that are around it, such as 'background'.",
             )
-        self._check_memory(sizes, sum(map(len, self.backbone.groups(classes))))
-        given = self._check_regions(regions, pixels)
-        pixels = self._resize(pixels.to(self.backbone.device).float())
         size = sizes["H"], sizes["W"]
+        seen = seen_size(size, self.shorter_side, self.longer_side)
+        channels = sum(map(len, self.backbone.groups(classes)))
+        check_room(sizes["B"], size, seen, channels, self.backbone.device)
+        given = self._check_regions(regions, pixels)
+        pixels = pixels.to(self.backbone.device).float()
+        pixels = resize_image(pixels, seen, antialias=self.antialias)
         if self.windows is None:
             return Segmentation(self._segment_whole(pixels, classes, size, given), labels)
         each = [
@@ -259,35 +247,11 @@ class Segmenter:
             logits, scale = (scale * logits).softmax(1), None
         return self.choice.apply(logits, self.backbone.groups(classes), run, size, scale)
 
-    def _check_memory(self, sizes: Mapping[str, int], channels: int) -> None:
-        """Refuse an image whose scores alone do not fit, at both sizes, once and as a result."""
-        size = sizes["H"], sizes["W"]
-        seen = self._resized_size(size)
-        pixels = sizes["B"] * (math.prod(size) + math.prod(seen))
-        needed = 4 * pixels * (3 + 2 * channels)
-        free = available_bytes(self.backbone.device)
-        if free is not None and needed > free:
-            raise InputError.of(
-                "image",
-                got=f"{sizes['B']} x {size[0]} x {size[1]} pixels, seen as {seen[0]} x {seen[1]}, "
-                f"whose scores of {channels} classes or prompts need {needed / 2**30:.3g} GiB",
-                expected=f"at most the {free / 2**30:.3g} GiB that are free",
-                fix="Segment a smaller image, fewer images at once, or fewer classes.",
-            )
-
-    def _resized_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        return seen_size(size, self.shorter_side, self.longer_side)
-
-    def _resize(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 Y X"]:
-        size = self._resized_size((image.shape[-2], image.shape[-1]))
-        return resize_image(image, size, antialias=self.antialias)
-
     def _check_regions(self, regions: Any, image: Float[Tensor, "B 3 H W"]) -> _Regions:
         """Return the regions of the images, or what proposes them, for a method that takes them."""
         if regions is None:
             return self.regions
-        if "regions" not in self.method.takes:
-            raise _takes_no_regions()
+        check_takes_regions(self.method)
         given = as_given_regions(regions, image)
         if isinstance(given, Proposal):
             return given.proposer  # which sees each image as the models do
@@ -365,49 +329,12 @@ class Segmenter:
     def _attention(self, seen: BackboneOutput) -> Tensor | None:
         return seen.attention if self._wants_attention else None
 
-    def _check_windows(self, windows: object) -> tuple[int, int]:
-        if "attention" in self.method.needs:
-            raise InputError.of(
-                "windows",
-                got=repr(windows),
-                expected="None, since this method works on the attention of whole images",
-                fix="Leave windows out, or use a method on feats, such as 'lposs+'.",
-            )
-        if not (isinstance(windows, (tuple, list)) and len(windows) == 2):
-            raise InputError.of(
-                "windows",
-                got=repr(windows),
-                expected="a pair (window, stride) of pixels",
-                fix="The papers use (224, 112) and (448, 224).",
-            )
-        sides = (check_integer(f"windows[{i}]", side) for i, side in enumerate(windows))
-        checked = SlidingWindows((1, 1), *sides)
-        for model in (self.backbone, self.affinity):
-            if checked.window % model.patch_size:
-                raise InputError.of(
-                    "windows",
-                    got=f"windows of {checked.window} pixels",
-                    expected=f"whole patches of {type(model).__name__}, {model.patch_size} pixels",
-                    fix="Use a multiple, such as "
-                    f"{model.patch_size * max(1, round(checked.window / model.patch_size))}.",
-                )
-        return checked.window, checked.stride
-
 
 def _as_input(regions: _Regions, seen: tuple[int, int], spanned: tuple[int, int]) -> dict[str, Any]:
     """Return regions as an input of `refine`, on the pixels that the image has there."""
     if regions is None:
         return {}
     return {"regions": regions if callable(regions) else cover_regions(regions, seen, spanned)}
-
-
-def _takes_no_regions() -> InputError:
-    return InputError.of(
-        "regions",
-        got="regions, or what proposes them",
-        expected="None, since this method takes none",
-        fix="Leave them out, or use a method that takes them, such as 'region_vote'.",
-    )
 
 
 def _call(model: Backbone, *inputs: Any) -> Any:
