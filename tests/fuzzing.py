@@ -119,6 +119,14 @@ class Scene:
         ]
         return self.rng.choice(kinds).to(self.dtype)
 
+    def labels(self) -> Tensor:
+        """A map of integers with each class, if there are pixels enough."""
+        size = [self.sizes[x] for x in ("B", "H", "W")]
+        count = size[0] * size[1] * size[2]
+        drawn = torch.randint(-1, self.sizes["C"], (count,), generator=self.generator)
+        first = torch.arange(min(count, self.sizes["C"]))
+        return torch.cat([first, drawn[len(first) :]]).view(size)
+
     def rows(self, axes: str) -> Tensor:
         """Attention or distributions: rows that sum to 1."""
         scale = self.rng.choice([0.1, 1.0, 10.0])
@@ -154,6 +162,8 @@ OPTIONS: dict[str, list[Any]] = {
     "pixel_max_iter": [1, 10],
     "pixel_tol": [1e-6, 1e-2],
     "nms": [0, 0.5, 0.9, 1],
+    "matching": ["cosine", "rank"],
+    "reduce": ["max", "mean"],
     "threshold": ["relative", "absolute"],
     "confidence": ["softmax", "minmax"],
     "logit_scale": [0.01, 1.0, 100],
@@ -172,6 +182,7 @@ OPTIONS: dict[str, list[Any]] = {
     "dilations": [(1,), (8, 16), [2, 3]],
     "temperature": [0.05, 0.1, 1.0],
     "scale": ["auto", 1.0, 100],
+    "steps": [0, 1, 3],
     "w1": [0, 10.0],
     "w2": [0, 3.0],
     "theta_alpha": [1.0, 80.0],
@@ -536,6 +547,7 @@ def functions() -> Iterator[tuple[str, Target]]:
     upsampled = {"x": lambda s: s.scores("B C h w"), "image": PIXELS["image"]}
     square = {"attention": lambda s: s.rows("B N N")}
     cost = {"cost": lambda s: s.rows("B N N")}
+    cosine = {"threshold": lambda s: s.rng.choice([0, 0.2, 0.9, 1])}
     table: list[tuple[str, dict[str, Any], str, str, bool]] = [
         ("propagate_patches", patch, "B C h w", "PatchPropagation", False),
         # Not exact: weights below the smallest float32 vanish, and leave a pixel alone.
@@ -550,11 +562,11 @@ def functions() -> Iterator[tuple[str, Target]]:
         ("local_crf", PIXELS, "B C H W", "LocalCRF", False),
         ("attention_pool", SCORES | square, "B C h w", "AttentionPool", True),
         # Not exact: a cosine at the threshold counts or not by its last bit.
-        ("correlation_pool", patch, "B C h w", "CorrelationPool", False),
+        ("correlation_pool", patch | cosine, "B C h w", "CorrelationPool", False),
     ]
     for name, makers, axes, module, exact in table:
         function, cls = getattr(lpprop, name), getattr(lpprop, module)
-        options = keywords_of(function, ("windows", "pixel_feats", "size"))
+        options = keywords_of(function, ("windows", "pixel_feats", "size", *makers))
         first = next(iter(makers))
         yield name, Target(function, draw(**makers), options, axes, first, exact=exact)
         inputs = {"attention" if x == "cost" else x: maker for x, maker in makers.items()}
@@ -609,8 +621,11 @@ TARGETS: dict[str, Target] = {
     ),
     "correlation_attention": Target(
         lpprop.correlation_attention,
-        draw(feats=lambda s: s.features("B D h w")),
-        ("threshold",),
+        draw(
+            feats=lambda s: s.features("B D h w"),
+            threshold=lambda s: s.rng.choice([0, 0.2, 0.9, 1]),
+        ),
+        (),
         "B N N",
         "",
         exact=False,  # as above
@@ -645,6 +660,38 @@ TARGETS: dict[str, Target] = {
         ),
         axes="B C h w",
         like="scores",
+    ),
+    "prototypes": Target(
+        lpprop.prototypes,
+        draw(
+            feats=lambda s: s.features("B D h w"),
+            labels=lambda s: s.labels(),
+            classes=lambda s: s.sizes["C"],
+        ),
+        ("ignore_index",),
+        "C D",
+        "feats",
+        exact=False,  # features that all but cancel out
+    ),
+    "prototype_logits": Target(
+        lpprop.prototype_logits,
+        draw(feats=lambda s: s.features("B D h w"), prototypes=lambda s: s.normal("C D")),
+        axes="B C h w",
+        like="feats",
+    ),
+    "classify_regions": Target(
+        lambda feats, regions, references, others, **rest: lpprop.classify_regions(
+            feats, regions, [references, others], **rest
+        ),
+        draw(
+            feats=lambda s: s.features("B D h w"),
+            regions=lambda s: s.labels(),
+            references=lambda s: s.normal("C D"),
+            others=lambda s: s.normal("1 D"),
+        ),
+        ("matching", "reduce", "temperature"),
+        "B 2 H W",
+        "feats",
     ),
     "add_background": Target(
         lpprop.add_background,
@@ -831,6 +878,10 @@ _KNOWN = (
     "size",
     "span",
     "windows",
+    "references",
+    "regions",
+    "labels",
+    "prototypes",
 )
 
 
@@ -842,6 +893,8 @@ _REASONS = (
     "none that can run",
     "beside attention",
     "a positive entry in every column",
+    "labelled pixels of every class",
+    "features with a common direction",
     "one per point",
 )
 
@@ -886,7 +939,7 @@ def judge(
 
 
 def as_double(name: str, value: Any) -> Any:
-    if not isinstance(value, Tensor):
+    if not (isinstance(value, Tensor) and value.is_floating_point()):
         return value
     value = value.double()
     # Rows that sum to 1 to within half precision, as the functions normalise them.
