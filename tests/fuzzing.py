@@ -119,6 +119,14 @@ class Scene:
         ]
         return self.rng.choice(kinds).to(self.dtype)
 
+    def labels(self) -> Tensor:
+        """A map of integers with each class, if there are pixels enough."""
+        size = [self.sizes[x] for x in ("B", "H", "W")]
+        count = size[0] * size[1] * size[2]
+        drawn = torch.randint(-1, self.sizes["C"], (count,), generator=self.generator)
+        first = torch.arange(min(count, self.sizes["C"]))
+        return torch.cat([first, drawn[len(first) :]]).view(size)
+
     def rows(self, axes: str) -> Tensor:
         """Attention or distributions: rows that sum to 1."""
         scale = self.rng.choice([0.1, 1.0, 10.0])
@@ -154,6 +162,8 @@ OPTIONS: dict[str, list[Any]] = {
     "pixel_max_iter": [1, 10],
     "pixel_tol": [1e-6, 1e-2],
     "nms": [0, 0.5, 0.9, 1],
+    "matching": ["cosine", "rank"],
+    "reduce": ["max", "mean"],
     "threshold": ["relative", "absolute"],
     "confidence": ["softmax", "minmax"],
     "logit_scale": [0.01, 1.0, 100],
@@ -646,6 +656,38 @@ TARGETS: dict[str, Target] = {
         axes="B C h w",
         like="scores",
     ),
+    "prototypes": Target(
+        lpprop.prototypes,
+        draw(
+            feats=lambda s: s.features("B D h w"),
+            labels=lambda s: s.labels(),
+            classes=lambda s: s.sizes["C"],
+        ),
+        ("ignore_index",),
+        "C D",
+        "feats",
+        exact=False,  # features that all but cancel out
+    ),
+    "prototype_logits": Target(
+        lpprop.prototype_logits,
+        draw(feats=lambda s: s.features("B D h w"), prototypes=lambda s: s.normal("C D")),
+        axes="B C h w",
+        like="feats",
+    ),
+    "classify_regions": Target(
+        lambda feats, regions, references, others, **rest: lpprop.classify_regions(
+            feats, regions, [references, others], **rest
+        ),
+        draw(
+            feats=lambda s: s.features("B D h w"),
+            regions=lambda s: s.labels(),
+            references=lambda s: s.normal("C D"),
+            others=lambda s: s.normal("1 D"),
+        ),
+        ("matching", "reduce", "temperature"),
+        "B 2 H W",
+        "feats",
+    ),
     "add_background": Target(
         lpprop.add_background,
         draw(
@@ -831,6 +873,10 @@ _KNOWN = (
     "size",
     "span",
     "windows",
+    "references",
+    "regions",
+    "labels",
+    "prototypes",
 )
 
 
@@ -842,6 +888,8 @@ _REASONS = (
     "none that can run",
     "beside attention",
     "a positive entry in every column",
+    "labelled pixels of every class",
+    "features with a common direction",
     "one per point",
 )
 
@@ -886,7 +934,7 @@ def judge(
 
 
 def as_double(name: str, value: Any) -> Any:
-    if not isinstance(value, Tensor):
+    if not (isinstance(value, Tensor) and value.is_floating_point()):
         return value
     value = value.double()
     # Rows that sum to 1 to within half precision, as the functions normalise them.

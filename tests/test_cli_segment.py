@@ -92,7 +92,7 @@ def test_mistakes_are_found_before_any_image(
 
 def recipe(**given):
     defaults = {"recipe": "clip-dino", "side": None, "method": None, "option": []}
-    defaults |= dict.fromkeys(["background", "top_classes", "regions"])
+    defaults |= dict.fromkeys(["background", "references", "regions", "top_classes"])
     return cli.segment._recipe(SimpleNamespace(**(defaults | given)))
 
 

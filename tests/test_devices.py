@@ -160,6 +160,14 @@ def transported(to):
     return [*result.value, *solved(result)]
 
 
+REGIONS = torch.arange(2 * 7 * 9).view(2, 7, 9) % 5
+
+
+def classified(to, regions, **options):
+    references = [to(random(1, 2, 5)), to(random(2, 1, 5))]
+    return lpprop.classify_regions(to(random(0, 2, 5, 3, 4)), regions, references, **options)
+
+
 # What each call gives, made of tensors that `to` moves.
 CALLS = {
     "attention_from_features": lambda to: lpprop.attention_from_features(to(random(0, 2, 6, 3, 4))),
@@ -170,6 +178,15 @@ CALLS = {
         size=(3, 4),
     ),
     "merge_classes": lambda to: lpprop.merge_classes(to(random(0, 2, 3, 4, 5)), GROUPS),
+    "prototypes": lambda to: lpprop.prototypes(
+        to(random(0, 2, 5, 3, 4)), to(random(1, 2, 7, 9, low=-1, high=2.99).long()), classes=3
+    ),
+    "prototype_logits": lambda to: lpprop.prototype_logits(
+        to(random(0, 2, 5, 3, 4)), to(random(1, 3, 5))
+    ),
+    "regions-cosine": lambda to: classified(to, to(REGIONS)),
+    "regions-rank": lambda to: classified(to, to(REGIONS), matching="rank"),
+    "regions-masks": lambda to: classified(to, [to(torch.stack([x > 1, x < 3])) for x in REGIONS]),
     "lab_features": lambda to: lpprop.lab_features(to(random(0, 2, 3, 4, 5, low=0, high=1))),
     "split": lambda to: WINDOWS.split(to(random(0, 1, 3, 20, 20))),
     "merge": lambda to: WINDOWS.merge(to(random(0, 4, 2, 3, 3))),

@@ -16,7 +16,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import lpprop
-from error_tables import TABLE, discrepancy, regions
+from error_tables import TABLE, discrepancy, references, regions
 from error_tables.samples import ATTENTION, CROPS, FEATS, FULL, IMAGE, LOGITS, WINDOWS, spoilt
 from lpprop.numerics.ipf import ipf
 from lpprop.numerics.sinkhorn import sinkhorn
@@ -33,7 +33,8 @@ pixels = lpprop.propagate_pixels
 
 # They can be known only once the work is done.
 AFTERWARDS = {name for name in TABLE if "overflow" in name and "gamma" not in name}
-AFTERWARDS |= {*discrepancy.AFTERWARDS, *regions.AFTERWARDS, "refine a class out of fewer"}
+AFTERWARDS |= {*discrepancy.AFTERWARDS, *references.AFTERWARDS, *regions.AFTERWARDS}
+AFTERWARDS |= {"refine a class out of fewer"}
 
 # What the methods cannot do without, and checks do not use.
 WORK = {

@@ -26,6 +26,8 @@ from lpprop.inputs.feature_attention import (
 )
 from lpprop.inputs.fusing import fuse_masks
 from lpprop.inputs.points import prompt_points
+from lpprop.inputs.prototypes import prototype_logits, prototypes
+from lpprop.inputs.region_matching import classify_regions
 from lpprop.inputs.selection import select_classes
 from lpprop.inputs.windows import SlidingWindows
 from lpprop.refiners import *  # noqa: F403  # a new refiner needs no line here
@@ -54,6 +56,7 @@ __all__ = [
     "add_background",
     "aggregate_attention",
     "attention_from_features",
+    "classify_regions",
     "compare",
     "correlation_attention",
     "fuse_masks",
@@ -61,6 +64,8 @@ __all__ = [
     "merge_classes",
     "presets",
     "prompt_points",
+    "prototype_logits",
+    "prototypes",
     "proxy_attention",
     "refine",
     "select_classes",

@@ -10,13 +10,14 @@ from error_tables import (
     label_maps,
     masks,
     propagation,
+    references,
     refine,
     regions,
 )  # fmt: skip
 
 TABLES = [
     propagation.TABLE, discrepancy.TABLE, baselines.TABLE, refine.TABLE, label_maps.TABLE,
-    masks.TABLE, regions.TABLE, classes.TABLE,
+    masks.TABLE, regions.TABLE, classes.TABLE, references.TABLE,
 ]  # fmt: skip
 TABLE = {name: row for table in TABLES for name, row in table.items()}
 assert len(TABLE) == sum(map(len, TABLES)), "two rows of one name"

@@ -33,9 +33,10 @@ from lpprop.cli.common import (
 )
 from lpprop.compose.presets import find
 from lpprop.inputs.background import add_name, check_background
-from lpprop.regions.named import SUMMARY
+from lpprop.regions.named import SUMMARY, find_proposer
 
 if TYPE_CHECKING:
+    from lpprop.cli.references import Source
     from lpprop.cli.results import Results
     from lpprop.models.recipes import Recipe
     from lpprop.models.segmenter import Segmenter
@@ -60,6 +61,12 @@ models, and download their weights from the Hugging Face hub at first use:
   metaclip2-dinov3  MetaCLIP 2 ViT-B/16, in 300 languages, and DINOv3 ViT-B/16
   tipsv2-dinov3     TIPS v2 ViT-B/14 and DINOv3 ViT-B/16, windows of 448
   sam3              SAM 3, whole images, not refined
+  dinov2-references DINOv2 ViT-B/14, classes by examples
+
+With --references the classes are those of labelled examples, in place of words: a folder with
+images/, labels/ (PNG of the same names, one class index per pixel, 255 where none) and classes.txt
+(a class per line), or the file references.safetensors that a run with such a folder leaves in DIR.
+The recipe is then dinov2-references, or another one, whose features serve; --classes picks some.
 
 An image is turned upright as its EXIF orientation says; regions in files are those of that image.
 
@@ -72,6 +79,7 @@ _EXAMPLE = """\
 example:
   lpprop segment cat.jpg --classes "cat; lynx" "sofa"
   lpprop segment --list-classes cat
+  lpprop segment street.png --references labelled/ --recipe offline
   lpprop segment photos/ --classes cat sofa "background = wall; floor; sky" --recipe clip-dino"""
 
 
@@ -96,7 +104,10 @@ def add_segment(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         help="list the classes that the recipe knows, all or those with the word, and stop",
     )
     add_shared(command, "--out", " (default: out)", default=Path("out"))
-    command.add_argument("--recipe", default="offline", help="see above (default: offline)")
+    command.add_argument(
+        "--references", type=Path, metavar="PATH", help="examples of the classes, see above"
+    )
+    command.add_argument("--recipe", help="see above (default: offline)")
     add_shared(command, "--no-download")
     command.add_argument("--method", help=f"{name_methods()} (default: the recipe's)")
     add_shared(command, "--option")
@@ -121,25 +132,31 @@ def add_segment(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 def _segment(arguments: argparse.Namespace) -> int:
     from lpprop.backbones.imagenet import class_groups
     from lpprop.backbones.prompts import parse_classes
+    from lpprop.cli.references import Source
     from lpprop.cli.results import Results, find_pending
+    from lpprop.models.reference_backbone import ReferenceBackbone
 
     recipe = _recipe(arguments)
+    source = None if arguments.references is None else Source(arguments.references)
     if arguments.list_classes is not None:
-        return _list_classes(arguments.recipe, recipe, arguments.list_classes)
+        return _list_classes(_name(arguments), recipe, arguments.list_classes, source)
     _check_usage(arguments)
-    classes = arguments.classes
+    classes = arguments.classes or (source.classes if source else [])
     device = find_device(arguments.device)
     refuse_one_class("--classes", classes)
     names = parse_classes(classes).class_names
     if recipe.background is not None:
         add_name(names)  # may refuse them
+    if source is not None:
+        source.check(classes)
     if _knows_imagenet(recipe):
         class_groups(classes)  # may refuse them, and needs no model
     seen = dataclasses.asdict(recipe)
-    apart = ("method", "options", "source", "regions")
+    apart = ("method", "options", "source", "regions", "references")
     models = {name: seen[name] for name in seen if name not in apart}
     settings = {
-        "command": "segment", "recipe": arguments.recipe, "classes": classes,
+        "command": "segment", "recipe": _name(arguments), "classes": classes,
+        **({} if source is None else {"references": source.sha256}),
         **describe_method(recipe.method, recipe.options), "regions": recipe.regions,
         "models": {"side": models.pop("shorter_side"), **models},
     }  # fmt: skip
@@ -156,7 +173,17 @@ def _segment(arguments: argparse.Namespace) -> int:
     todo = find_pending(every, overwrite=arguments.overwrite)
     if todo:  # else the models need not be loaded
         check_folder(arguments.out)
-        segmenter = recipe.build(download=not arguments.no_download, device=device)
+        download = not arguments.no_download
+        if source is None:
+            segmenter = recipe.build(download=download, device=device)
+        else:
+            model = recipe.backbone.load(download=download).to(device)
+            make_folder(arguments.out)
+            references = source.make(model, recipe, arguments.out)
+            proposer = None
+            if recipe.regions is not None:
+                proposer = find_proposer(recipe.regions, download=download, device=device)
+            segmenter = recipe.tie(ReferenceBackbone(model, references), regions=proposer)
         segmenter.backbone.class_names(classes)  # may refuse them, before any image
         if _knows_imagenet(recipe):
             _say_what_classes_are(classes)
@@ -170,10 +197,12 @@ def _segment(arguments: argparse.Namespace) -> int:
 
 def _check_usage(arguments: argparse.Namespace) -> None:
     """Require an image and classes; take an image back that --classes has swallowed."""
-    if arguments.classes is None:
+    if arguments.classes is None and arguments.references is None:
         arguments.command.error("the following arguments are required: --classes")
     if arguments.image is not None:
         return
+    if arguments.classes is None:
+        arguments.command.error("the following arguments are required: IMAGE")
     last = Path(arguments.classes[-1])
     if not last.exists():
         arguments.command.error("the following arguments are required: IMAGE")
@@ -186,7 +215,16 @@ def _check_usage(arguments: argparse.Namespace) -> None:
 
 def _recipe(arguments: argparse.Namespace) -> Recipe:
     """Return the recipe as the other options change it; a bad one is refused here."""
-    recipe = find_recipe(arguments.recipe, arguments.side)
+    recipe = find_recipe(_name(arguments), arguments.side)
+    if recipe.references and arguments.references is None:
+        raise InputError.of(
+            "--references",
+            got="nothing",
+            expected=f"examples, by which the recipe {_name(arguments)} knows its classes",
+            fix="Pass --references, or another --recipe.",
+        )
+    if arguments.references is not None and not recipe.references:
+        recipe = recipe.with_references()
     if arguments.background is not None:
         check_background("--background", arguments.background)
     if arguments.top_classes is not None:
@@ -214,12 +252,21 @@ def _recipe(arguments: argparse.Namespace) -> Recipe:
     return recipe
 
 
+def _name(arguments: argparse.Namespace) -> str:
+    """Return the recipe's name: the default depends on how the classes are given."""
+    default = "offline" if arguments.references is None else "dinov2-references"
+    return str(arguments.recipe or default)
+
+
 def _knows_imagenet(recipe: Recipe) -> bool:
-    return recipe.backbone.kind == "EfficientNetLite0"
+    return recipe.backbone.kind == "EfficientNetLite0" and not recipe.references
 
 
-def _list_classes(name: str, recipe: Recipe, word: str) -> int:
-    """Print the classes that a recipe knows."""
+def _list_classes(name: str, recipe: Recipe, word: str, source: Source | None) -> int:
+    """Print the classes that a recipe knows, or those of the references."""
+    if source is not None:
+        print("\n".join(one for one in source.classes if word.lower() in one.lower()))
+        return 0
     if not _knows_imagenet(recipe):
         print(f"The recipe {name} takes any words.")
         return 0

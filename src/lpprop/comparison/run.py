@@ -162,7 +162,15 @@ def compare(
     ]  # fmt: skip
     picture = _picture(request.inputs.get("image"), target)
     return Comparison(
-        rows, labels, start, picture, true, shown, palette, ignore_index, (*of_all, *of_gt),
+        rows,
+        labels,
+        start,
+        picture,
+        true,
+        shown,
+        palette,
+        ignore_index,
+        (*of_all, *of_gt),
         _region_map(request, target),
     )
 

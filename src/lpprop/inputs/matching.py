@@ -1,23 +1,26 @@
 """Scores of features by sets of references: the best cosine, or a comparison of rankings.
 
 RIM (Wang et al., "Image-to-image matching via foundation models: a new perspective for
-open-vocabulary semantic segmentation", CVPR 2024) matches "region features with reference features
-based on ranking distribution". Its supplement does not give the rule, and its main paper was not at
-hand: `_rank_scores` is ours, in its spirit, and the place where the paper's own rule would go.
+open-vocabulary semantic segmentation", CVPR 2024) matches regions with references "based on
+relation-aware ranking distribution". Its supplement does not give the rule, and its main paper was
+not at hand: `_rank_scores` and `_profiles` are ours, in its spirit, and the place where the paper's
+own rule would go.
 """
 
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from lpprop._core.checks import check_tensors
 from lpprop._core.errors import InputError
 from lpprop._core.options import Check, check_choice, check_number
+from lpprop.numerics.graphs import unit_features
 
 __all__ = ["CHECKS", "check_references", "match"]
+
+_AT_ONCE = 2**27  # bytes of similarities
 
 
 def _check_matching(name: str, value: object) -> str:
@@ -42,24 +45,26 @@ CHECKS: dict[str, Check] = {
 
 
 def check_references(
-    name: str, references: object, channels: int | None = None
+    name: str, references: object, feats: object = None
 ) -> list[Float[Tensor, "K D"]]:
     """Return a list of sets of references; refuse anything else.
 
     Args:
         name: what errors call it.
         references: for each class (K_c, D) vectors that are not zero.
-        channels: their D, where it is known.
+        feats: (B, D, h, w) features that they are for, on the same device, if there are any.
     """
     if not isinstance(references, (list, tuple)) or not references:
         raise InputError.of(
             name,
-            got=type(references).__name__ if references else "no class",
+            got="no class" if isinstance(references, (list, tuple)) else type(references).__name__,
             expected="a list with (K_c, D) vectors of each class",
             fix="Pass [vectors] for a single class.",
         )
-    axes = "D" if channels is None else str(channels)
-    check_tensors(**{f"{name}[{i}]": (one, f"K{i} {axes}") for i, one in enumerate(references)})
+    beside = {} if feats is None else {"feats": (feats, "B D h w")}
+    check_tensors(
+        **beside, **{f"{name}[{i}]": (one, f"K{i} D") for i, one in enumerate(references)}
+    )
     for number, one in enumerate(references):
         zero = ~one.detach().any(1)
         if bool(zero.any()):
@@ -84,13 +89,20 @@ def match(
 
     See `classify_regions` for the equations.
     """
-    units = F.normalize(vectors, dim=1)
-    every = F.normalize(torch.cat([one.to(vectors) for one in references]), dim=1)
+    every = torch.cat([unit_features(one, vectors.dtype) for one in references])
     counts = [len(one) for one in references]
-    similarities = (units @ every.mT).clamp(-1, 1)
-    if matching == "cosine":
-        return _cosine_scores(similarities, counts, reduce)
-    return _rank_scores(similarities, (every @ every.mT).clamp(-1, 1), counts, temperature)
+    profiles = None
+    if matching == "rank":
+        profiles = _profiles(every, counts, temperature)
+    scores = []
+    for part in vectors.split(max(1, _AT_ONCE // (vectors.itemsize * len(every)))):
+        similarities = (unit_features(part, part.dtype) @ every.mT).clamp(-1, 1)
+        scores.append(
+            _cosine_scores(similarities, counts, reduce)
+            if profiles is None
+            else _rank_scores(similarities, profiles, temperature)
+        )
+    return torch.cat(scores)
 
 
 def _cosine_scores(
@@ -102,19 +114,22 @@ def _cosine_scores(
 
 
 def _rank_scores(
-    similarities: Float[Tensor, "R J"],
-    among: Float[Tensor, "J J"],
-    counts: list[int],
-    temperature: float,
+    similarities: Float[Tensor, "R J"], profiles: Float[Tensor, "C J"], temperature: float
 ) -> Float[Tensor, "R C"]:
     """Return -KL(profile_c || P_r). RIM's own rule would stand here; this one is ours."""
     ranked = (similarities / temperature).log_softmax(1)
+    scores: Tensor = ranked @ profiles.mT + torch.special.entr(profiles).sum(1)
+    return scores
+
+
+def _profiles(
+    units: Float[Tensor, "J D"], counts: list[int], temperature: float
+) -> Float[Tensor, "C J"]:
+    """Return the mean over each class of its references' distributions, each without itself."""
     # A reference is most like itself, which no region is. One that is alone in its class keeps
     # itself nevertheless: else its class would be described by the others only.
-    alone = torch.tensor([count == 1 for count in counts for _ in range(count)])
-    itself = torch.diag(~alone).to(among.device)
-    own = (among / temperature).masked_fill(itself, -torch.inf).softmax(1)
-    profiles = torch.stack([one.mean(0) for one in own.split(counts)])
-    entropy = torch.special.entr(profiles).sum(1)
-    scores: Tensor = ranked @ profiles.mT + entropy
-    return scores
+    several = torch.tensor([count > 1 for count in counts for _ in range(count)])
+    similarities = (units @ units.mT).clamp(-1, 1) / temperature
+    itself = torch.diag(several).to(units.device)
+    own = similarities.masked_fill(itself, -torch.inf).softmax(1)
+    return torch.stack([one.mean(0) for one in own.split(counts)])

@@ -19,6 +19,7 @@ from lpprop._core.label_maps import check_ignore_index
 from lpprop._core.options import check_integer, check_names
 from lpprop._core.precision import cast_back, compute_dtype, full_precision
 from lpprop.inputs.patch_areas import areas_of_labels
+from lpprop.numerics.graphs import unit_features
 
 __all__ = ["class_means", "prototype_logits", "prototypes"]
 
@@ -62,17 +63,9 @@ def prototypes(
             [0., 1.]])
     """
     names = _check_classes(classes)
-    _check_labels(feats, labels, len(names), ignore_index)
-    means, found = class_means(feats, labels, len(names), ignore_index)
-    total = means.sum(0)
+    _check_labels(feats, labels, names, ignore_index)
+    total = class_means(feats, labels, len(names), ignore_index)[0].sum(0)
     for number, name in enumerate(names):
-        if not bool(found[:, number].any()):
-            raise InputError.of(
-                "labels",
-                got=f"no pixel of class {name}",
-                expected="labelled pixels of every class",
-                fix="Label one of it, or leave the class out.",
-            )
         if float(total[number].detach().norm()) < 1e-6:
             raise InputError.of(
                 "feats",
@@ -118,8 +111,9 @@ def prototype_logits(
             expected="a direction for each class",
             fix="Make them by lpprop.prototypes, which refuses a class without pixels.",
         )
-    directions = F.normalize(prototypes.to(dtype), dim=1)
-    cosines = torch.einsum("cd,bdhw->bchw", directions, F.normalize(feats.to(dtype), dim=1))
+    directions = unit_features(prototypes, dtype)
+    units = unit_features(feats.flatten(2).mT, dtype)
+    cosines = (directions @ units.mT).unflatten(2, feats.shape[2:])
     return cast_back(cosines.clamp(-1, 1), feats, "feats")
 
 
@@ -132,12 +126,12 @@ def class_means(
     """Return the sums of `prototypes` per image, unnormalised, and which classes have pixels."""
     dtype = compute_dtype(feats)
     grid = (feats.shape[-2], feats.shape[-1])
-    units = F.normalize(feats.to(dtype), dim=1).flatten(2)
+    units = unit_features(feats.flatten(2).mT, dtype)
     counted = _counted(labels, ignore_index)
     areas = torch.stack([areas_of_labels(one, classes, grid) for one in counted]).to(dtype)
     labelled = areas.sum(1, keepdim=True)
     shares = areas / torch.where(labelled > 0, labelled, 1)
-    return shares @ units.mT, (areas > 0).any(2)
+    return shares @ units, (areas > 0).any(2)
 
 
 def _counted(labels: Int[Tensor, "B H W"], ignore_index: int) -> Int64[Tensor, "B H W"]:
@@ -151,11 +145,20 @@ def _check_classes(classes: int | Sequence[str]) -> list[str]:
     return [str(number) for number in range(check_integer("classes", classes))]
 
 
-def _check_labels(feats: object, labels: object, classes: int, ignore_index: int) -> None:
+def _check_labels(feats: object, labels: object, names: Sequence[str], ignore_index: int) -> None:
     check_tensors(feats=(feats, "B D h w"), labels=(labels, "B H W", ("integer",)))
-    check_ignore_index(ignore_index, classes)
+    check_ignore_index(ignore_index, classes := len(names))
     assert isinstance(labels, Tensor)
-    highest = int(_counted(labels, ignore_index).max())
+    there = _counted(labels, ignore_index).unique()
+    highest = int(there[-1])
+    absent = set(range(classes)) - set(there.tolist())
+    if highest < classes and absent:
+        raise InputError.of(
+            "labels",
+            got=f"no pixel of class {names[min(absent)]}",
+            expected="labelled pixels of every class",
+            fix="Label one of it, or leave the class out.",
+        )
     if highest >= classes:
         raise InputError.of(
             "labels",

@@ -33,6 +33,8 @@ from lpprop.backbones import (
 from lpprop.backbones.backbone import Backbone
 from lpprop.compose import presets
 from lpprop.compose.composite import missing_input
+from lpprop.models.reference_backbone import ReferenceBackbone
+from lpprop.models.references import References
 from lpprop.models.segmenter import PROVIDED, Segmenter
 from lpprop.regions.named import find_proposer
 
@@ -95,6 +97,8 @@ class Recipe:
         regions: name of what proposes regions to a method that takes them, such as "slic"; None
             where they come with each image.
         source: the paper that describes the protocol.
+        references: whether the classes are scored by references of examples, which `build` is then
+            given; the backbone provides their features.
 
     >>> recipe = RECIPES["clip-dino"]
     >>> recipe.windows, recipe.affinity.checkpoint
@@ -116,6 +120,22 @@ class Recipe:
     top_classes: int | None = None
     regions: str | None = None
     source: str = ""
+    references: bool = False
+
+    def with_references(self) -> Recipe:
+        """Return the recipe with references in place of words: its affinity scores the classes too.
+
+        The models see whole images, as they see the references. Options that suit the scale of
+        CLIP's cosines are left out.
+
+        >>> RECIPES["clip-dinov2"].with_references().backbone.checkpoint
+        'dinov2-vitb14'
+        """
+        options = {name: x for name, x in self.options.items() if name != "logit_scale"}
+        backbone = self.affinity or self.backbone
+        return replace(
+            self, backbone=backbone, affinity=None, references=True, options=options, windows=None
+        )
 
     def with_method(self, method: str, **options: Any) -> Recipe:
         """Return the same models with another method, or with other options of the same method.
@@ -160,6 +180,7 @@ class Recipe:
     def build(
         self,
         *,
+        references: References | None = None,
         download: bool = True,
         device: str | torch.device = "cpu",
         dtype: torch.dtype | None = None,
@@ -167,6 +188,9 @@ class Recipe:
         """Load the models and tie them together.
 
         Args:
+            references: those that the backbone made, for a recipe by references alone. Another
+                matching than the best cosine is chosen by hand: `recipe.tie(ReferenceBackbone(
+                recipe.backbone.load(), references, matching="rank"))`.
             download: whether weights may be downloaded that are neither in a folder nor in the
                 cache.
             device: the device of the models.
@@ -177,12 +201,23 @@ class Recipe:
 
         Raises:
             ImportError: an extra is not installed; the message names it.
-            InputError: weights that cannot be loaded, or a method that cannot be used.
+            InputError: weights that cannot be loaded, a method that cannot be used, or references
+                that the recipe does not take, lacks, or has from another model.
         """
+        if references is not None and not self.references:
+            raise InputError.of(
+                "references",
+                got="references for a recipe of classes in words",
+                expected="None",
+                fix="Use the recipe that recipe.with_references() returns.",
+            )
         regions = None
         if self.regions is not None:
             regions = find_proposer(self.regions, download=download, device=device)
-        return self.tie(*self.load(download=download, device=device, dtype=dtype), regions)
+        if references is None:
+            return self.tie(*self.load(download=download, device=device, dtype=dtype), regions)
+        model = self.backbone.load(download=download, dtype=dtype).to(device)
+        return self.tie(ReferenceBackbone(model, references), regions=regions)
 
     def load(
         self,
@@ -192,6 +227,13 @@ class Recipe:
         dtype: torch.dtype | None = None,
     ) -> tuple[Backbone, Backbone | None]:
         """Load the backbone and the affinity, if there is one; see `build`."""
+        if self.references:
+            raise InputError.of(
+                "references",
+                got="None",
+                expected="references, by which this recipe scores its classes",
+                fix="Make or load lpprop.models.References, and call build(references=...).",
+            )
         backbone = self.backbone.load(download=download, dtype=dtype).to(device)
         if self.affinity is None:
             return backbone, None
@@ -245,7 +287,7 @@ class Recipe:
                 if value is not None
             },
             "source": self.source,
-        }  # fmt: skip
+        } | ({"references": "given to build"} if self.references else {})  # fmt: skip
         return "\n".join(f"{name:<14}{value}" for name, value in rows.items())
 
 
@@ -362,6 +404,12 @@ RECIPES: dict[str, Recipe] = _Recipes(
             method="bilinear",
             shorter_side=None,
             source="Carion et al., SAM 3, 2025; maps per class: Li et al., SegEarth-OV3, 2025",
+        ),
+        "dinov2-references": Recipe(
+            _pinned("VisionTransformer", "dinov2-vitb14", features="token"),
+            method="auto",
+            source="this package, after Wang et al., RIM, CVPR 2024",
+            references=True,
         ),
     }
 )

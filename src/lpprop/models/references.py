@@ -21,24 +21,21 @@ from safetensors.torch import save
 from torch import Tensor
 
 from lpprop._core.convert import as_image
-from lpprop._core.errors import InputError, warn
+from lpprop._core.errors import InputError
 from lpprop._core.label_maps import as_label_map, check_ignore_index
-from lpprop._core.options import check_names
+from lpprop._core.options import check_names, hint
 from lpprop.backbones.backbone import Backbone
-from lpprop.backbones.fingerprints import model_fingerprint
 from lpprop.backbones.prompts import parse_classes
 from lpprop.inputs.matching import check_references
 from lpprop.inputs.prototypes import class_means
 from lpprop.io.atomic import atomic_write
 from lpprop.io.files import refuse_damaged
 from lpprop.models.geometry import resize_image, seen_size
+from lpprop.models.reference_models import check_feats, check_same_model, describe_backbone
 
-__all__ = ["References", "check_feats", "describe_backbone"]
+__all__ = ["References", "check_feats", "describe_backbone", "find_sets"]
 
 _FORMAT = "lpprop references 1"
-
-# What a model may be told without another result in its feats.
-_NOT_OF_FEATS = {"attention", "blocks", "commit", "feats_from", "provides"}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -157,7 +154,7 @@ class References:
         made = {
             "backbone": describe_backbone(backbone),
             "how": "labelled images",
-            "classes": list(classes),
+            "classes": list(map(str, classes)),
             "images": count,
             "shorter side": shorter_side,
             "longer side": longer_side,
@@ -213,74 +210,37 @@ class References:
             return cls(about["names"], vectors, about["made"])
 
     def check_backbone(self, backbone: Backbone) -> None:
-        """Refuse a model whose features cannot be compared with these, and warn where in doubt.
+        """Refuse a model whose features cannot be compared with these; see `check_same_model`.
 
         Raises:
-            InputError: a model without feats or with another number of channels, of another class,
-                kind of features or with other weights than the one that made the references.
-
-        Warns:
-            InputWarning: the same weights in another precision, or other settings.
+            InputError: as `check_same_model` raises it.
         """
-        check_feats(backbone)
-        made = self.made.get("backbone")
-        if not isinstance(made, Mapping):
-            return
-        now = describe_backbone(backbone)
-        before, settings = made.get("settings", {}), now["settings"]
-        kinds = {
-            "class": (made.get("class"), now["class"]),
-            "features": (before.get("features"), settings.get("features")),
-        }
-        same_dtype = made.get("dtype") == now["dtype"]
-        if same_dtype:
-            kinds["weights"] = (str(made.get("weights"))[:12], now["weights"][:12])
-        for what, (old, new) in kinds.items():
-            if old != new:
-                raise InputError.of(
-                    "references",
-                    got=f"references of a model of {what} {old}, for one of {what} {new}",
-                    expected="references that this model made: features of two models cannot be "
-                    "compared",
-                    fix="Make them anew with this model, or use the one that made them.",
-                )
-        if not same_dtype:
-            warn(
-                "precision of references",
-                f"references: got features in {made.get('dtype')}, and a model in {now['dtype']}, "
-                "so that it cannot be told whether the weights are the same. Make the references "
-                "in this precision to be sure.",
-            )
-        for name in sorted((before.keys() | settings.keys()) - _NOT_OF_FEATS):
-            if before.get(name) != settings.get(name):
-                warn(
-                    "settings of references",
-                    f"references: got {name} = {before.get(name)} when they were made, and "
-                    f"{settings.get(name)} now. Build the model alike, or make them anew.",
-                )
+        check_same_model(self.made.get("backbone"), backbone)
 
 
-def describe_backbone(backbone: Backbone) -> dict[str, Any]:
-    """Describe the model that makes references, as `References.made` has it under "backbone".
+def find_sets(classes: Sequence[str], names: Sequence[str]) -> list[list[int]]:
+    """Return for each class the sets of references that its name or a synonym names.
 
-    >>> from lpprop.backbones import EfficientNetLite0
-    >>> describe_backbone(EfficientNetLite0())["dtype"]
-    'torch.float32'
+    Raises:
+        InputError: a class without any.
+
+    >>> find_sets(["vehicle = car; van", "road"], ["road", "car", "van"])
+    [[1, 2], [0]]
     """
-    return model_fingerprint(backbone) | {"dtype": str(backbone.dtype)}
-
-
-def check_feats(backbone: object) -> None:
-    """Refuse what is no backbone, or provides no feats."""
-    provides = backbone.provides if isinstance(backbone, Backbone) else ()
-    if "feats" not in provides:
-        raise InputError.of(
-            "backbone",
-            got=type(backbone).__name__
-            + (f", which provides {' and '.join(provides)}" if provides else ""),
-            expected="a backbone that provides feats",
-            fix="Use VisionTransformer, such as DINOv2's.",
-        )
+    parsed = parse_classes(classes)
+    sets = []
+    for number, (name, group) in enumerate(zip(parsed.class_names, parsed.groups, strict=True)):
+        words = [name, *(parsed.prompts[i] for i in group)]
+        found = [place for place, known in enumerate(names) if known in words]
+        if not found:
+            raise InputError.of(
+                f"classes[{number}]",
+                got=repr(classes[number]),
+                expected=f"one of {', '.join(names)}, which have references",
+                fix=hint(name, names, "Add references of it."),
+            )
+        sets.append(found)
+    return sets
 
 
 def _read_pair(

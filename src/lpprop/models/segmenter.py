@@ -139,7 +139,8 @@ class Segmenter:
                 "backbone",
                 got=f"{type(backbone).__name__}, which provides {' and '.join(backbone.provides)}",
                 expected="a backbone that provides logits",
-                fix="Use MaskCLIP or EfficientNetLite0, and pass this one as affinity.",
+                fix="Use MaskCLIP or EfficientNetLite0, and pass this one as affinity; or let it "
+                "score by examples, with lpprop.models.ReferenceBackbone.",
             )
         if isinstance(method, str) and presets.find(method).feats_from:
             suited = {name: getattr(self.affinity, name) for name in ("patch_size", "feats_from")}

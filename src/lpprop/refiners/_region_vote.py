@@ -1,9 +1,9 @@
 """The region vote: the pixels of a region get the scores of that region.
 
 Zhang et al.: CorrCLIP, ICCV 2025 (arXiv:2411.10086), whose map correction is by="vote" with
-overlap="largest"; Shi et al.: Trident, ICCV 2025 (arXiv:2411.09219), which prompts SAM with the coarse
-result; Wang et al.: RIM, CVPR 2024 (arXiv:2404.00262), which classifies regions. What they leave
-open, such as soft masks and purity, is this package's own.
+overlap="largest"; Shi et al.: Trident, ICCV 2025 (arXiv:2411.09219), which prompts SAM with the
+coarse result; Wang et al.: RIM, CVPR 2024 (arXiv:2404.00262), which classifies regions. What they
+leave open, such as soft masks and purity, is this package's own.
 """
 
 from __future__ import annotations

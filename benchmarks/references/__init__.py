@@ -1,0 +1,1 @@
+"""Street images segmented by references: trained features, and a few labelled images."""
