@@ -1,6 +1,7 @@
 """Votes in regions behind refiners: which refiners, which options, which regions."""
 
 from dataclasses import dataclass
+from functools import partial
 
 from torch import Tensor
 
@@ -25,6 +26,8 @@ BEFORE = {
 }
 #: Those behind which the options are compared.
 OPTIONS_BEHIND = (BILINEAR, "LPOSS, k 50, γ 30")
+#: By "vote", up to 1/2 no pixel gets another class: its own has a vote in its region.
+STRENGTHS = {"vote": (1.0, 0.75), "mean": (1.0, 0.5), "probability": (1.0, 0.5)}
 _NOT = RegionVote(strength=0.0)
 
 
@@ -75,14 +78,12 @@ def options() -> dict[str, Way]:
     for name in OPTIONS_BEHIND:
         way = BEFORE[name]
         ways[name] = unvoted(way)
-        points = grid(
-            lambda way=way, **point: voted(way, **point),
-            by=("vote", "mean", "probability"),
-            strength=(1.0, 0.5),
-            purity=(0.0, 0.5, 0.7, 0.9),
-        )
-        ways |= {f"{name} + {point}": each for point, each in points.items()}
-    for by in ("vote", "mean", "probability"):
+        for by, strength in STRENGTHS.items():
+            points = grid(
+                partial(voted, way), by=[by], strength=strength, purity=(0.0, 0.5, 0.7, 0.9)
+            )
+            ways |= {f"{name} + {point}": each for point, each in points.items()}
+    for by in STRENGTHS:
         ways[f"{BILINEAR} of logits + by {by}"] = voted(BEFORE[BILINEAR], form="scaled", by=by)
     return ways
 
