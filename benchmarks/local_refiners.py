@@ -73,6 +73,7 @@ POOLS: dict[str, Way] = {
     "attention pool, query-key": attended("query-key last"),
     "attention pool, query-key, 2 steps": attended("query-key last", 2),
     "clip_dinoiser, keys": pooled(feats="key"),
+    "clip_dinoiser, keys, threshold 0.6": pooled(feats="key", threshold=0.6),
     "clip_dinoiser, tokens": pooled(),
     "clip_dinoiser, tokens, threshold 0.7": pooled(threshold=0.7),
     **{

@@ -43,6 +43,8 @@ def pytest_configure(config):
         "backbones/tips.py": "transformers",
         "backbones/vision_transformer.py": "transformers",
         "backbones/stable_diffusion.py": "diffusers",
+        "backbones/unet.py": "diffusers",
+        "backbones/cross_attention.py": "diffusers",
         "integrations/huggingface.py": "transformers",
         "backbones/efficientnet_lite.py": "efficientnet_lite_pytorch",
         "regions/sam.py": "transformers",

@@ -182,6 +182,7 @@ OPTIONS: dict[str, list[Any]] = {
     "dilations": [(1,), (8, 16), [2, 3]],
     "temperature": [0.05, 0.1, 1.0],
     "scale": ["auto", 1.0, 100],
+    "steps": [0, 1, 3],
     "w1": [0, 10.0],
     "w2": [0, 3.0],
     "theta_alpha": [1.0, 80.0],
@@ -546,6 +547,7 @@ def functions() -> Iterator[tuple[str, Target]]:
     upsampled = {"x": lambda s: s.scores("B C h w"), "image": PIXELS["image"]}
     square = {"attention": lambda s: s.rows("B N N")}
     cost = {"cost": lambda s: s.rows("B N N")}
+    cosine = {"threshold": lambda s: s.rng.choice([0, 0.2, 0.9, 1])}
     table: list[tuple[str, dict[str, Any], str, str, bool]] = [
         ("propagate_patches", patch, "B C h w", "PatchPropagation", False),
         # Not exact: weights below the smallest float32 vanish, and leave a pixel alone.
@@ -560,11 +562,11 @@ def functions() -> Iterator[tuple[str, Target]]:
         ("local_crf", PIXELS, "B C H W", "LocalCRF", False),
         ("attention_pool", SCORES | square, "B C h w", "AttentionPool", True),
         # Not exact: a cosine at the threshold counts or not by its last bit.
-        ("correlation_pool", patch, "B C h w", "CorrelationPool", False),
+        ("correlation_pool", patch | cosine, "B C h w", "CorrelationPool", False),
     ]
     for name, makers, axes, module, exact in table:
         function, cls = getattr(lpprop, name), getattr(lpprop, module)
-        options = keywords_of(function, ("windows", "pixel_feats", "size"))
+        options = keywords_of(function, ("windows", "pixel_feats", "size", *makers))
         first = next(iter(makers))
         yield name, Target(function, draw(**makers), options, axes, first, exact=exact)
         inputs = {"attention" if x == "cost" else x: maker for x, maker in makers.items()}
@@ -619,8 +621,11 @@ TARGETS: dict[str, Target] = {
     ),
     "correlation_attention": Target(
         lpprop.correlation_attention,
-        draw(feats=lambda s: s.features("B D h w")),
-        ("threshold",),
+        draw(
+            feats=lambda s: s.features("B D h w"),
+            threshold=lambda s: s.rng.choice([0, 0.2, 0.9, 1]),
+        ),
+        (),
         "B N N",
         "",
         exact=False,  # as above

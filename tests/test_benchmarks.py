@@ -27,6 +27,7 @@ from benchmarks import (  # noqa: E402
     pixel_parts,
     pixel_step,
     products,
+    regions,
     report,
     scipy_reference,
     speed,
@@ -100,6 +101,18 @@ def test_a_quick_run_of_discrepancy_gives_a_valid_result(tmp_path):
         "optimal path, cost attention, epsilon 0.1": 2,
         "optimal path, cost 1 - cosine, epsilon 0.05": 2,
         "maximum velocity": 1,
+    }
+
+
+def test_a_quick_run_of_regions_gives_a_valid_result(tmp_path):
+    file = tmp_path / "result.json"
+    regions.main(["--quick", "--repeats", "1", "--out", str(file)])
+    result = json.loads(file.read_text())
+    contract.validate(result)
+    assert {work["name"]: len(work["agreement"]["differences"]) for work in result["works"]} == {
+        "region vote, mean": 5,
+        "region vote, vote": 0,
+        "region vote, probability": 0,
     }
 
 

@@ -81,6 +81,20 @@ def test_a_warning_of_a_kind_comes_once_per_call_and_points_here():
     assert len(again) == 3
 
 
+def test_regions_of_pixels_for_scores_of_patches_need_the_image():
+    regions = LABELS[None]
+    given = {"regions": regions, "size": tuple(LABELS.shape), "method": "region_vote"}
+    with pytest.warns(lpprop.InputWarning, match="regions: got 128 x 160 pixels .+ on 8 x 10, and"):
+        coarse = lpprop.refine(LOGITS, **given)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fine = lpprop.refine(LOGITS, image=IMAGE, **given)
+        pixels = lpprop.bilinear_upsample(LOGITS, given["size"])
+        assert torch.equal(lpprop.refine(pixels, **given), fine)
+        lpprop.refine(LOGITS, **given | {"regions": regions[:, ::16, ::16]})
+    assert accuracy(coarse, LABELS) < accuracy(fine, LABELS)
+
+
 def test_warnings_can_be_errors():
     with warnings.catch_warnings():
         warnings.simplefilter("error", lpprop.InputWarning)

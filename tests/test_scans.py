@@ -47,6 +47,13 @@ def test_a_tensor_is_scanned_once_in_a_call(method, scans):
     assert len(scans) == len(SCANS[method])
 
 
+def test_masks_are_scanned_once_in_a_call(scans):
+    regions = torch.rand(2, 64, 80)
+    lpprop.refine(LOGITS, image=IMAGE, regions=regions, method="region_vote")
+    inputs = [LOGITS.shape, IMAGE.shape, regions.shape]
+    assert sorted(scans) == sorted(map(tuple, [*inputs, (1, 3, 64, 80)]))  # and the votes
+
+
 def test_a_call_after_another_scans_again(scans):
     for _ in range(2):
         lpprop.bilinear_upsample(LOGITS, (8, 8))

@@ -2,6 +2,7 @@
 
 from lpprop.backbones.backbone import Backbone, BackboneOutput
 from lpprop.backbones.clip import MaskCLIP
+from lpprop.backbones.diffusion_pipeline import load_diffusion_pipeline
 from lpprop.backbones.efficientnet_lite import EfficientNetLite0
 from lpprop.backbones.imagenet import ClassGroups, class_groups, imagenet_classes
 from lpprop.backbones.prompts import BACKGROUND_PROMPTS, IMAGENET_BEST, IMAGENET_TEMPLATES, PLAIN
@@ -26,4 +27,5 @@ __all__ = [
     "VisionTransformer",
     "class_groups",
     "imagenet_classes",
+    "load_diffusion_pipeline",
 ]

@@ -20,7 +20,13 @@ from lpprop._core.errors import InputError
 from lpprop.backbones.hub_cache import find_cached, find_folder, import_extra
 from lpprop.backbones.stored_files import AGAIN, NO_CODE, Damage, find_damage, read_colours
 
-__all__ = ["add_stored_colours", "find_preprocessing", "load_model", "load_tokenizer"]
+__all__ = [
+    "add_stored_colours",
+    "find_preprocessing",
+    "load_config",
+    "load_model",
+    "load_tokenizer",
+]
 
 _TIMEOUT = 10  # seconds
 _COLOURS = "preprocessor_config.json"
@@ -87,6 +93,31 @@ def load_tokenizer(
 
     subfolder = options.get("subfolder", "")
     return _load(load, "transformers", name, checkpoint, download, revision, subfolder)
+
+
+def load_config(
+    name: str,
+    checkpoint: str | Path,
+    *,
+    download: bool = True,
+    revision: str | None = None,
+    subfolder: str = "",
+) -> dict[str, Any]:
+    """Load the configuration of a class of diffusers that has no weights, as `load_model` does.
+
+    Args:
+        name: the class, such as that of a pipeline or a scheduler.
+        checkpoint: a folder, or the name of a repository on the hub.
+        download: whether to download a file that is not on disk.
+        revision: commit, tag or branch of the repository; the newest if None.
+        subfolder: where the file is in the folder or the repository.
+    """
+
+    def load(cls: Any, *, trust_remote_code: bool, **source: Any) -> Any:
+        return dict(cls.load_config(str(checkpoint), subfolder=subfolder or None, **source))
+
+    found = _load(load, "diffusers", name, checkpoint, download, revision, subfolder)
+    return dict(found)
 
 
 def _check_config(config: Mapping[str, Any]) -> None:

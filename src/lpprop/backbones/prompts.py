@@ -132,8 +132,8 @@ def read_classes(classes: Sequence[str]) -> ClassPrompts:
     return read
 
 
-def check_templates(templates: Sequence[str]) -> tuple[str, ...]:
-    """Refuse anything but a list of sentences that each have one "{}".
+def check_templates(templates: Sequence[str], argument: str = "templates") -> tuple[str, ...]:
+    """Refuse anything but a list of sentences that each have one "{}"; errors name the argument.
 
     >>> check_templates(["a photo of a {}.", "a sofa."])
     Traceback (most recent call last):
@@ -144,7 +144,7 @@ def check_templates(templates: Sequence[str]) -> tuple[str, ...]:
     for template in templates if listed else [templates]:
         if not listed or not isinstance(template, str) or template.count("{}") != 1:
             raise InputError.of(
-                "templates",
+                argument,
                 got=repr(template),
                 expected='sentences with one "{}"',
                 fix='Write them like "a photo of a {}.".',

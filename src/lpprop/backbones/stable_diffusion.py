@@ -27,6 +27,7 @@ from lpprop.backbones.checkpoints import find_checkpoint
 from lpprop.backbones.hub import load_model, load_tokenizer
 from lpprop.backbones.hub_cache import find_commit
 from lpprop.backbones.self_attention import patch_attention
+from lpprop.backbones.unet import list_stages
 from lpprop.inputs.aggregation import aggregate_attention
 
 __all__ = ["StableDiffusion"]
@@ -231,24 +232,17 @@ class _Block(NamedTuple):
 
 def _transformer_blocks(unet: Any) -> tuple[dict[str, _Block], int]:
     """Name the transformer blocks in the order in which they run; return the largest stride too."""
-    stages = [("down", stage) for stage in unet.down_blocks]
-    stages += [("mid", stage) for stage in (unet.mid_block,) if stage is not None]
-    stages += [("up", stage) for stage in unet.up_blocks]
+    stages = list_stages(unet)
     blocks: dict[str, _Block] = {}
-    numbers, stride, deepest = Counter[str](), 1, 1
-    for part, stage in stages:
+    numbers = Counter[str]()
+    for part, stage, stride in stages:
         for path, layer in stage.named_modules():
             # attn1 attends to the image, attn2 to the prompt; in some U-Nets both attend to it.
             if path.rpartition(".")[2] == "attn1" and not layer.is_cross_attention:
                 place = "" if stride == 1 else f"/{stride}"
                 blocks[f"{part}{numbers[part + place]}{place}"] = _Block(layer, stride)
                 numbers[part + place] += 1
-        if getattr(stage, "downsamplers", None):
-            stride *= 2
-        if getattr(stage, "upsamplers", None):
-            stride //= 2
-        deepest = max(deepest, stride)
-    return blocks, deepest
+    return blocks, max(stage.stride for stage in stages)
 
 
 def _check_parts(vae: Any, unet: Any, prompt_embedding: Tensor) -> None:

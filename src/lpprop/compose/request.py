@@ -21,6 +21,7 @@ from lpprop.inputs.layout import check_layout, warn_of_aspect
 from lpprop.inputs.left_out import bring_back, find_kept
 from lpprop.inputs.patch_grid import cover, fit_patch_size
 from lpprop.inputs.proposals import Proposal
+from lpprop.inputs.regions import warn_of_patches
 from lpprop.inputs.table import INPUTS, check_inputs, convert_inputs
 from lpprop.inputs.windows import SlidingWindows
 from lpprop.refiners import PatchPropagation, bilinear_upsample
@@ -104,6 +105,8 @@ class Request:
             _check_classes_beside(background, scores, kept)
         if "feats" in converted:
             _warn_of_constant("feats", converted["feats"])
+        if "regions" in converted and not {"image", "windows"} & set(converted):
+            warn_of_patches(converted["regions"], scores)
         return cls(scores, kept, converted, pixels, span, size, background)
 
     @property

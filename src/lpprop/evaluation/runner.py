@@ -79,7 +79,8 @@ def evaluate(
             and `class_names`, as `lpprop.evaluation.datasets` makes them.
         predictors: by name, functions from a sample to labels (H, W), integers, or to scores
             (C, H, W). A subclass of `lpprop.evaluation.Predictor` may also `prepare` for a sample
-            before it is timed, and describe itself by a `fingerprint`.
+            before it is timed, describe itself by a `fingerprint`, and say by `background` that its
+            last label or channel is none of the classes: a miss, or the class "background".
         out: the run's folder, made if missing; nothing is written if None.
         limit: number of images, from the first; all if None.
         processes: number of processes that share the images. With several, data set and predictors

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lpprop._core.checks import check_axes, check_finite, require
 from lpprop._core.convert import as_tensor
-from lpprop._core.errors import InputError
+from lpprop._core.errors import InputError, warn
 from lpprop._core.scans import has_passed, mark_passed, values_are_checked
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "as_regions",
     "check_region_scores",
     "check_regions",
+    "warn_of_patches",
 ]
 
 #: What functions take as regions; their size may differ from that of the scores.
@@ -189,6 +190,19 @@ def check_region_scores(given: object, regions: object, scores: Float[Tensor, "B
                 expected="no negative value",
                 fix="Take the sigmoid of logits; 0 leaves a region out.",
             )
+
+
+def warn_of_patches(regions: Regions, scores: Float[Tensor, "B C h w"]) -> None:
+    """Warn of regions on a finer grid than the scores, if no image says how fine scores become."""
+    sizes = [x.shape[-2:] for x in ([regions] if isinstance(regions, Tensor) else regions)]
+    height, width = scores.shape[-2:]
+    if any(y > height or x > width for y, x in sizes):
+        warn(
+            "regions of patches",
+            f"regions: got {sizes[0][0]} x {sizes[0][1]} pixels for scores on {height} x {width}, "
+            "and no image. Scores that are not upsampled get the regions' votes on their own "
+            "grid. Pass image=, or scores at pixels.",
+        )
 
 
 def _is_map(tensor: Tensor) -> bool:

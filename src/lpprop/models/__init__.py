@@ -1,5 +1,6 @@
 """Whole models: a backbone, an affinity and a method."""
 
+from lpprop.models.diffusion_references import references_from_diffusion
 from lpprop.models.recipes import RECIPES, Recipe
 from lpprop.models.reference_backbone import ReferenceBackbone
 from lpprop.models.references import References
@@ -12,4 +13,5 @@ __all__ = [
     "References",
     "Segmentation",
     "Segmenter",
+    "references_from_diffusion",
 ]

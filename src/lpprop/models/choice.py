@@ -70,7 +70,7 @@ class Choice:
 
     def apply(
         self,
-        logits: Float[Tensor, "B Q h w"],
+        logits: Float[Tensor, "n Q h w"],
         groups: Sequence[Sequence[int]],
         refine: Callable[[Tensor], Tensor],
         size: tuple[int, int],
@@ -79,7 +79,7 @@ class Choice:
         """Refine the scores of the classes that are in the images, and bring them to their size.
 
         Args:
-            logits: of classes or prompts, on the grid.
+            logits: of classes or prompts, on the grid; of each image, or of the windows of one.
             groups: the channels of each class.
             refine: refines scores (B, K, h, w).
             size: (H, W) of the result.

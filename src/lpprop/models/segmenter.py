@@ -248,7 +248,7 @@ class Segmenter:
 
     def _finish(
         self,
-        logits: Float[Tensor, "B Q h w"],
+        logits: Float[Tensor, "n Q h w"],
         classes: Sequence[str],
         run: Callable[[Tensor], Tensor],
         size: tuple[int, int],

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lpprop._core.checks import check_tensors
+from lpprop._core.checks import check_axes, check_tensors
 from lpprop._core.memory import check_memory
 from lpprop._core.options import check_integer, check_number, checked
 from lpprop._core.precision import cast_back, compute_dtype, full_precision
@@ -64,8 +64,10 @@ def attention_pool(
     >>> attention_pool(torch.tensor([[[1.0, 0.0, 3.0]]]), attention)
     tensor([[[0.5000, 0.5000, 3.0000]]])
     """
-    grid = isinstance(logits, Tensor) and logits.ndim == 4
-    scores = pass_on(logits, logits.flatten(2)) if grid else logits
+    scores = logits
+    if isinstance(logits, Tensor) and logits.ndim == 4:
+        check_axes(logits=(logits, "B C h w"))
+        scores = pass_on(logits, logits.flatten(2))
     sizes = check_tensors(logits=(scores, "B C N"), attention=(attention, "B N N"))
     dtype = compute_dtype(scores)
     if attention.dtype != dtype:

@@ -9,22 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from lpprop._core.checks import all_finite
+from lpprop._core.checks import all_finite, check_tensors
 from lpprop._core.errors import InputError
-from lpprop._core.scans import values_are_checked
+from lpprop._core.scans import one_call, values_are_checked
 from lpprop.backbones.checkpoints import find_checkpoint
 from lpprop.backbones.frozen import Frozen
 from lpprop.backbones.hub import add_stored_colours, load_model
 from lpprop.backbones.hub_cache import find_commit
 
-__all__ = ["SQUEEZING", "STRETCHING", "SegmentAnything"]
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL.Image import Image
+
+__all__ = ["SQUEEZING", "STRETCHING", "PointMasks", "SegmentAnything"]
 
 #: Models that see an image with its sides in proportion, padded at the right and the bottom.
 SQUEEZING = ("SamModel", "SamHQModel")
@@ -37,6 +41,18 @@ _HALF = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
 
 
 T = TypeVar("T", bound="SegmentAnything")
+
+
+class PointMasks(NamedTuple):
+    """What a model sees at points of one image.
+
+    Attributes:
+        masks: three for each point: a part, an object and a group.
+        scores: the predicted IoU of each mask.
+    """
+
+    masks: Bool[Tensor, "n 3 H W"]
+    scores: Float[Tensor, "n 3"]
 
 
 class SegmentAnything(Frozen):
@@ -118,6 +134,44 @@ class SegmentAnything(Frozen):
         proposer = cls(model, **add_stored_colours(options, checkpoint, **source))
         proposer.commit = commit
         return proposer
+
+    @torch.no_grad()
+    def masks_at(
+        self,
+        image: Float[Tensor, "1 3 H W"] | np.ndarray[Any, Any] | Image,
+        points: Int[Tensor, "n 2"],
+    ) -> PointMasks:
+        """Segment what is at each point, each prompted by itself.
+
+        Args:
+            image: one image, as `lpprop.refine` takes it, on the module's device.
+            points: row and column of each pixel, as `lpprop.prompt_points` returns them.
+
+        Raises:
+            InputError: an image or points of another shape, range or device; an output that is not
+                finite.
+        """
+        with one_call():
+            taken = self._take(image)
+            check_tensors(image=(taken, "1 3 H W"), points=(points, "n 2", ("integer",)))
+            size = taken.shape[-2], taken.shape[-1]
+            highest = points.new_tensor(size)
+            if bool(((points < 0) | (points >= highest)).any()):
+                raise InputError.of(
+                    "points",
+                    got=f"a point outside of the image of {size[0]} x {size[1]} pixels",
+                    expected="row and column of pixels",
+                    fix="Pass rows before columns, counted from 0.",
+                )
+            self._check_memory(size)
+            embedding = self._embed(taken)
+            masks, scores = [], []
+            for part in points.flip(1).float().split(self._at_once(size, masks=3)):
+                coarse, quality = self._decode(embedding, size, part, several=True)
+                fine = self._enlarge(coarse.flatten(0, 1), size) > 0
+                masks.append(fine.unflatten(0, (len(part), -1)))
+                scores.append(quality)
+        return PointMasks(torch.cat(masks), torch.cat(scores))
 
     def _resized(self, size: tuple[int, int], side: int) -> tuple[int, int]:
         """Return the size to which an image of this size is brought within a square."""
