@@ -74,7 +74,7 @@ def _votes() -> list[Experiment]:
             "votes, photographs", (PHOTOGRAPHS,), CLICKED, behind, HALF, boundary=True,
             before={votes.after(name): name for name in votes.BEFORE},
         ),
-        Experiment("vote options", DRIVES, MAIN, votes.options(), THIRD, boundary=True),
+        Experiment("vote options", DRIVES, MAIN, votes.options(), THIRD),
         Experiment("vote regions", DRIVES, (*MAIN, TRUTH), sources, THIRD, boundary=True),
         Experiment(
             "vote regions, photographs", (PHOTOGRAPHS,), (*CLICKED, TRUTH), sources, HALF,

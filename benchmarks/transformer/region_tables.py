@@ -7,6 +7,7 @@ from lpprop._core.text import markdown_table
 from ..camvid.tables import interval
 from .advice import of_experiment
 from .experiments import CLICKED, MAIN, TRUTH
+from .methods import BILINEAR
 from .results import Document
 from .tables import crossed
 from .votes import BEFORE, OPTIONS_BEHIND, after
@@ -62,10 +63,11 @@ def gains(found: Document, experiment: str, starts: Sequence[str], kind: str) ->
 
 
 def options(found: Document, before: str) -> str:
-    """The options of a vote behind one refiner."""
+    """The options of a vote behind one refiner; purity behind bilinear upsampling alone."""
     names = [
         name
         for name in next(iter(of_experiment(found, "vote options").values()))
         if name.split(" + ")[0].removesuffix(" of logits") == before
+        and (before == BILINEAR or " + " not in name or name.endswith("purity 0"))
     ]
     return crossed(found, "vote options", MAIN, "miou", mean=True, only=names)
