@@ -14,17 +14,16 @@ from lpprop._core.options import check_size
 from lpprop._core.refiner import COMMON
 from lpprop._core.scans import first_time, one_call, values_are_checked
 from lpprop.compose.chain import Chain
-from lpprop.compose.composite import steps_of
-from lpprop.compose.presets import FEATS_FROM
+from lpprop.compose.fitting import fit
 from lpprop.inputs.background import check_background, mark_background
 from lpprop.inputs.layout import check_layout, warn_of_aspect
 from lpprop.inputs.left_out import bring_back, find_kept
-from lpprop.inputs.patch_grid import cover, fit_patch_size
+from lpprop.inputs.patch_grid import cover
 from lpprop.inputs.proposals import Proposal
 from lpprop.inputs.regions import warn_of_patches
 from lpprop.inputs.table import INPUTS, check_inputs, convert_inputs
 from lpprop.inputs.windows import SlidingWindows
-from lpprop.refiners import PatchPropagation, bilinear_upsample
+from lpprop.refiners import bilinear_upsample
 
 __all__ = ["NAMED", "Prepared", "Request"]
 
@@ -139,7 +138,7 @@ class Request:
         if isinstance(regions, Proposal) and not regions.asks_for_scores:
             found = regions(request.inputs["image"], request.logits)
             request = replace(request, inputs={**request.inputs, "regions": found})
-        fitted = _fit(chain, request)
+        fitted = fit(chain, request.inputs, request._covered, spanned=request.span is not None)
         if self.span is None:
             for name, grid in (("logits", self.logits), ("feats", self.inputs.get("feats"))):
                 if grid is not None:
@@ -290,63 +289,3 @@ def _check_windows(
             expected=f"{len(windows)}, one per window",
             fix="Pass the logits of all windows of one image, in the order of windows.boxes.",
         )
-
-
-def _fit(chain: Chain, request: Request) -> Chain:
-    """Fit patch sizes to the pixels that the feats cover, and warn of what does not fit."""
-    inputs = request.inputs
-    if "feats" not in inputs or not ("image" in inputs or "windows" in inputs):
-        return chain
-    height, width = inputs["feats"].shape[-2:]
-    windows, pixels = inputs.get("windows"), request._covered
-    fitted = chain.fitted((height, width), pixels)
-    for before, after in zip(_list_propagations(chain), _list_propagations(fitted), strict=True):
-        size = before.patch_size
-        what = (
-            f"the feats' grid of {height} x {width} patches of {size:g} pixels spans "
-            f"{height * size:g} x {width * size:g} pixels, not {pixels[0]} x {pixels[1]}: "
-        )
-        if size != after.patch_size:
-            makers = [
-                name
-                for name, x in FEATS_FROM.items()
-                if fit_patch_size(x["patch_size"], (height, width), pixels) == x["patch_size"]
-            ]
-            advice = f"Pass patch_size={after.patch_size:.4g} if that is right"
-            if len(makers) == 1:
-                advice = f'Pass feats_from="{makers[0]}" if that made them'
-                advice += "" if before.gamma == "auto" else ", which also sets gamma"
-            warn(
-                "patch size",
-                f"{what}distances are taken as if patches had {after.patch_size:.4g}. {advice}"
-                "; if the backbone saw a resized image, pass that one as image and the full size "
-                "as size=.",
-            )
-        elif request.span is None and (
-            abs(height * size - pixels[0]) >= 1 or abs(width * size - pixels[1]) >= 1
-        ):
-            warn(
-                "remainder",
-                f"{what}scores shift by up to the difference. If the backbone padded or cropped "
-                f"the image at the bottom and right, pass span=({height * size:g}, "
-                f"{width * size:g}); if it resized the image, pass that one as image and the full "
-                f"size as size=, or patch_size={pixels[0] / height:.4g}.",
-            )
-        patches = height * width * (1 if windows is None else len(windows))
-        if before.k != "auto" and before.k > patches / 4:
-            warn(
-                "k",
-                f"k: got {before.k} for {patches} patches. More than a quarter of them as "
-                "neighbours blurs the scores, often to worse than bilinear upsampling: LPOSS's 400 "
-                "is made for the thousands of patches of fifteen windows. "
-                + (
-                    'For a single image pass k="auto", or take method="auto".'
-                    if windows is None
-                    else f"Pass k={max(1, patches // 8)} or less."
-                ),
-            )
-    return fitted
-
-
-def _list_propagations(chain: Chain) -> list[PatchPropagation]:
-    return [step for step in steps_of(chain) if isinstance(step, PatchPropagation)]
