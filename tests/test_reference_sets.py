@@ -118,7 +118,11 @@ def test_sets_are_stored_whole_or_not_at_all(tmp_path, backbone):
     ("names", "vectors", "message"),
     [
         (["a"], [torch.ones(1, 3)] * 2, "names: got 1 names, 1 of them unlike, expected 2"),
-        (["a", "a"], [torch.ones(1, 3)] * 2, "names: got 2 names, 1 of them unlike"),
+        (["a", "A"], [torch.ones(1, 3)] * 2, "names: got 2 names, 1 of them unlike"),
+        (["a; b"], [torch.ones(1, 3)], r"names\[0\]: got 'a; b'"),
+        ([" a"], [torch.ones(1, 3)], r"names\[0\]: got ' a'"),
+        (["a"], [torch.ones(1, 3).double() * 1e300], r"vectors\[0\]: got 3 NaN or inf"),
+        (["a"], [torch.ones(1, 3).double() * 1e-300], r"vectors\[0\]: got zeros"),
         (["a", "b"], [torch.ones(1, 3), torch.ones(2, 4)], r"vectors\[1\]: got shape \(2, 4\)"),
         (["a"], [torch.zeros(1, 3)], r"vectors\[0\]: got zeros as vector 0"),
         (["a"], [torch.full((1, 3), float("nan"))], r"vectors\[0\]: got 3 NaN"),
@@ -129,6 +133,37 @@ def test_sets_are_stored_whole_or_not_at_all(tmp_path, backbone):
 def test_sets_that_are_none(names, vectors, message):
     with pytest.raises(InputError, match=message):
         References(names, vectors)
+
+
+def test_a_set_keeps_its_vectors_and_says_how_it_was_made():
+    vectors = torch.ones(1, 3)
+    made = References(["a"], [vectors])
+    vectors.zero_()
+    assert bool((made.vectors[0] == 1).all())
+    with pytest.raises(InputError, match="made: got list"):
+        References(["a"], [torch.ones(1, 3)], [1])
+    strange = {
+        "backbone": {"class": "EfficientNetLite0", "dtype": "torch.float32", "settings": [1]}
+    }
+    with pytest.raises(InputError, match="expected references that this model made"):
+        References(["a"], [torch.ones(1, 192)], strange).check_backbone(EfficientNetLite0())
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "options", "message"),
+    [
+        (2, 1, {}, "labels: got 1 label maps, and more images"),
+        (1, 2, {}, "labels: got 1 images, and more label maps"),
+        (None, 1, {}, "images: got NoneType, expected a list"),
+        (1, 1, {"shorter_side": 0}, "shorter_side: got 0"),
+        (1, 1, {"shorter_side": 28, "longer_side": 20}, "longer_side: got 20"),
+    ],
+)
+def test_images_and_labels_that_do_not_go_together(backbone, images, labels, options, message):
+    image, label = stripes()
+    given = None if images is None else [image] * images
+    with pytest.raises(InputError, match=message):
+        References.from_images(backbone, given, [label] * labels, CLASSES, **options)
 
 
 def test_another_model_is_refused(backbone, vit):
