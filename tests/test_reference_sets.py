@@ -300,7 +300,8 @@ def test_the_recipe_is_given_its_references(backbone, made, monkeypatch):
     assert "references    given to build" in str(recipe)
     with pytest.raises(InputError, match="references: got None, expected references, by which"):
         recipe.build()
-    other = RECIPES["clip-sd2"]
+    other = RECIPES["clip-dinov2"].with_method("max_velocity")
+    assert "logit_scale" in other.options
     with pytest.raises(InputError, match=r"recipe.with_references\(\) returns"):
         other.build(references=made)
     changed = other.with_references()
@@ -365,6 +366,8 @@ def test_the_command_segments_by_a_folder_and_by_the_set_that_it_leaves(labelled
         (["--references", "."], "--references: got ., without folders images and labels"),
         (["--references", "none"], "references: got none, which does not exist"),
         (["--references"], "--references: got nothing, expected examples"),
+        (["--recipe", "sam3"], "got references for SAM3Concepts, which provides logits"),
+        (["--recipe", "clip-sd2"], "for StableDiffusion, which provides attention"),
     ],
 )
 def test_mistakes_are_found_before_any_model(labelled, capsys, monkeypatch, change, message):
@@ -384,6 +387,10 @@ def test_mistakes_are_found_before_any_model(labelled, capsys, monkeypatch, chan
 def test_the_classes_of_references_are_listed(labelled, capsys):
     assert run("--list-classes", "--references", labelled) == 0
     assert capsys.readouterr().out.splitlines() == ["red; crimson", "green", "blue"]
+    assert run("--list-classes", "crimson", "--references", labelled) == 0
+    assert capsys.readouterr().out == "red; crimson\n"
+    assert run("--list-classes", "pink", "--references", labelled) == 1
+    assert "got 'pink', expected a word of the references' classes" in capsys.readouterr().err
     (labelled / "classes.txt").unlink()
     assert run("--list-classes", "--references", labelled) == 1
     assert "classes.txt, which does not exist" in capsys.readouterr().err

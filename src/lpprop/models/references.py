@@ -160,9 +160,9 @@ class References:
             feats = backbone(seen).feats
             assert feats is not None
             spanned = span_labels(classes_of.to(feats.device), size, backbone.span(size))
-            means, there = class_means(feats, spanned, len(names), ignore_index)
-            for number in there[0].nonzero().flatten().tolist():
-                found[number].append(F.normalize(means[0, number], dim=0))
+            sums, patches = class_means(feats, spanned, len(names), ignore_index)
+            for number in patches[0].nonzero().flatten().tolist():
+                found[number].append(F.normalize(sums[0, number], dim=0))
             count += 1
         for name, vectors in zip(names, found, strict=True):
             if not vectors:
