@@ -28,6 +28,7 @@ from lpprop.models.choice import Choice
 from lpprop.models.geometry import check_sides, resize_image, sample_on_grid, seen_size
 from lpprop.models.requirements import (
     check_affinity,
+    check_averages,
     check_models,
     check_room,
     check_takes_regions,
@@ -94,6 +95,8 @@ class Segmenter:
             takes it. The result then has one channel more, the last, called "none of these". Where
             the backbone gives cosines, of which every class has almost the same share, and the
             method has no `logit_scale`, it refines their softmax at the backbone's scale instead.
+            Where the backbone gives a probability of each class by itself (SAM 3), the threshold
+            is compared with these; the method is "bilinear", "joint_bilateral" or "pamr".
         top_classes: refine only so many classes, those that `lpprop.select_classes` finds in the
             image; the others are -inf in the result. Cosines are compared by their softmax, at the
             backbone's own scale. A class counts that is in any image of the batch, or any window.
@@ -150,7 +153,9 @@ class Segmenter:
             check_takes_regions(self.method)
         self.shorter_side, self.longer_side = check_sides(shorter_side, longer_side)
         self.antialias = check_boolean("antialias", antialias)
-        self.choice = Choice(background, top_classes)
+        self.choice = Choice(background, top_classes, self.backbone.independent)
+        if background is not None and self.backbone.independent:
+            check_averages(self.method)
         #: How a model is called with its inputs; several segmenters may share their calls.
         self.call_model: Callable[..., Any] = _call
         self.windows = None
