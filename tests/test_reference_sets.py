@@ -1,6 +1,7 @@
 """Sets of references: how they are made, stored, checked; the backbone, the recipe, the command."""
 
 import dataclasses
+import functools
 import json
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 import lpprop
 from lpprop import InputError, InputWarning
 from lpprop.backbones import EfficientNetLite0, VisionTransformer
+from lpprop.backbones.fingerprints import model_fingerprint
 from lpprop.cli import main
 from lpprop.models import RECIPES, ReferenceBackbone, References, Segmenter
 from lpprop.models.references import describe_backbone, find_sets
@@ -133,6 +135,26 @@ def test_sets_are_stored_whole_or_not_at_all(tmp_path, backbone):
 def test_sets_that_are_none(names, vectors, message):
     with pytest.raises(InputError, match=message):
         References(names, vectors)
+
+
+def test_a_fingerprint_tells_models_and_proposers_apart(vit):
+    references = References(CLASSES, [torch.ones(1, 24)] * 3)
+    of_model = {
+        name: ReferenceBackbone(VisionTransformer(vit, features=name), references)
+        for name in ("key", "token")
+    }
+    few = functools.partial(lpprop.regions.slic, n_segments=9)
+    of_regions = [
+        ReferenceBackbone(of_model["key"].model, references, regions=regions)
+        for regions in ("slic", "felzenszwalb", few)
+    ]
+    described = [model_fingerprint(one) for one in (*of_model.values(), *of_regions)]
+    assert len({json.dumps(one, sort_keys=True) for one in described}) == 5
+    again = ReferenceBackbone(VisionTransformer(vit, features="key"), references)
+    again.model.register_full_backward_hook(lambda *_: None)  # no setting of the model
+    assert model_fingerprint(again) == described[0]
+    with pytest.raises(InputError, match=r"regions: got the proposer .*, which asks for scores"):
+        ReferenceBackbone(again.model, references, regions=lambda image, scores: image)
 
 
 def test_a_set_keeps_its_vectors_and_says_how_it_was_made():
@@ -279,7 +301,7 @@ def test_a_segmenter_without_words(backbone, made):
         ({"temperature": 0}, "temperature: got 0"),
         ({"logit_scale": -1}, "logit_scale: got -1"),
         ({"scores": "raw"}, "scores: got 'raw'"),
-        ({"regions": "slic"}, "regions: got str, expected a function"),
+        ({"regions": "slik"}, "regions: got 'slik', expected 'slic', 'felzenszwalb', a function"),
     ],
 )
 def test_options_are_checked(backbone, made, change, message):
