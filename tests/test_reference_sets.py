@@ -379,6 +379,14 @@ def test_the_command_segments_by_a_folder_and_by_the_set_that_it_leaves(labelled
     Image.fromarray(truth.copy()).save(labelled / "labels" / "a.png")
     assert run(image, "--references", labelled, *shared, "--out", out) == 1
     assert "references was" in capsys.readouterr().err
+    # Nor is the set replaced for another image without a word.
+    before = saved.read_bytes()
+    other = image.rename(image.with_name("c.png"))
+    assert run(other, "--references", labelled, *shared, "--out", out) == 1
+    assert "references.safetensors was made of other images" in capsys.readouterr().err
+    assert saved.read_bytes() == before
+    assert run(other, "--references", labelled, *shared, "--out", out, "--overwrite") == 0
+    assert saved.read_bytes() != before
 
 
 @pytest.mark.parametrize(

@@ -173,6 +173,8 @@ def _segment(arguments: argparse.Namespace) -> int:
     todo = find_pending(every, overwrite=arguments.overwrite)
     if todo:  # else the models need not be loaded
         check_folder(arguments.out)
+        if source is not None and not arguments.overwrite:
+            source.check_saved(recipe, arguments.out)
         download = not arguments.no_download
         if source is None:
             segmenter = recipe.build(download=download, device=device)
