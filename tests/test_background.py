@@ -307,6 +307,9 @@ def test_a_comparison_has_none_of_these(scene):
     hits = [((gt == c) & ~rejected).sum() / (gt == c).sum() for c in range(4)]
     assert found.rows[0].miou == pytest.approx(np.mean(hits))  # all labels that are given are right
     assert [*map(list, np.unique(np.asarray(found.figure(side=64)).reshape(-1, 3), axis=0))]
+    with pytest.raises(InputError, match="saliency: got a map, and no background"):
+        lpprop.compare(scene.logits[:1], None, scene.image[:1], saliency=scene.saliency[:1],
+                       methods=["bilinear"])  # fmt: skip
     # A class that is the background takes these pixels.
     names[2] = "Background"
     found = lpprop.compare(scene.logits[:1], None, scene.image[:1], class_names=names, **given)

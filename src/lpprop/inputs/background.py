@@ -24,6 +24,7 @@ __all__ = [
     "check_background",
     "check_saliency",
     "find_background",
+    "lacks_background",
     "mark_background",
 ]
 
@@ -112,6 +113,16 @@ def check_saliency(saliency: Tensor) -> None:
         saliency,
         "the probability of the foreground",
         "Divide by its largest possible value, or pass a mask of booleans.",
+    )
+
+
+def lacks_background() -> InputError:
+    """Make the error for saliency without a threshold."""
+    return InputError.of(
+        "saliency",
+        got="a map, and no background",
+        expected="background beside it, the threshold below which it decides",
+        fix="Pass background=0.4, or remove saliency.",
     )
 
 
