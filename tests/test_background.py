@@ -170,6 +170,16 @@ def test_windows_and_several_settings_of_them():
     assert (refined.argmax(1) == by_hand(plain, 0.36, saliency)).float().mean() > 0.999
 
 
+def test_a_threshold_that_some_class_always_reaches_is_warned_of(scene):
+    given = {"image": scene.image, "method": "bilinear"}
+    with pytest.warns(InputWarning, match="background: got 0.25 beside 4 classes, the best of"):
+        found = lpprop.refine(scene.logits, **given, background=0.25)
+    assert int(found.argmax(1).max()) < 4
+    zero = scene.logits.clone()
+    zero[:, :, :4] = 0  # whose pixels have no shares, and are none of these
+    assert int(lpprop.refine(zero, **given, background=0.25).argmax(1).max()) == 4
+
+
 def test_where_no_class_reaches_it_a_warning_says_so(scene):
     flat = 0.2 + 0.01 * scene.logits
     with pytest.warns(InputWarning, match="background: got 0.9, which no class reaches at any"):
@@ -288,6 +298,7 @@ def test_a_comparison_has_none_of_these(scene):
         saliency=scene.saliency[:1], **given,
     )  # fmt: skip
     assert found.class_names == [*names, NONE]
+    assert "gt: 4 of 4 classes occur" in repr(found)
     rejected = found.labels["bilinear"] == 4
     assert 0 < rejected.mean() < 1
     own = lpprop.refine(scene.logits[:1], None, scene.image[:1], method="bilinear", background=0.5,
@@ -296,6 +307,9 @@ def test_a_comparison_has_none_of_these(scene):
     hits = [((gt == c) & ~rejected).sum() / (gt == c).sum() for c in range(4)]
     assert found.rows[0].miou == pytest.approx(np.mean(hits))  # all labels that are given are right
     assert [*map(list, np.unique(np.asarray(found.figure(side=64)).reshape(-1, 3), axis=0))]
+    with pytest.raises(InputError, match="saliency: got a map, and no background"):
+        lpprop.compare(scene.logits[:1], None, scene.image[:1], saliency=scene.saliency[:1],
+                       methods=["bilinear"])  # fmt: skip
     # A class that is the background takes these pixels.
     names[2] = "Background"
     found = lpprop.compare(scene.logits[:1], None, scene.image[:1], class_names=names, **given)

@@ -1,6 +1,7 @@
 """Sets of references: how they are made, stored, checked; the backbone, the recipe, the command."""
 
 import dataclasses
+import functools
 import json
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 import lpprop
 from lpprop import InputError, InputWarning
 from lpprop.backbones import EfficientNetLite0, VisionTransformer
+from lpprop.backbones.fingerprints import model_fingerprint
 from lpprop.cli import main
 from lpprop.models import RECIPES, ReferenceBackbone, References, Segmenter
 from lpprop.models.references import describe_backbone, find_sets
@@ -118,7 +120,11 @@ def test_sets_are_stored_whole_or_not_at_all(tmp_path, backbone):
     ("names", "vectors", "message"),
     [
         (["a"], [torch.ones(1, 3)] * 2, "names: got 1 names, 1 of them unlike, expected 2"),
-        (["a", "a"], [torch.ones(1, 3)] * 2, "names: got 2 names, 1 of them unlike"),
+        (["a", "A"], [torch.ones(1, 3)] * 2, "names: got 2 names, 1 of them unlike"),
+        (["a; b"], [torch.ones(1, 3)], r"names\[0\]: got 'a; b'"),
+        ([" a"], [torch.ones(1, 3)], r"names\[0\]: got ' a'"),
+        (["a"], [torch.ones(1, 3).double() * 1e300], r"vectors\[0\]: got 3 NaN or inf"),
+        (["a"], [torch.ones(1, 3).double() * 1e-300], r"vectors\[0\]: got zeros"),
         (["a", "b"], [torch.ones(1, 3), torch.ones(2, 4)], r"vectors\[1\]: got shape \(2, 4\)"),
         (["a"], [torch.zeros(1, 3)], r"vectors\[0\]: got zeros as vector 0"),
         (["a"], [torch.full((1, 3), float("nan"))], r"vectors\[0\]: got 3 NaN"),
@@ -129,6 +135,57 @@ def test_sets_are_stored_whole_or_not_at_all(tmp_path, backbone):
 def test_sets_that_are_none(names, vectors, message):
     with pytest.raises(InputError, match=message):
         References(names, vectors)
+
+
+def test_a_fingerprint_tells_models_and_proposers_apart(vit):
+    references = References(CLASSES, [torch.ones(1, 24)] * 3)
+    of_model = {
+        name: ReferenceBackbone(VisionTransformer(vit, features=name), references)
+        for name in ("key", "token")
+    }
+    few = functools.partial(lpprop.regions.slic, n_segments=9)
+    of_regions = [
+        ReferenceBackbone(of_model["key"].model, references, regions=regions)
+        for regions in ("slic", "felzenszwalb", few)
+    ]
+    described = [model_fingerprint(one) for one in (*of_model.values(), *of_regions)]
+    assert len({json.dumps(one, sort_keys=True) for one in described}) == 5
+    again = ReferenceBackbone(VisionTransformer(vit, features="key"), references)
+    again.model.register_full_backward_hook(lambda *_: None)  # no setting of the model
+    assert model_fingerprint(again) == described[0]
+    with pytest.raises(InputError, match=r"regions: got the proposer .*, which asks for scores"):
+        ReferenceBackbone(again.model, references, regions=lambda image, scores: image)
+
+
+def test_a_set_keeps_its_vectors_and_says_how_it_was_made():
+    vectors = torch.ones(1, 3)
+    made = References(["a"], [vectors])
+    vectors.zero_()
+    assert bool((made.vectors[0] == 1).all())
+    with pytest.raises(InputError, match="made: got list"):
+        References(["a"], [torch.ones(1, 3)], [1])
+    strange = {
+        "backbone": {"class": "EfficientNetLite0", "dtype": "torch.float32", "settings": [1]}
+    }
+    with pytest.raises(InputError, match="expected references that this model made"):
+        References(["a"], [torch.ones(1, 192)], strange).check_backbone(EfficientNetLite0())
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "options", "message"),
+    [
+        (2, 1, {}, "labels: got 1 label maps, and more images"),
+        (1, 2, {}, "labels: got 1 images, and more label maps"),
+        (None, 1, {}, "images: got NoneType, expected a list"),
+        (1, 1, {"shorter_side": 0}, "shorter_side: got 0"),
+        (1, 1, {"shorter_side": 28, "longer_side": 20}, "longer_side: got 20"),
+    ],
+)
+def test_images_and_labels_that_do_not_go_together(backbone, images, labels, options, message):
+    image, label = stripes()
+    given = None if images is None else [image] * images
+    with pytest.raises(InputError, match=message):
+        References.from_images(backbone, given, [label] * labels, CLASSES, **options)
 
 
 def test_another_model_is_refused(backbone, vit):
@@ -244,7 +301,7 @@ def test_a_segmenter_without_words(backbone, made):
         ({"temperature": 0}, "temperature: got 0"),
         ({"logit_scale": -1}, "logit_scale: got -1"),
         ({"scores": "raw"}, "scores: got 'raw'"),
-        ({"regions": "slic"}, "regions: got str, expected a function"),
+        ({"regions": "slik"}, "regions: got 'slik', expected 'slic', 'felzenszwalb', a function"),
     ],
 )
 def test_options_are_checked(backbone, made, change, message):
@@ -265,7 +322,8 @@ def test_the_recipe_is_given_its_references(backbone, made, monkeypatch):
     assert "references    given to build" in str(recipe)
     with pytest.raises(InputError, match="references: got None, expected references, by which"):
         recipe.build()
-    other = RECIPES["clip-sd2"]
+    other = RECIPES["clip-dinov2"].with_method("max_velocity")
+    assert "logit_scale" in other.options
     with pytest.raises(InputError, match=r"recipe.with_references\(\) returns"):
         other.build(references=made)
     changed = other.with_references()
@@ -321,6 +379,14 @@ def test_the_command_segments_by_a_folder_and_by_the_set_that_it_leaves(labelled
     Image.fromarray(truth.copy()).save(labelled / "labels" / "a.png")
     assert run(image, "--references", labelled, *shared, "--out", out) == 1
     assert "references was" in capsys.readouterr().err
+    # Nor is the set replaced for another image without a word.
+    before = saved.read_bytes()
+    other = image.rename(image.with_name("c.png"))
+    assert run(other, "--references", labelled, *shared, "--out", out) == 1
+    assert "references.safetensors was made of other images" in capsys.readouterr().err
+    assert saved.read_bytes() == before
+    assert run(other, "--references", labelled, *shared, "--out", out, "--overwrite") == 0
+    assert saved.read_bytes() != before
 
 
 @pytest.mark.parametrize(
@@ -330,6 +396,8 @@ def test_the_command_segments_by_a_folder_and_by_the_set_that_it_leaves(labelled
         (["--references", "."], "--references: got ., without folders images and labels"),
         (["--references", "none"], "references: got none, which does not exist"),
         (["--references"], "--references: got nothing, expected examples"),
+        (["--recipe", "sam3"], "got references for SAM3Concepts, which provides logits"),
+        (["--recipe", "clip-sd2"], "for StableDiffusion, which provides attention"),
     ],
 )
 def test_mistakes_are_found_before_any_model(labelled, capsys, monkeypatch, change, message):
@@ -349,6 +417,10 @@ def test_mistakes_are_found_before_any_model(labelled, capsys, monkeypatch, chan
 def test_the_classes_of_references_are_listed(labelled, capsys):
     assert run("--list-classes", "--references", labelled) == 0
     assert capsys.readouterr().out.splitlines() == ["red; crimson", "green", "blue"]
+    assert run("--list-classes", "crimson", "--references", labelled) == 0
+    assert capsys.readouterr().out == "red; crimson\n"
+    assert run("--list-classes", "pink", "--references", labelled) == 1
+    assert "got 'pink', expected a word of the references' classes" in capsys.readouterr().err
     (labelled / "classes.txt").unlink()
     assert run("--list-classes", "--references", labelled) == 1
     assert "classes.txt, which does not exist" in capsys.readouterr().err

@@ -91,6 +91,17 @@ def test_clicks_count_their_patches_fully():
     torch.testing.assert_close(found, F.normalize(expected, dim=1))
 
 
+def test_a_class_of_a_few_pixels_has_a_direction_and_one_that_cancels_out_has_none():
+    labels = torch.zeros(1, 1500, 1500, dtype=torch.int16)
+    labels[0, 0, 0] = 1
+    found = prototypes(torch.ones(1, 4, 1, 1), labels, classes=2)
+    torch.testing.assert_close(found, torch.full((2, 4), 0.5))
+    feats = draw(1, 3, 30, 40).float()
+    opposite = torch.cat([feats, -(3 * feats).roll(7, -1)], -1)  # in another order
+    with pytest.raises(InputError, match="features that cancel out"):
+        prototypes(opposite, torch.zeros(1, 30, 80, dtype=torch.long), classes=1)
+
+
 def test_prototype_logits_are_cosines():
     feats, rows = draw(2, 5, 3, 4), draw(3, 5, seed=1)
     found = prototype_logits(feats, rows)

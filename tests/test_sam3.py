@@ -8,9 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
+import lpprop
 from lpprop import InputError
 from lpprop.backbones import SAM3Concepts
 from lpprop.backbones.sam3 import CHECKPOINTS
+from lpprop.models import Segmenter
 
 transformers = pytest.importorskip("transformers", reason="the extra models is not installed")
 
@@ -196,3 +198,16 @@ def test_what_cannot_be_used(model, tokenizer, image):
         SAM3Concepts(model.vision_encoder, tokenizer)
     with pytest.raises(InputError, match=r"^semantic: got 1"):
         SAM3Concepts(model, tokenizer, semantic=1)
+
+
+def test_a_background_is_compared_with_the_probabilities_themselves(model, tokenizer, image):
+    backbone = SAM3Concepts(model, tokenizer)
+    logits = backbone(image[:1], CLASSES).logits
+    threshold = float(logits.amax(1).median())
+    segmenter = Segmenter(backbone, method="bilinear", background=threshold)
+    found = segmenter(image[:1], CLASSES)
+    by_hand = lpprop.add_background(lpprop.bilinear_upsample(logits, (32, 32)), threshold)
+    assert torch.equal(found.scores, by_hand)
+    assert 0.2 < (found.labels == 3).double().mean() < 0.8
+    with pytest.raises(InputError, match="background: got it beside a model of independent prob"):
+        Segmenter(backbone, method="local_crf", background=0.5)

@@ -71,6 +71,8 @@ class Backbone(Frozen):
 
     Attributes:
         provides: which of "logits", "feats" and "attention" the output holds.
+        independent: whether the logits are probabilities of each class by itself, in [0, 1], which
+            need not sum to 1, so that a pixel may have low ones alone.
         feats_from: the row of `lpprop.presets.FEATS_FROM` whose settings suit the feats, or None.
         commit: the commit of the repository from which `from_pretrained` loaded; else None.
 
@@ -79,6 +81,7 @@ class Backbone(Frozen):
     """
 
     provides: tuple[str, ...] = ()
+    independent: bool = False
     feats_from: str | None = None
 
     def __init__(

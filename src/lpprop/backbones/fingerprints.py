@@ -9,30 +9,44 @@ from typing import Any
 import torch
 from torch import nn
 
-__all__ = ["hash_weights", "model_fingerprint"]
+__all__ = ["describe_model", "describe_settings", "hash_weights", "model_fingerprint"]
 
 
 def model_fingerprint(model: nn.Module) -> dict[str, Any]:
     """Describe a backbone: its class, its settings (plain attributes), a hash of its weights.
+
+    One with a `fingerprint()` describes itself.
 
     >>> from lpprop.backbones import EfficientNetLite0
     >>> fingerprint = model_fingerprint(EfficientNetLite0())
     >>> fingerprint["class"], fingerprint["settings"]["patch_size"]
     ('EfficientNetLite0', 16)
     """
-    # The batch size does not change what a model sees in an image.
-    ignored = ("training", "max_bytes")
+    own = getattr(model, "fingerprint", None)
+    return dict(own()) if callable(own) else describe_model(model)
+
+
+def describe_model(model: nn.Module) -> dict[str, Any]:
+    """Describe a backbone as `model_fingerprint` does, whatever it says of itself."""
+    return {**describe_settings(model), "weights": hash_weights(model)}
+
+
+def describe_settings(model: nn.Module) -> dict[str, Any]:
+    """Describe a backbone's class and settings.
+
+    >>> describe_settings(nn.ReLU())
+    {'class': 'ReLU', 'settings': {'inplace': False}}
+    """
+    # The batch size does not change what a model sees in an image; torch has attributes of its own.
+    ignored = {"max_bytes", *vars(nn.Module())}
     plain = {name: value for name, value in vars(model).items() if name not in ignored}
-    return {
-        "class": type(model).__name__,
-        "settings": {name: value for name, value in plain.items() if _is_plain(value)},
-        "weights": hash_weights(model),
-    }
+    settings = {name: value for name, value in plain.items() if _is_plain(value)}
+    return {"class": type(model).__name__, "settings": settings}
 
 
 def _is_plain(value: object) -> bool:
     if isinstance(value, Mapping):
-        # Torch keeps a module's parts in mappings of its own, many of them empty.
+        # A cache that is empty, and will hold tensors, is no setting.
         return bool(value) and all(map(_is_plain, value.values()))
     if isinstance(value, (list, tuple)):
         return all(map(_is_plain, value))

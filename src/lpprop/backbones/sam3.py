@@ -64,7 +64,8 @@ class SAM3Concepts(ClassReader):
     out. g is what covers stuff, such as sky or road, that does not come in instances.
 
     A pixel that belongs to none of the classes has low scores for all of them, which do not sum to
-    1: `lpprop.add_background` with a threshold tells it from the others.
+    1: `lpprop.add_background` with a threshold tells it from the others, and so does a `Segmenter`
+    with a background.
 
     SAM 3 was trained on short noun phrases. Prompts are taken as they are, without templates. The
     image is squashed to the square that the weights were trained on, and encoded once; the prompts
@@ -103,6 +104,7 @@ class SAM3Concepts(ClassReader):
     """
 
     provides = ("logits",)
+    independent = True
 
     def __init__(
         self,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lpprop._core.errors import InputError
 
@@ -80,6 +82,26 @@ class Source:
             digest.update(f"{name} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
         return digest.hexdigest()
 
+    def check_saved(self, recipe: Recipe, out: Path) -> None:
+        """Refuse a folder whose saved set is not the one that would be saved there."""
+        from lpprop.models.references import References
+
+        file = out / FILE
+        if self._saved is not None or not file.exists():
+            return
+        if References.load(file).made.get("source") != self._describe(recipe):
+            raise InputError.of(
+                "--out",
+                got=f"{out}, whose {FILE} was made of other images, labels or models",
+                expected="none, or the same",
+                fix="Choose another folder, or pass --overwrite to replace it.",
+            )
+
+    def _describe(self, recipe: Recipe) -> dict[str, Any]:
+        seen = {"model": dataclasses.asdict(recipe.backbone), "side": recipe.shorter_side}
+        described: dict[str, Any] = json.loads(json.dumps(seen, default=str))
+        return {"files": self.sha256, **described}
+
     def make(self, backbone: Backbone, recipe: Recipe, out: Path) -> References:
         """Load the references, or make them with the backbone and save them in `out`."""
         from lpprop.models.references import References
@@ -95,5 +117,7 @@ class Source:
             shorter_side=recipe.shorter_side,
             longer_side=recipe.longer_side,
         )
+        about = {**made.made, "source": self._describe(recipe)}
+        made = References(made.names, made.vectors, about)
         made.save(out / FILE)
         return made

@@ -173,6 +173,8 @@ def _segment(arguments: argparse.Namespace) -> int:
     todo = find_pending(every, overwrite=arguments.overwrite)
     if todo:  # else the models need not be loaded
         check_folder(arguments.out)
+        if source is not None and not arguments.overwrite:
+            source.check_saved(recipe, arguments.out)
         download = not arguments.no_download
         if source is None:
             segmenter = recipe.build(download=download, device=device)
@@ -265,7 +267,8 @@ def _knows_imagenet(recipe: Recipe) -> bool:
 def _list_classes(name: str, recipe: Recipe, word: str, source: Source | None) -> int:
     """Print the classes that a recipe knows, or those of the references."""
     if source is not None:
-        print("\n".join(one for one in source.classes if word.lower() in one.lower()))
+        lines = [one for one in source.classes if word.lower() in one.lower()]
+        _print_classes(lines, word, "a word of the references' classes")
         return 0
     if not _knows_imagenet(recipe):
         print(f"The recipe {name} takes any words.")
@@ -274,15 +277,19 @@ def _list_classes(name: str, recipe: Recipe, word: str, source: Source | None) -
 
     lines = [line for line in imagenet_classes() if word.lower() in line.lower()]
     lines += [_explain(kind) for kind in EVERYDAY_WORDS if word.lower() in kind]
+    _print_classes(sorted(lines, key=str.lower), word, "a word of ImageNet's classes")
+    return 0
+
+
+def _print_classes(lines: Sequence[str], word: str, expected: str) -> None:
     if not lines:
         raise InputError.of(
             "--list-classes",
             got=repr(word),
-            expected="a word of ImageNet's classes",
+            expected=expected,
             fix="Try another word for it, or a broader one.",
         )
-    print("\n".join(sorted(lines, key=str.lower)))
-    return 0
+    print("\n".join(lines))
 
 
 def _explain(kind: str) -> str:

@@ -23,7 +23,7 @@ from lpprop.comparison.rows import Row
 from lpprop.compose.chain import Chain
 from lpprop.compose.pipeline import as_chain
 from lpprop.compose.request import Prepared, Request
-from lpprop.inputs.background import add_name, find_background
+from lpprop.inputs.background import add_name, find_background, lacks_background
 from lpprop.inputs.proposals import Proposal
 from lpprop.inputs.table import INPUTS
 from lpprop.inputs.windows import SlidingWindows
@@ -207,6 +207,8 @@ def _prepare(request: Request, chains: Mapping[str, Chain | str]) -> dict[str, _
     common = (*COMMON, "windows", *(() if request.background is None else ("saliency",)))
     for name in request.inputs:
         if name not in common and not any(name in chain.takes for chain in able):
+            if name == "saliency":
+                raise lacks_background()
             known = {name for chain in able for name in chain.takes.names}
             raise unknown_input(
                 name, "these methods", sorted(known - set(COMMON)), known=name in INPUTS

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lpprop._core.label_maps import NONE_OF_THESE
 from lpprop._core.text import markdown_table, percent
 from lpprop.comparison.rows import Row
 
@@ -91,8 +92,9 @@ def _notes(data: ComparisonData) -> list[str]:
     if data.gt is not None:
         counted = data.gt != data.ignore_index
         present = len(np.unique(data.gt[counted]))
+        classes = len(data.class_names) - (data.class_names[-1] == NONE_OF_THESE)
         facts.append(
-            f"gt: {present} of {len(data.class_names)} classes occur, "
+            f"gt: {present} of {classes} classes occur, "
             f"{_percent(1 - float(counted.mean()))} % of the pixels are ignored"
         )
     own = [f"{mark} {message}" for message, mark in _marks(data.rows).items()]

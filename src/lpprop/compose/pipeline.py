@@ -111,7 +111,7 @@ def refine(
         InputWarning: input that is probably not what was meant: patches that are not square in the
             image, or do not span it; one class; features that are the same everywhere; scores so
             close that their softmax is flat; k of more than a quarter of the patches; a background
-            that takes every pixel; regions of pixels for scores of patches.
+            that takes every pixel, or that none can be; regions of pixels for scores of patches.
 
     >>> import torch
     >>> logits, feats = torch.rand(2, 5, 6, 6), torch.rand(2, 64, 6, 6)

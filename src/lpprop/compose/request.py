@@ -15,7 +15,7 @@ from lpprop._core.refiner import COMMON
 from lpprop._core.scans import first_time, one_call, values_are_checked
 from lpprop.compose.chain import Chain
 from lpprop.compose.fitting import fit
-from lpprop.inputs.background import check_background, mark_background
+from lpprop.inputs.background import check_background, lacks_background, mark_background
 from lpprop.inputs.layout import check_layout, warn_of_aspect
 from lpprop.inputs.left_out import bring_back, find_kept
 from lpprop.inputs.patch_grid import cover
@@ -156,12 +156,7 @@ class Request:
         if "saliency" not in self.inputs or "saliency" in chain.takes:
             return self
         if self.background is None:
-            raise InputError.of(
-                "saliency",
-                got="a map, and no background",
-                expected="background beside it, the threshold below which it decides",
-                fix="Pass background=0.4, or remove saliency.",
-            )
+            raise lacks_background()
         return replace(self, inputs={x: y for x, y in self.inputs.items() if x != "saliency"})
 
     @property

@@ -24,6 +24,7 @@ __all__ = [
     "check_background",
     "check_saliency",
     "find_background",
+    "lacks_background",
     "mark_background",
 ]
 
@@ -62,7 +63,7 @@ def add_background(
     Args:
         scores: probabilities, in [0, 1] up to a hundredth that solvers may leave; they need not sum
             to 1. A class that is -inf everywhere stays so, and never wins.
-        threshold: in [0, 1]; no pixel is background at 0.
+        threshold: in [0, 1]; at 0 no pixel is background, but where all scores are below it.
         saliency: the probability that a pixel is foreground, in [0, 1], or a mask of it.
 
     Returns:
@@ -112,6 +113,16 @@ def check_saliency(saliency: Tensor) -> None:
         saliency,
         "the probability of the foreground",
         "Divide by its largest possible value, or pass a mask of booleans.",
+    )
+
+
+def lacks_background() -> InputError:
+    """Make the error for saliency without a threshold."""
+    return InputError.of(
+        "saliency",
+        got="a map, and no background",
+        expected="background beside it, the threshold below which it decides",
+        fix="Pass background=0.4, or remove saliency.",
     )
 
 
@@ -206,7 +217,7 @@ def mark_background(
         soft = saliency.to(compute_dtype(shares))[:, None]
         saliency = F.interpolate(soft, shares.shape[2:], mode="bilinear")[:, 0]
     channel = _channel(shares, threshold, saliency)
-    _warn_of_nothing_else(shares, channel, threshold)
+    _warn_of_extremes(shares, channel, threshold)
     with_background = torch.cat([shares, channel], 1)
     if kept is None:
         return with_background
@@ -223,10 +234,21 @@ def _channel(scores: Tensor, threshold: float, saliency: Tensor | None) -> Float
     return torch.where(salient[:, None], lowest, channel)
 
 
-def _warn_of_nothing_else(shares: Tensor, channel: Tensor, threshold: float) -> None:
-    """Warn of images in which every pixel is background."""
-    best = shares.detach().amax(1, keepdim=True)
-    nothing = (best < channel).flatten(1).all(1)
+def _warn_of_extremes(shares: Tensor, channel: Tensor, threshold: float) -> None:
+    """Warn of a threshold that every pixel reaches by itself, and of one that an image never does.
+
+    The best of C shares is at least 1 / C, whatever the image shows.
+    """
+    best, classes = shares.detach().amax(1, keepdim=True), shares.shape[1]
+    rejected = (best < channel).flatten(1)
+    if threshold * classes <= 1 and not bool(rejected.any()):
+        warn(
+            "no background",
+            f"background: got {threshold:g} beside {classes} classes, the best of which always has "
+            f"a share of at least 1 / {classes}, so that no pixel is none of these. Raise the "
+            "threshold, or name more classes.",
+        )
+    nothing = rejected.all(1)
     if not bool(nothing.any()):
         return
     item = int(nothing.nonzero()[0])

@@ -182,7 +182,6 @@ def _unit_patches(feats: Float[Tensor, "B D h w"]) -> Float[Tensor, "B N D"]:
             warn(
                 "constant feats",
                 f"feats: {int(flat.sum())} of {len(flat)} items are zero, or the same in all "
-                "patches: every patch attends to all others alike. Check where the features come "
-                "from.",
+                "patches, and tell none from another. Check where the features come from.",
             )
     return x

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int, Int64
+from jaxtyping import Float, Int, Int64
 from torch import Tensor
 
 from lpprop._core.checks import check_tensors
@@ -64,9 +64,11 @@ def prototypes(
     """
     names = _check_classes(classes)
     _check_labels(feats, labels, names, ignore_index)
-    total = class_means(feats, labels, len(names), ignore_index)[0].sum(0)
-    for number, name in enumerate(names):
-        if float(total[number].detach().norm()) < 1e-6:
+    sums, patches = class_means(feats, labels, len(names), ignore_index)
+    total = sums.sum(0)
+    lengths = total.detach().norm(dim=1) / patches.sum(0)
+    for name, length in zip(names, lengths.tolist(), strict=True):
+        if length < 1e-6:
             raise InputError.of(
                 "feats",
                 got=f"features that cancel out, or zeros, in class {name}",
@@ -122,8 +124,8 @@ def class_means(
     labels: Int[Tensor, "B H W"],
     classes: int,
     ignore_index: int,
-) -> tuple[Float[Tensor, "B C D"], Bool[Tensor, "B C"]]:
-    """Return the sums of `prototypes` per image, unnormalised, and which classes have pixels."""
+) -> tuple[Float[Tensor, "B C D"], Float[Tensor, "B C"]]:
+    """Return the sums of `prototypes` per image, unnormalised, and how many patches they are of."""
     dtype = compute_dtype(feats)
     grid = (feats.shape[-2], feats.shape[-1])
     units = unit_features(feats.flatten(2).mT, dtype)
@@ -131,7 +133,7 @@ def class_means(
     areas = torch.stack([areas_of_labels(one, classes, grid) for one in counted]).to(dtype)
     labelled = areas.sum(1, keepdim=True)
     shares = areas / torch.where(labelled > 0, labelled, 1)
-    return shares @ units, (areas > 0).any(2)
+    return shares @ units, shares.sum(2)
 
 
 def _counted(labels: Int[Tensor, "B H W"], ignore_index: int) -> Int64[Tensor, "B H W"]:

@@ -47,10 +47,12 @@ def select_classes(
 
     There the classes left out come back as -inf, below all others. The kept ones score as they
     would beside all classes, up to rounding, wherever a method treats each class by itself:
-    `bilinear`, `joint_bilateral`, `guided_filter`, `pamr`, and `lposs` and `lposs+` with the
-    settings that are not "auto". Methods that compare the classes give them other scores: those of
-    `lpprop.class_distribution`, whose softmax is over the classes; `dense_crf`; k, gamma and alpha
-    of "auto", which follow from where each class wins; and `background`, whose shares add to 1.
+    `bilinear`, `joint_bilateral`, `guided_filter`, `pamr`, `attention_pool`, `clip_dinoiser`, and
+    `lposs` and `lposs+` with the settings that are not "auto". Methods that compare the classes
+    give them other scores: those of `lpprop.class_distribution`, whose softmax is over the classes;
+    `dense_crf` and `local_crf`; `region_vote`, in which the best class of each pixel votes; k,
+    gamma and alpha of "auto", which follow from where each class wins; and `background`, whose
+    shares add to 1.
 
     Args:
         logits: any real scores. A class that is -inf everywhere stays so.

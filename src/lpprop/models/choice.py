@@ -11,7 +11,12 @@ from torch import Tensor
 
 from lpprop._core.errors import InputError
 from lpprop._core.options import check_integer
-from lpprop.inputs.background import add_name, check_background, mark_background
+from lpprop.inputs.background import (
+    add_background,
+    add_name,
+    check_background,
+    mark_background,
+)
 from lpprop.inputs.classes import merge_classes
 from lpprop.inputs.left_out import bring_back
 from lpprop.inputs.selection import find_classes
@@ -27,6 +32,8 @@ class Choice:
     Attributes:
         background: the threshold below which a pixel is none of the classes; None for no such.
         top_classes: how many classes are refined; all if None.
+        independent: whether scores are probabilities already, of each class by itself, which the
+            threshold is compared with as they are.
 
     Raises:
         InputError: a threshold outside [0, 1], or fewer than two classes.
@@ -37,6 +44,7 @@ class Choice:
 
     background: float | None = None
     top_classes: int | None = None
+    independent: bool = False
 
     def __post_init__(self) -> None:
         if self.background is not None:
@@ -48,7 +56,9 @@ class Choice:
     def __repr__(self) -> str:
         """Show what is not the default."""
         return "".join(
-            f", {name}={value}" for name, value in vars(self).items() if value is not None
+            f", {name}={value}"
+            for name, value in (("background", self.background), ("top_classes", self.top_classes))
+            if value is not None
         )
 
     def label_names(self, class_names: list[str]) -> list[str]:
@@ -100,6 +110,7 @@ class Choice:
         # Where the backbone scores prompts, they are merged after the refinement, as in LPOSS.
         scores = bilinear_upsample(merge_classes(refine(logits), groups), size)
         if self.background is not None:
-            scores = mark_background(scores, self.background)
+            mark = add_background if self.independent else mark_background
+            scores = mark(scores, self.background)
             kept = kept if kept is None else torch.cat([kept, kept.new_ones(1)])
         return scores if kept is None else bring_back(scores, kept)

@@ -230,8 +230,8 @@ def _judge(
     feats = backbone(seen).feats
     assert feats is not None
     # Class 0 is the mask and class 1 the rest, so that a patch counts with the mask's share of it.
-    means, _ = class_means(feats, (~mask)[None].long().to(feats.device), 2, 255)
-    vector = F.normalize(means[0, 0], dim=0).cpu()
+    sums, _ = class_means(feats, (~mask)[None].long().to(feats.device), 2, 255)
+    vector = F.normalize(sums[0, 0], dim=0).cpu()
     return Picture(record | {"overlap": round(overlap, 4)}, vector), mask
 
 

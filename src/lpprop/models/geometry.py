@@ -7,9 +7,30 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from lpprop._core.errors import InputError
+from lpprop._core.options import check_integer
 from lpprop.refiners import bilinear_upsample
 
-__all__ = ["resize_image", "sample_on_grid", "seen_size"]
+__all__ = ["check_sides", "resize_image", "sample_on_grid", "seen_size"]
+
+
+def check_sides(shorter_side: int | None, longer_side: int) -> tuple[int | None, int]:
+    """Return the bounds on the sides at which models see an image.
+
+    Raises:
+        InputError: sides that are no integers >= 1, or a longer side below the shorter one.
+    """
+    if shorter_side is not None:
+        shorter_side = check_integer("shorter_side", shorter_side)
+    longer_side = check_integer("longer_side", longer_side)
+    if shorter_side is not None and longer_side < shorter_side:
+        raise InputError.of(
+            "longer_side",
+            got=str(longer_side),
+            expected=f"at least shorter_side = {shorter_side}",
+            fix="Pass a larger longer_side.",
+        )
+    return shorter_side, longer_side
 
 
 def seen_size(size: tuple[int, int], shorter_side: int | None, longer_side: int) -> tuple[int, int]:

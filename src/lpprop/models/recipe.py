@@ -122,12 +122,23 @@ class Recipe:
         The models see whole images, as they see the references. Options that suit the scale of
         CLIP's cosines are left out.
 
+        Raises:
+            InputError: an affinity without feats.
+
         >>> from lpprop.models.recipes import RECIPES
         >>> RECIPES["clip-dinov2"].with_references().backbone.checkpoint
         'dinov2-vitb14'
         """
         options = {name: x for name, x in self.options.items() if name != "logit_scale"}
         backbone = self.affinity or self.backbone
+        provides = _KINDS[backbone.kind].provides
+        if provides and "feats" not in provides:  # empty where options decide
+            raise InputError.of(
+                "references",
+                got=f"references for {backbone.kind}, which provides {' and '.join(provides)}",
+                expected="a recipe whose affinity, or only model, provides feats",
+                fix="Use the recipe dinov2-references.",
+            )
         return replace(
             self, backbone=backbone, affinity=None, references=True, options=options, windows=None
         )

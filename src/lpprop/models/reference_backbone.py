@@ -15,12 +15,14 @@ from lpprop._core.errors import InputError
 from lpprop._core.options import Check, check_above_0, check_choice, check_options
 from lpprop._core.scans import one_call
 from lpprop.backbones.backbone import Backbone, BackboneOutput
+from lpprop.backbones.fingerprints import describe_model, describe_settings
 from lpprop.backbones.prompts import parse_classes
 from lpprop.inputs.matching import CHECKS, match
 from lpprop.inputs.patch_grid import cover
+from lpprop.inputs.proposals import Proposal
 from lpprop.inputs.region_matching import classify_regions
-from lpprop.inputs.regions import as_regions
 from lpprop.models.references import References, find_sets
+from lpprop.regions.cached import describe_proposer
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,7 +61,7 @@ class ReferenceBackbone(Backbone):
         logit_scale: > 0; None stands for 50, and for 1 where divergences are scaled, which are
             differences of logarithms already.
         regions: None, or a proposer: a function of an image (B, 3, H, W) in [0, 1] that returns its
-            regions, as `lpprop.regions` has them.
+            regions, as `lpprop.regions` has them, or a name such as "slic".
 
     A class is scored by all sets that its name or a synonym names: "vehicle = car; truck" takes
     those of cars and of trucks, and of vehicles if there are any.
@@ -84,7 +86,7 @@ class ReferenceBackbone(Backbone):
         temperature: float = 0.02,
         scores: str = "softmax",
         logit_scale: float | None = None,
-        regions: Callable[..., Any] | None = None,
+        regions: Callable[..., Any] | str | None = None,
     ) -> None:
         if not isinstance(references, References):
             raise InputError.of(
@@ -98,11 +100,12 @@ class ReferenceBackbone(Backbone):
         if logit_scale is None:
             logit_scale = 1.0 if matching == "rank" else 50.0
         checked = check_options(_CHECKS, {**options, "scores": scores, "logit_scale": logit_scale})
-        if regions is not None and not callable(regions):
+        proposal = None if regions is None else Proposal(regions)
+        if proposal is not None and proposal.asks_for_scores:
             raise InputError.of(
                 "regions",
-                got=type(regions).__name__,
-                expected="a function of an image that returns its regions, or None",
+                got=f"the proposer {proposal.name}, which asks for scores",
+                expected="one of the image alone, since its regions are what is scored",
                 fix="Pass one of lpprop.regions, such as slic.",
             )
         super().__init__(
@@ -117,13 +120,24 @@ class ReferenceBackbone(Backbone):
         self.matching, self.reduce = checked["matching"], checked["reduce"]
         self.temperature = checked["temperature"]
         self.scores, self.logit_scale = checked["scores"], checked["logit_scale"]
-        self.regions = regions
+        self.regions = None if proposal is None else proposal.proposer
         self.provides = ("logits", *(name for name in model.provides if name != "logits"))
         self.feats_from, self.commit = model.feats_from, model.commit
 
     def span(self, size: tuple[int, int]) -> tuple[int, int]:
         """Return how many pixels the model's grid spans."""
         return self.model.span(size)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Describe itself, the model that it asks for features, and what proposes regions.
+
+        Raises:
+            InputError: a proposer that its name does not tell apart, such as a lambda.
+        """
+        described = {**describe_model(self), "model": describe_settings(self.model)}
+        if self.regions is not None:
+            described["regions"] = describe_proposer(self.regions)
+        return described
 
     def class_names(self, classes: Sequence[str]) -> list[str]:
         """Return the name of each class, or refuse one without references."""
@@ -169,7 +183,7 @@ class ReferenceBackbone(Backbone):
     ) -> Float[Tensor, "B C h w"]:
         assert self.regions is not None
         assert seen.feats is not None
-        found = as_regions(self.regions(pixels.float()), pixels)
+        found = Proposal(self.regions)(pixels.float(), pixels)
         span = self.span((pixels.shape[-2], pixels.shape[-1]))
         spanned = cover(found, span) if isinstance(found, Tensor) else [
             cover(masks, span) for masks in found

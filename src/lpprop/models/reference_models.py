@@ -60,7 +60,9 @@ def check_same_model(made: object, backbone: Backbone) -> None:
     if not isinstance(made, Mapping):
         return
     now = describe_backbone(backbone)
-    before, settings = made.get("settings", {}), now["settings"]
+    before, settings = made.get("settings"), now["settings"]
+    if not isinstance(before, Mapping):
+        before = {}
     kinds = {
         "class": (made.get("class"), now["class"]),
         "features": (before.get("features"), settings.get("features")),

@@ -20,9 +20,8 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from lpprop._core.convert import as_image
 from lpprop._core.errors import InputError
-from lpprop._core.label_maps import as_label_map, check_ignore_index
+from lpprop._core.label_maps import check_ignore_index
 from lpprop._core.options import check_names, hint
 from lpprop.backbones.backbone import Backbone
 from lpprop.backbones.prompts import parse_classes
@@ -30,7 +29,8 @@ from lpprop.inputs.matching import check_references
 from lpprop.inputs.prototypes import class_means
 from lpprop.io.atomic import atomic_write
 from lpprop.io.files import refuse_damaged
-from lpprop.models.geometry import resize_image, seen_size
+from lpprop.models.geometry import check_sides, resize_image, seen_size
+from lpprop.models.labelled_images import read_labelled, span_labels
 from lpprop.models.reference_models import check_feats, check_same_model, describe_backbone
 
 __all__ = ["References", "check_feats", "describe_backbone", "find_sets"]
@@ -49,8 +49,9 @@ class References:
             else tells two sets apart.
 
     Raises:
-        InputError: names that are not strings or not unlike, vectors of other shapes, that are not
-            finite or zero, or another number of them than of names.
+        InputError: names that are not unlike, or that a list of classes would read as synonyms;
+            vectors of other shapes, or that are not finite or zero in float32; another number of
+            them than of names; or a `made` that is no mapping.
 
     >>> references = References(["cat", "sofa"], [torch.rand(3, 8), torch.rand(1, 8)])
     >>> references
@@ -63,17 +64,37 @@ class References:
 
     def __post_init__(self) -> None:
         names = check_names("names", self.names)
-        vectors = check_references("vectors", self.vectors)
-        if len(names) != len(vectors) or len(set(names)) != len(names):
+        for number, name in enumerate(names):
+            if not name or " ".join(name.split()) != name or set(name) & set(";="):
+                raise InputError.of(
+                    f"names[{number}]",
+                    got=repr(name),
+                    expected='one name, without ";", "=" or outer blanks',
+                    fix="Rename the class. Synonyms are named where an image is segmented.",
+                )
+        if not isinstance(self.made, Mapping):
+            raise InputError.of(
+                "made",
+                got=type(self.made).__name__,
+                expected="a mapping of what is known of them",
+                fix='Pass {"how": "by hand"}, or leave it out.',
+            )
+        # As they will be used: what float64 holds may be 0 or infinite here.
+        vectors = [
+            one.detach().to("cpu", torch.float32, copy=True)
+            for one in check_references("vectors", self.vectors)
+        ]
+        check_references("vectors", vectors)
+        unlike = len({name.lower() for name in names})
+        if len(names) != len(vectors) or unlike != len(names):
             raise InputError.of(
                 "names",
-                got=f"{len(names)} names, {len(set(names))} of them unlike",
+                got=f"{len(names)} names, {unlike} of them unlike",
                 expected=f"{len(vectors)} unlike ones, one for each set of vectors",
                 fix="Name each class once.",
             )
-        plain = [one.detach().to("cpu", torch.float32) for one in vectors]
         object.__setattr__(self, "names", names)
-        object.__setattr__(self, "vectors", plain)
+        object.__setattr__(self, "vectors", vectors)
 
     def __repr__(self) -> str:
         pairs = zip(self.names, self.vectors, strict=True)
@@ -114,8 +135,8 @@ class References:
             progress: whether a bar is shown; None shows it on a terminal.
 
         Raises:
-            InputError: a backbone without feats, images or labels that cannot be used, or a class
-                that no image shows.
+            InputError: a backbone without feats, images or labels that cannot be used, more of the
+                ones than of the others, sides that cannot be used, or a class that no image shows.
 
         >>> from lpprop.backbones import EfficientNetLite0
         >>> label = torch.arange(96).repeat(64, 1) // 48
@@ -128,20 +149,20 @@ class References:
         names = parse_classes(classes).class_names
         check_feats(backbone)
         check_ignore_index(ignore_index, len(names))
+        shorter_side, longer_side = check_sides(shorter_side, longer_side)
         found: list[list[Tensor]] = [[] for _ in names]
         count = 0
-        pairs = zip(images, labels, strict=True)
-        for image, label in tqdm(pairs, unit="image", disable=None if progress is None else
-                                 not progress):  # fmt: skip
-            pixels, classes_of = _read_pair(count, image, label, len(names), ignore_index)
+        pairs = read_labelled(images, labels, len(names), ignore_index)
+        hidden = None if progress is None else not progress
+        for pixels, classes_of in tqdm(pairs, unit="image", disable=hidden):
             size = seen_size((pixels.shape[-2], pixels.shape[-1]), shorter_side, longer_side)
             seen = resize_image(pixels.to(backbone.device), size)
             feats = backbone(seen).feats
             assert feats is not None
-            spanned = _span(classes_of.to(feats.device), size, backbone.span(size))
-            means, there = class_means(feats, spanned, len(names), ignore_index)
-            for number in there[0].nonzero().flatten().tolist():
-                found[number].append(F.normalize(means[0, number], dim=0))
+            spanned = span_labels(classes_of.to(feats.device), size, backbone.span(size))
+            sums, patches = class_means(feats, spanned, len(names), ignore_index)
+            for number in patches[0].nonzero().flatten().tolist():
+                found[number].append(F.normalize(sums[0, number], dim=0))
             count += 1
         for name, vectors in zip(names, found, strict=True):
             if not vectors:
@@ -241,32 +262,3 @@ def find_sets(classes: Sequence[str], names: Sequence[str]) -> list[list[int]]:
             )
         sets.append(found)
     return sets
-
-
-def _read_pair(
-    number: int, image: Any, label: Any, classes: int, ignore_index: int
-) -> tuple[Float[Tensor, "1 3 H W"], Tensor]:
-    pixels = as_image(image, like=torch.empty(0))
-    given = torch.as_tensor(as_label_map(f"labels[{number}]", label).astype("int64"))
-    wrong = given[(given >= classes) & (given != ignore_index)]
-    size = tuple(pixels.shape[-2:])
-    if len(wrong) or len(pixels) != 1 or tuple(given.shape) != size:
-        raise InputError.of(
-            f"labels[{number}]",
-            got=f"the label {int(wrong[0])}"
-            if len(wrong)
-            else f"shape {tuple(given.shape)} for {len(pixels)} images of {size}",
-            expected=f"labels below {classes} (or {ignore_index}), one for each pixel of one image",
-            fix="Check how labels and images were resized, and how the classes are numbered.",
-        )
-    return pixels.float(), given
-
-
-def _span(labels: Tensor, size: tuple[int, int], span: tuple[int, int]) -> Tensor:
-    """Bring labels to the pixels that the grid spans: what the model padded belongs to no class."""
-    # Resized by nearest neighbour only where the grid spans more than the image, since areas are
-    # exact on any grid.
-    if span == size:
-        return labels[None]
-    nearest = F.interpolate(labels[None, None].double(), size, mode="nearest-exact").long()[0]
-    return F.pad(nearest, (0, span[1] - size[1], 0, span[0] - size[0]), value=-1)

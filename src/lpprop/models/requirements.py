@@ -12,12 +12,14 @@ from lpprop._core.memory import available_bytes
 from lpprop._core.options import check_integer
 from lpprop.backbones.backbone import Backbone
 from lpprop.compose.chain import Chain
-from lpprop.compose.composite import missing_input
+from lpprop.compose.composite import missing_input, step_name, steps_of
 from lpprop.inputs.windows import SlidingWindows
+from lpprop.refiners import PAMR, BilinearUpsample, JointBilateralUpsample
 
 __all__ = [
     "PROVIDED",
     "check_affinity",
+    "check_averages",
     "check_models",
     "check_room",
     "check_takes_regions",
@@ -47,6 +49,19 @@ def check_models(backbone: object, affinity: object) -> None:
             fix="Use MaskCLIP or EfficientNetLite0, and pass this one as affinity; or let it "
             "score by examples, with lpprop.models.ReferenceBackbone.",
         )
+
+
+def check_averages(method: Chain) -> None:
+    """Refuse a method that does not leave probabilities what they are: averages do, in [0, 1]."""
+    for step in steps_of(method):
+        if not isinstance(step, (BilinearUpsample, JointBilateralUpsample, PAMR)):
+            raise InputError.of(
+                "background",
+                got=f"it beside a model of independent probabilities, and {step_name(step)}, whose "
+                "result has another scale",
+                expected='method="bilinear", "joint_bilateral" or "pamr"',
+                fix="Take one of them, or leave background out.",
+            )
 
 
 def check_affinity(affinity: Backbone, method: Chain) -> None:

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from lpprop._core.checks import check_tensors
 from lpprop._core.convert import as_image
-from lpprop._core.errors import InputError, warn
-from lpprop._core.options import check_boolean, check_integer
+from lpprop._core.errors import warn
+from lpprop._core.options import check_boolean
 from lpprop._core.scans import one_call
 from lpprop.backbones.backbone import Backbone, BackboneOutput
 from lpprop.compose import presets
@@ -25,9 +25,10 @@ from lpprop.inputs.proposals import Proposal, as_given_regions, cover_regions
 from lpprop.inputs.regions import Regions, check_regions
 from lpprop.inputs.windows import SlidingWindows
 from lpprop.models.choice import Choice
-from lpprop.models.geometry import resize_image, sample_on_grid, seen_size
+from lpprop.models.geometry import check_sides, resize_image, sample_on_grid, seen_size
 from lpprop.models.requirements import (
     check_affinity,
+    check_averages,
     check_models,
     check_room,
     check_takes_regions,
@@ -94,6 +95,8 @@ class Segmenter:
             takes it. The result then has one channel more, the last, called "none of these". Where
             the backbone gives cosines, of which every class has almost the same share, and the
             method has no `logit_scale`, it refines their softmax at the backbone's scale instead.
+            Where the backbone gives a probability of each class by itself (SAM 3), the threshold
+            is compared with these; the method is "bilinear", "joint_bilateral" or "pamr".
         top_classes: refine only so many classes, those that `lpprop.select_classes` finds in the
             image; the others are -inf in the result. Cosines are compared by their softmax, at the
             backbone's own scale. A class counts that is in any image of the batch, or any window.
@@ -148,19 +151,11 @@ class Segmenter:
         self.regions = None if regions is None else Proposal(regions).proposer
         if regions is not None:
             check_takes_regions(self.method)
-        if shorter_side is not None:
-            shorter_side = check_integer("shorter_side", shorter_side)
-        self.shorter_side = shorter_side
-        self.longer_side = check_integer("longer_side", longer_side)
-        if shorter_side is not None and self.longer_side < shorter_side:
-            raise InputError.of(
-                "longer_side",
-                got=str(longer_side),
-                expected=f"at least shorter_side = {shorter_side}",
-                fix="Pass a larger longer_side.",
-            )
+        self.shorter_side, self.longer_side = check_sides(shorter_side, longer_side)
         self.antialias = check_boolean("antialias", antialias)
-        self.choice = Choice(background, top_classes)
+        self.choice = Choice(background, top_classes, self.backbone.independent)
+        if background is not None and self.backbone.independent:
+            check_averages(self.method)
         #: How a model is called with its inputs; several segmenters may share their calls.
         self.call_model: Callable[..., Any] = _call
         self.windows = None
