@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from safetensors.torch import save
 
 import lpprop
 from lpprop import InputError
@@ -199,6 +200,10 @@ def test_what_is_damaged_is_made_again_and_nothing_else_is_drawn(
     assert same(make(folder=tmp_path / "copy"), expected)
     assert drawn == [["a dog.", "a cat.", "a dog."]]
     assert records(tmp_path / "copy") == records(path)
+    other = save({"reference": torch.ones(3)})  # of a model with fewer channels
+    (tmp_path / "copy/pet/0001.safetensors").write_bytes(other)
+    assert same(make(folder=tmp_path / "copy"), expected)
+    assert len(drawn) == 2
 
 
 def test_classes_and_pictures_can_be_added(folder, make, tmp_path):
@@ -361,10 +366,12 @@ def test_half_precision(make, dtype):
 
 
 def test_names_stay_inside_of_the_folder(make, tmp_path):
-    make(["../a = cat", ".. = cat", "a/b = cat"], folder=tmp_path / "run", images_per_class=1)
+    long = "x" * 300
+    named = ["../a = cat", ".. = cat", "a/b = cat", f"{long}y = cat", f"{long}z = cat"]
+    make(named, folder=tmp_path / "run", images_per_class=1)
     assert [file.name for file in tmp_path.iterdir()] == ["run"]
     made = {file.name for file in (tmp_path / "run").iterdir() if file.is_dir()}
-    assert len(made) == 3
+    assert len(made) == 5
     assert not any("/" in name or ".." in name for name in made)
 
 

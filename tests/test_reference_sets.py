@@ -101,6 +101,8 @@ def test_sets_are_stored_whole_or_not_at_all(tmp_path, backbone):
     whole = file.read_bytes()
     with pytest.raises(InputError, match=r"made: got .*not JSON serializable"):
         References(CLASSES, made.vectors, {"a": {1, 2}}).save(file)
+    with pytest.raises(InputError, match=r"^path: got .*, whose folder does not exist"):
+        made.save(tmp_path / "none" / "set.safetensors")
     assert file.read_bytes() == whole
     assert list(tmp_path.iterdir()) == [file]
     for damaged in (whole[: len(whole) // 2], b"", whole[:7], b"\x00" * 100):

@@ -209,5 +209,8 @@ def test_a_background_is_compared_with_the_probabilities_themselves(model, token
     by_hand = lpprop.add_background(lpprop.bilinear_upsample(logits, (32, 32)), threshold)
     assert torch.equal(found.scores, by_hand)
     assert 0.2 < (found.labels == 3).double().mean() < 0.8
+    alone = segmenter(image[:1], CLASSES[:1])  # no other class is needed, where each is by itself
+    assert alone.class_names == [found.class_names[0], "none of these"]
+    torch.testing.assert_close(alone.scores[:, 0], found.scores[:, 0])
     with pytest.raises(InputError, match="background: got it beside a model of independent prob"):
         Segmenter(backbone, method="local_crf", background=0.5)

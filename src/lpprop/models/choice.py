@@ -69,7 +69,7 @@ class Choice:
         """
         if self.background is None:
             return class_names
-        if len(class_names) == 1:
+        if len(class_names) == 1 and not self.independent:
             raise InputError.of(
                 "background",
                 got=f"it beside the single class {class_names[0]!r}",

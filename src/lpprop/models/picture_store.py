@@ -11,6 +11,7 @@ A picture without a usable mask has a record that says why, and neither mask nor
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,6 +32,7 @@ from lpprop.io.images import save_image
 __all__ = ["Picture", "PictureStore"]
 
 _FORMAT = "lpprop pictures 1"
+_LONGEST = 100
 
 
 class Picture(NamedTuple):
@@ -61,7 +63,7 @@ class PictureStore:
     ...     store = PictureStore(Path(folder), {"steps": 50})
     ...     store.save("cat", 7, Picture({"seed": 1}, torch.ones(2)), picture, picture[0] < 1)
     ...     store.load("cat", 7, {"seed": 1})
-    Picture(record={'seed': 1}, reference=tensor([1., 1.]))
+    Picture(record={'seed': 1, 'channels': 2}, reference=tensor([1., 1.]))
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
@@ -107,7 +109,8 @@ class PictureStore:
             vector = load(self._path(name, number, ".safetensors").read_bytes())["reference"]
         except (OSError, KeyError, SafetensorError):
             return None
-        return Picture(record, vector) if bool(torch.isfinite(vector).all()) else None
+        whole = vector.shape == (record.get("channels"),) and bool(torch.isfinite(vector).all())
+        return Picture(record, vector) if whole else None
 
     def save(
         self,
@@ -124,15 +127,19 @@ class PictureStore:
         if mask is not None:
             drawn = Image.fromarray(mask.to(torch.uint8).mul(255).numpy())
             save_image(self._path(name, number, ".mask.png"), drawn)
+        record = made.record
         if made.reference is not None:
+            record = {**record, "channels": len(made.reference)}
             content = save({"reference": made.reference.contiguous()})
             with atomic_write(self._path(name, number, ".safetensors")) as file:
                 file.write(content)
-        _write(self._path(name, number, ".json"), made.record)
+        _write(self._path(name, number, ".json"), record)
 
     def _path(self, name: str, number: int, end: str) -> Path:
         # A name such as ".." or "a/b" must not lead out of the folder.
         safe = quote(name, safe=" ").replace(".", "%2E")
+        if len(safe) > _LONGEST:  # the names of files have a bound
+            safe = f"{safe[:_LONGEST]}~{hashlib.sha256(safe.encode()).hexdigest()[:16]}"
         return self.folder / safe / f"{number:04d}{end}"
 
     def _refuse(self, what: str, before: object, now: object) -> None:

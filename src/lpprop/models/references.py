@@ -186,8 +186,16 @@ class References:
         """Write the set as a safetensors file, whole or not at all.
 
         Raises:
-            InputError: a `made` that JSON does not hold.
+            InputError: a `made` that JSON does not hold, or a folder that does not exist.
         """
+        path = Path(path)
+        if not path.parent.is_dir():
+            raise InputError.of(
+                "path",
+                got=f"{path}, whose folder does not exist",
+                expected="a file in a folder that is there",
+                fix="Make the folder, or change the path.",
+            )
         try:
             about = json.dumps({"names": self.names, "made": dict(self.made)}, allow_nan=False)
         except (TypeError, ValueError) as error:
@@ -196,7 +204,7 @@ class References:
             ) from error
         tensors = {str(i): one.contiguous() for i, one in enumerate(self.vectors)}
         content = save(tensors, {"format": _FORMAT, "references": about})
-        with atomic_write(Path(path)) as file:
+        with atomic_write(path) as file:
             file.write(content)
 
     @classmethod

@@ -14,7 +14,7 @@ from lpprop._core.checks import check_tensors
 from lpprop._core.convert import as_image
 from lpprop._core.errors import warn
 from lpprop._core.options import check_boolean
-from lpprop._core.scans import one_call
+from lpprop._core.scans import first_time, one_call
 from lpprop.backbones.backbone import Backbone, BackboneOutput
 from lpprop.compose import presets
 from lpprop.compose.chain import Chain
@@ -206,12 +206,14 @@ class Segmenter:
         sizes = check_tensors(image=(pixels, "B 3 H W"))
         names = self.backbone.class_names(classes)
         labels = self.choice.label_names(names)
-        if len(names) == 1:
+        if len(labels) == 1:
             warn(
                 "one class",
                 f"classes: got only {names[0]!r}, which is the label of every pixel. "
                 "Add the classes that are around it, such as 'background'.",
             )
+        elif len(names) == 1:
+            first_time("one class")  # there is something beside it, which `refine` does not see
         size = sizes["H"], sizes["W"]
         seen = seen_size(size, self.shorter_side, self.longer_side)
         channels = sum(map(len, self.backbone.groups(classes)))
