@@ -141,7 +141,8 @@ class Masks:
 
     def means(self, values: Float[Tensor, "C N"]) -> Float[Tensor, "C M"]:
         """Return the mean over each region: sum_i A_mi x_i / sum_i A_mi; 0 if it has no pixel."""
-        scale = 1 / torch.where(self.areas > 0, self.areas, 1)
+        # A smaller area has no reciprocal, and no weight beside any other mask.
+        scale = 1 / self.areas.clamp_min(torch.finfo(self.dtype).tiny)
         return _linear(values, self._sum, self._spread) * scale
 
     def shares(self, labels: Int[Tensor, " N"], classes: int) -> Float[Tensor, "C M"]:
