@@ -51,7 +51,9 @@ def test_images_with_different_numbers_of_masks():
     assert torch.equal(got, torch.cat([voted(MASKS), voted(MASKS[:1])]))
 
 
-@pytest.mark.parametrize("form", [lambda x: x, lambda x: x.numpy(), lambda x: x.tolist()])
+@pytest.mark.parametrize(
+    "form", [lambda x: x, lambda x: x.numpy(), lambda x: x.tolist(), lambda x: list(x.numpy())]
+)
 def test_scores_of_masks(form):
     scores = torch.tensor([0.25, 1.0])
     expected = lpprop.region_vote(FULL, [MASKS], region_scores=scores)
