@@ -152,6 +152,21 @@ def test_a_comparison_asks_once_for_all_methods():
         np.testing.assert_array_equal(again.labels[name], expected)
 
 
+@pytest.mark.parametrize("form", [lambda maps: maps, lambda maps: [torch.stack([maps[0] == 1])]])
+def test_a_comparison_shows_regions_of_a_span_where_they_are(form):
+    def thirds(image):
+        rows = torch.arange(image.shape[-2]) // 30
+        return form(rows[None, :, None].expand(1, -1, image.shape[-1]))
+
+    height = IMAGE.shape[-2]
+    comparison = lpprop.compare(
+        LOGITS, image=IMAGE, regions=thirds, span=(height + 20, 66), methods=["region_vote"],
+        repeats=1,
+    )  # fmt: skip
+    assert comparison.regions.shape == tuple(IMAGE.shape[-2:])
+    assert np.flatnonzero(np.diff(comparison.regions[:, 0])).tolist() == [29]
+
+
 def test_several_settings_of_windows_ask_once():
     found = Found(MAPS)
     settings = [lpprop.SlidingWindows((48, 64), side, side) for side in (32, 48)]
