@@ -279,7 +279,8 @@ def test_recipes_name_a_proposer():
         (["refine", "--method", "bilinear", "--regions", "slic"],
          "--regions: got slic, expected nothing"),
         (["refine", "--method", "region_vote"], "--regions: got nothing"),
-        (["refine", "--method", "region_vote", "--regions", "sclic"], "--regions: got sclic"),
+        (["refine", "--method", "region_vote", "--regions", "sclic"],
+         "--regions: got sclic, which does not exist, expected a path to regions, or slic, felz"),
         (["refine", "--method", "region_vote", "--regions", "./slic"], "--regions: got slic"),
         (["eval", "--regions", "slic", "--method", "bilinear"],
          "--regions: got slic, expected nothing, since no method takes it (bilinear)"),
@@ -309,3 +310,20 @@ def test_what_is_refused_before_any_work(tree, monkeypatch, capsys, words, messa
     assert f"lpprop: error: {message}" in capsys.readouterr().err
     assert not (tree / "out").exists()
     assert not (tree / "runs").exists()
+
+
+@pytest.mark.parametrize("command", ["refine", "compare", "segment", "eval", "tune"])
+def test_names_that_are_nearly_right(tree, monkeypatch, capsys, command):
+    monkeypatch.chdir(tree)
+    arrays = ["--logits", "logits"]
+    labelled = [*arrays, "--images", "images", "--labels", "labels", "--classes", "classes.txt"]
+    words = {
+        "refine": ["images", *arrays, "--method", "region_vote"],
+        "compare": ["images", *arrays],
+        "segment": ["images", "--classes", "cat", "dog", "--method", "region_vote"],
+        "eval": [*labelled, "--method", "region_vote"],
+        "tune": [*labelled, "--method", "region_vote"],
+    }[command]
+    assert main([command, *words, "--out", "out", "--regions", "sam2-hiera-tin"]) == 1
+    assert "Did you mean sam2-hiera-tiny?" in capsys.readouterr().err
+    assert not (tree / "out").exists()
