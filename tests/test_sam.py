@@ -186,6 +186,7 @@ def test_a_model_stays_frozen_and_computes_in_its_own_dtype():
     assert not scores[0].requires_grad
     assert masks[0].any()
     assert "Sam2Model, points_per_side=3" in repr(sam)
+    assert "stability_offset=" in repr(sam)
     assert "bfloat16" in repr(sam)
 
 

@@ -113,7 +113,8 @@ class SAM(SegmentAnything):
         self.overlap = _check_share("overlap", overlap)
 
     def _describe(self) -> dict[str, object]:
-        names = "points_per_side", "iou_threshold", "stability_threshold", "overlap"
+        stability = "stability_threshold", "stability_offset"
+        names = "points_per_side", "iou_threshold", *stability, "overlap"
         return {name: getattr(self, name) for name in names}
 
     def forward(
