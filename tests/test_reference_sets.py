@@ -13,6 +13,7 @@ import lpprop
 from lpprop import InputError, InputWarning
 from lpprop.backbones import EfficientNetLite0, VisionTransformer
 from lpprop.cli import main
+from lpprop.evaluation import SegmenterPredictor
 from lpprop.models import RECIPES, ReferenceBackbone, References, Segmenter
 from lpprop.models.references import describe_backbone, find_sets
 
@@ -201,6 +202,27 @@ def test_regions_of_a_proposer_are_scored(backbone, made):
     same = ReferenceBackbone(backbone, made, regions=masks, scores="cosine")(image[None])
     torch.testing.assert_close(same.logits, found.logits)
 
+    def of_another_size(pixels):
+        return labels[None].repeat_interleave(2, 1).repeat_interleave(2, 2)
+
+    same = ReferenceBackbone(backbone, made, regions=of_another_size, scores="cosine")(image[None])
+    torch.testing.assert_close(same.logits, found.logits)
+    with pytest.raises(InputError, match=r"^the proposer <lambda> returned unusable regions: got"):
+        ReferenceBackbone(backbone, made, regions=lambda x: labels)(image.expand(2, -1, -1, -1))
+    with pytest.raises(InputError, match=r"^regions: got <lambda>, a function of image and scores"):
+        ReferenceBackbone(backbone, made, regions=lambda image, scores: labels)
+
+
+def test_a_record_tells_which_regions_were_scored(backbone, made):
+    described = [
+        SegmenterPredictor(
+            Segmenter(ReferenceBackbone(backbone, made, regions=regions), method="bilinear"),
+            ["red"],
+        ).fingerprint()["backbone"]
+        for regions in (None, "slic", "felzenszwalb")
+    ]
+    assert described[1] != described[0] != described[2] != described[1]
+
 
 def test_classes_by_their_names_and_synonyms(backbone, made):
     assert find_sets(["warm = red; orange", "blue; navy"], CLASSES) == [[0], [2]]
@@ -244,7 +266,7 @@ def test_a_segmenter_without_words(backbone, made):
         ({"temperature": 0}, "temperature: got 0"),
         ({"logit_scale": -1}, "logit_scale: got -1"),
         ({"scores": "raw"}, "scores: got 'raw'"),
-        ({"regions": "slic"}, "regions: got str, expected a function"),
+        ({"regions": "slick"}, "regions: got .slick., expected .slic., .felz"),
     ],
 )
 def test_options_are_checked(backbone, made, change, message):

@@ -17,9 +17,8 @@ from lpprop._core.scans import one_call
 from lpprop.backbones.backbone import Backbone, BackboneOutput
 from lpprop.backbones.prompts import parse_classes
 from lpprop.inputs.matching import CHECKS, match
-from lpprop.inputs.patch_grid import cover
+from lpprop.inputs.proposals import Proposal, cover_regions
 from lpprop.inputs.region_matching import classify_regions
-from lpprop.inputs.regions import as_regions
 from lpprop.models.references import References, find_sets
 
 if TYPE_CHECKING:
@@ -58,8 +57,8 @@ class ReferenceBackbone(Backbone):
             negative divergences of "rank".
         logit_scale: > 0; None stands for 50, and for 1 where divergences are scaled, which are
             differences of logarithms already.
-        regions: None, or a proposer: a function of an image (B, 3, H, W) in [0, 1] that returns its
-            regions, as `lpprop.regions` has them.
+        regions: None, or a proposer as `lpprop.refine` takes it: a function of an image
+            (B, 3, H, W) in [0, 1] that returns its regions, or the name of one, such as "slic".
 
     A class is scored by all sets that its name or a synonym names: "vehicle = car; truck" takes
     those of cars and of trucks, and of vehicles if there are any.
@@ -84,7 +83,7 @@ class ReferenceBackbone(Backbone):
         temperature: float = 0.02,
         scores: str = "softmax",
         logit_scale: float | None = None,
-        regions: Callable[..., Any] | None = None,
+        regions: Callable[..., Any] | str | None = None,
     ) -> None:
         if not isinstance(references, References):
             raise InputError.of(
@@ -98,12 +97,13 @@ class ReferenceBackbone(Backbone):
         if logit_scale is None:
             logit_scale = 1.0 if matching == "rank" else 50.0
         checked = check_options(_CHECKS, {**options, "scores": scores, "logit_scale": logit_scale})
-        if regions is not None and not callable(regions):
+        proposal = None if regions is None else Proposal(regions)
+        if proposal is not None and proposal.asks_for_scores:
             raise InputError.of(
                 "regions",
-                got=type(regions).__name__,
-                expected="a function of an image that returns its regions, or None",
-                fix="Pass one of lpprop.regions, such as slic.",
+                got=f"{proposal.name}, a function of image and scores",
+                expected="a function of the image alone",
+                fix="Give it to a method, such as 'region_vote', which follows the scores.",
             )
         super().__init__(
             patch_size=model.patch_size, mean=model._mean, std=model._std,
@@ -117,7 +117,8 @@ class ReferenceBackbone(Backbone):
         self.matching, self.reduce = checked["matching"], checked["reduce"]
         self.temperature = checked["temperature"]
         self.scores, self.logit_scale = checked["scores"], checked["logit_scale"]
-        self.regions = regions
+        #: What proposes the regions that are scored; None where patches are.
+        self.regions = None if proposal is None else proposal.proposer
         self.provides = ("logits", *(name for name in model.provides if name != "logits"))
         self.feats_from, self.commit = model.feats_from, model.commit
 
@@ -169,11 +170,10 @@ class ReferenceBackbone(Backbone):
     ) -> Float[Tensor, "B C h w"]:
         assert self.regions is not None
         assert seen.feats is not None
-        found = as_regions(self.regions(pixels.float()), pixels)
-        span = self.span((pixels.shape[-2], pixels.shape[-1]))
-        spanned = cover(found, span) if isinstance(found, Tensor) else [
-            cover(masks, span) for masks in found
-        ]  # fmt: skip
+        size = (pixels.shape[-2], pixels.shape[-1])
+        found = Proposal(self.regions)(pixels.float(), pixels)
+        spanned = cover_regions(found, size, self.span(size))
+        assert not isinstance(spanned, Proposal)
         scores = classify_regions(seen.feats, spanned, sets, **options)
         return F.adaptive_avg_pool2d(scores, seen.grid)
 
