@@ -325,6 +325,25 @@ def test_masks_are_kept_on_disk_by_the_weights_that_made_them(tmp_path, monkeypa
     )
 
 
+class Larger(torch.nn.Module):
+    """A module of a user's own around a proposer."""
+
+    def __init__(self, sam):
+        super().__init__()
+        self.sam = sam
+
+    def forward(self, image):
+        return [masks[masks.flatten(1).sum(1) > 9] for masks in self.sam(image)]
+
+
+def test_settings_within_a_module_of_a_users_own_tell_it_apart(models, tmp_path):
+    wrapped = [Larger(SAM(models["Sam"], overlap=share)) for share in (0.5, 0.6)]
+    first, second = (lpprop.regions.CachedProposer(x, tmp_path).fingerprint() for x in wrapped)
+    assert first["parts"]["sam"]["overlap"] == 0.5
+    assert first["weights"] == second["weights"]
+    assert first != second
+
+
 @pytest.mark.gpu
 def test_regions_stand_where_the_image_is(there):
     image, scores = images(), torch.rand(1, 3, 6, 8, generator=torch.Generator().manual_seed(0))

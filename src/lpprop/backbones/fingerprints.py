@@ -9,25 +9,40 @@ from typing import Any
 import torch
 from torch import nn
 
+from lpprop.backbones.frozen import Frozen
+
 __all__ = ["hash_weights", "model_fingerprint"]
 
 
 def model_fingerprint(model: nn.Module) -> dict[str, Any]:
     """Describe a backbone: its class, its settings (plain attributes), a hash of its weights.
 
+    Where networks of this package are within it, such as in a module of the user's own, "parts" has
+    the settings of each.
+
     >>> from lpprop.backbones import EfficientNetLite0
     >>> fingerprint = model_fingerprint(EfficientNetLite0())
     >>> fingerprint["class"], fingerprint["settings"]["patch_size"]
     ('EfficientNetLite0', 16)
     """
+    parts = {
+        name: _settings(part)
+        for name, part in model.named_modules()
+        if part is not model and isinstance(part, Frozen)
+    }
+    return {
+        "class": type(model).__name__,
+        "settings": _settings(model),
+        **({"parts": parts} if parts else {}),
+        "weights": hash_weights(model),
+    }
+
+
+def _settings(model: nn.Module) -> dict[str, Any]:
     # The batch size does not change what a model sees in an image.
     ignored = ("training", "max_bytes")
     plain = {name: value for name, value in vars(model).items() if name not in ignored}
-    return {
-        "class": type(model).__name__,
-        "settings": {name: value for name, value in plain.items() if _is_plain(value)},
-        "weights": hash_weights(model),
-    }
+    return {name: value for name, value in plain.items() if _is_plain(value)}
 
 
 def _is_plain(value: object) -> bool:
