@@ -168,6 +168,8 @@ def test_damaged_run_lengths_are_refused(tmp_path, rle):
         b'{"annotations": 3}',
         b'[{"segmentation": [[0, 0, 5, 5, 5, 0]]}]',
         b'[{"size": [2, 3], "counts": [' + b"9" * 5000 + b"]}]",
+        b'[{"segmentation": {"size": [1, 2], "counts": [2]}, "image_id": 1},'
+        b'{"segmentation": {"size": [1, 2], "counts": [2]}, "image_id": 2}]',
         pickle.dumps([1]),
     ],
     ids=lambda content: str(content)[:30],

@@ -32,8 +32,8 @@ def load_regions(path: Path | str, argument: str = "regions") -> Tensor:
       that named like the argument is taken.
     - .png of 8 or 16 bits, grey or indexed: a map. The largest value, 255 or 65535, marks pixels in
       no region. Of 1 bit: one mask.
-    - .json: masks in COCO's run-length encoding, in a list of dicts with "segmentation", as SAM's
-      tools write them, or in such a list under "annotations".
+    - .json: masks of one image in COCO's run-length encoding, in a list of dicts with
+      "segmentation", as SAM's tools write them, or in such a list under "annotations".
 
     Args:
         path: the file; nothing in it is executed.
@@ -114,13 +114,22 @@ def _of_json(path: Path, argument: str) -> Tensor:
             for item in (listed if isinstance(listed, list) else [])
         ]
         if not masks or not all(map(is_rle, masks)):
-            held = "no list of them" if not masks else "items that are none, such as polygons"
+            held = "no mask" if not masks else "items that are none, such as polygons"
             raise InputError.of(
                 argument,
                 got=f"{path} with {held}",
                 expected="masks in COCO's run-length encoding: a list of dicts with "
                 '"segmentation": {"size": [H, W], "counts": ...}',
-                fix="Write it as SAM's tools do, or save masks (M, H, W) with numpy.save.",
+                fix="Write it as SAM's tools do, or save masks (M, H, W) with numpy.save, (0, H, W) "
+                "where nothing was found.",
+            )
+        images = {str(item["image_id"]) for item in listed if "image_id" in item}
+        if len(images) > 1:
+            raise InputError.of(
+                argument,
+                got=f"{path} with masks of {len(images)} images, by their image_id",
+                expected="those of one image",
+                fix="Write a file for each image, named after it.",
             )
         try:
             return decode_rle(masks, argument)
