@@ -109,9 +109,9 @@ def _of_json(path: Path, argument: str) -> Tensor:
         )
         content = json.loads(path.read_bytes())
         listed = content.get("annotations") if isinstance(content, dict) else content
+        items = listed if isinstance(listed, list) else []
         masks = [
-            item.get("segmentation", item) if isinstance(item, dict) else item
-            for item in (listed if isinstance(listed, list) else [])
+            item.get("segmentation", item) if isinstance(item, dict) else item for item in items
         ]
         if not masks or not all(map(is_rle, masks)):
             held = "no mask" if not masks else "items that are none, such as polygons"
@@ -120,10 +120,10 @@ def _of_json(path: Path, argument: str) -> Tensor:
                 got=f"{path} with {held}",
                 expected="masks in COCO's run-length encoding: a list of dicts with "
                 '"segmentation": {"size": [H, W], "counts": ...}',
-                fix="Write it as SAM's tools do, or save masks (M, H, W) with numpy.save, (0, H, W) "
+                fix="Write it as SAM's tools do, or save masks (M, H, W) with numpy.save; M is 0 "
                 "where nothing was found.",
             )
-        images = {str(item["image_id"]) for item in listed if "image_id" in item}
+        images = {str(item["image_id"]) for item in items if "image_id" in item}
         if len(images) > 1:
             raise InputError.of(
                 argument,
