@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lpprop._core.errors import InputError
+from lpprop._core.errors import InputError, warn
 from lpprop._core.memory import check_room
 from lpprop.io.arrays import ARRAY_SUFFIXES, load_numbers
 from lpprop.io.files import refuse_damaged
@@ -45,6 +45,9 @@ def load_regions(path: Path | str, argument: str = "regions") -> Tensor:
     Raises:
         InputError: a file that is missing, empty, damaged or of another format, that holds no
             regions, or more than the free memory.
+
+    Warns:
+        InputWarning: a map that looks like a mask of 0 and 255.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -94,6 +97,12 @@ def _of_png(path: Path, argument: str) -> Tensor:
         return torch.from_numpy(stored.copy())[None]
     labels = torch.from_numpy(stored.astype(np.int64))
     none = 2 ** (8 if stored.dtype == np.uint8 else 16) - 1
+    if labels.unique().tolist() == [0, none]:
+        warn(
+            "mask as a map",
+            f"{argument}: got {path} of 0 and {none} alone, which is read as one region, where it "
+            f"is 0, and pixels in none. If {none} marks an object, save it as PNG of 1 bit.",
+        )
     return labels.masked_fill_(labels == none, -1)
 
 
