@@ -22,7 +22,7 @@ from lpprop.evaluation.datasets import dataset_from_folders
 from lpprop.evaluation.tuning.sources import as_source
 from lpprop.models.recipes import RECIPES
 from lpprop.models.segmenter import Segmenter
-from lpprop.regions import CachedProposer, slic
+from lpprop.regions import CachedProposer, named, slic
 from test_cli_eval import Colours
 
 SIZE = (40, 56)
@@ -155,6 +155,20 @@ def test_eval_of_a_recipe(tree, monkeypatch, capsys):
     np.testing.assert_array_equal(labels_of(tree, "region_vote"), expected)
     assert not np.array_equal(labels_of(tree, "bilinear"), expected)
     assert len(list((tree / "runs").glob("regions/*.npz"))) == 2
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize("source", [["--logits", "logits"], ["--recipe", "offline", "--side", 40]])
+def test_a_model_that_is_prompted_with_the_scores(tree, source, monkeypatch, capsys):
+    """Its regions differ from method to method, so that none are kept."""
+    monkeypatch.setattr(EfficientNetLite0, "from_pretrained", lambda **_: Colours())
+    monkeypatch.setattr(named, "find_proposer", lambda name, **_: best)
+    monkeypatch.chdir(tree)
+    common = [*source, "--regions", "prompted-sam-vitb", "--save", "labels"]
+    assert evaluated(tree, *common, "--method", "bilinear", "region_vote") == 0
+    assert not (tree / "runs" / "regions").exists()
+    # Its regions are those of the labels, which then stay as they are.
+    np.testing.assert_array_equal(labels_of(tree, "region_vote"), labels_of(tree, "bilinear"))
     capsys.readouterr()
 
 
