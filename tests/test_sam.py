@@ -154,9 +154,11 @@ def test_batches_and_bounds_of_memory_change_nothing(models, kind, monkeypatch):
     decoded = watch(monkeypatch, model, "forward")
     together = proposer(model).propose(batch)
     assert (len(embedded), len(decoded)) == (3, 3)
+    enlarged = watch(monkeypatch, segment_anything.SegmentAnything, "_enlarge")
     strided = batch.transpose(2, 3).contiguous().transpose(2, 3)
     apart = [proposer(model, max_bytes=1).propose(item[None]) for item in strided]
     assert (len(embedded), len(decoded)) == (6, 3 + 3 * 9)  # each image once, a point at a time
+    assert max(len(args[1]) for args, _ in enlarged) <= 3  # the masks of a point
     for number, alone in enumerate(apart):
         torch.testing.assert_close(together.scores[number], alone.scores[0])
         assert together.masks[number].shape == alone.masks[0].shape

@@ -165,7 +165,8 @@ class SAM(SegmentAnything):
             scores.append(quality[stable])
             boxes.append(mask_boxes(masks[stable]))
         kept = suppress(torch.cat(boxes), torch.cat(scores), self.overlap)
-        masks = self._enlarge(torch.cat(logits)[kept], size) > 0
+        parts = torch.cat(logits)[kept].split(self._at_once(size, masks=1))
+        masks = torch.cat([self._enlarge(part, size) > 0 for part in parts])
         return masks, torch.cat(scores)[kept]
 
 
