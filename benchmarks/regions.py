@@ -5,6 +5,7 @@ The regions are blocks of pixels, about as many as superpixels have. The other w
 over them too: all differ in how the scores of a region are summed.
 """
 
+import warnings
 from collections.abc import Callable
 from functools import partial
 
@@ -102,7 +103,9 @@ def _sum_by_matrix(values: Tensor, numbers: Tensor, count: int) -> Tensor:
     starts = F.pad(torch.bincount(numbers, minlength=count).cumsum(0), (1, 0))
     ones = values.new_ones(len(numbers))
     size = (count, len(numbers))
-    matrix = torch.sparse_csr_tensor(starts, columns, ones, size, check_invariants=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that PyTorch's CSR may change
+        matrix = torch.sparse_csr_tensor(starts, columns, ones, size, check_invariants=False)
     return (matrix @ values.T).T
 
 

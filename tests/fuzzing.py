@@ -198,6 +198,9 @@ OPTIONS: dict[str, list[Any]] = {
     "patches": [1, 3, 0.01, 0.5, 1.0],
 }
 
+# By preset, those of an option whose name has another meaning elsewhere.
+OPTIONS_OF: dict[str, dict[str, list[Any]]] = {"clip_dinoiser": {"threshold": [0, 0.2, 0.9, 1]}}
+
 ODD: list[Any] = [
     float("nan"),
     float("inf"),
@@ -798,12 +801,13 @@ class Outcome:
 def arguments_of(scene: Scene, target: Target, *, spoil: bool) -> tuple[dict[str, Any], list[str]]:
     """Draw the arguments; return them and the names of those that were spoilt."""
     given = target.draw(scene)
-    options = target.options
+    options, allowed = target.options, OPTIONS
     if target.call is lpprop.refine and isinstance(given.get("method"), str):
         options = tuple(lpprop.presets.METHODS[given["method"]].options)
+        allowed = OPTIONS | OPTIONS_OF.get(given["method"], {})
     for name in options:
-        if scene.rng.random() < 0.25 and name in OPTIONS:
-            given[name] = scene.rng.choice(OPTIONS[name])
+        if scene.rng.random() < 0.25 and name in allowed:
+            given[name] = scene.rng.choice(allowed[name])
     spoilt: list[str] = []
     names = sorted({*given, *options})
     for name in (

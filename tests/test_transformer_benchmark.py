@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -19,12 +20,20 @@ pytest.importorskip("skimage", reason="scikit-image is not installed")
 sys.path.insert(0, str(Path(__file__).parents[1]))  # benchmarks/ is no part of the package
 
 from benchmarks.marked import MARKED
-from benchmarks.transformer import experiments, results, starts, tables, visits
-from benchmarks.transformer.__main__ import DOCS, FILE, main
+from benchmarks.transformer import (
+    experiments,
+    region_tables,
+    results,
+    starts,
+    tables,
+    visits,
+    votes,
+)
+from benchmarks.transformer.__main__ import DOCS, FILE, PAGES, main
 from benchmarks.transformer.directions import DIRECTIONS
 from benchmarks.transformer.figures import CHARTS
 from benchmarks.transformer.methods import METHODS, SHORT, UPSAMPLERS, Way
-from benchmarks.transformer.regions import MAJORITY_VOTE
+from benchmarks.transformer.regions import MAJORITY_VOTE, TRUE, regions
 from benchmarks.transformer.scenes import DRIVES, PHOTOGRAPHS, STRETCH, of_scene, pictures
 from benchmarks.transformer.store import Store
 from benchmarks.transformer.views import PATCH, Backbones, View
@@ -192,6 +201,24 @@ def test_majority_vote_by_hand():
         assert (found[regions == region] == votes.argmax()).all()
 
 
+def test_a_vote_is_behind_a_refiner(every, backbones, tmp_path):
+    """At the picture's own size, in true pieces, counted by hand."""
+    view = View(of_scene(every, "0006R0")[0], Store(tmp_path), backbones)
+    labelled, before = starts.Labelled({}), votes.BEFORE["joint bilateral"]
+    labels = before(view, "relabelled 40 %", labelled).argmax(1)[0].numpy()
+    way = votes.voted(before, TRUE)
+    found = way(view, "relabelled 40 %", labelled).argmax(1)[0].numpy()
+    pieces = regions(view, TRUE, view.picture.image)[0].numpy()
+    assert ((pieces < 0) == (view.picture.gt == 255)).all()
+    assert (found[pieces < 0] == labels[pieces < 0]).all()
+    for piece in range(pieces.max() + 1):
+        inside = pieces == piece
+        assert len(np.unique(view.picture.gt[inside])) == 1
+        assert (found[inside] == np.bincount(labels[inside]).argmax()).all()
+    kept = votes.unvoted(before)(view, "relabelled 40 %", labelled).argmax(1)[0].numpy()
+    assert (kept == labels).all()
+
+
 def test_windows_alone_are_windows_by_themselves(every, backbones, tmp_path):
     """Coupled prediction is propagation in each window, and the mean where they overlap."""
     view = View(of_scene(every, "0006R0")[0], Store(tmp_path), backbones)
@@ -238,7 +265,8 @@ def test_names_are_those_of_methods():
 def arguments(folders, tmp_path, out):
     docs = tmp_path / "docs"
     docs.mkdir(exist_ok=True)
-    (docs / "transformer_study.md").write_text((DOCS / "transformer_study.md").read_text())
+    for page in PAGES:
+        (docs / page).write_text((DOCS / page).read_text())
     given = {**folders._asdict(), "out": out, "results": tmp_path / "found.json", "docs": docs}
     return ["--tiny", "--processes=1", *(f"--{name}={value}" for name, value in given.items())]
 
@@ -253,8 +281,9 @@ def ran(folders, tmp_path_factory):
 
 def test_a_run_fills_the_document(ran):
     work, found = ran
-    text = (work / "docs" / "transformer_study.md").read_text()
-    assert {name for _, name, _ in MARKED.findall(text)} <= tables.tables(found).keys()
+    text = "".join((work / "docs" / page).read_text() for page in PAGES)
+    made = tables.tables(found) | region_tables.tables(found)
+    assert {name for _, name, _ in MARKED.findall(text)} <= made.keys()
     start = found["experiments"]["main"]["starts"]["probe"]["bilinear"]
     assert f"{100 * start['miou']:.1f}" in text
     assert {path.stem for path in (work / "docs" / "images").glob("*.png")} == {
@@ -329,6 +358,26 @@ def test_photographs_are_averaged(folders, every, ran):
     assert counted.mean("clicks", "bilinear") == pytest.approx(np.mean(own))
 
 
+def test_what_a_vote_adds_is_over_its_own_refiner(folders, every, ran):
+    experiment = replace(experiments.experiments(tiny=True)["votes"], before={})
+    rows = ran[1]["experiments"]["votes"]["starts"]
+    before, after = experiment.ways
+    gain = results.Counted(experiment, every, folders.out).gain("oracle", before, after)
+    assert rows["oracle"][after]["own_gain"]["gain"] == pytest.approx(gain.gain, abs=1e-4)
+    own = 100 * (rows["oracle"][after]["boundary"] - rows["oracle"][before]["boundary"])
+    assert rows["oracle"][after]["own_boundary_gain"]["gain"] == pytest.approx(own, abs=1e-3)
+
+
+def test_a_run_of_some_experiments_keeps_the_others(folders, every, ran):
+    worker = visits.Worker(folders, tiny=True, only=["votes"])
+    new = results.results(every, folders.out, worker.experiments)
+    old = ran[1] | {"experiments": {"main": "kept", "votes": "outdated"}}
+    grown = results.grown(old, new)
+    assert grown["experiments"] == {"main": "kept", "votes": new["experiments"]["votes"]}
+    assert grown["directions"] == old["directions"]
+    assert grown["seconds"].keys() == old["seconds"].keys()
+
+
 def test_verdicts():
     claim = DIRECTIONS[0]._replace(sign=-1)
     gains = {
@@ -340,8 +389,12 @@ def test_verdicts():
     assert tables.verdict(claim._replace(sign=0), gains) == "1 of 3, 2 against"
 
 
-def test_the_document_shows_the_committed_results():
-    text = (DOCS / "transformer_study.md").read_text()
-    made = tables.tables(json.loads(FILE.read_text()))
-    for opening, name, _ in MARKED.findall(text):
+@pytest.mark.parametrize("page", PAGES)
+def test_the_document_shows_the_committed_results(page):
+    text = (DOCS / page).read_text()
+    found = json.loads(FILE.read_text())
+    made = tables.tables(found) | region_tables.tables(found)
+    shown = MARKED.findall(text)
+    assert shown
+    for opening, name, _ in shown:
         assert f"{opening}{made[name]}\n" in text, "run python -m benchmarks.transformer"

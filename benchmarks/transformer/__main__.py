@@ -1,10 +1,11 @@
-"""`python -m benchmarks.transformer`: the tables of docs/transformer_study.md.
+"""`python -m benchmarks.transformer`: the tables of docs/transformer_study.md and docs/regions.md.
 
     python -m benchmarks.transformer --weights DINOV2 --streets STREETS --camvid CAMVID \\
         --bsds BSDS --out WORK
 
-The same command continues a run that was interrupted. Without --out it renews tables and figures
-from the committed results.
+The same command continues a run that was interrupted. With --only it runs some experiments, and
+keeps the committed results of the others. Without --out it renews tables and figures from the
+committed results.
 """
 
 import argparse
@@ -15,11 +16,13 @@ from lpprop.io.atomic import atomic_write
 
 from ..camvid.tables import rounded
 from ..marked import renew
-from . import figures, tables
-from .results import results
+from . import figures, region_tables, tables
+from .experiments import experiments
+from .results import grown, results
 from .visits import Folders, Worker, evaluate
 
 FILE = Path(__file__).parent / "results.json"
+PAGES = ("transformer_study.md", "regions.md")
 DOCS = Path(__file__).parents[2] / "docs"
 
 
@@ -33,21 +36,28 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--processes", type=int, default=2, help="default: %(default)s")
     parser.add_argument("--results", type=Path, default=FILE, help="default: %(default)s")
     parser.add_argument("--docs", type=Path, default=DOCS, help="default: %(default)s")
+    parser.add_argument(
+        "--only", nargs="+", metavar="EXPERIMENT", choices=list(experiments()),
+        help="run these, and keep the committed results of the others",
+    )  # fmt: skip
     parser.add_argument("--tiny", action="store_true", help="small pictures, few methods")
     args = parser.parse_args(arguments)
     if args.out is not None:
         folders = (args.weights, args.streets, args.camvid, args.bsds)
         if None in folders:
             parser.error("--out needs --weights, --streets, --camvid and --bsds")
-        worker = Worker(Folders(*folders, args.out), tiny=args.tiny)
+        worker = Worker(Folders(*folders, args.out), tiny=args.tiny, only=args.only)
         evaluate(worker, args.processes)
-        found = results(worker.pictures, args.out, tiny=args.tiny)
+        found = results(worker.pictures, args.out, worker.experiments)
+        if args.only is not None:
+            found = grown(json.loads(args.results.read_text()), found)
         with atomic_write(args.results) as file:
             file.write((json.dumps(rounded(found), indent=1) + "\n").encode())
     found = json.loads(args.results.read_text())
-    for page in (args.docs / "transformer_study.md", args.docs.parent / "README.md"):
+    made = tables.tables(found) | region_tables.tables(found)
+    for page in (*(args.docs / name for name in PAGES), args.docs.parent / "README.md"):
         if page.exists():
-            renew(page, tables.tables(found))
+            renew(page, made)
     figures.draw(found, args.docs / "images")
 
 

@@ -1,9 +1,9 @@
 """What is run: which methods, from which starts, on which pictures."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from . import discrepancy, propagation
+from . import discrepancy, propagation, votes
 from .directions import DIRECTIONS
 from .methods import ADVICE, BILINEAR, METHODS, SHORT, UPSAMPLERS, Way
 from .scenes import DRIVES, PHOTOGRAPHS, STRETCH, Picture, of_scene
@@ -27,6 +27,7 @@ RESIZED = (
     "LP k 10, γ 7, α 0.8",
 )  # fmt: skip
 SWEPT = ("CNN prototypes, 4", "probe", "relabelled 40 %")
+TRUTH = "truth"  # each pixel's class: what is lost, regions cannot express
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Experiment:
         every: only each such picture of a scene.
         boundary: whether Boundary IoU is measured too.
         whole: the size at which the models see a street picture; the scenes' own if None.
+        before: for some ways, that over which they gain; besides the first, over which all gain.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Experiment:
     every: int = 1
     boundary: bool = False
     whole: tuple[int, int] | None = None
+    before: Mapping[str, str] = field(default_factory=dict)
 
     def pictures(self, every: Sequence[Picture]) -> list[Picture]:
         return [
@@ -57,6 +60,27 @@ class Experiment:
 
 def _sweep(name: str, ways: Mapping[str, Way]) -> Experiment:
     return Experiment(name, DRIVES, SWEPT, ways, every=THIRD)
+
+
+def _votes() -> list[Experiment]:
+    """Votes in regions: behind refiners, with other options, in other regions."""
+    behind, sources = votes.behind(), votes.sources()
+    return [
+        Experiment(
+            "votes", DRIVES, MAIN, behind, boundary=True,
+            before={votes.after(name): name for name in votes.BEFORE},
+        ),
+        Experiment(
+            "votes, photographs", (PHOTOGRAPHS,), CLICKED, behind, HALF, boundary=True,
+            before={votes.after(name): name for name in votes.BEFORE},
+        ),
+        Experiment("vote options", DRIVES, MAIN, votes.options(), THIRD),
+        Experiment("vote regions", DRIVES, (*MAIN, TRUTH), sources, THIRD, boundary=True),
+        Experiment(
+            "vote regions, photographs", (PHOTOGRAPHS,), (*CLICKED, TRUTH), sources, HALF,
+            boundary=True,
+        ),
+    ]  # fmt: skip
 
 
 def experiments(*, tiny: bool = False) -> dict[str, Experiment]:
@@ -87,6 +111,7 @@ def experiments(*, tiny: bool = False) -> dict[str, Experiment]:
         _sweep("suppression", discrepancy.suppression()),
         _sweep("path", discrepancy.path()),
         _sweep("velocity", discrepancy.velocity()),
+        *_votes(),
     ]
     if tiny:
         every = [_small(experiment) for experiment in every]

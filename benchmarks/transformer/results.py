@@ -13,7 +13,7 @@ import lpprop
 
 from ..camvid.intervals import drawn_images, mean_ratio
 from .directions import DIRECTIONS, Direction
-from .experiments import Experiment, experiments
+from .experiments import Experiment
 from .methods import BILINEAR
 from .scenes import DRIVES, PHOTOGRAPHS, Picture, of_scene
 from .visits import counts_file, read_counts
@@ -125,6 +125,9 @@ class Counted:
                 row["gain"] = self.gain(start, base, name)._asdict()
                 if experiment.boundary:
                     row["boundary_gain"] = self.gain(start, base, name, "boundary")._asdict()
+            if (own := experiment.before.get(name)) is not None:
+                row["own_gain"] = self.gain(start, own, name)._asdict()
+                row["own_boundary_gain"] = self.gain(start, own, name, "boundary")._asdict()
             if experiment.every == 1 and not self.photographs:
                 row["scenes"] = {
                     scene: self.mean(start, name, scene=scene) for scene in experiment.scenes
@@ -140,9 +143,11 @@ class Counted:
         }
 
 
-def results(pictures: Sequence[Picture], out: Path, *, tiny: bool = False) -> Document:
+def results(
+    pictures: Sequence[Picture], out: Path, experiments: Mapping[str, Experiment]
+) -> Document:
     """The document of a run that is complete."""
-    counted = {name: Counted(each, pictures, out) for name, each in experiments(tiny=tiny).items()}
+    counted = {name: Counted(each, pictures, out) for name, each in experiments.items()}
     return {
         "pictures": {scene: len(of_scene(pictures, scene)) for scene in _scenes(pictures)},
         "versions": {
@@ -156,9 +161,18 @@ def results(pictures: Sequence[Picture], out: Path, *, tiny: bool = False) -> Do
         "directions": {
             direction.claim: compared(counted[direction.experiment], direction)
             for direction in DIRECTIONS
+            if direction.experiment in counted
         },
         "seconds": {name: each.seconds() for name, each in counted.items()},
     }  # fmt: skip
+
+
+def grown(old: Document, new: Document) -> Document:
+    """A document with the experiments of a run of some of them in place of its own, or added."""
+    return {
+        name: value | new[name] if name in ("experiments", "directions", "seconds") else new[name]
+        for name, value in old.items()
+    }
 
 
 def compared(counted: Counted, direction: Direction) -> Document:

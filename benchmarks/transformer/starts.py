@@ -55,6 +55,7 @@ STARTS: dict[str, Start] = {
     "oracle": Start("oracle"),
     "clicks": Start("clicks"),
     **{f"{size} px": Start("oracle", patch=size) for size in (8, 14, 16, 32)},
+    "truth": Start("oracle", patch=1),
 }
 
 

@@ -3,7 +3,7 @@
 import json
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -48,8 +48,10 @@ class Job(NamedTuple):
 class Worker:
     """Does jobs. It is pickled before anything is loaded."""
 
-    def __init__(self, folders: Folders, *, tiny: bool = False) -> None:
-        self.folders, self.tiny = folders, tiny
+    def __init__(
+        self, folders: Folders, *, tiny: bool = False, only: Collection[str] | None = None
+    ) -> None:
+        self.folders, self.tiny, self.only = folders, tiny, only
 
     @cached_property
     def pictures(self) -> list[Picture]:
@@ -58,7 +60,8 @@ class Worker:
 
     @cached_property
     def experiments(self) -> dict[str, Experiment]:
-        return experiments(tiny=self.tiny)
+        every = experiments(tiny=self.tiny)
+        return {name: every[name] for name in every if self.only is None or name in self.only}
 
     @cached_property
     def store(self) -> Store:

@@ -144,15 +144,21 @@ def _vote(
         kept = kept * (shares.amax(0) >= purity)
     if isinstance(member, Masks) and overlap != "average":
         member = member.owners(kept > 0, largest=overlap == "largest")
+    total = None
     if isinstance(member, Partition):
-        chosen = member.only(kept > 0)
-        spread, covered = chosen.spread(pooled), chosen.covered
+        member = member.only(kept > 0)
+        covered = member.covered
     else:
         total = member.spread(kept[None])[0]
         covered = total.detach() >= _LEAST
-        spread = member.spread(pooled * kept) / torch.where(covered, total, 1)
+        pooled, total = pooled * kept, torch.where(covered, total, 1)
     covers_all = bool(covered.all())
-    if covers_all and strength == 1:
+    whole = covers_all and strength == 1
+    if whole:  # the memory of the softmax is free for the result
+        del scores
+    spread = member.spread(pooled)
+    spread = spread if total is None else spread / total
+    if whole:
         return spread
     if by == "vote":
         assert best is not None

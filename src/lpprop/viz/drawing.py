@@ -165,7 +165,7 @@ def borders(image: object, regions: object) -> Image.Image:
     Raises:
         InputError: regions that are no map of the image's size, or an image that cannot be used.
 
-    >>> borders(Image.new("RGB", (3, 1)), [[4, 7, 7]]).getdata()[0]
+    >>> borders(Image.new("RGB", (3, 1)), [[4, 7, 7]]).getpixel((0, 0))
     (255, 255, 255)
     """
     array, picture = _read_both(regions, None, image, "regions")
