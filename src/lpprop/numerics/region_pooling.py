@@ -116,7 +116,9 @@ class Partition:
         starts = self._starts
         if len(starts) > len(self.numbers) / _RUN:
             return self.numbers, values
-        runs = np.add.reduceat(values.numpy(), starts, axis=1)  # in pairs, which keeps the digits
+        with np.errstate(over="ignore", invalid="ignore"):  # such a result is refused
+            # In pairs, which keeps the digits.
+            runs = np.add.reduceat(values.numpy(), starts, axis=1)
         return self.numbers[torch.from_numpy(starts)], torch.from_numpy(runs)
 
     @cached_property
