@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from lpprop import cli
+from lpprop.backbones import EfficientNetLite0
 from lpprop.backbones.imagenet import EVERYDAY_WORDS, imagenet_classes
 from lpprop.cli import main
 from lpprop.models import recipes
@@ -34,7 +35,7 @@ def test_the_files_are_the_segmenters(tmp_path, picture, capsys):
     options = ["--side", 64, "--method", "lposs", "--option", "k=5", "--out", tmp_path / "out"]
     assert run(picture, "--classes", *classes, *options) == 0
     assert capsys.readouterr().out == f"1 segmented into {tmp_path / 'out'}\n"
-    segmenter = Segmenter(recipes.EfficientNetLite0(), method="lposs", shorter_side=64, k=5)
+    segmenter = Segmenter(EfficientNetLite0(), method="lposs", shorter_side=64, k=5)
     expected = segmenter(Image.open(picture), classes)
     scores = np.load(tmp_path / "out" / "a_scores.npy")
     np.testing.assert_allclose(scores, expected.scores[0], rtol=1e-4, atol=1e-5)
