@@ -112,6 +112,46 @@ def test_several_may_work_in_a_folder_at_once(tmp_path):
     assert [path.suffix for path in tmp_path.iterdir()] == [".npz"]
 
 
+def far_below_zero(image):
+    return torch.where(image.mean(1) > 0.5, 3, -(2**63))
+
+
+def test_the_least_number_stays_no_region(tmp_path):
+    """Its absolute value does not fit into 64 bits."""
+    cached = CachedProposer(far_below_zero, tmp_path)
+    assert torch.equal(cached(IMAGES), far_below_zero(IMAGES))
+    assert torch.equal(cached(IMAGES), far_below_zero(IMAGES))
+
+
+def of_several_kinds(image):
+    bright = image.mean(1) > 0.5
+    return bright.long() if torch.equal(image, IMAGES[:1]) else [bright]
+
+
+def test_no_image_of_a_batch_is_lost(tmp_path):
+    cached = CachedProposer(of_several_kinds, tmp_path)
+    with pytest.raises(InputError, match=r"^proposer: got integer maps for 1 of 2 images"):
+        cached(IMAGES)
+    assert len(cached(IMAGES[:1])) == len(cached(IMAGES[1:])) == 1
+
+
+def test_a_file_is_no_folder(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"^folder: got .*file, which is a file"):
+        CachedProposer("slic", tmp_path / "file")
+
+
+class Nameless:
+    def __call__(self, image):
+        return image
+
+
+def test_options_that_are_models_are_told_apart_by_their_weights(tmp_path):
+    given = [functools.partial(Threshold.forward, Threshold(x)) for x in (0.5, 0.6)]
+    one, other = (CachedProposer(proposer, tmp_path).fingerprint() for proposer in given)
+    assert one["args"][0]["weights"] != other["args"][0]["weights"]
+
+
 class Method:
     def __init__(self, level):
         self.level = level
@@ -133,6 +173,9 @@ def test_bound_methods_are_told_apart_by_their_objects(tmp_path):
     [
         (lambda image: image[:, 0] > 0, r"proposer: got the function .*<lambda>"),
         (functools.partial(lambda image, x: image, x=1), r"proposer: got the function .*<lambda>"),
+        (Nameless(), r"proposer: got <.*Nameless object at \w+>, whose repr"),
+        (functools.partial(count, kind=torch.zeros(9)), r"proposer: got tensor\("),
+        (functools.partial(count, kind=[Nameless()]), r"proposer: got \["),
         (lambda image, scores: scores, "proposer: got <lambda>, a function of image and scores"),
         ("slick", "regions: got 'slick'"),
         (lambda: 1, "regions: got <lambda>"),

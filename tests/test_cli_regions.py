@@ -22,7 +22,7 @@ from lpprop.evaluation.datasets import dataset_from_folders
 from lpprop.evaluation.tuning.sources import as_source
 from lpprop.models.recipes import RECIPES
 from lpprop.models.segmenter import Segmenter
-from lpprop.regions import CachedProposer, slic
+from lpprop.regions import CachedProposer, named, slic
 from test_cli_eval import Colours
 
 SIZE = (40, 56)
@@ -158,6 +158,20 @@ def test_eval_of_a_recipe(tree, monkeypatch, capsys):
     capsys.readouterr()
 
 
+@pytest.mark.parametrize("source", [["--logits", "logits"], ["--recipe", "offline", "--side", 40]])
+def test_a_model_that_is_prompted_with_the_scores(tree, source, monkeypatch, capsys):
+    """Its regions differ from method to method, so that none are kept."""
+    monkeypatch.setattr(EfficientNetLite0, "from_pretrained", lambda **_: Colours())
+    monkeypatch.setattr(named, "find_proposer", lambda name, **_: best)
+    monkeypatch.chdir(tree)
+    common = [*source, "--regions", "prompted-sam-vitb", "--save", "labels"]
+    assert evaluated(tree, *common, "--method", "bilinear", "region_vote") == 0
+    assert not (tree / "runs" / "regions").exists()
+    # Its regions are those of the labels, which then stay as they are.
+    np.testing.assert_array_equal(labels_of(tree, "region_vote"), labels_of(tree, "bilinear"))
+    capsys.readouterr()
+
+
 def test_starts_with_proposed_regions(tree):
     dataset = dataset_from_folders(tree / "images", tree / "labels", ["red", "blue", "green"])
     stored = StoredStart({"logits": tree / "logits", "regions": tree / "npy"})
@@ -279,7 +293,8 @@ def test_recipes_name_a_proposer():
         (["refine", "--method", "bilinear", "--regions", "slic"],
          "--regions: got slic, expected nothing"),
         (["refine", "--method", "region_vote"], "--regions: got nothing"),
-        (["refine", "--method", "region_vote", "--regions", "sclic"], "--regions: got sclic"),
+        (["refine", "--method", "region_vote", "--regions", "sclic"],
+         "--regions: got sclic, which does not exist, expected a path to regions, or slic, felz"),
         (["refine", "--method", "region_vote", "--regions", "./slic"], "--regions: got slic"),
         (["eval", "--regions", "slic", "--method", "bilinear"],
          "--regions: got slic, expected nothing, since no method takes it (bilinear)"),
@@ -309,3 +324,20 @@ def test_what_is_refused_before_any_work(tree, monkeypatch, capsys, words, messa
     assert f"lpprop: error: {message}" in capsys.readouterr().err
     assert not (tree / "out").exists()
     assert not (tree / "runs").exists()
+
+
+@pytest.mark.parametrize("command", ["refine", "compare", "segment", "eval", "tune"])
+def test_names_that_are_nearly_right(tree, monkeypatch, capsys, command):
+    monkeypatch.chdir(tree)
+    arrays = ["--logits", "logits"]
+    labelled = [*arrays, "--images", "images", "--labels", "labels", "--classes", "classes.txt"]
+    words = {
+        "refine": ["images", *arrays, "--method", "region_vote"],
+        "compare": ["images", *arrays],
+        "segment": ["images", "--classes", "cat", "dog", "--method", "region_vote"],
+        "eval": [*labelled, "--method", "region_vote"],
+        "tune": [*labelled, "--method", "region_vote"],
+    }[command]
+    assert main([command, *words, "--out", "out", "--regions", "sam2-hiera-tin"]) == 1
+    assert "Did you mean sam2-hiera-tiny?" in capsys.readouterr().err
+    assert not (tree / "out").exists()

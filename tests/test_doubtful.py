@@ -81,6 +81,17 @@ def test_a_warning_of_a_kind_comes_once_per_call_and_points_here():
     assert len(again) == 3
 
 
+def test_regions_that_vote_on_the_grid_of_patches():
+    given = {"image": IMAGE, "regions": LABELS[None]}
+    with pytest.warns(lpprop.InputWarning, match="logits: got scores on 8 x 10 for an image of"):
+        lpprop.refine(LOGITS, **given, method=lpprop.RegionVote())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        lpprop.refine(
+            LOGITS, **given, method=lpprop.Chain(lpprop.BilinearUpsample(), lpprop.RegionVote())
+        )
+
+
 def test_regions_of_pixels_for_scores_of_patches_need_the_image():
     regions = LABELS[None]
     given = {"regions": regions, "size": tuple(LABELS.shape), "method": "region_vote"}

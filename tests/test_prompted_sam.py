@@ -237,6 +237,7 @@ def test_what_cannot_work_is_refused(boxes):
         (scores.expand(2, -1, -1, -1), r"^scores: got shape \(2, 3, 64, 64\)"),
         (scores.where(scores < 0.7, torch.nan), "^scores: got .* NaN"),
         (scores.argmax(1, keepdim=True), "^scores: got dtype"),
+        (scores.double() * 1e300, "^scores: got .* infinite"),
     ):
         with pytest.raises(InputError, match=message):
             sam(image(), given)

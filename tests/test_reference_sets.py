@@ -15,6 +15,7 @@ from lpprop import InputError, InputWarning
 from lpprop.backbones import EfficientNetLite0, VisionTransformer
 from lpprop.backbones.fingerprints import model_fingerprint
 from lpprop.cli import main
+from lpprop.evaluation import SegmenterPredictor
 from lpprop.models import RECIPES, ReferenceBackbone, References, Segmenter
 from lpprop.models.references import describe_backbone, find_sets
 
@@ -259,6 +260,27 @@ def test_regions_of_a_proposer_are_scored(backbone, made):
 
     same = ReferenceBackbone(backbone, made, regions=masks, scores="cosine")(image[None])
     torch.testing.assert_close(same.logits, found.logits)
+
+    def of_another_size(pixels):
+        return labels[None].repeat_interleave(2, 1).repeat_interleave(2, 2)
+
+    same = ReferenceBackbone(backbone, made, regions=of_another_size, scores="cosine")(image[None])
+    torch.testing.assert_close(same.logits, found.logits)
+    with pytest.raises(InputError, match=r"^the proposer <lambda> returned unusable regions: got"):
+        ReferenceBackbone(backbone, made, regions=lambda x: labels)(image.expand(2, -1, -1, -1))
+    with pytest.raises(InputError, match=r"^regions: got the proposer <lambda>, which asks for scores"):
+        ReferenceBackbone(backbone, made, regions=lambda image, scores: labels)
+
+
+def test_a_record_tells_which_regions_were_scored(backbone, made):
+    described = [
+        SegmenterPredictor(
+            Segmenter(ReferenceBackbone(backbone, made, regions=regions), method="bilinear"),
+            ["red"],
+        ).fingerprint()["backbone"]
+        for regions in (None, "slic", "felzenszwalb")
+    ]
+    assert described[1] != described[0] != described[2] != described[1]
 
 
 def test_classes_by_their_names_and_synonyms(backbone, made):

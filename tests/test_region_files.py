@@ -12,7 +12,7 @@ from PIL import Image
 from pycocotools import mask as coco
 from safetensors.torch import save_file
 
-from lpprop._core.errors import InputError
+from lpprop._core.errors import InputError, InputWarning
 from lpprop.io.regions import load_regions
 from lpprop.io.rle import decode_rle
 from lpprop.io.sam_masks import from_sam
@@ -71,6 +71,12 @@ def test_pngs_mark_pixels_in_no_region_by_the_largest_value(tmp_path, dtype, lar
     Image.fromarray(stored).save(tmp_path / "a.png")
     expected = torch.tensor([[0, 1], [largest - 1, -1]])
     assert torch.equal(load_regions(tmp_path / "a.png"), expected)
+
+
+def test_a_png_of_0_and_255_looks_like_a_mask(tmp_path):
+    Image.fromarray(255 * MASKS[0].byte().numpy()).save(tmp_path / "a.png")
+    with pytest.warns(InputWarning, match="regions: got .*of 0 and 255 alone"):
+        assert torch.equal(load_regions(tmp_path / "a.png"), -MASKS[0].long())
 
 
 def test_pngs_of_one_bit_are_a_mask(tmp_path):
@@ -168,6 +174,8 @@ def test_damaged_run_lengths_are_refused(tmp_path, rle):
         b'{"annotations": 3}',
         b'[{"segmentation": [[0, 0, 5, 5, 5, 0]]}]',
         b'[{"size": [2, 3], "counts": [' + b"9" * 5000 + b"]}]",
+        b'[{"segmentation": {"size": [1, 2], "counts": [2]}, "image_id": 1},'
+        b'{"segmentation": {"size": [1, 2], "counts": [2]}, "image_id": 2}]',
         pickle.dumps([1]),
     ],
     ids=lambda content: str(content)[:30],

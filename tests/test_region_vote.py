@@ -255,6 +255,19 @@ def test_sums_over_large_regions_keep_their_digits():
     torch.testing.assert_close(got.flatten()[0], torch.tensor(0.4), rtol=1e-6, atol=0)
 
 
+@pytest.mark.parametrize("by", ["mean", "probability"])
+def test_a_mask_of_nearly_nothing_is_none(by):
+    """As a sigmoid gives it where it finds nothing: its area has no reciprocal in float32."""
+    logits = random(0, 1, 3, 4, 5).float().requires_grad_()
+    whole, faint = torch.ones(1, 4, 5), torch.full((1, 4, 5), 1e-40)
+    both = vote(logits, [torch.cat([whole, faint])], by=by)
+    torch.testing.assert_close(both, vote(logits, [whole], by=by))
+    alone = vote(logits, [faint], by=by)
+    torch.testing.assert_close(alone, logits if by == "mean" else logits.softmax(1))
+    (both.sum() + alone.sum()).backward()
+    assert bool(logits.grad.isfinite().all())
+
+
 # --------------------------------------------------------------------------- other sizes
 
 

@@ -51,7 +51,9 @@ def test_images_with_different_numbers_of_masks():
     assert torch.equal(got, torch.cat([voted(MASKS), voted(MASKS[:1])]))
 
 
-@pytest.mark.parametrize("form", [lambda x: x, lambda x: x.numpy(), lambda x: x.tolist()])
+@pytest.mark.parametrize(
+    "form", [lambda x: x, lambda x: x.numpy(), lambda x: x.tolist(), lambda x: list(x.numpy())]
+)
 def test_scores_of_masks(form):
     scores = torch.tensor([0.25, 1.0])
     expected = lpprop.region_vote(FULL, [MASKS], region_scores=scores)
@@ -148,6 +150,21 @@ def test_a_comparison_asks_once_for_all_methods():
         expected = lpprop.refine(LOGITS, image=IMAGE, method=method, **rest)[0].argmax(0).numpy()
         np.testing.assert_array_equal(comparison.labels[name], expected)
         np.testing.assert_array_equal(again.labels[name], expected)
+
+
+@pytest.mark.parametrize("form", [lambda maps: maps, lambda maps: [torch.stack([maps[0] == 1])]])
+def test_a_comparison_shows_regions_of_a_span_where_they_are(form):
+    def thirds(image):
+        rows = torch.arange(image.shape[-2]) // 30
+        return form(rows[None, :, None].expand(1, -1, image.shape[-1]))
+
+    height = IMAGE.shape[-2]
+    comparison = lpprop.compare(
+        LOGITS, image=IMAGE, regions=thirds, span=(height + 20, 66), methods=["region_vote"],
+        repeats=1,
+    )  # fmt: skip
+    assert comparison.regions.shape == tuple(IMAGE.shape[-2:])
+    assert np.flatnonzero(np.diff(comparison.regions[:, 0])).tolist() == [29]
 
 
 def test_several_settings_of_windows_ask_once():

@@ -154,9 +154,11 @@ def test_batches_and_bounds_of_memory_change_nothing(models, kind, monkeypatch):
     decoded = watch(monkeypatch, model, "forward")
     together = proposer(model).propose(batch)
     assert (len(embedded), len(decoded)) == (3, 3)
+    enlarged = watch(monkeypatch, segment_anything.SegmentAnything, "_enlarge")
     strided = batch.transpose(2, 3).contiguous().transpose(2, 3)
     apart = [proposer(model, max_bytes=1).propose(item[None]) for item in strided]
     assert (len(embedded), len(decoded)) == (6, 3 + 3 * 9)  # each image once, a point at a time
+    assert max(len(args[1]) for args, _ in enlarged) <= 3  # the masks of a point
     for number, alone in enumerate(apart):
         torch.testing.assert_close(together.scores[number], alone.scores[0])
         assert together.masks[number].shape == alone.masks[0].shape
@@ -186,6 +188,7 @@ def test_a_model_stays_frozen_and_computes_in_its_own_dtype():
     assert not scores[0].requires_grad
     assert masks[0].any()
     assert "Sam2Model, points_per_side=3" in repr(sam)
+    assert "stability_offset=" in repr(sam)
     assert "bfloat16" in repr(sam)
 
 
@@ -322,6 +325,25 @@ def test_masks_are_kept_on_disk_by_the_weights_that_made_them(tmp_path, monkeypa
     assert not lpprop.regions.CachedProposer(proposer(model), tmp_path)(image)[0].equal(
         kept(image)[0]
     )
+
+
+class Larger(torch.nn.Module):
+    """A module of a user's own around a proposer."""
+
+    def __init__(self, sam):
+        super().__init__()
+        self.sam = sam
+
+    def forward(self, image):
+        return [masks[masks.flatten(1).sum(1) > 9] for masks in self.sam(image)]
+
+
+def test_settings_within_a_module_of_a_users_own_tell_it_apart(models, tmp_path):
+    wrapped = [Larger(SAM(models["Sam"], overlap=share)) for share in (0.5, 0.6)]
+    first, second = (lpprop.regions.CachedProposer(x, tmp_path).fingerprint() for x in wrapped)
+    assert first["parts"]["sam"]["overlap"] == 0.5
+    assert first["weights"] == second["weights"]
+    assert first != second
 
 
 @pytest.mark.gpu

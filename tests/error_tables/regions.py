@@ -53,6 +53,8 @@ TABLE = {
     "vote of masks that want a gradient": (
         lambda: vote(FULL, [SOFT.clone().requires_grad_(), MASKS[1]]),
         "regions[0]: got a tensor that requires a gradient"),
+    "vote of maps that lie on their side": (lambda: vote(FULL, MAPS.mT),
+        "regions: got 80 x 64 pixels, expected the aspect ratio of the image's 64 x 80"),
     "vote of NaN": (lambda: vote(spoilt(FULL, torch.nan, 0, 0, 0, 0), MAPS),
         "logits: got 1 NaN"),
     "vote by something else": (lambda: vote(FULL, MAPS, by="median"), "by: got 'median'"),
@@ -96,6 +98,12 @@ TABLE = {
     "regions beyond int64": (lambda: voted(np.full((2, 64, 80), 2**63, np.uint64)),
         "regions: got numbers from 2**63"),
     "regions of one image": (lambda: voted(MAPS[0]), "regions: got shape (1, 64, 80)"),
+    "regions that lie on their side": (lambda: voted([masks.mT[:, ::2, ::2] for masks in MASKS]),
+        "regions[0]: got 40 x 32 pixels, expected the aspect ratio of the image's 64 x 80"),
+    "regions of windows that lie on their side": (
+        lambda: refine(CROPS[0], windows=WINDOWS, method="region_vote",
+        regions=torch.zeros(112, 80).long()),
+        "regions: got 112 x 80 pixels, expected the aspect ratio of the image's 80 x 112"),
     "regions of each window": (
         lambda: refine(CROPS[0], image=WIDE, windows=WINDOWS, method="region_vote",
         regions=torch.zeros(6, 80, 112).long()),

@@ -9,13 +9,16 @@ from typing import Any
 import torch
 from torch import nn
 
+from lpprop.backbones.frozen import Frozen
+
 __all__ = ["describe_model", "describe_settings", "hash_weights", "model_fingerprint"]
 
 
 def model_fingerprint(model: nn.Module) -> dict[str, Any]:
     """Describe a backbone: its class, its settings (plain attributes), a hash of its weights.
 
-    One with a `fingerprint()` describes itself.
+    One with a `fingerprint()` describes itself. Where networks of this package are within it, such
+    as in a module of the user's own, "parts" has the settings of each.
 
     >>> from lpprop.backbones import EfficientNetLite0
     >>> fingerprint = model_fingerprint(EfficientNetLite0())
@@ -28,7 +31,16 @@ def model_fingerprint(model: nn.Module) -> dict[str, Any]:
 
 def describe_model(model: nn.Module) -> dict[str, Any]:
     """Describe a backbone as `model_fingerprint` does, whatever it says of itself."""
-    return {**describe_settings(model), "weights": hash_weights(model)}
+    parts = {
+        name: describe_settings(part)["settings"]
+        for name, part in model.named_modules()
+        if part is not model and isinstance(part, Frozen)
+    }
+    return {
+        **describe_settings(model),
+        **({"parts": parts} if parts else {}),
+        "weights": hash_weights(model),
+    }
 
 
 def describe_settings(model: nn.Module) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lpprop._core.errors import InputError
+from lpprop._core.options import hint
 from lpprop.compose.presets import METHODS
 from lpprop.inputs.background import check_background
 from lpprop.inputs.table import INPUTS
@@ -110,8 +111,20 @@ def parse_regions(text: str) -> Path | str:
 
 
 def regions_name(arguments: argparse.Namespace) -> str | None:
-    """Return the name of the proposer that --regions gives, None where it gives none."""
-    return arguments.regions if isinstance(arguments.regions, str) else None
+    """Return the name of the proposer that --regions gives, None where it gives none.
+
+    Raises:
+        InputError: neither a name nor a path that exists.
+    """
+    given = arguments.regions
+    if isinstance(given, Path) and not given.exists():
+        raise InputError.of(
+            "--regions",
+            got=f"{given}, which does not exist",
+            expected=f"a path to regions, or {SUMMARY}",
+            fix=hint(str(given), NAMES, "Check the path."),
+        )
+    return given if isinstance(given, str) else None
 
 
 def option_name(name: str) -> str:

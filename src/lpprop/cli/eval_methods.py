@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from lpprop.compose.chain import Chain
     from lpprop.evaluation import Predictor
     from lpprop.evaluation.datasets import Dataset
-    from lpprop.regions import CachedProposer
+    from lpprop.inputs.regions import Regions
 
 __all__ = ["Make", "add_source", "check_source", "keep_regions", "plan"]
 
@@ -126,13 +126,18 @@ def _plan_arrays(arguments: argparse.Namespace, folders: Mapping[str, Path]) -> 
 
 def keep_regions(
     arguments: argparse.Namespace, proposer: str, out: Path, device: torch.device
-) -> CachedProposer:
-    """Keep the regions of a proposer among the results, for all methods and later runs."""
+) -> Callable[..., Regions]:
+    """Keep the regions of a proposer among the results, for all methods and later runs.
+
+    Those of a model that is prompted with the scores differ from method to method: it is returned
+    as it is.
+    """
+    from lpprop.inputs.proposals import Proposal
     from lpprop.regions import CachedProposer
     from lpprop.regions.named import find_proposer
 
     found = find_proposer(proposer, download=not arguments.no_download, device=device)
-    return CachedProposer(found, out / "regions")
+    return found if Proposal(found).asks_for_scores else CachedProposer(found, out / "regions")
 
 
 def _check_regions(arguments: argparse.Namespace, chains: Mapping[str, Chain]) -> None:

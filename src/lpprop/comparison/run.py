@@ -24,7 +24,7 @@ from lpprop.compose.chain import Chain
 from lpprop.compose.pipeline import as_chain
 from lpprop.compose.request import Prepared, Request
 from lpprop.inputs.background import add_name, find_background, lacks_background
-from lpprop.inputs.proposals import Proposal
+from lpprop.inputs.proposals import Proposal, cover_regions
 from lpprop.inputs.table import INPUTS
 from lpprop.inputs.windows import SlidingWindows
 from lpprop.numerics.region_pooling import Masks, Partition
@@ -316,6 +316,9 @@ def _region_map(request: Request, size: tuple[int, int]) -> Labels | None:
     regions = request.inputs.get("regions")
     if isinstance(regions, Proposal):
         regions = regions.found
+        if regions is not None and request.span is not None:  # in the image of that span
+            regions = cover_regions(regions, request.span, request.pixels)
+            assert not isinstance(regions, Proposal)
     if regions is None:
         return None
     if isinstance(regions, Tensor):

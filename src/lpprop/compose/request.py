@@ -16,7 +16,7 @@ from lpprop._core.scans import first_time, one_call, values_are_checked
 from lpprop.compose.chain import Chain
 from lpprop.compose.fitting import fit
 from lpprop.inputs.background import check_background, lacks_background, mark_background
-from lpprop.inputs.layout import check_layout, warn_of_aspect
+from lpprop.inputs.layout import check_layout, is_turned, warn_of_aspect
 from lpprop.inputs.left_out import bring_back, find_kept
 from lpprop.inputs.patch_grid import cover
 from lpprop.inputs.proposals import Proposal
@@ -91,7 +91,7 @@ class Request:
             _check_windows(sizes, windows, span)
         if size is None:
             size = pixels
-        elif size != pixels and _is_turned(size, pixels):
+        elif size != pixels and is_turned(size, pixels):
             raise InputError.of(
                 "size",
                 got=str(size),
@@ -211,13 +211,6 @@ def _find_pixels(inputs: Mapping[str, Any], size: tuple[int, int] | None) -> tup
         expected="an image, or the size of the result",
         fix="Pass image=, or size=(H, W).",
     )
-
-
-def _is_turned(size: tuple[int, int], pixels: tuple[int, int]) -> bool:
-    """Tell whether a size has the image's aspect ratio only with height and width swapped."""
-    (height, width), (rows, columns) = size, pixels
-    straight, turned = height * columns / (width * rows), height * rows / (width * columns)
-    return abs(turned - 1) < 0.01 <= abs(straight - 1)
 
 
 def _check_classes_beside(background: float, scores: Tensor, kept: Tensor | None) -> None:

@@ -66,12 +66,14 @@ class SegmenterPredictor(Predictor):
     def fingerprint(self) -> dict[str, Any]:
         """Describe the recipe, the segmenter and its models."""
         proposer = self.segmenter.regions
+        of_references = getattr(self.segmenter.backbone, "regions", None)
         return {
             **({} if self.recipe is None else {"recipe": dataclasses.asdict(self.recipe)}),
             "segmenter": repr(self.segmenter),
             **({} if proposer is None else {"regions": describe_proposer(proposer)}),
             "prompts": self.prompts,
-            "backbone": model_fingerprint(self.segmenter.backbone),
+            "backbone": model_fingerprint(self.segmenter.backbone)
+            | ({} if of_references is None else {"regions": describe_proposer(of_references)}),
             "affinity": model_fingerprint(self.segmenter.affinity),
         }
 

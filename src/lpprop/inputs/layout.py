@@ -10,7 +10,7 @@ from torch import Tensor
 from lpprop._core.errors import InputError, warn
 from lpprop.inputs.patch_grid import spans
 
-__all__ = ["check_layout", "warn_of_aspect"]
+__all__ = ["check_layout", "is_turned", "warn_of_aspect"]
 
 # Tokens beside those of the patches: none; a class token; that and one of distillation; that and
 # four registers.
@@ -58,6 +58,17 @@ def check_layout(name: str, grid: Tensor, pixels: tuple[int, int]) -> None:
             name, got=got, expected=f"(B, C, h, w), of the aspect ratio of {area}",
             fix=f"These look like {'; or like '.join(readings)}.",
         )  # fmt: skip
+
+
+def is_turned(size: tuple[int, int], pixels: tuple[int, int]) -> bool:
+    """Tell whether a size has the image's aspect ratio only with height and width swapped.
+
+    >>> is_turned((8, 6), (300, 400)), is_turned((6, 8), (300, 400)), is_turned((6, 6), (300, 400))
+    (True, False, False)
+    """
+    (height, width), (rows, columns) = size, pixels
+    straight, turned = height * columns / (width * rows), height * rows / (width * columns)
+    return abs(turned - 1) < 0.01 <= abs(straight - 1)
 
 
 def warn_of_aspect(name: str, grid: Tensor, pixels: tuple[int, int]) -> None:

@@ -115,9 +115,12 @@ def check_given_regions(scores: Tensor, inputs: Mapping[str, Any]) -> None:
     Raises:
         InputError: as `check_regions` raises it, or a proposal without an image.
     """
-    regions, image = inputs["regions"], inputs.get("image")
+    regions, image, windows = inputs["regions"], inputs.get("image"), inputs.get("windows")
     if not isinstance(regions, Proposal):
-        check_regions(regions, scores, windowed=inputs.get("windows") is not None)
+        pixels = None if windows is None else windows.image_size
+        if image is not None:
+            pixels = (image.shape[-2], image.shape[-1])
+        check_regions(regions, scores, windowed=windows is not None, pixels=pixels)
     elif image is None:
         raise regions.lacks_image()
 

@@ -7,6 +7,7 @@ Masks are a list with a tensor (M_b, H, W) for each image, bool or of membership
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Real
 from typing import TypeAlias
 
 import numpy as np
@@ -18,6 +19,7 @@ from lpprop._core.checks import check_axes, check_finite, require
 from lpprop._core.convert import as_tensor
 from lpprop._core.errors import InputError, warn
 from lpprop._core.scans import has_passed, mark_passed, values_are_checked
+from lpprop.inputs.layout import is_turned
 
 __all__ = [
     "RegionScores",
@@ -82,7 +84,7 @@ def as_region_scores(given: object, scores: Tensor) -> list[Tensor]:
     >>> as_region_scores([0.9, 0.5], torch.zeros(1, 2, 4, 4))
     [tensor([0.9000, 0.5000])]
     """
-    if isinstance(given, (list, tuple)) and all(isinstance(x, (int, float)) for x in given):
+    if isinstance(given, (list, tuple)) and all(isinstance(x, Real) for x in given):
         given = np.array(given, dtype=np.float32)
     listed = isinstance(given, (list, tuple))
     each = given if listed else [given]
@@ -94,7 +96,11 @@ def as_region_scores(given: object, scores: Tensor) -> list[Tensor]:
 
 
 def check_regions(
-    regions: object, scores: Float[Tensor, "B C h w"], *, windowed: bool = False
+    regions: object,
+    scores: Float[Tensor, "B C h w"],
+    *,
+    windowed: bool = False,
+    pixels: tuple[int, int] | None = None,
 ) -> None:
     """Check regions against the scores that they are for.
 
@@ -102,10 +108,11 @@ def check_regions(
         regions: as functions take them.
         scores: the scores of B images.
         windowed: whether the scores are those of B windows of one image.
+        pixels: (H, W) of the image; that of the scores if None.
 
     Raises:
         InputError: regions of another number of images, type or number of axes, without pixels, on
-            another device, or memberships outside [0, 1].
+            another device, with height and width swapped, or memberships outside [0, 1].
 
     >>> check_regions(torch.zeros(1, 8, 8).long(), torch.zeros(2, 3, 4, 4))
     Traceback (most recent call last):
@@ -113,6 +120,7 @@ def check_regions(
     """
     regions = require("regions", regions)
     batch = "1" if windowed else "B"
+    pixels = pixels or (scores.shape[-2], scores.shape[-1])
     if isinstance(regions, Tensor) and not _is_map(regions):
         raise InputError.of(
             "regions",
@@ -122,6 +130,7 @@ def check_regions(
         )
     if isinstance(regions, Tensor):
         check_axes(logits=(scores, "B C h w"), regions=(regions, f"{batch} H W", ("integer",)))
+        _refuse_turned("regions", regions, pixels)
         return
     if not isinstance(regions, (list, tuple)):
         raise InputError.of(
@@ -140,6 +149,7 @@ def check_regions(
         )
     for number, masks in enumerate(regions):
         _check_masks(f"regions[{number}]", masks, scores)
+        _refuse_turned(f"regions[{number}]", masks, pixels)
 
 
 def check_region_scores(given: object, regions: object, scores: Float[Tensor, "B C h w"]) -> None:
@@ -257,6 +267,18 @@ def _wrong_axes(name: str, tensor: Tensor) -> InputError:
         fix="Convert labels to integers, labels.long(), and masks of 0 and 1 to masks.bool(); "
         "a single mask is masks[None].",
     )
+
+
+def _refuse_turned(name: str, regions: Tensor, pixels: tuple[int, int]) -> None:
+    height, width = regions.shape[-2:]
+    if is_turned((height, width), pixels):
+        raise InputError.of(
+            name,
+            got=f"{height} x {width} pixels",
+            expected=f"the aspect ratio of the image's {pixels[0]} x {pixels[1]}",
+            fix="Height and width look swapped: pass them with .swapaxes(-1, -2), or, where they "
+            "belong to a photograph before it was turned upright, make them anew.",
+        )
 
 
 def _check_masks(name: str, masks: object, scores: Tensor) -> None:

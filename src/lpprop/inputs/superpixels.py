@@ -35,8 +35,8 @@ def slic(
     Args:
         image: RGB in [0, 1], shape (B, 3, H, W).
         n_segments: about how many regions an image gets, at least 1. Of 150, 400 and 1000 on street
-            pictures (docs/transformer_study.md), fewer mended coarse scores more, and more regions
-            harmed good ones less.
+            pictures (docs/transformer_study.md), fewer mended scattered errors more, and more
+            regions harmed all other scores less.
         compactness: the weight of the position against the colour, above 0.
 
     Returns:

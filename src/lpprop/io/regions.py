@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lpprop._core.errors import InputError
+from lpprop._core.errors import InputError, warn
 from lpprop._core.memory import check_room
 from lpprop.io.arrays import ARRAY_SUFFIXES, load_numbers
 from lpprop.io.files import refuse_damaged
@@ -32,8 +32,8 @@ def load_regions(path: Path | str, argument: str = "regions") -> Tensor:
       that named like the argument is taken.
     - .png of 8 or 16 bits, grey or indexed: a map. The largest value, 255 or 65535, marks pixels in
       no region. Of 1 bit: one mask.
-    - .json: masks in COCO's run-length encoding, in a list of dicts with "segmentation", as SAM's
-      tools write them, or in such a list under "annotations".
+    - .json: masks of one image in COCO's run-length encoding, in a list of dicts with
+      "segmentation", as SAM's tools write them, or in such a list under "annotations".
 
     Args:
         path: the file; nothing in it is executed.
@@ -45,6 +45,9 @@ def load_regions(path: Path | str, argument: str = "regions") -> Tensor:
     Raises:
         InputError: a file that is missing, empty, damaged or of another format, that holds no
             regions, or more than the free memory.
+
+    Warns:
+        InputWarning: a map that looks like a mask of 0 and 255.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -94,6 +97,12 @@ def _of_png(path: Path, argument: str) -> Tensor:
         return torch.from_numpy(stored.copy())[None]
     labels = torch.from_numpy(stored.astype(np.int64))
     none = 2 ** (8 if stored.dtype == np.uint8 else 16) - 1
+    if labels.unique().tolist() == [0, none]:
+        warn(
+            "mask as a map",
+            f"{argument}: got {path} of 0 and {none} alone, which is read as one region, where it "
+            f"is 0, and pixels in none. If {none} marks an object, save it as PNG of 1 bit.",
+        )
     return labels.masked_fill_(labels == none, -1)
 
 
@@ -109,18 +118,27 @@ def _of_json(path: Path, argument: str) -> Tensor:
         )
         content = json.loads(path.read_bytes())
         listed = content.get("annotations") if isinstance(content, dict) else content
+        items = listed if isinstance(listed, list) else []
         masks = [
-            item.get("segmentation", item) if isinstance(item, dict) else item
-            for item in (listed if isinstance(listed, list) else [])
+            item.get("segmentation", item) if isinstance(item, dict) else item for item in items
         ]
         if not masks or not all(map(is_rle, masks)):
-            held = "no list of them" if not masks else "items that are none, such as polygons"
+            held = "no mask" if not masks else "items that are none, such as polygons"
             raise InputError.of(
                 argument,
                 got=f"{path} with {held}",
                 expected="masks in COCO's run-length encoding: a list of dicts with "
                 '"segmentation": {"size": [H, W], "counts": ...}',
-                fix="Write it as SAM's tools do, or save masks (M, H, W) with numpy.save.",
+                fix="Write it as SAM's tools do, or save masks (M, H, W) with numpy.save; M is 0 "
+                "where nothing was found.",
+            )
+        images = {str(item["image_id"]) for item in items if "image_id" in item}
+        if len(images) > 1:
+            raise InputError.of(
+                argument,
+                got=f"{path} with masks of {len(images)} images, by their image_id",
+                expected="those of one image",
+                fix="Write a file for each image, named after it.",
             )
         try:
             return decode_rle(masks, argument)

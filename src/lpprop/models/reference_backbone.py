@@ -18,8 +18,7 @@ from lpprop.backbones.backbone import Backbone, BackboneOutput
 from lpprop.backbones.fingerprints import describe_model, describe_settings
 from lpprop.backbones.prompts import parse_classes
 from lpprop.inputs.matching import CHECKS, match
-from lpprop.inputs.patch_grid import cover
-from lpprop.inputs.proposals import Proposal
+from lpprop.inputs.proposals import Proposal, cover_regions
 from lpprop.inputs.region_matching import classify_regions
 from lpprop.models.references import References, find_sets
 from lpprop.regions.cached import describe_proposer
@@ -60,8 +59,8 @@ class ReferenceBackbone(Backbone):
             negative divergences of "rank".
         logit_scale: > 0; None stands for 50, and for 1 where divergences are scaled, which are
             differences of logarithms already.
-        regions: None, or a proposer: a function of an image (B, 3, H, W) in [0, 1] that returns its
-            regions, as `lpprop.regions` has them, or a name such as "slic".
+        regions: None, or a proposer as `lpprop.refine` takes it: a function of an image
+            (B, 3, H, W) in [0, 1] that returns its regions, or the name of one, such as "slic".
 
     A class is scored by all sets that its name or a synonym names: "vehicle = car; truck" takes
     those of cars and of trucks, and of vehicles if there are any.
@@ -120,6 +119,7 @@ class ReferenceBackbone(Backbone):
         self.matching, self.reduce = checked["matching"], checked["reduce"]
         self.temperature = checked["temperature"]
         self.scores, self.logit_scale = checked["scores"], checked["logit_scale"]
+        #: What proposes the regions that are scored; None where patches are.
         self.regions = None if proposal is None else proposal.proposer
         self.provides = ("logits", *(name for name in model.provides if name != "logits"))
         self.feats_from, self.commit = model.feats_from, model.commit
@@ -183,11 +183,10 @@ class ReferenceBackbone(Backbone):
     ) -> Float[Tensor, "B C h w"]:
         assert self.regions is not None
         assert seen.feats is not None
+        size = (pixels.shape[-2], pixels.shape[-1])
         found = Proposal(self.regions)(pixels.float(), pixels)
-        span = self.span((pixels.shape[-2], pixels.shape[-1]))
-        spanned = cover(found, span) if isinstance(found, Tensor) else [
-            cover(masks, span) for masks in found
-        ]  # fmt: skip
+        spanned = cover_regions(found, size, self.span(size))
+        assert not isinstance(spanned, Proposal)
         scores = classify_regions(seen.feats, spanned, sets, **options)
         return F.adaptive_avg_pool2d(scores, seen.grid)
 

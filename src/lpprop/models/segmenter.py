@@ -42,9 +42,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Segmentation", "Segmenter"]
 
-#: What a segmenter itself gives to a method, or is given with an image.
-PROVIDED = ("image", "windows", "regions")
-
 _Regions: TypeAlias = Regions | Callable[..., Any] | None
 
 

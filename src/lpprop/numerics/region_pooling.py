@@ -116,7 +116,9 @@ class Partition:
         starts = self._starts
         if len(starts) > len(self.numbers) / _RUN:
             return self.numbers, values
-        runs = np.add.reduceat(values.numpy(), starts, axis=1)  # in pairs, which keeps the digits
+        with np.errstate(over="ignore", invalid="ignore"):  # such a result is refused
+            # In pairs, which keeps the digits.
+            runs = np.add.reduceat(values.numpy(), starts, axis=1)
         return self.numbers[torch.from_numpy(starts)], torch.from_numpy(runs)
 
     @cached_property
@@ -162,7 +164,8 @@ class Masks:
 
     def means(self, values: Float[Tensor, "C N"]) -> Float[Tensor, "C M"]:
         """Return the mean over each region: sum_i A_mi x_i / sum_i A_mi; 0 if it has no pixel."""
-        scale = 1 / torch.where(self.areas > 0, self.areas, 1)
+        # A smaller area has no reciprocal, and no weight beside any other mask.
+        scale = 1 / self.areas.clamp_min(torch.finfo(self.dtype).tiny)
         return _linear(values, self._sum, self._spread) * scale
 
     def shares(self, labels: Int[Tensor, " N"], classes: int) -> Float[Tensor, "C M"]:

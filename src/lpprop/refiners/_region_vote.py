@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lpprop._core.checks import check_tensors
-from lpprop._core.errors import InputError
+from lpprop._core.errors import InputError, warn
 from lpprop._core.options import check_choice, check_number, checked
 from lpprop._core.precision import cast_back, compute_dtype, full_precision
 from lpprop._core.refiner import Refiner
@@ -180,6 +180,17 @@ def _refuse_gradients(regions: Regions) -> None:
             )
 
 
+def _warn_of_grid(logits: Tensor, image: Tensor) -> None:
+    grid, pixels = logits.shape[-2:], image.shape[-2:]
+    if grid[0] < pixels[0] or grid[1] < pixels[1]:
+        warn(
+            "regions of patches",
+            f"logits: got scores on {grid[0]} x {grid[1]} for an image of {pixels[0]} x "
+            f"{pixels[1]} pixels, so that regions vote on that grid, and the result has its "
+            "borders. Put BilinearUpsample() before RegionVote().",
+        )
+
+
 class RegionVote(
     Refiner, function=region_vote, needs=("regions",), takes=("region_scores", "image")
 ):
@@ -189,6 +200,9 @@ class RegionVote(
     it: it is then called with the image, and with the scores that this step gets if it has a
     parameter `scores`.
 
+    Warns:
+        InputWarning: scores on a coarser grid than the image.
+
     >>> step = RegionVote(by="vote")
     >>> step(torch.rand(1, 5, 4, 4), regions=torch.zeros(1, 4, 4).long()).shape
     torch.Size([1, 5, 4, 4])
@@ -196,9 +210,12 @@ class RegionVote(
 
     def _call(self, logits: Tensor, inputs: Mapping[str, Any]) -> Tensor:
         regions, image = inputs["regions"], inputs.get("image")
+        check_tensors(
+            logits=(logits, "B C h w"), **({} if image is None else {"image": (image, "B 3 H W")})
+        )
+        if image is not None:
+            _warn_of_grid(logits, image)
         if isinstance(regions, str) or callable(regions):
-            sizes = {} if image is None else {"image": (image, "B 3 H W")}
-            check_tensors(logits=(logits, "B C h w"), **sizes)
             regions = Proposal.of(regions)(image, logits)
         scores = inputs.get("region_scores")
         return self._function(logits, regions, region_scores=scores, **self.config)

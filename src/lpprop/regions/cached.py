@@ -32,9 +32,9 @@ class CachedProposer:
     """Propose the regions of each image once, and read them from a folder from then on.
 
     A file is named after a hash of the image's pixels and of what the proposer is: its name and
-    options, a model's weights, or what its `fingerprint()` returns. Files of several proposers may
-    share a folder, and several processes may use it at once. A damaged file is made again, with a
-    warning.
+    options, a model's weights, or what its `fingerprint()` returns. A function that is edited keeps
+    its name: give it another folder then. Files of several proposers may share a folder, and
+    several processes may use it at once. A damaged file is made again, with a warning.
 
     Args:
         proposer: a function of the image, as `lpprop.refine` takes it, or its name, such as "slic".
@@ -47,7 +47,8 @@ class CachedProposer:
 
     Raises:
         InputError: no function of the image alone, or one that its name does not tell apart: a
-            lambda, or a function within another.
+            lambda, a function within another, an object without a repr of its own, or an option
+            that is an array; a folder that is a file.
 
     >>> import tempfile
     >>> from lpprop.inputs.superpixels import slic
@@ -69,6 +70,13 @@ class CachedProposer:
             )
         self.proposer = proposal.proposer
         self.folder = Path(folder)
+        if self.folder.exists() and not self.folder.is_dir():
+            raise InputError.of(
+                "folder",
+                got=f"{self.folder}, which is a file",
+                expected="a folder, or a path where one can be made",
+                fix="Name another one.",
+            )
         self._described = describe_proposer(self.proposer)
 
     def __repr__(self) -> str:
@@ -79,12 +87,22 @@ class CachedProposer:
         """Return the regions of each image, on its device.
 
         Raises:
-            InputError: no image in [0, 1], or a proposer that returns no regions of it.
+            InputError: no image in [0, 1], a proposer that returns no regions of it, or integers
+                for some images of a batch and masks for others.
         """
         check_tensors(image=(image, "B 3 H W"))
         found = [self._of_one(one) for one in image.split(1)]
         maps = [regions for regions in found if isinstance(regions, Tensor)]
-        return torch.cat(maps) if maps else [masks for regions in found for masks in regions]
+        if not maps:
+            return [masks for regions in found for masks in regions]
+        if len(maps) < len(found):
+            raise InputError.of(
+                "proposer",
+                got=f"integer maps for {len(maps)} of {len(found)} images, masks for the others",
+                expected="the same kind for all images of a batch",
+                fix="Pass the images one by one.",
+            )
+        return torch.cat(maps)
 
     def fingerprint(self) -> dict[str, Any]:
         """Describe the proposer; where its regions are kept does not change them."""
@@ -128,35 +146,56 @@ def describe_proposer(proposer: Callable[..., Any]) -> dict[str, Any]:
             its repr.
 
     Raises:
-        InputError: a lambda, or a function within another, whose name says too little.
+        InputError: what says too little of itself: a lambda or a function within another, an object
+            without a repr of its own, an option that is an array.
 
     >>> from lpprop.inputs.superpixels import slic
     >>> describe_proposer(functools.partial(slic, n_segments=12))
-    {'function': 'lpprop.inputs.superpixels.slic', 'args': '()', 'options': "{'n_segments': 12}"}
+    {'function': 'lpprop.inputs.superpixels.slic', 'args': [], 'options': {'n_segments': '12'}}
     """
     if callable(own := getattr(proposer, "fingerprint", None)):
         return dict(own())
     if isinstance(proposer, nn.Module):
         return model_fingerprint(proposer)
     if isinstance(proposer, functools.partial):
-        options = dict(sorted(proposer.keywords.items()))
-        described = describe_proposer(proposer.func)
-        return described | {"args": repr(proposer.args), "options": repr(options)}
+        return describe_proposer(proposer.func) | {
+            "args": [_describe_option(value) for value in proposer.args],
+            "options": {
+                name: _describe_option(value) for name, value in sorted(proposer.keywords.items())
+            },
+        }
     owner = getattr(proposer, "__self__", None)
     if owner is not None and hasattr(proposer, "__func__"):
         return describe_proposer(owner) | {"method": proposer.__name__}
     name = getattr(proposer, "__qualname__", None)
     if name is None:
-        return {"object": re.sub(r" at 0x[0-9a-fA-F]+", "", repr(proposer))}
+        return {"object": _tell(proposer)}
     if "<" in name:
-        raise InputError.of(
-            "proposer",
-            got=f"the function {name}, which its name does not tell apart from others",
-            expected="a function of a module, functools.partial of one, or an object with "
-            "fingerprint()",
-            fix="Define it with def in a module of yours.",
-        )
+        raise _untold(f"the function {name}, which its name does not tell apart from others")
     return {"function": f"{proposer.__module__}.{name}"}
+
+
+def _describe_option(value: object) -> object:
+    """Describe a model or a function as a proposer is described, anything else by its repr."""
+    return describe_proposer(value) if callable(value) else _tell(value)
+
+
+def _tell(value: object) -> str:
+    text = repr(value)
+    if re.search(r" at 0x[0-9a-fA-F]+|\b(tensor|array)\(", text):
+        raise _untold(f"{text[:80]}, whose repr does not tell it apart from others")
+    return text
+
+
+def _untold(held: str) -> InputError:
+    return InputError.of(
+        "proposer",
+        got=held,
+        expected="a function of a module, functools.partial of one, or an object with "
+        "fingerprint()",
+        fix="Define a function with def in a module of yours; give an object, or what holds "
+        "arrays, a method fingerprint() that returns a dict.",
+    )
 
 
 def _storable(regions: Regions) -> Regions:
@@ -172,7 +211,7 @@ def _as_arrays(regions: Regions) -> dict[str, Any]:
     """Return the regions of one image as small arrays."""
     if isinstance(regions, Tensor):
         labels = regions[0].cpu().numpy()
-        small = np.abs(labels).max() < 2**15
+        small = labels.min() >= -(2**15) and labels.max() < 2**15
         return {"map": labels.astype(np.int16) if small else labels}
     masks = regions[0].cpu()
     if masks.dtype == torch.bool:

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from lpprop._core.checks import check_non_negative, check_tensors
+from lpprop._core.checks import check_finite, check_non_negative, check_tensors
 from lpprop._core.options import check_from_0, check_integer, check_number
 from lpprop._core.scans import one_call
 from lpprop.inputs.components import components
@@ -213,6 +213,7 @@ class PromptedSAM(SegmentAnything):
         size = images.shape[-2], images.shape[-1]
         self._check_memory(size)
         coarse = scores.float()
+        check_finite("scores", coarse)  # float64 has numbers that float32 has not
         if coarse.shape[-2:] != size:
             coarse = F.interpolate(coarse, size, mode="bilinear")
         return images, coarse

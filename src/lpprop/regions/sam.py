@@ -113,7 +113,8 @@ class SAM(SegmentAnything):
         self.overlap = _check_share("overlap", overlap)
 
     def _describe(self) -> dict[str, object]:
-        names = "points_per_side", "iou_threshold", "stability_threshold", "overlap"
+        stability = "stability_threshold", "stability_offset"
+        names = "points_per_side", "iou_threshold", *stability, "overlap"
         return {name: getattr(self, name) for name in names}
 
     def forward(
@@ -164,7 +165,8 @@ class SAM(SegmentAnything):
             scores.append(quality[stable])
             boxes.append(mask_boxes(masks[stable]))
         kept = suppress(torch.cat(boxes), torch.cat(scores), self.overlap)
-        masks = self._enlarge(torch.cat(logits)[kept], size) > 0
+        parts = torch.cat(logits)[kept].split(self._at_once(size, masks=1))
+        masks = torch.cat([self._enlarge(part, size) > 0 for part in parts])
         return masks, torch.cat(scores)[kept]
 
 
