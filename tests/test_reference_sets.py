@@ -268,7 +268,9 @@ def test_regions_of_a_proposer_are_scored(backbone, made):
     torch.testing.assert_close(same.logits, found.logits)
     with pytest.raises(InputError, match=r"^the proposer <lambda> returned unusable regions: got"):
         ReferenceBackbone(backbone, made, regions=lambda x: labels)(image.expand(2, -1, -1, -1))
-    with pytest.raises(InputError, match=r"^regions: got the proposer <lambda>, which asks for scores"):
+    with pytest.raises(
+        InputError, match=r"^regions: got the proposer <lambda>, which asks for scores"
+    ):
         ReferenceBackbone(backbone, made, regions=lambda image, scores: labels)
 
 
