@@ -17,6 +17,7 @@ from lpprop.evaluation import Start, StoredStart, evaluate, refinements
 from lpprop.evaluation.predictors import Predictor
 from lpprop.evaluation.segmenters import SegmenterPredictor
 from lpprop.inputs.background import as_probabilities
+from lpprop.io.saliency import load_saliency
 from lpprop.models.segmenter import Segmenter
 from lpprop.viz.palettes import colours
 
@@ -418,6 +419,10 @@ def test_the_commands_know_it(samples, tmp_path, capsys):
         labels.save(tmp_path / "labels" / f"{sample.name}.png")
         np.save(tmp_path / "logits" / f"{sample.name}.npy", start(sample).logits[0].numpy())
         np.save(tmp_path / "saliency" / f"{sample.name}.npy", draw(7, 24, 32).numpy())
+    (tmp_path / "png").mkdir()
+    for sample in samples:
+        # All foreground: nothing is none of these.
+        Image.new("1", (32, 24), 1).save(tmp_path / "png" / f"{sample.name}.png")
     (tmp_path / "classes.txt").write_text("cat\nsofa\nsky\n")
     parts = {name: str(tmp_path / name) for name in ("images", "labels", "logits", "saliency")}
     arrays = ["--logits", parts["logits"], "--saliency", parts["saliency"]]
@@ -436,6 +441,10 @@ def test_the_commands_know_it(samples, tmp_path, capsys):
     assert record["settings"]["background"] == 0.6
     assert main([*refine, "--background", "0.5"]) == 1
     assert "background was 0.6 and is 0.5" in capsys.readouterr().err
+    salient = [x.replace(parts["saliency"], str(tmp_path / "png")) for x in refine]
+    assert main([*salient[:-1], str(tmp_path / "salient"), "--background", "0.6"]) == 0
+    with Image.open(tmp_path / "salient" / "im0_labels.png") as drawn:
+        assert np.asarray(drawn).max() < 3
     assert main([*refine, "--background", "3"]) == 1
     assert "--background: got 3.0, expected a number in [0, 1]" in capsys.readouterr().err
     evaluation = ["eval", "--images", parts["images"], "--labels", parts["labels"], "--classes",
@@ -448,6 +457,23 @@ def test_the_commands_know_it(samples, tmp_path, capsys):
     compared = ["compare", f"{parts['images']}/im0.png", *arrays, "--methods", "bilinear", "--out",
                 str(tmp_path / "compared"), "--background", "0.6"]  # fmt: skip
     assert main(compared) == 0
+
+
+def test_saliency_is_read_from_png(tmp_path):
+    """As masks of 1 bit, and as shares in 8 and 16 bits; 0 and 1 in 8 bits are no shares."""
+    shares = np.array([[0, 51], [127, 255]])
+    for name, stored, expected in (
+        ("bits", shares > 100, torch.tensor([[False, False], [True, True]])),
+        ("grey", shares.astype(np.uint8), torch.from_numpy(shares / 255).float()),
+        ("deep", (257 * shares).astype(np.uint16), torch.from_numpy(shares / 255).float()),
+    ):
+        Image.fromarray(stored).save(tmp_path / f"{name}.png")
+        assert torch.equal(load_saliency(tmp_path / f"{name}.png"), expected)
+    np.save(tmp_path / "a.npy", shares / 255)
+    assert torch.equal(load_saliency(tmp_path / "a.npy"), torch.from_numpy(shares / 255))
+    Image.fromarray((shares > 100).astype(np.uint8)).save(tmp_path / "ones.png")
+    with pytest.raises(InputError, match=r"^saliency: got .*ones\.png, whose values are 0 and 1,"):
+        load_saliency(tmp_path / "ones.png")
 
 
 def _rejected(samples):

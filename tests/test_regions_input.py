@@ -126,6 +126,15 @@ def test_a_proposer_is_asked_for_the_image(regions):
     assert torch.equal(found.seen[0], IMAGE)
 
 
+def test_a_proposer_may_write_to_its_image():
+    image = torch.rand(1, 3, 8, 8)
+    before = image.clone()
+    logits = torch.rand(1, 2, 8, 8)
+    lpprop.refine(logits, image=image, method="region_vote",
+                  regions=lambda image: image.mul_(3).mean(1).long())  # fmt: skip
+    assert torch.equal(image, before)
+
+
 def test_a_proposer_that_asks_for_scores_gets_those_of_its_step():
     found = FoundByScores(MAPS)
     got = lpprop.refine(LOGITS, FEATS, IMAGE, regions=found, method="lposs+regions", k=5)

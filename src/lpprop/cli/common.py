@@ -165,26 +165,21 @@ def find_recipe(name: str, side: int | None) -> Recipe:
 
 
 def find_array_files(paths: Mapping[str, Path], images: Sequence[Path]) -> dict[str, list[Path]]:
-    """Find the file of each input for each image; files of regions have more formats."""
-    from lpprop.io.arrays import ARRAY_SUFFIXES, find_arrays
-    from lpprop.io.regions import REGION_SUFFIXES
+    """Find the file of each input for each image."""
+    from lpprop.io.arrays import find_arrays
+    from lpprop.io.inputs import reader_of
 
-    suffixes = {"regions": REGION_SUFFIXES}
     return {
-        name: find_arrays(path, images, option_name(name), suffixes.get(name, ARRAY_SUFFIXES))
+        name: find_arrays(path, images, option_name(name), reader_of(name).suffixes)
         for name, path in paths.items()
     }
 
 
 def load_inputs(paths: Mapping[str, Path], device: torch.device) -> dict[str, Any]:
     """Load the arrays of one image, by name."""
-    from lpprop.io.arrays import load_array
-    from lpprop.io.regions import load_regions
+    from lpprop.io.inputs import reader_of
 
-    arrays = {
-        name: (load_regions if name == "regions" else load_array)(path, name).to(device)
-        for name, path in paths.items()
-    }
+    arrays = {name: reader_of(name).load(path, name).to(device) for name, path in paths.items()}
     if "attention" in arrays and arrays["attention"].ndim == 3:  # the heads of one image
         arrays["attention"] = arrays["attention"][None]
     return arrays

@@ -22,9 +22,9 @@ from lpprop.evaluation.datasets.layout import as_path, no_folder
 from lpprop.evaluation.predictors import LabelledImage, Start
 from lpprop.evaluation.task import Samples, check_dataset
 from lpprop.inputs.table import INPUTS
-from lpprop.io.arrays import ARRAY_SUFFIXES, list_arrays, load_array
+from lpprop.io.arrays import list_arrays
 from lpprop.io.files import fingerprint, is_unchanged
-from lpprop.io.regions import REGION_SUFFIXES, load_regions
+from lpprop.io.inputs import reader_of
 
 __all__ = ["StoredStart"]
 
@@ -35,9 +35,6 @@ _RANKS = {"logits": 4} | {
     for row in INPUTS.values()
     if row.file
 }
-# Files of regions have more formats.
-_SUFFIXES = {"regions": REGION_SUFFIXES}
-_READERS = {"regions": load_regions}
 
 
 class StoredStart:
@@ -86,7 +83,7 @@ class StoredStart:
                 raise no_folder(name, folder)
         self.device = device
         self._files = {
-            name: list_arrays(folder, _SUFFIXES.get(name, ARRAY_SUFFIXES))
+            name: list_arrays(folder, reader_of(name).suffixes)
             for name, folder in self.folders.items()
         }
         self._known: dict[Path, dict[str, Any]] = {}
@@ -108,7 +105,7 @@ class StoredStart:
                 raise self._not_one(name, [f"{sample.name} ({len(found)} files)"])
             paths[name] = found[0]
         arrays = {
-            name: _as_batch(_READERS.get(name, load_array)(path, name), name).to(self.device)
+            name: _as_batch(reader_of(name).load(path, name), name).to(self.device)
             for name, path in paths.items()
         }
         return Start(arrays.pop("logits"), **arrays)
@@ -158,7 +155,7 @@ class StoredStart:
                     fix="Check the names, or move those files elsewhere.",
                 )
         classes, path = len(dataset.class_names), self._find("logits", samples[0])[0]
-        shape = tuple(_as_batch(load_array(path, "logits"), "logits").shape)
+        shape = tuple(_as_batch(reader_of("logits").load(path, "logits"), "logits").shape)
         if len(shape) != 4 or shape[1] != classes:
             raise InputError.of(
                 "logits",

@@ -76,7 +76,8 @@ class Proposal:
         if self.found is not None:
             return self.found
         asked = {"scores": scores} if self.asks_for_scores else {}
-        found = self.proposer(image, **asked)
+        # A copy, since a proposer may write to what it gets.
+        found = self.proposer(image.clone(), **asked)
         forget()
         try:
             regions = as_regions(found, image)

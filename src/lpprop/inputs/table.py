@@ -127,7 +127,7 @@ INPUTS: dict[str, Input] = {
             per_image=True,
             kinds=("float", "bool"),
             check=lambda scores, inputs: check_saliency(inputs["saliency"]),
-            file="(H, W)",
+            file="(H, W), or a PNG",
         ),
         Input(
             "regions",
