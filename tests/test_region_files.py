@@ -65,6 +65,12 @@ def test_arrays_that_are_no_regions(tmp_path, array, held):
         load_regions(tmp_path / "a.npy")
 
 
+def test_numbers_beyond_int64_do_not_turn_negative(tmp_path):
+    np.save(tmp_path / "a.npy", np.full((2, 2), 2**63, np.uint64))
+    with pytest.raises(InputError, match=r"a\.npy, which holds numbers from 2\*\*63, beyond int64"):
+        load_regions(tmp_path / "a.npy")
+
+
 @pytest.mark.parametrize(("dtype", "largest"), [(np.uint8, 255), (np.uint16, 65535)])
 def test_pngs_mark_pixels_in_no_region_by_the_largest_value(tmp_path, dtype, largest):
     stored = np.array([[0, 1], [largest - 1, largest]], dtype)

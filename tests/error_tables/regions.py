@@ -95,6 +95,9 @@ TABLE = {
         "regions[0]: got shape (64, 80) and dtype torch.bool"),
     "regions of two sizes": (lambda: voted([MAPS[0], MAPS[1, 1:]]),
         "regions[1]: got shape (63, 80)"),
+    "labels beyond int64": (
+        lambda: lpprop.regions.components(torch.full((2, 2), 2**63, dtype=torch.uint64)),
+        "labels: got numbers from 2**63"),
     "regions beyond int64": (lambda: voted(np.full((2, 64, 80), 2**63, np.uint64)),
         "regions: got numbers from 2**63"),
     "regions of one image": (lambda: voted(MAPS[0]), "regions: got shape (1, 64, 80)"),

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lpprop._core.errors import InputError
 
-__all__ = ["check_kind", "densify", "resolve"]
+__all__ = ["as_int64", "check_kind", "densify", "resolve"]
 
 # Other floating-point formats, such as float8, only store numbers: PyTorch does not add them.
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -34,6 +34,16 @@ def densify(tensor: Tensor) -> Tensor:
     if tensor.is_quantized:
         return tensor.dequantize()
     return tensor if tensor.layout is torch.strided else tensor.to_dense()
+
+
+def as_int64(name: str, numbers: Tensor) -> Tensor:
+    """Return integers as int64, since torch computes with few others; refuse those beyond it."""
+    wide = numbers.long()
+    if numbers.dtype == torch.uint64 and bool((wide < 0).any()):
+        raise InputError.of(
+            name, got="numbers from 2**63", expected="those of int64", fix="Number them anew."
+        )
+    return wide
 
 
 def check_kind(name: str, tensor: Tensor) -> None:

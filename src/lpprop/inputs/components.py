@@ -14,6 +14,7 @@ from torch import Tensor
 from lpprop._core.checks import check_tensors
 from lpprop._core.options import check_integer, checked
 from lpprop._core.precision import uncompiled
+from lpprop._core.tensors import as_int64
 
 __all__ = ["components"]
 
@@ -48,7 +49,7 @@ def components(labels: Int[Tensor, "*B H W"], *, min_area: int = 0) -> Int[Tenso
     """
     single = isinstance(labels, Tensor) and labels.ndim == 2
     check_tensors(labels=(labels, "H W" if single else "B H W", ("integer",)))
-    images = (labels[None] if single else labels).cpu().long().numpy()
+    images = as_int64("labels", labels[None] if single else labels).cpu().numpy()
     found = torch.from_numpy(np.stack([_number(image, min_area) for image in images]))
     return (found[0] if single else found).to(labels.device)
 

@@ -19,6 +19,7 @@ from lpprop._core.checks import check_axes, check_finite, require
 from lpprop._core.convert import as_tensor
 from lpprop._core.errors import InputError, warn
 from lpprop._core.scans import has_passed, mark_passed, values_are_checked
+from lpprop._core.tensors import as_int64
 from lpprop.inputs.layout import is_turned
 
 __all__ = [
@@ -230,14 +231,7 @@ def _as_tensor(name: str, array: object, scores: Tensor) -> Tensor:
     tensor = as_tensor(name, array)
     if not isinstance(array, Tensor):
         tensor = tensor.to(scores.device)
-    if not _is_map(tensor):
-        return tensor
-    numbers = tensor.long()  # since torch computes with few other integers
-    if tensor.dtype == torch.uint64 and bool((numbers < 0).any()):
-        raise InputError.of(
-            name, got="numbers from 2**63", expected="those of int64", fix="Number them anew."
-        )
-    return numbers
+    return as_int64(name, tensor) if _is_map(tensor) else tensor
 
 
 def _from_list(items: list[Tensor]) -> Regions:

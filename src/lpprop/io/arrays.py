@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lpprop._core.errors import InputError
 from lpprop._core.memory import available_bytes
+from lpprop._core.tensors import as_int64
 from lpprop.io.files import list_folder, refuse_damaged, require_file
 
 __all__ = [
@@ -203,6 +204,8 @@ def _as_tensor(loaded: object, path: Path, argument: str, choose: _Choice) -> Te
         wanted = choose(torch.float64 if double else _KINDS[loaded.dtype.kind])
         dtype = np.dtype(str(wanted).removeprefix("torch."))
         _require_memory(path, argument, loaded.shape, loaded.size * dtype.itemsize)
+        if loaded.dtype.kind == "u" and wanted == torch.int64 and loaded.max(initial=0) >= 2**63:
+            raise _not_numbers(path, argument, "numbers from 2**63, beyond int64")
         # One copy removes what torch cannot take: foreign byte order, negative strides, a mapping.
         return torch.from_numpy(np.array(loaded, dtype=dtype, order="C"))
     if not isinstance(loaded, Tensor):
@@ -218,7 +221,8 @@ def _as_tensor(loaded: object, path: Path, argument: str, choose: _Choice) -> Te
     wanted = choose(loaded.dtype)
     if loaded.dtype != wanted:
         _require_memory(path, argument, loaded.shape, loaded.numel() * wanted.itemsize)
-    return loaded.detach().resolve_neg().to(wanted)
+    loaded = loaded.detach().resolve_neg()
+    return as_int64(argument, loaded) if wanted == torch.int64 else loaded.to(wanted)
 
 
 def _not_numbers(path: Path, argument: str, held: str) -> InputError:
