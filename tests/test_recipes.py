@@ -55,6 +55,7 @@ def vision(checkpoint, *, download, dtype, revision=None, **options):
         "dinov2-vitb14": ("Dinov2", 14),
         "dinov3-vitb16": ("DINOv3ViT", 16),
         "radio-v4-h": ("Radio", 16),
+        "siglip2-vitb16": ("SiglipVision", 16),
     }[checkpoint]
     heads = {"num_attention_heads": 2}  # rotary embeddings need sides of a multiple of four
     config = getattr(transformers, f"{kind}Config")(**TINY | heads, patch_size=patch)

@@ -58,6 +58,7 @@ models, and download their weights from the Hugging Face hub at first use:
   clip-sd2          CLIP ViT-B/16 and Stable Diffusion 2, whole images: DSLO
   clip-l14-sd2      with CLIP ViT-L/14
   clip-radio        MaskCLIP ViT-B/16 and RADIO v4 ViT-H/16, windows of 224: LPOSS
+  clip-siglip2      with SigLIP 2 ViT-B/16
   metaclip2-dinov3  MetaCLIP 2 ViT-B/16, in 300 languages, and DINOv3 ViT-B/16
   tipsv2-dinov3     TIPS v2 ViT-B/14 and DINOv3 ViT-B/16, windows of 448
   sam3              SAM 3, whole images, not refined

@@ -115,6 +115,7 @@ RECIPES: dict[str, Recipe] = _Recipes(
         "clip-sd2": _discrepancy("openai-vitb16"),
         "clip-l14-sd2": _discrepancy("openai-vitl14"),
         "clip-radio": _newer("MaskCLIP", "laion-vitb16", "radio-v4-h"),
+        "clip-siglip2": _newer("MaskCLIP", "laion-vitb16", "siglip2-vitb16"),
         "metaclip2-dinov3": _newer("MaskCLIP", "metaclip2-vitb16", "dinov3-vitb16"),
         "tipsv2-dinov3": _newer("MaskTIPS", "tipsv2-vitb14", "dinov3-vitb16", windows=(448, 224)),
         # Its masks are finer than patches: a graph of patches would blur them.
