@@ -1,10 +1,13 @@
 """Regions as an input of `refine`, `compare` and chains: forms, proposers, windows, spans."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
 
 import lpprop
+from lpprop import InputWarning
 from lpprop.comparison.inputs import default_presets
 from lpprop.inputs import superpixels
 from lpprop.inputs.proposals import PROPOSERS, Proposal
@@ -85,12 +88,15 @@ def test_windows_share_the_regions_of_their_image():
 
 
 @pytest.mark.parametrize("span", [(42, 60), (51, 72)])
-@pytest.mark.parametrize("regions", [MAPS, [MASKS], MAPS.repeat_interleave(2, 1)])
+@pytest.mark.parametrize(
+    "regions", [MAPS, [MASKS], MAPS.repeat_interleave(2, 1).repeat_interleave(2, 2)]
+)
 def test_regions_are_cut_or_extended_to_the_span(span, regions):
     got = voted(regions, span=span, by="mean")
     rows, columns = (torch.arange(side) for side in span)
     place = rows.clamp_max(47)[:, None], columns.clamp_max(63)
-    own = regions if isinstance(regions, list) else regions[:, :: regions.shape[1] // 48]
+    finer = 1 if isinstance(regions, list) else regions.shape[1] // 48
+    own = regions if isinstance(regions, list) else regions[:, ::finer, ::finer]
     own = [x[:, *place] for x in own] if isinstance(own, list) else own[:, *place]
     expected = lpprop.region_vote(lpprop.bilinear_upsample(LOGITS, span), own)
     rows, columns = (torch.arange(side) for side in (48, 64))
@@ -225,3 +231,18 @@ def test_a_comparison_without_regions_leaves_out_what_needs_them():
     assert not names & {row.name for row in default_presets(given)}
     asked = lpprop.compare(LOGITS, image=IMAGE, methods=["bilinear", "region_vote"], repeats=1)
     assert [row.skipped.partition(":")[0] for row in asked.rows] == ["", "regions"]
+
+
+def test_regions_of_a_crop_are_told_to_be_stretched():
+    logits, image = torch.rand(1, 2, 6, 9), torch.rand(1, 3, 96, 144)
+
+    def vote(*size):
+        regions = torch.zeros(size, dtype=torch.long)
+        return lpprop.refine(logits, image=image, regions=regions, method="region_vote")
+
+    with pytest.warns(InputWarning, match="regions: got 90 x 130 pixels for an image of 96 x 144"):
+        vote(90, 130)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for size in ((96, 144), (48, 72), (51, 77), (192, 288), (193, 289)):
+            vote(*size)

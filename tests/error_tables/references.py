@@ -25,6 +25,9 @@ TABLE = {
     "prototypes of NaN": (
         lambda: prototypes(spoilt(FEATS, math.nan, 0, 0, 0, 0), LABELS, classes=3),
         "feats: got 1 NaN or infinite"),
+    "prototypes of turned labels": (
+        lambda: prototypes(torch.rand(1, 64, 6, 9), torch.zeros(1, 144, 96).long(), classes=1),
+        "labels: got 144 x 96 pixels, expected the aspect ratio of the image's 6 x 9. Height"),
     "class without a pixel": (lambda: prototypes(FEATS, LABELS, classes=["a", "b", "c", "sky"]),
         "labels: got no pixel of class sky, expected labelled pixels of every class. "),
     "label beyond the classes": (lambda: prototypes(FEATS, LABELS, classes=2),

@@ -10,7 +10,7 @@ from torch import Tensor
 from lpprop._core.errors import InputError, warn
 from lpprop.inputs.patch_grid import spans
 
-__all__ = ["check_layout", "is_turned", "warn_of_aspect"]
+__all__ = ["check_layout", "is_turned", "refuse_turned", "warn_of_aspect"]
 
 # Tokens beside those of the patches: none; a class token; that and one of distillation; that and
 # four registers.
@@ -69,6 +69,28 @@ def is_turned(size: tuple[int, int], pixels: tuple[int, int]) -> bool:
     (height, width), (rows, columns) = size, pixels
     straight, turned = height * columns / (width * rows), height * rows / (width * columns)
     return abs(turned - 1) < 0.01 <= abs(straight - 1)
+
+
+def refuse_turned(name: str, maps: Tensor, pixels: tuple[int, int]) -> None:
+    """Refuse maps that have the image's aspect ratio only with height and width swapped.
+
+    Args:
+        name: what errors call them.
+        maps: (..., H, W), on any grid that spans the image.
+        pixels: (H, W) of the image, or of another grid that spans it.
+
+    Raises:
+        InputError: maps that look turned.
+    """
+    height, width = maps.shape[-2:]
+    if is_turned((height, width), pixels):
+        raise InputError.of(
+            name,
+            got=f"{height} x {width} pixels",
+            expected=f"the aspect ratio of the image's {pixels[0]} x {pixels[1]}",
+            fix="Height and width look swapped: pass them with .swapaxes(-1, -2), or, where they "
+            "belong to a photograph before it was turned upright, make them anew.",
+        )
 
 
 def warn_of_aspect(name: str, grid: Tensor, pixels: tuple[int, int]) -> None:

@@ -18,6 +18,7 @@ from lpprop._core.errors import InputError
 from lpprop._core.label_maps import check_ignore_index
 from lpprop._core.options import check_integer, check_names
 from lpprop._core.precision import cast_back, compute_dtype, full_precision
+from lpprop.inputs.layout import refuse_turned
 from lpprop.inputs.patch_areas import areas_of_labels
 from lpprop.numerics.graphs import unit_features
 
@@ -150,7 +151,9 @@ def _check_classes(classes: int | Sequence[str]) -> list[str]:
 def _check_labels(feats: object, labels: object, names: Sequence[str], ignore_index: int) -> None:
     check_tensors(feats=(feats, "B D h w"), labels=(labels, "B H W", ("integer",)))
     check_ignore_index(ignore_index, classes := len(names))
+    assert isinstance(feats, Tensor)
     assert isinstance(labels, Tensor)
+    refuse_turned("labels", labels, (feats.shape[-2], feats.shape[-1]))
     there = _counted(labels, ignore_index).unique()
     highest = int(there[-1])
     absent = set(range(classes)) - set(there.tolist())

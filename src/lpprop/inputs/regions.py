@@ -20,7 +20,8 @@ from lpprop._core.convert import as_tensor
 from lpprop._core.errors import InputError, warn
 from lpprop._core.scans import has_passed, mark_passed, values_are_checked
 from lpprop._core.tensors import as_int64
-from lpprop.inputs.layout import is_turned
+from lpprop.inputs.layout import refuse_turned
+from lpprop.inputs.patch_grid import spans
 
 __all__ = [
     "RegionScores",
@@ -115,12 +116,15 @@ def check_regions(
         InputError: regions of another number of images, type or number of axes, without pixels, on
             another device, with height and width swapped, or memberships outside [0, 1].
 
+    Warns:
+        InputWarning: regions that are stretched over the image, if its size is given.
+
     >>> check_regions(torch.zeros(1, 8, 8).long(), torch.zeros(2, 3, 4, 4))
     Traceback (most recent call last):
     lpprop.InputError: regions: got shape (1, 8, 8), expected (B=2, H, W), since logits has B=2...
     """
     regions = require("regions", regions)
-    batch = "1" if windowed else "B"
+    batch, image = "1" if windowed else "B", pixels
     pixels = pixels or (scores.shape[-2], scores.shape[-1])
     if isinstance(regions, Tensor) and not _is_map(regions):
         raise InputError.of(
@@ -131,7 +135,8 @@ def check_regions(
         )
     if isinstance(regions, Tensor):
         check_axes(logits=(scores, "B C h w"), regions=(regions, f"{batch} H W", ("integer",)))
-        _refuse_turned("regions", regions, pixels)
+        refuse_turned("regions", regions, pixels)
+        _warn_of_stretched("regions", regions, image)
         return
     if not isinstance(regions, (list, tuple)):
         raise InputError.of(
@@ -150,7 +155,8 @@ def check_regions(
         )
     for number, masks in enumerate(regions):
         _check_masks(f"regions[{number}]", masks, scores)
-        _refuse_turned(f"regions[{number}]", masks, pixels)
+        refuse_turned(f"regions[{number}]", masks, pixels)
+        _warn_of_stretched(f"regions[{number}]", masks, image)
 
 
 def check_region_scores(given: object, regions: object, scores: Float[Tensor, "B C h w"]) -> None:
@@ -263,16 +269,17 @@ def _wrong_axes(name: str, tensor: Tensor) -> InputError:
     )
 
 
-def _refuse_turned(name: str, regions: Tensor, pixels: tuple[int, int]) -> None:
-    height, width = regions.shape[-2:]
-    if is_turned((height, width), pixels):
-        raise InputError.of(
-            name,
-            got=f"{height} x {width} pixels",
-            expected=f"the aspect ratio of the image's {pixels[0]} x {pixels[1]}",
-            fix="Height and width look swapped: pass them with .swapaxes(-1, -2), or, where they "
-            "belong to a photograph before it was turned upright, make them anew.",
-        )
+def _warn_of_stretched(name: str, regions: Tensor, image: tuple[int, int] | None) -> None:
+    """Warn of regions of another aspect ratio than the image, such as those of a crop of it."""
+    size = regions.shape[-2], regions.shape[-1]
+    if image is None or spans(size, image) or spans(image, size):
+        return
+    warn(
+        "stretched regions",
+        f"{name}: got {size[0]} x {size[1]} pixels for an image of {image[0]} x {image[1]}, over "
+        "which they are stretched, by other factors in height and in width. If they were found in "
+        "a crop of it, or in a padded image, pad or cut them first.",
+    )
 
 
 def _check_masks(name: str, masks: object, scores: Tensor) -> None:
