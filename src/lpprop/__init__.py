@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from lpprop import numerics as numerics
     from lpprop import regions as regions
     from lpprop import viz as viz
+    from lpprop.notebook.interact import interact
     from lpprop.viz.display import show
 
 __all__ = [
@@ -61,6 +62,7 @@ __all__ = [
     "compare",
     "correlation_attention",
     "fuse_masks",
+    "interact",
     "lab_features",
     "merge_classes",
     "presets",
@@ -84,7 +86,10 @@ _PACKAGES = (
 )  # fmt: skip
 
 if not TYPE_CHECKING:
-    __getattr__ = import_later(__name__, dict.fromkeys(_PACKAGES, "") | {"show": "viz.display"})
+    __getattr__ = import_later(
+        __name__, dict.fromkeys(_PACKAGES, "")
+        | {"interact": "notebook.interact", "show": "viz.display"},
+    )  # fmt: skip
 
 
 def __dir__() -> list[str]:
