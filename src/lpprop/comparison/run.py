@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,6 +14,7 @@ from lpprop._core.errors import InputError, collect_warnings
 from lpprop._core.label_maps import check_ignore_index
 from lpprop._core.measure import count_runs, measure
 from lpprop._core.options import check_integer
+from lpprop._core.progress import Progress
 from lpprop._core.refiner import COMMON, unknown_input
 from lpprop._core.scans import one_call
 from lpprop.comparison.inputs import as_class_names, named_chains
@@ -40,9 +40,6 @@ if TYPE_CHECKING:
     Method = str | Callable[..., Tensor]
 
 __all__ = ["compare"]
-
-# Seconds before the bar shows: whoever waits less needs none.
-_DELAY = 1.0
 
 
 def compare(
@@ -232,18 +229,12 @@ def _measure_all(
     repeats: int,
 ) -> tuple[list[Row], dict[str, Labels]]:
     """Run each method; return its costs, and the labels of those that ran."""
-    from tqdm import tqdm
-
     rows: list[Row] = []
     labels: dict[str, Labels] = {}
     able = [name for name, ready in prepared.items() if not isinstance(ready.run, str)]
-    # Not tqdm.auto, which warns in a notebook without ipywidgets.
-    with tqdm(
-        total=len(able) * count_runs(repeats), unit="run", delay=_DELAY, leave=False,
-        file=sys.stderr, disable=not (sys.stderr.isatty() or _in_notebook()),
-    ) as bar:  # fmt: skip
+    with Progress(len(able) * count_runs(repeats), unit="run") as bar:
         for name, ready in prepared.items():
-            bar.set_description(name, refresh=False)
+            bar.describe(name)
             with collect_warnings() as doubts:
                 row, scores = _measure(name, ready.run, request, repeats, bar.update)
                 if scores is not None:
@@ -329,9 +320,3 @@ def _region_map(request: Request, size: tuple[int, int]) -> Labels | None:
     numbers = partition.numbers.masked_fill(~partition.covered, -1)
     found: Labels = numbers.view(size).cpu().numpy()
     return found
-
-
-def _in_notebook() -> bool:
-    """Whether this process is a notebook's kernel."""
-    ipython = sys.modules.get("IPython")
-    return ipython is not None and hasattr(ipython.get_ipython(), "kernel")

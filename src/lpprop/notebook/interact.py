@@ -159,7 +159,7 @@ def _see(image: Tensor, inputs: Mapping[str, Any], options: Mapping[str, Any]) -
         "feats = EfficientNetLite0()(seen).feats",
     )
     grid = (feats.shape[-2], feats.shape[-1])
-    own = {**options, "size": size}
+    own = dict(options) if size == (height, width) else {**options, "size": size}
     return Scene(size, grid, {"feats": feats, "image": seen, **inputs}, own, setup, "seen")
 
 

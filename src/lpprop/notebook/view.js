@@ -94,6 +94,8 @@ function render({ model, el }) {
   function drawMarks() {
     const [height, width] = state().size;
     const unit = Math.max(height, width) / 100;
+    // A high image should fit into the window, too.
+    stage.style.maxWidth = `min(640px, ${(80 * width) / height}vh)`;
     marks.setAttribute("viewBox", `0 0 ${width} ${height}`);
     marks.replaceChildren();
     const draw = (tag, attributes) => {
@@ -199,7 +201,9 @@ function render({ model, el }) {
     };
     const at = log ? Math.log(value / low) / Math.log(high / low) : (value - low) / (high - low);
     const shown = moved ? +(+value).toPrecision(4) : unmoved;
-    return slider(name, what, at, shown, read, (chosen) => send("option", name, chosen));
+    const made = slider(name, what, at, shown, read, (chosen) => send("option", name, chosen));
+    made.querySelector("output").classList.toggle("lpprop-moved", moved);
+    return made;
   }
 
   const opacity = slider(
