@@ -12,6 +12,7 @@ function make(tag, properties = {}, ...children) {
 function render({ model, el }) {
   let current = 0; // the class that a click marks
   let cursor = null; // [row, column] of the cross that the keyboard moves
+  let waiting = []; // clicks that Python has not answered yet
   const urls = {};
   const root = make("div", { className: "lpprop" });
   // JupyterLab would take keys for its own, such as Enter and the arrows.
@@ -47,7 +48,12 @@ function render({ model, el }) {
       clamp(((event.clientX - box.left) / box.width) * width, width),
     ];
   };
-  const mark = (where, away) => (away ? send("remove", ...where) : send("click", ...where, current));
+  const mark = (where, away) => {
+    if (away) return send("remove", ...where);
+    waiting.push([...where, current]);
+    drawMarks();
+    send("click", ...where, current);
+  };
 
   stage.addEventListener("click", (event) => {
     cursor = null;
@@ -103,8 +109,12 @@ function render({ model, el }) {
       for (const [name, value] of Object.entries(attributes)) shape.setAttribute(name, value);
       marks.append(shape);
     };
-    for (const [row, column, label] of state().clicks) {
-      const centre = { cx: column + 0.5, cy: row + 0.5 };
+    const known = new Set(state().clicks.map(String));
+    waiting = waiting.filter((click) => !known.has(String(click)));
+    for (const click of [...state().clicks, ...waiting]) {
+      const [row, column, label] = click;
+      const opacity = known.has(String(click)) ? 1 : 0.6;
+      const centre = { cx: column + 0.5, cy: row + 0.5, opacity };
       draw("circle", { ...centre, r: 1.5 * unit, fill: "black" });
       draw("circle", { ...centre, r: 1.3 * unit, fill: "white" });
       draw("circle", { ...centre, r: 0.9 * unit, fill: state().classes[label].colour });
@@ -248,6 +258,7 @@ function render({ model, el }) {
     const { methods, method, controls, warnings } = state();
     current = Math.min(current, state().classes.length - 1);
     root.classList.remove("lpprop-busy");
+    if (state().error) waiting = [];
     drawMarks();
     drawClasses();
     menu.replaceChildren(...methods.map(([name]) => new Option(name, name)));
