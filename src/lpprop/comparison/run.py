@@ -14,7 +14,6 @@ from lpprop._core.errors import InputError, collect_warnings
 from lpprop._core.label_maps import check_ignore_index
 from lpprop._core.measure import count_runs, measure
 from lpprop._core.options import check_integer
-from lpprop._core.progress import Progress
 from lpprop._core.refiner import COMMON, unknown_input
 from lpprop._core.scans import one_call
 from lpprop.comparison.inputs import as_class_names, named_chains
@@ -229,6 +228,8 @@ def _measure_all(
     repeats: int,
 ) -> tuple[list[Row], dict[str, Labels]]:
     """Run each method; return its costs, and the labels of those that ran."""
+    from lpprop._core.progress import Progress  # later, as above
+
     rows: list[Row] = []
     labels: dict[str, Labels] = {}
     able = [name for name, ready in prepared.items() if not isinstance(ready.run, str)]
