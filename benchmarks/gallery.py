@@ -8,6 +8,7 @@ are those of the table of presets; the code of the page is the code that draws t
 """
 
 import argparse
+import re
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
@@ -258,9 +259,10 @@ def page() -> dict[str, str]:
     for name, preset in lpprop.presets.METHODS.items():
         needs = ", ".join("attention or feats" if x == "attention" else x for x in preset.needs)
         what = f"{preset.note[0].upper()}{preset.note[1:]}"
+        source = f" Source: {preset.paper}." if re.search(r"\d{4}", preset.paper) else ""
         sections += [
             f"### `{name}`",
-            f"{what}. Source: {preset.paper}. Needs: {needs or 'nothing but the scores'}.",
+            f"{what}.{source} Needs: {needs or 'nothing but the scores'}.",
             f"![{what}: the labels over the scene, and a detail](images/gallery/{file(name)})",
             f"<!-- no-run -->\n```python\n{line(name)}\n```",
             SHOWN[name].seen,

@@ -12,12 +12,12 @@ from .results import Document
 
 #: What the page calls a start; the experiment, and the start there.
 STARTS: Mapping[str, tuple[str, str]] = {
-    "weak scores": ("main", "CNN prototypes, 4"),
-    "a good probe": ("main", "probe"),
-    "wrong patches": ("main", "relabelled 40 %"),
-    "the same, photographs": ("photographs", "relabelled 40 %"),
-    "clicks, photographs": ("photographs", "clicks"),
-    "true patches": ("main", "oracle"),
+    "weak": ("main", "CNN prototypes, 4"),
+    "probe": ("main", "probe"),
+    "wrong": ("main", "relabelled 40 %"),
+    "wrong, photos": ("photographs", "relabelled 40 %"),
+    "clicks, photos": ("photographs", "clicks"),
+    "true": ("main", "oracle"),
 }
 
 #: What the page calls a method, what it takes, and what the study calls it.
@@ -32,16 +32,16 @@ METHODS: Mapping[str, tuple[str, str]] = {
     "`max_velocity`, minmax, nms 0.5": ("attention", "velocity, minmax 0.5"),
     "`optimal_path`": ("attention", "optimal path"),
     "`optimal_path`, nms 0, ε 0.3": ("attention", "path, NMS 0, ε 0.3"),
-    "`region_vote`, Felzenszwalb": ("image", "regions: Felzenszwalb"),
-    "`PixelPropagation` alone": ("image", "pixel step"),
-    "`pamr`": ("image", "PAMR"),
-    "`joint_bilateral`": ("image", "joint bilateral"),
-    "`guided_filter`": ("image", "guided filter"),
-    "`dense_crf`": ("image", "DenseCRF"),
+    "`region_vote`, superpixels": ("the image alone", "regions: Felzenszwalb"),
+    "`PixelPropagation` alone": ("the image alone", "pixel step"),
+    "`pamr`": ("the image alone", "PAMR"),
+    "`joint_bilateral`": ("the image alone", "joint bilateral"),
+    "`guided_filter`": ("the image alone", "guided filter"),
+    "`dense_crf`": ("the image alone", "DenseCRF"),
 }
 
 #: Of the methods, those that the study of borders has.
-BORDERS = [name for name, (takes, _) in METHODS.items() if takes == "image"]
+BORDERS = [name for name, (takes, _) in METHODS.items() if takes == "the image alone"]
 
 #: What the page calls a piece of work; the file of its results, its name and competitor there.
 TIMED: Mapping[str, tuple[str, str, str]] = {
@@ -73,16 +73,22 @@ def tables(found: Document) -> dict[str, str]:
 def gains(columns: Mapping[str, Document], kind: str, names: list[str]) -> str:
     """Gains over bilinear upsampling; in brackets where 0 is within the 95 % interval.
 
-    The first row has the metric that bilinear upsampling reaches.
+    The first row has the metric that bilinear upsampling reaches; then a line opens each group of
+    methods that take the same.
     """
     metric = {"gain": "miou", "boundary_gain": "boundary"}[kind]
-    lines = [["bilinear", "", *(percent(rows[BILINEAR][metric], 1) for rows in columns.values())]]
+    lines = [["bilinear", *(percent(rows[BILINEAR][metric], 1) for rows in columns.values())]]
+    group = ""
     for name in names:
         takes, way = METHODS[name]
         cells = [_gain(rows, way, kind) for rows in columns.values()]
-        if set(cells) != {"–"}:  # a tiny run has few
-            lines.append([name, takes, *cells])
-    return markdown_table(["", "takes", *columns], lines)
+        if set(cells) == {"–"}:  # a tiny run has few
+            continue
+        if takes != group:
+            group = takes
+            lines.append([f"**given {takes}**", *("" for _ in cells)])
+        lines.append([name, *cells])
+    return markdown_table(["", *columns], lines)
 
 
 def _gain(rows: Document, way: str, kind: str) -> str:
