@@ -188,7 +188,7 @@ def test_remove_undo_and_clear(scene):
 
 def test_patches_that_fill_the_image_tell_their_size():
     image, feats = torch.rand(3, 56, 84), torch.rand(8, 4, 6)
-    view = lpprop.interact(image, feats)
+    view = lpprop.interact(image, feats, method="auto")
     view.click(5, 5, 0)
     view.click(50, 80, 1)
     assert "patch_size=14" in view.code

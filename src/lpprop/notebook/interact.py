@@ -40,7 +40,7 @@ def interact(
     feats: ArrayLike | None = None,
     *,
     classes: Sequence[str] = ("object", "background"),
-    method: str = "auto",
+    method: str = "clicks",
     radius: float = 0,
     **others: Any,
 ) -> View:

@@ -81,7 +81,7 @@ class Choices:
 
     classes: tuple[str, ...]
     clicks: Clicks = Clicks()  # noqa: RUF009  # never changed
-    method: str = "auto"
+    method: str = "clicks"
     moved: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     radius: float = 0.0
 
