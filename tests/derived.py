@@ -33,6 +33,17 @@ IMPORTS = {
 }
 
 
+def face() -> str:
+    """Return the stub of `lpprop`: where each name comes from."""
+    homes = {"__version__": "_version"} | dict.fromkeys(lpprop.refiners.__all__, "refiners")
+    homes |= lpprop._NAMES | dict.fromkeys(lpprop._PACKAGES, "")
+    lines = [
+        f"from {f'lpprop.{home}'.removesuffix('.')} import {name} as {name}"
+        for name, home in homes.items()
+    ]
+    return stub(lines, [f"__all__ = {lpprop.__all__}"])
+
+
 def refiners() -> str:
     """Return the stub of `lpprop.refiners`: functions as they are, constructors spelt out."""
     lines, classes = [], []
@@ -89,7 +100,7 @@ def stub(lines: list[str], body: list[str]) -> str:
     """Put the imports that the text needs before it, and format all."""
     text = "\n".join(body)
     lines += [line for name, line in IMPORTS.items() if re.search(rf"\b{name}\b", text)]
-    for command in (["check", "--select", "I", "--fix", "-q"], ["format", "-q"]):
+    for command in (["check", "--select", "I,RUF022", "--fix", "-q"], ["format", "-q"]):
         ruff = [sys.executable, "-m", "ruff", *command, "--stdin-filename", "stub.pyi", "-"]
         source = HEAD + "\n".join(lines) + "\n\n" + text if command[0] == "check" else source
         source = subprocess.run(ruff, input=source, capture_output=True, text=True).stdout
@@ -133,6 +144,7 @@ def readme() -> str:
 
 
 DERIVED = {
+    SOURCE / "__init__.pyi": face,
     SOURCE / "refiners" / "__init__.pyi": refiners,
     SOURCE / "compose" / "presets" / "__init__.pyi": preset_table,
     ROOT / "tests" / "api.txt": snapshot,
