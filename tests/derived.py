@@ -4,9 +4,11 @@
 - The public surface, a line per name. Names, parameters and defaults are part of a method: a change
   of tests/api.txt is a change of the API, and belongs into the changelog.
 - The README's table of methods.
+- What `lpprop --help` lists of the tables, which it cannot wait for: cli/listing.json.
 """
 
 import inspect
+import json
 import re
 import subprocess
 import sys
@@ -15,6 +17,7 @@ from pathlib import Path
 
 import lpprop
 from lpprop._core.refiner import Refiner
+from lpprop.cli import listing
 from lpprop.compose import presets
 from lpprop.numerics.cg import cg
 from lpprop.numerics.ipf import ipf
@@ -135,6 +138,11 @@ def snapshot() -> str:
     return "".join(f"{write(path, found)}\n" for path, found in public())
 
 
+def listed() -> str:
+    """Return what help and completion read in place of the tables."""
+    return json.dumps(listing.read_tables(), ensure_ascii=False, indent=1) + "\n"
+
+
 def readme() -> str:
     """Return the README with the table of methods as it is now."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -147,6 +155,7 @@ DERIVED = {
     SOURCE / "__init__.pyi": face,
     SOURCE / "refiners" / "__init__.pyi": refiners,
     SOURCE / "compose" / "presets" / "__init__.pyi": preset_table,
+    SOURCE / "cli" / "listing.json": listed,
     ROOT / "tests" / "api.txt": snapshot,
     ROOT / "README.md": readme,
 }
