@@ -33,6 +33,7 @@ _NAMES = {
     "proxy_attention": "inputs.feature_attention",
     "refine": "compose.pipeline",
     "select_classes": "inputs.selection",
+    "seed_logits": "inputs.seeds",
     "sharpen_attention": "inputs.attention",
     "show": "viz.display",
     "value_checks": "_core.scans",

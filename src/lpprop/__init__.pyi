@@ -32,6 +32,7 @@ from lpprop.inputs.points import prompt_points as prompt_points
 from lpprop.inputs.prototypes import prototype_logits as prototype_logits
 from lpprop.inputs.prototypes import prototypes as prototypes
 from lpprop.inputs.region_matching import classify_regions as classify_regions
+from lpprop.inputs.seeds import seed_logits as seed_logits
 from lpprop.inputs.selection import select_classes as select_classes
 from lpprop.inputs.windows import SlidingWindows as SlidingWindows
 from lpprop.refiners import PAMR as PAMR
@@ -119,6 +120,7 @@ __all__ = [
     "proxy_attention",
     "refine",
     "region_vote",
+    "seed_logits",
     "select_classes",
     "sharpen_attention",
     "show",
