@@ -9,7 +9,7 @@ from contextlib import redirect_stdout
 
 import pytest
 
-import lpprop.evaluation.tuning.space
+import lpprop.interaction.controls
 import lpprop.models  # so that the tables themselves are read here
 from lpprop import cli
 from lpprop.cli import build_parser, listing
@@ -90,7 +90,9 @@ def test_a_table_that_is_imported_is_read_itself(monkeypatch):
 
 def test_what_an_option_may_be_is_what_its_error_says():
     options = {row.name: row for row in listing.options("lposs+")}
-    assert options["k"] == ("k", "400", 'an integer >= 1, or "auto"', "0.3 to 100 % of the patches")
+    assert options["k"].default == "400"
+    assert options["k"].allowed == 'an integer >= 1, or "auto"'
+    assert options["k"].tuned == "0.3 to 100 % of the patches"
     assert options["alpha"].tuned == "0.1 to 0.99"
     assert options["max_iter"].tuned == ""
     with pytest.raises(lpprop.InputError, match=options["alpha"].allowed.partition("[")[0]):

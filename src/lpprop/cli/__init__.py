@@ -17,11 +17,17 @@ from lpprop.cli.compare import add_compare
 from lpprop.cli.demo import add_demo
 from lpprop.cli.evaluate import add_eval
 from lpprop.cli.messages import one_line, visible
+from lpprop.cli.methods import add_methods
 from lpprop.cli.refine import add_refine
 from lpprop.cli.segment import add_segment
 from lpprop.cli.tune import add_tune
 
 __all__ = ["build_parser", "main"]
+
+# In the order of the help.
+_COMMANDS = (
+    add_demo, add_refine, add_segment, add_compare, add_eval, add_tune, add_methods,
+)  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -73,7 +79,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"lpprop {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (add_demo, add_refine, add_segment, add_compare, add_eval, add_tune):
+    for add in _COMMANDS:
         add(commands)
     return parser
 

@@ -38,8 +38,9 @@ def add_command(
     short: str,
     description: str,
     example: str,
+    computes: bool = True,
 ) -> argparse.ArgumentParser:
-    """Add a command that runs a function, with the options that all have."""
+    """Add a command that runs a function, with --device if it computes."""
     command = commands.add_parser(
         name,
         help=short,
@@ -48,7 +49,8 @@ def add_command(
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.set_defaults(run=run, command=command)
-    add_shared(command, "--device")
+    if computes:
+        add_shared(command, "--device")
     return command
 
 

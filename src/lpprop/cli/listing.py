@@ -30,9 +30,10 @@ __all__ = [
 
 
 class Method(NamedTuple):
-    """A preset: its name, what it does and needs, its paper, and the extra that it requires."""
+    """A preset: its names, what it does and needs, its paper, and the extra that it requires."""
 
     name: str
+    python_name: str
     note: str
     needs: list[str]
     paper: str
@@ -41,10 +42,11 @@ class Method(NamedTuple):
 
 
 class Option(NamedTuple):
-    """An option of a preset: its default, what its check allows, and what `lpprop tune` tries."""
+    """An option of a preset: what it does, what it may be, and what `lpprop tune` tries."""
 
     name: str
     default: str
+    what: str
     allowed: str
     tuned: str
 
@@ -69,8 +71,9 @@ def methods() -> list[Method]:
 def options(method: str) -> list[Option]:
     """List the options of a preset that is in the table.
 
-    >>> options("region_vote")[1]
-    Option(name='strength', default='1.0', allowed='a number in [0, 1]', tuned='0.1 to 1')
+    >>> strength = options("region_vote")[1]
+    >>> strength.default, strength.allowed, strength.tuned
+    ('1.0', 'a number in [0, 1]', '0.1 to 1')
     """
     return [Option(*row) for row in _listed("options")[method]]
 
@@ -123,9 +126,9 @@ def _read_methods() -> Any:
     from lpprop.compose.presets import METHODS
 
     return [
-        (
-            row.name, row.note, row.needs, row.paper, inspect.cleandoc(row.details),
-            row.package[1] if row.package else "",
+        Method(
+            row.name, row.python_name, row.note, list(row.needs), row.paper,
+            inspect.cleandoc(row.details), row.package[1] if row.package else "",
         )
         for row in METHODS.values()
     ]  # fmt: skip
@@ -134,12 +137,17 @@ def _read_methods() -> Any:
 def _read_options() -> Any:
     from lpprop.compose.presets import METHODS
     from lpprop.evaluation.tuning.space import tuned_options
+    from lpprop.interaction.controls import describe_options
 
     found = {}
     for preset in METHODS.values():
-        tuned = tuned_options(preset, given=())
+        tuned, texts = tuned_options(preset, given=()), describe_options(preset)
+        for settings in preset.feats_from.values():
+            texts["feats_from"] = f"what made the feats, which sets {', '.join(settings)}"
         found[preset.name] = [
-            (name, repr(default), _allowed(preset, name), str(tuned.get(name, "")))
+            Option(
+                name, repr(default), texts[name], _allowed(preset, name), str(tuned.get(name, ""))
+            )
             for name, default in preset.options.items()
         ]
     return found
@@ -159,7 +167,7 @@ def _allowed(preset: Callable[..., object], option: str) -> str:
 def _read_inputs() -> Any:
     from lpprop.inputs.table import INPUTS
 
-    return [(row.name, row.what, row.file) for row in INPUTS.values() if row.file]
+    return [InputFile(row.name, row.what, row.file) for row in INPUTS.values() if row.file]
 
 
 def _read_proposers() -> Any:
@@ -183,7 +191,7 @@ def _read_datasets() -> Any:
 # Each table, by the module that holds it.
 _TABLES: dict[str, tuple[str, Callable[[], Any]]] = {
     "methods": ("lpprop.compose.presets.table", _read_methods),
-    "options": ("lpprop.evaluation.tuning.space", _read_options),
+    "options": ("lpprop.interaction.controls", _read_options),
     "inputs": ("lpprop.inputs.table", _read_inputs),
     "proposers": ("lpprop.regions.named", _read_proposers),
     "recipes": ("lpprop.models.recipes", _read_recipes),
