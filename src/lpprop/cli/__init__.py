@@ -15,6 +15,7 @@ from lpprop._version import __version__
 from lpprop.cli.common import reporting, say, say_warning
 from lpprop.cli.compare import add_compare
 from lpprop.cli.demo import add_demo
+from lpprop.cli.doctor import add_doctor
 from lpprop.cli.evaluate import add_eval
 from lpprop.cli.messages import one_line, visible
 from lpprop.cli.methods import add_methods
@@ -26,7 +27,7 @@ __all__ = ["build_parser", "main"]
 
 # In the order of the help.
 _COMMANDS = (
-    add_demo, add_refine, add_segment, add_compare, add_eval, add_tune, add_methods,
+    add_demo, add_refine, add_segment, add_compare, add_eval, add_tune, add_methods, add_doctor,
 )  # fmt: skip
 
 
