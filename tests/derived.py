@@ -3,7 +3,7 @@
 - Type stubs of what takes its options from functions, which editors and mypy cannot see through.
 - The public surface, a line per name. Names, parameters and defaults are part of a method: a change
   of tests/api.txt is a change of the API, and belongs into the changelog.
-- The README's table of methods.
+- The README's table of methods, and the table of commands in docs/command_line.md.
 - What `lpprop --help` lists of the tables, which it cannot wait for: cli/listing.json.
 """
 
@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import lpprop
+from lpprop import cli
 from lpprop._core.refiner import Refiner
 from lpprop.cli import listing
 from lpprop.compose import presets
@@ -25,6 +26,7 @@ from lpprop.numerics.sinkhorn import sinkhorn
 
 ROOT = Path(__file__).parents[1]
 SOURCE = Path(lpprop.__file__).parent
+COMMANDS = ROOT / "docs" / "command_line.md"
 HEAD = """\
 # Written by tests/derived.py from the signatures of the functions.
 # mypy: disable-error-code="override"
@@ -143,12 +145,24 @@ def listed() -> str:
     return json.dumps(listing.read_tables(), ensure_ascii=False, indent=1) + "\n"
 
 
+def between(path: Path, name: str, text: str) -> str:
+    """Return a page with the text between its marks of this name."""
+    begin, end = f"<!-- {name} -->\n", f"\n<!-- end of {name} -->"
+    before, rest = path.read_text(encoding="utf-8").split(begin)
+    return before + begin + text + end + rest.split(end.lstrip())[1]
+
+
 def readme() -> str:
     """Return the README with the table of methods as it is now."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    begin, end = "<!-- methods -->\n", "\n<!-- end of methods -->"
-    before, rest = text.split(begin)
-    return before + begin + presets.markdown_table() + end + rest.split(end)[1]
+    return between(ROOT / "README.md", "methods", presets.markdown_table())
+
+
+def commands() -> str:
+    """Return the page of the command line with the commands of now."""
+    (group,) = cli.build_parser()._subparsers._group_actions
+    rows = [f"| `lpprop {row.dest}` | {row.help} |" for row in group._choices_actions]
+    table = "\n".join(["| command | what it does |", "|---|---|", *rows])
+    return between(COMMANDS, "commands", table)
 
 
 DERIVED = {
@@ -158,6 +172,7 @@ DERIVED = {
     SOURCE / "cli" / "listing.json": listed,
     ROOT / "tests" / "api.txt": snapshot,
     ROOT / "README.md": readme,
+    COMMANDS: commands,
 }
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The command line: `lpprop demo`, `refine`, `segment`, `compare`, `eval` and `tune`."""
+"""The command line. What is imported here comes quickly: a command imports its work when it runs."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from lpprop._core.errors import InputError
 from lpprop._version import __version__
 from lpprop.cli.common import reporting, say, say_warning
 from lpprop.cli.compare import add_compare
+from lpprop.cli.completion import add_completion
 from lpprop.cli.demo import add_demo
 from lpprop.cli.doctor import add_doctor
 from lpprop.cli.evaluate import add_eval
@@ -28,6 +29,7 @@ __all__ = ["build_parser", "main"]
 # In the order of the help.
 _COMMANDS = (
     add_demo, add_refine, add_segment, add_compare, add_eval, add_tune, add_methods, add_doctor,
+    add_completion,
 )  # fmt: skip
 
 
@@ -79,6 +81,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="lpprop", description="Refine open-vocabulary segmentation."
     )
     parser.add_argument("--version", action="version", version=f"lpprop {__version__}")
+    parser.set_defaults(parser=parser)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for add in _COMMANDS:
         add(commands)

@@ -22,6 +22,7 @@ __all__ = [
     "input_files",
     "methods",
     "options",
+    "palettes",
     "proposers",
     "proposers_summary",
     "read_tables",
@@ -96,6 +97,11 @@ def proposers_summary() -> str:
 def recipes() -> list[str]:
     """List the names that --recipe knows."""
     return list(_listed("recipes"))
+
+
+def palettes() -> list[str]:
+    """List the names that --palette knows."""
+    return list(_listed("palettes"))
 
 
 def datasets() -> list[str]:
@@ -188,6 +194,12 @@ def _read_datasets() -> Any:
     return list(DATASETS)
 
 
+def _read_palettes() -> Any:
+    from lpprop.viz.palettes import PALETTES
+
+    return list(PALETTES)
+
+
 # Each table, by the module that holds it.
 _TABLES: dict[str, tuple[str, Callable[[], Any]]] = {
     "methods": ("lpprop.compose.presets.table", _read_methods),
@@ -195,5 +207,6 @@ _TABLES: dict[str, tuple[str, Callable[[], Any]]] = {
     "inputs": ("lpprop.inputs.table", _read_inputs),
     "proposers": ("lpprop.regions.named", _read_proposers),
     "recipes": ("lpprop.models.recipes", _read_recipes),
+    "palettes": ("lpprop.viz.palettes", _read_palettes),
     "datasets": ("lpprop.evaluation.datasets", _read_datasets),
 }
