@@ -1,4 +1,4 @@
-"""The command line. What is imported here comes quickly: a command imports its work when it runs."""
+"""The command line. It imports what is quick; a command imports its work when it runs."""
 
 from __future__ import annotations
 
