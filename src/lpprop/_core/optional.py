@@ -56,9 +56,9 @@ def import_later(package: str, names: Mapping[str, str]) -> Callable[[str], Any]
         package: the package's name.
         names: the module within the package that has each name, or "" for a module itself.
 
-    >>> get = import_later("lpprop", {"viz": "", "overlay": "viz.drawing"})
-    >>> get("viz"), get("overlay").__name__
-    (<module 'lpprop.viz' from ...>, 'overlay')
+    >>> get = import_later("lpprop.viz", {"drawing": "", "overlay": "drawing"})
+    >>> get("drawing"), get("overlay").__name__
+    (<module 'lpprop.viz.drawing' from ...>, 'overlay')
     """
 
     def get(name: str) -> Any:
