@@ -145,14 +145,15 @@ def _mark(
     places: Int64[Tensor, "n 2"], owners: Int64[Tensor, " n"], size: tuple[int, int], reach: float
 ) -> tuple[Int64[Tensor, " m"], Int64[Tensor, " m"], Float[Tensor, " m"]]:
     """Return the marked pixels, row by row, with the classes that have them and their shares."""
-    offsets, squares = _disc(reach, size)
+    rows, columns = (2 * int(min(reach, side)) + 1 for side in size)
     check_room(
         "radius",
-        f"{len(places)} discs of {len(offsets)} pixels, which need",
-        _PIXEL_BYTES * len(places) * len(offsets),
+        f"{len(places)} discs of {rows} x {columns} pixels, which need",
+        _PIXEL_BYTES * len(places) * rows * columns,
         torch.device("cpu"),
         "Make it smaller.",
     )
+    offsets, squares = _disc(reach, size)
     around = places[:, None] + offsets
     inside = ((around >= 0) & (around < torch.tensor(size))).all(-1)
     row, column = around[inside].unbind(1)
