@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent / "extensions"))
+sys.path.insert(0, str(Path(__file__).parent))
 
 from lpprop import __version__
 
@@ -18,11 +18,11 @@ extensions = [
     "myst_nb",
     "sphinx_copybutton",
     "sphinx_design",
-    "docstrings",
-    "flowchart",
-    "links",
-    "mathml",
-    "reference",
+    "extensions.docstrings",
+    "extensions.flowchart",
+    "extensions.links",
+    "extensions.mathml",
+    "extensions.reference",
 ]
 exclude_patterns = ["_build", "extensions", "**/.ipynb_checkpoints"]
 

@@ -1,7 +1,7 @@
 """Docstrings of this house, which are plain text, as reStructuredText for Sphinx.
 
-A docstring here reads well in `help`: single backticks are code, an indented block is an equation or
-code, and signs such as | and * stand for themselves. Google's sections are left to napoleon.
+A docstring here reads well in `help`: single backticks are code, an indented block is an equation
+or code, and signs such as | and * stand for themselves. Google's sections are left to napoleon.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
+from extensions.public_names import role
+
 __all__ = ["convert", "setup"]
 
 _SECTION = re.compile(r"(Args|Attributes|Raises|Returns|Yields):$")
@@ -21,16 +23,15 @@ _CODE = re.compile(r"`([^`]+)`")
 _OBEYED = re.compile(r"[\\*|]|(?<=\w)_(?!\w)")
 
 
-
 def convert(lines: list[str], link: Callable[[str], str]) -> list[str]:
-    """Return the lines of a docstring as reStructuredText.
+    r"""Return the lines of a docstring as reStructuredText.
 
     Args:
         lines: the docstring's, without its own indentation.
         link: returns the markup of what stands between backticks.
 
-    >>> convert(["Keep |x|*:", "", "    y = x", "", "Args:", "    x: a `str`."], "<{}>".format)
-    ['Keep \\\\|x\\\\|\\\\*:', '', '.. code-block:: text', '', '    y = x', '', 'Args:', '    x: a <str>.']
+    >>> print(*convert(["Keep |x|:", "", "    y = x", "", "Args:", "    x: `y`."], "<{}>".format))
+    Keep \|x\|:  .. code-block:: text      y = x  Args:     x: <y>.
     """
     converted: list[str] = []
     for paragraph, in_section in _paragraphs(lines):
@@ -81,9 +82,9 @@ def _escape(text: str, link: Callable[[str], str]) -> str:
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Convert each docstring before napoleon reads its sections."""
-    from public_names import role
 
-    def process(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    def process(*event: Any) -> None:
+        lines = event[-1]
         lines[:] = convert(lines, role)
 
     app.connect("autodoc-process-docstring", process, priority=400)

@@ -6,11 +6,12 @@ import re
 from typing import Any
 
 from docutils import nodes
-from public_names import documented_name
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.transforms import SphinxTransform
 from sphinx.util import logging
+
+from extensions.public_names import documented_name
 
 __all__ = ["NamesInCode", "setup"]
 

@@ -9,9 +9,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from docstrings import convert
 from docutils import nodes
-from public_names import documented_name, public_names, role
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
@@ -19,6 +17,8 @@ from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.inspect import stringify_signature
 
+from extensions.docstrings import convert
+from extensions.public_names import documented_name, public_names, role
 from lpprop._core.refiner import Refiner
 from lpprop.cli import build_parser
 from lpprop.compose.presets import Preset
@@ -75,7 +75,7 @@ class Commands(SphinxDirective):
 
 
 def _of_module(module: str) -> list[str]:
-    """List what is public in a module; a refiner's module follows the function that it configures."""
+    """List what is public in a module; a refiner's module follows its function."""
     if module == "lpprop.refiners":
         values = {value: path for path, value in public_names().items() if _is_refiner(value)}
         modules = {value._function.__name__: path for value, path in values.items()}
