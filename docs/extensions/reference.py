@@ -12,6 +12,7 @@ from typing import Any
 from docutils import nodes
 from sphinx import addnodes
 from sphinx.application import Sphinx
+from sphinx.domains.python import PyObject
 from sphinx.environment import BuildEnvironment
 from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.docutils import SphinxDirective
@@ -194,7 +195,10 @@ def _find_target(
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Register both directives, and how signatures look."""
+    """Register both directives, and how signatures and fields look."""
+    for field in PyObject.doc_field_types:
+        if field.name == "variable":
+            field.label = "Attributes"
     app.add_directive("public", Public)
     app.add_directive("commands", Commands)
     app.connect("autodoc-process-signature", _sign)
