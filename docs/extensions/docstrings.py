@@ -17,7 +17,7 @@ from extensions.public_names import role
 
 __all__ = ["convert", "setup"]
 
-_SECTION = re.compile(r"(Args|Attributes|Raises|Returns|Yields):$")
+_SECTION = re.compile(r"(Args|Attributes|Raises|Returns|Warns|Yields):$")
 _CODE = re.compile(r"`([^`]+)`")
 # Signs that reStructuredText obeys, and an underscore at the end of a word.
 _OBEYED = re.compile(r"[\\*|]|(?<=\w)_(?!\w)")

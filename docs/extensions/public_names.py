@@ -61,10 +61,12 @@ def documented_name(text: str) -> str | None:
 
     >>> documented_name("lpprop.models.segmenter.Segmenter"), documented_name("propagate_pixels")
     ('lpprop.models.Segmenter', 'lpprop.propagate_pixels')
+    >>> documented_name("lpprop.fuse_masks(masks, threshold=0.9)")
+    'lpprop.fuse_masks'
     >>> documented_name("show"), documented_name("x + y")
     (None, None)
     """
-    text = text.removesuffix("()")
+    text = re.sub(r"^([\w.]+)\(.*\)$", r"\1", text)  # of a call, the function
     if re.fullmatch(r"lpprop(\.\w+)+", text):
         return _by_identity().get(id(_resolve(text)))
     # A word alone is linked if nothing else can be meant.
