@@ -90,7 +90,7 @@ def report() -> str:
         if result["quick"]:
             raise ValueError(f"{file.name} is a --quick result, which says nothing about speed")
         sections.append(
-            f"## {result['benchmark'].replace('_', ' ').capitalize()}\n\n{table(result)}"
+            f"### {result['benchmark'].replace('_', ' ').capitalize()}\n\n{table(result)}"
         )
     return "\n\n".join(sections)
 

@@ -29,6 +29,7 @@ exclude_patterns = ["_build", "extensions", "**/.ipynb_checkpoints"]
 # Our own names must lead somewhere; those of other packages would need other hosts.
 nitpicky = True
 nitpick_ignore_regex = [("py:.*", r"(?!lpprop\.).*")]
+suppress_warnings = ["myst.header"]  # a report may begin with headings of the third level
 
 # Notebooks are shown as they are stored. The fences are those that GitHub renders, too.
 nb_execution_mode = "off"

@@ -38,8 +38,8 @@ def read_edges(lines: Sequence[str]) -> list[Edge]:
     for line in lines[1:]:
         if not re.fullmatch(r"\s*\w+( & \w+)* --> \w+( & \w+)*\s*", line):
             raise ValueError(f"not an arrow between names: {line!r}")
-        ends = [[name.strip() for name in end.split("&")] for end in line.split("-->")]
-        edges += product(*ends)
+        above, below = ([name.strip() for name in end.split("&")] for end in line.split("-->"))
+        edges += product(above, below)
     return edges
 
 

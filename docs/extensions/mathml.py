@@ -17,7 +17,7 @@ _logger = logging.getLogger(__name__)
 
 def _convert(node: nodes.Element, *, as_block: bool) -> str:
     try:
-        return tex2mathml(node.astext(), as_block=as_block)
+        return str(tex2mathml(node.astext(), as_block=as_block))
     except MathError as error:
         _logger.warning("an equation cannot be shown: %s", error, location=node)
         return ""

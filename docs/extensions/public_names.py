@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 from functools import cache
+from types import ModuleType
 
 import lpprop
 
@@ -44,7 +45,7 @@ def public_names() -> dict[str, object]:
     return found
 
 
-def _module(name: str) -> object:
+def _module(name: str) -> ModuleType:
     return lpprop.presets if name == "presets" else importlib.import_module(f"lpprop.{name}")
 
 
@@ -77,16 +78,20 @@ def documented_name(text: str) -> str | None:
 
 
 def _resolve(path: str) -> object:
+    """Return what a path leads to; None for a file that needs a package that is not installed."""
     value: object = lpprop
     names = path.split(".")
     for index, name in enumerate(names[1:], 2):
         try:
             value = getattr(value, name)
         except AttributeError:
+            module = ".".join(names[:index])
             try:
-                value = importlib.import_module(".".join(names[:index]))
-            except ImportError:
-                raise LookupError(f"{path} leads nowhere") from None
+                value = importlib.import_module(module)
+            except ModuleNotFoundError as error:
+                if error.name == module:
+                    raise LookupError(f"{path} leads nowhere") from None
+                return None
     return value
 
 

@@ -78,7 +78,9 @@ class Commands(SphinxDirective):
 def _of_module(module: str) -> list[str]:
     """List what is public in a module; a refiner's module follows its function."""
     if module == "lpprop.refiners":
-        values = {value: path for path, value in public_names().items() if _is_refiner(value)}
+        values: dict[Any, str] = {
+            value: path for path, value in public_names().items() if _is_refiner(value)
+        }
         modules = {value._function.__name__: path for value, path in values.items()}
         return [path for name in sorted(modules) for path in (f"lpprop.{name}", modules[name])]
     return [path for path in public_names() if path.rpartition(".")[0] == module]
@@ -92,7 +94,7 @@ def _parse(directive: SphinxDirective, text: list[str]) -> list[nodes.Node]:
     node = nodes.container()
     directive.content.data = ["````{eval-rst}", *text, "````"]
     directive.state.nested_parse(directive.content, directive.content_offset, node)
-    return node.children
+    return list(node.children)
 
 
 def _entry(path: str) -> Iterator[str]:
