@@ -89,7 +89,7 @@ def _resolve(path: str) -> object:
             try:
                 value = importlib.import_module(module)
             except ModuleNotFoundError as error:
-                if error.name == module:
+                if (error.name or "").startswith("lpprop"):
                     raise LookupError(f"{path} leads nowhere") from None
                 return None
     return value
