@@ -75,6 +75,24 @@ flowchart TD
     assert said.count("WARNING") + said.count("ERROR") == 7, said
 
 
+def test_files_at_the_root_of_the_repository_are_pages(tmp_path):
+    (tmp_path / "project").mkdir()
+    for name in ("changelog", "contributing", "security"):
+        (tmp_path / "project" / f"{name}.md").write_text("---\norphan: true\n---\n# Part\n")
+    page = """\
+# Page
+
+[a](../CHANGELOG.md), [b](../../CONTRIBUTING.md#part), [c](../SECURITY.md), [d](../README.md#any)
+"""
+    html, said = project(tmp_path, page)
+    assert not said
+    links = re.findall(r'href="([^"]*)"><span[^>]*>[abcd]<', html)
+    pages = [
+        f"project/{page}" for page in ("changelog.html", "contributing.html#part", "security.html")
+    ]
+    assert links == [*pages, "#"]
+
+
 def test_equations_and_diagrams_are_part_of_the_page(tmp_path):
     page = """\
 # Page

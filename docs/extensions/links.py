@@ -24,12 +24,17 @@ _PAGES = {
     "README": "/index.md",
     "SECURITY": "/project/security.md",
 }
-_LINK = re.compile(rf"(?<=\]\()(?:\.\./)+({'|'.join(_PAGES)})\.md(?=[)#])")
+_LINK = re.compile(rf"(?<=\]\()(?:\.\./)+({'|'.join(_PAGES)})\.md(#[\w-]+)?(?=\))")
 
 
 def _lead_to_pages(app: Sphinx, name: str, source: list[str]) -> None:
     """Replace links to files at the root by links to their pages."""
-    source[0] = _LINK.sub(lambda match: _PAGES[match[1]], source[0])
+
+    def link(match: re.Match[str]) -> str:
+        anchor = "" if match[1] == "README" else match[2] or ""  # other headings stand there
+        return _PAGES[match[1]] + anchor
+
+    source[0] = _LINK.sub(link, source[0])
 
 
 class NamesInCode(SphinxTransform):
