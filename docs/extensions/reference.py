@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -66,6 +67,8 @@ class Commands(SphinxDirective):
             if isinstance(action, argparse._SubParsersAction)
         )
         sections: list[nodes.Node] = []
+        # Of one width, and without colours, whatever the terminal is.
+        os.environ |= {"COLUMNS": "92", "NO_COLOR": "1"}
         for name, parser in commands.choices.items():
             title = f"lpprop {name}"
             section = nodes.section(ids=[nodes.make_id(title)], names=[title])
