@@ -29,6 +29,7 @@ class Limits:
         seconds: how long one job may take.
         jobs: how many jobs run at the same time.
         waiting: how many more wait; beyond that, new ones are refused.
+        sessions: how many visits are remembered; beyond that, the quietest is forgotten.
         minutes: how long a file is kept whose session has not ended.
         disk_bytes: size of all files that are kept, of all sessions.
 
@@ -50,6 +51,7 @@ class Limits:
     seconds: int = 30
     jobs: int = 1
     waiting: int = 16
+    sessions: int = 64
     minutes: int = 30
     disk_bytes: int = 2**30
 
