@@ -19,7 +19,7 @@ from lpprop.app.limits import Limits
 if TYPE_CHECKING:
     import gradio
 
-    from lpprop.app.components import Page
+    from lpprop.app.blocks import Page
 
 __all__ = ["serve"]
 

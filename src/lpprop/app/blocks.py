@@ -1,4 +1,4 @@
-"""Parts of Gradio's that trust nobody: the page, and the field for an image."""
+"""Gradio's page, which tells errors in sentences, and nothing to the log that the user sent."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from gradio.exceptions import ComponentProcessingError
 
 from lpprop.app.answers import UNEXPECTED, log_problem
 
-__all__ = ["Page", "UploadedImage"]
+__all__ = ["Page"]
 
 
 class Page(gradio.Blocks):
-    """A page whose errors are sentences; none is printed, since it may quote what the user sent.
+    """A page whose errors are sentences.
 
-    Gradio's own would print a traceback with values and names of files, and tell the user nothing.
+    Of an error before the page's function, such as a value that a field does not take, Gradio's own
+    would print a traceback with that value and names of files, and tell the user nothing.
     """
 
     async def process_api(self, *args: Any, **kwargs: Any) -> Any:
@@ -37,19 +38,3 @@ class Page(gradio.Blocks):
             raise gradio.Error(
                 UNEXPECTED.format(log_problem(error)), title="Sorry", print_exception=False
             ) from None
-
-
-class UploadedImage(gradio.Image):
-    """A field for an image that gives the path of the upload, and opens nothing.
-
-    Gradio's own opens the file and decodes it before the page's function is called.
-    """
-
-    is_template = True  # shown as what it derives from
-
-    def preprocess(self, payload: Any) -> str | None:
-        """Return the path, which Gradio has checked to be that of an upload."""
-        path = None if payload is None else payload.path
-        if payload is not None and path is None:
-            raise gradio.Error("The image is taken by upload.", print_exception=False)
-        return path
