@@ -1,4 +1,4 @@
-"""Gradio's page, which tells errors in sentences, and nothing to the log that the user sent."""
+"""Gradio's page and its field for an image, which trust nothing that is sent."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gradio.exceptions import ComponentProcessingError
 
 from lpprop.app.answers import UNEXPECTED, log_problem
 
-__all__ = ["Page"]
+__all__ = ["Page", "make_upload"]
 
 
 class Page(gradio.Blocks):
@@ -38,3 +38,22 @@ class Page(gradio.Blocks):
             raise gradio.Error(
                 UNEXPECTED.format(log_problem(error)), title="Sorry", print_exception=False
             ) from None
+
+
+def make_upload(**options: Any) -> gradio.Image:
+    """Make a field for an image, whose function gets the path of the upload, or None.
+
+    Gradio's own would open the file, and decode it, before the function is called. This is no
+    class, since Gradio writes a file of stubs beside each class that is a field.
+
+    Args:
+        options: those of `gradio.Image` but the type and the mode.
+    """
+    field = gradio.Image(type="filepath", image_mode=None, **options)
+    field.preprocess = _path_of  # type: ignore[method-assign]
+    return field
+
+
+def _path_of(payload: Any) -> str | None:
+    """Return the path that was sent; `Answers.open_image` tells whether it is an upload's."""
+    return None if payload is None else payload.path

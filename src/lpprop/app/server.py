@@ -74,6 +74,7 @@ def serve(
             signal.signal(number, lambda *_: stop.set())
         while not stop.wait(_SWEEP_SECONDS):
             files.sweep()
+        page.server.force_exit = True  # else it waits for each browser to close its connection
         page.close(verbose=False)
 
 
