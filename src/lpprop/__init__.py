@@ -28,6 +28,7 @@ from lpprop.inputs.fusing import fuse_masks
 from lpprop.inputs.points import prompt_points
 from lpprop.inputs.prototypes import prototype_logits, prototypes
 from lpprop.inputs.region_matching import classify_regions
+from lpprop.inputs.seeds import seed_logits
 from lpprop.inputs.selection import select_classes
 from lpprop.inputs.windows import SlidingWindows
 from lpprop.refiners import *  # noqa: F403  # a new refiner needs no line here
@@ -68,6 +69,7 @@ __all__ = [
     "prototypes",
     "proxy_attention",
     "refine",
+    "seed_logits",
     "select_classes",
     "sharpen_attention",
     "show",
