@@ -69,16 +69,17 @@ def serving(arguments, folder, **environment):
     """Run a server until the block ends.
 
     Args:
-        arguments: the Python's, in which "PORT" stands for a free port.
+        arguments: the Python's; "PORT" in them stands for a free port.
         folder: where its log and its temporary files go.
-        environment: variables to add.
+        environment: variables to add, with "PORT" likewise.
     """
     port = free_port()
     log = folder / f"server-{port}.log"
     command = [sys.executable, *(word.replace("PORT", str(port)) for word in arguments)]
     here = {
         **os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests")]),
-        "TMPDIR": str(folder), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", **environment,
+        "TMPDIR": str(folder), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1",
+        **{name: value.replace("PORT", str(port)) for name, value in environment.items()},
     }  # fmt: skip
     with log.open("w") as output:
         process = subprocess.Popen(
