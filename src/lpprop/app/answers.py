@@ -52,10 +52,14 @@ class Answers:
         """Options of each event that computes: all wait in one queue."""
         return {"concurrency_id": "work", "concurrency_limit": self.limits.jobs}
 
-    def guard(self, function: Callable[P, Any]) -> Callable[P, Any]:
+    def guard(self, function: Callable[P, Any], *, notes: bool = True) -> Callable[P, Any]:
         """Wrap a function that answers an event; Gradio sees the signature of the function.
 
         Pictures in its result, also in tuples and lists of it, become files of the session.
+
+        Args:
+            function: the function.
+            notes: whether doubts become notes; False where the page shows them beside the result.
         """
 
         @functools.wraps(function)
@@ -71,7 +75,7 @@ class Answers:
                 raise _sentence(str(error)) from None
             except (Exception, TimeIsUp) as error:
                 raise _sentence(UNEXPECTED.format(log_problem(error))) from None
-            for doubt in doubts:
+            for doubt in doubts if notes else ():
                 gradio.Warning(html.escape(doubt, quote=False), title="Note")
             return result
 

@@ -116,10 +116,10 @@ def write_value(
 def picture_props(picture: Picture | None) -> dict[str, Any]:
     """Return what the canvas is told of a picture; it has no results yet."""
     if picture is None:
-        return {"picture": "", "key": "", "size": None, "layers": []}
+        return {"picture": "", "pictureKey": "", "size": None, "layers": []}
     return {
         "picture": as_data_url(picture.image, "WEBP"),
-        "key": picture.key,
+        "pictureKey": picture.key,
         "size": list(picture.size),
         "layers": [],
     }
@@ -170,4 +170,6 @@ def make_canvas(limits: Limits, upload: str, **changes: Any) -> gradio.HTML:
         "mostClicks": limits.clicks,
         "upload": upload,
     } | changes
-    return gradio.HTML(html_template=html, css_template=css, js_on_load=js, **given)
+    return gradio.HTML(
+        html_template=html, css_template=css, js_on_load=js, apply_default_css=False, **given
+    )

@@ -9,14 +9,14 @@ __all__ = ["look"]
 # Gradio's own column is too wide to read, and its paddings are too wide for a phone.
 _CSS = """
 .gradio-container { max-width: 1320px !important; margin: 0 auto !important; }
-#title { display: flex; align-items: baseline; gap: 12px; flex-wrap: wrap; }
-#title h1 { margin: 0; font-size: 22px; }
-#title p { margin: 0; color: var(--body-text-color-subdued); }
-#title button { margin-left: auto; min-height: 32px; padding: 2px 12px; border-radius: 6px; cursor: pointer;
-  border: 1px solid var(--border-color-primary); background: var(--button-secondary-background-fill);
-  color: var(--button-secondary-text-color); font-size: 14px; }
 #canvas { overflow: visible; }
-#examples .grid-container, #examples .grid-wrap { padding: 0; }
+/* One line per chosen method, whose full text is in the list. */
+#methods .token > span, #methods .token { max-width: 100%; }
+#methods .token span { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+#upload { min-height: 92px !important; }
+#upload .wrap, #upload .prompt, #upload p { min-width: 0; white-space: normal; text-align: center; }
+#downloads { align-items: end; }
+#code .cm-scroller { max-height: 420px; }
 :focus-visible { outline: 3px solid var(--color-accent); outline-offset: 2px; }
 @media (max-width: 600px) {
   .gradio-container main, .gradio-container .main { padding: 8px !important; }

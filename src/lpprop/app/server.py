@@ -15,6 +15,7 @@ from lpprop.app.answers import LOG, Answers
 from lpprop.app.door import Door
 from lpprop.app.files import SessionFiles, temporary_root
 from lpprop.app.limits import Limits
+from lpprop.app.look import look
 
 if TYPE_CHECKING:
     import gradio
@@ -104,6 +105,7 @@ def _launch(page: Page, files: SessionFiles, limits: Limits, host: str, port: in
                 "middleware": [Middleware(Door, limits=limits, files=files)],
                 "docs_url": None, "redoc_url": None, "openapi_url": None,
             },
+            **look(),
         )  # fmt: skip
     except OSError as error:
         raise InputError.of(

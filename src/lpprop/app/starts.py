@@ -279,7 +279,7 @@ def _suit(model: Backbone, method: str) -> dict[str, Any]:
 
 
 def _quote(value: object) -> str:
-    """Write a value as Python code, a plain text between double quotes.
+    r"""Write a value as Python code, a plain text between double quotes.
 
     >>> _quote("sofa"), _quote(0.5), _quote("a 'b'")
     ('"sofa"', '0.5', '"a \'b\'"')

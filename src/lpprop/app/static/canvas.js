@@ -3,7 +3,7 @@
 // with label maps in props.layers. So a click shows at once, and an answer that comes late undoes nothing.
 const find = (name) => element.querySelector(`.lp-${name}`);
 const stage = find("stage");
-let classes = [], points = [], active = 0, cross = [0.5, 0.5];
+let classes = [], points = [], active = 0, cross = [0.5, 0.5], busy = false;
 
 const make = (tag, name, text) => {
   const made = document.createElement(tag);
@@ -26,6 +26,8 @@ const byClicks = () => props.mode === "clicks";
 const layers = () => props.layers || [];
 const layer = (name) => layers().find((one) => one.method === name);
 
+const clicked = () => new Set(points.map((point) => point[2])).size;
+
 function readValue() {
   const read = JSON.parse(props.value || "{}");
   classes = read.classes || [];
@@ -34,14 +36,13 @@ function readValue() {
 }
 
 function tell() {
-  props.value = JSON.stringify({ picture: props.key, classes, points });
+  props.value = JSON.stringify({ picture: props.pictureKey, classes, points });
   drawAll();
-  if (points.length) {
-    find("status").textContent = "Working …";
-    trigger("input");
-  } else {
+  if (clicked() >= 2) trigger("input");
+  else if (layers().length) { // a single class would be the label of every pixel
     props.layers = [];
     drawAll();
+    drawStatus();
   }
 }
 
@@ -136,7 +137,13 @@ function drawStage() {
   find("cross").style.top = `${100 * cross[0]}%`;
   const words = "Name what to look for, and press Segment.";
   find("hint").textContent = !props.picture ? "Choose a picture, or drop one here."
-    : any ? "" : byClicks() ? `Click on: ${classes[active] || ""}` : words;
+    : any || busy ? "" : byClicks() ? ask() : words;
+}
+
+function ask() {
+  if (!points.length) return `Click on: ${classes[active] || ""}`;
+  const mine = points.some((point) => point[2] === active);
+  return mine ? "Now choose another class above, and click on what belongs to it" : `Click on: ${classes[active]}`;
 }
 
 function drawGrid() {
@@ -155,6 +162,11 @@ function drawGrid() {
     const caption = make("figcaption", "", `${one.method} `);
     const shares = one.src ? one.names.map((name, i) => `${name} ${percent(one.shares[i])}`).slice(0, 4).join(" · ") : "";
     caption.append(make("small", "", one.src ? `${one.seconds.toFixed(2)} s · ${shares}` : "could not run"));
+    if (one.src && one.said.length) {
+      const note = make("details", "lp-note");
+      note.append(make("summary", "", "a note on it"), make("span", "", one.said.join(" ")));
+      caption.append(note);
+    }
     figure.append(frame, caption);
     return figure;
   }));
@@ -163,9 +175,11 @@ function drawGrid() {
 function drawAll() { fillChoices(); drawLegend(); drawMarks(); drawStage(); drawGrid(); }
 
 function drawStatus() {
-  const said = [...new Set(layers().flatMap((one) => one.src ? one.said : []))];
-  const times = layers().filter((one) => one.src).map((one) => `${one.method} ${one.seconds.toFixed(2)} s`);
-  find("status").textContent = [times.join(" · "), ...said].filter(Boolean).join(" — ");
+  const shown = layers().filter((one) => one.src);
+  const times = shown.map((one) => `${one.method} ${one.seconds.toFixed(2)} s`).join(" · ");
+  const said = shown.length === 1 ? shown[0].said.join(" ") : ""; // the grid has them if there are several
+  find("status").textContent = busy ? "Working …" : [times, said].filter(Boolean).join(" — ");
+  stage.classList.toggle("lp-busy", busy);
 }
 
 function clickAt(y, x) {
@@ -200,7 +214,7 @@ find("add").addEventListener("click", () => {
   while (classes.includes(`class ${number}`)) number += 1;
   classes = [...classes, `class ${number}`];
   active = classes.length - 1;
-  props.value = JSON.stringify({ picture: props.key, classes, points });
+  props.value = JSON.stringify({ picture: props.pictureKey, classes, points });
   drawAll();
   find("name").focus();
   find("name").select();
@@ -213,7 +227,7 @@ find("remove").addEventListener("click", () => {
 });
 find("name").addEventListener("input", () => {
   classes = classes.map((name, number) => (number === active ? find("name").value : name));
-  props.value = JSON.stringify({ picture: props.key, classes, points });
+  props.value = JSON.stringify({ picture: props.pictureKey, classes, points });
   drawLegend();
 });
 find("name").addEventListener("change", () => {
@@ -231,6 +245,13 @@ for (const side of ["choose-left", "choose-right"]) {
     drawStage();
   });
 }
+const hear = (event) => {
+  if (!element.isConnected) return window.removeEventListener("lp-busy", hear);
+  busy = event.detail;
+  drawStatus();
+  drawStage();
+};
+window.addEventListener("lp-busy", hear);
 // A picture that is dropped here goes the way of the upload button.
 stage.addEventListener("dragover", (event) => event.preventDefault());
 stage.addEventListener("drop", (event) => {
@@ -241,7 +262,7 @@ stage.addEventListener("drop", (event) => {
   input.dispatchEvent(new Event("change", { bubbles: true }));
 });
 
-watch(["value", "key"], () => { readValue(); drawAll(); });
+watch(["value", "pictureKey"], () => { readValue(); drawAll(); });
 watch(["layers", "picture", "mode"], () => { readValue(); drawAll(); drawStatus(); });
 readValue();
 drawAll();
