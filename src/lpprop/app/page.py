@@ -29,8 +29,9 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from lpprop.app.answers import Answers
+from lpprop.app.api import add_api
 from lpprop.app.canvas import CLASSES, layer_props, make_canvas, picture_props, write_value
-from lpprop.app.components import Page, UploadedImage
+from lpprop.app.blocks import Page, make_upload
 from lpprop.app.examples import available_examples, load_example
 from lpprop.app.heading import make_examples, make_title
 from lpprop.app.layers import MOST_METHODS
@@ -94,6 +95,7 @@ class _Builder:
                     self._method_fields(page)
             self._result_fields()
             self._listen(page)
+            add_api(self.answers, self.models, recipe)
         return page
 
     def _picture_fields(self) -> None:
@@ -103,7 +105,7 @@ class _Builder:
                     shown = [(one.name, load_example(one.name)) for one in self.examples]
                     self.gallery = make_examples(shown)
             with gr.Column(scale=4, min_width=300):
-                self.upload = UploadedImage(
+                self.upload = make_upload(
                     show_label=False, elem_id="upload", sources=["upload"], height=92,
                     placeholder="Drop your own picture here, or choose a file",
                 )  # fmt: skip
