@@ -30,8 +30,8 @@ import gradio as gr
 
 from lpprop.app.answers import Answers
 from lpprop.app.api import add_api
-from lpprop.app.canvas import CLASSES, layer_props, make_canvas, picture_props, write_value
 from lpprop.app.blocks import Page, make_upload
+from lpprop.app.canvas import CLASSES, layer_props, make_canvas, picture_props, write_value
 from lpprop.app.examples import available_examples, load_example
 from lpprop.app.heading import make_examples, make_title
 from lpprop.app.layers import MOST_METHODS
