@@ -47,8 +47,8 @@ def client(server):
 @pytest.fixture(scope="module")
 def photo(tmp_path_factory):
     """Two halves of different texture, larger than a network's grid."""
-    pixels = np.random.default_rng(1).integers(0, 80, (160, 240, 3), dtype=np.uint8)
-    pixels[:, 120:] += 170
+    pixels = np.random.default_rng(1).integers(0, 80, (160, 256, 3), dtype=np.uint8)
+    pixels[:, 128:] += 170
     path = tmp_path_factory.mktemp("photo") / "photo.png"
     Image.fromarray(pixels).save(path)
     return path
@@ -86,10 +86,11 @@ def test_clicks(client, photo):
     model = EfficientNetLite0()
     seen = model(image)
     points, marked = [click[:2] for click in clicks], [click[2] for click in clicks]
-    start = lpprop.seed_logits(points, marked, (160, 240), grid=seen.grid)
+    span = model.span((160, 256))
+    start = lpprop.seed_logits(points, marked, span, grid=seen.grid)
     expected = lpprop.refine(
         start, seen.feats, image, method="lposs", feats_from=model.feats_from,
-        patch_size=model.patch_size, **options,
+        patch_size=model.patch_size, span=span, **options,
     )  # fmt: skip
     assert (labels == expected[0].argmax(0).numpy()).mean() > 0.999
 
@@ -136,7 +137,7 @@ GOOD = {
 ODD = [None, True, 3, -1, 1e300, "", "x" * 9999, "<b>\n'\"", [], {}, [[]], {"a": [1]}, [None]]
 ODDER = {
     "clicks": [
-        [[-1, 0, 0]], [[160, 0, 0]], [[0, 240, 0]], [[0, 0, 2]], [[0, 0, -1]], [[0, 0, 0.5]],
+        [[-1, 0, 0]], [[160, 0, 0]], [[0, 256, 0]], [[0, 0, 2]], [[0, 0, -1]], [[0, 0, 0.5]],
         [[0, 0]], [[0, 0, "0"]], [[1e308, 0, 0]], [[True, 0, 0]], [[9, 9, 0]] * 501, "[[9, 9, 0]]",
         [[9, 9, [0]]], {"0": [9, 9, 0]}, [[9, 9, 10**30]],
     ],
@@ -192,7 +193,8 @@ def hostile_files(photo):
     Image.open(photo).convert("P").save(palette, "PNG", transparency=0)
     return {
         "bomb": png_header(30_000, 30_000), "zip bomb": two.getvalue(),
-        "palette": palette.getvalue(), "empty": b"", "text": b"x" * 1000, "one pixel": png_header(1, 1),
+        "palette": palette.getvalue(), "empty": b"", "text": b"x" * 1000,
+        "one pixel": png_header(1, 1),
     }  # fmt: skip
 
 
@@ -212,10 +214,10 @@ def test_hostile_files_end_in_sentences_and_memory_stays(server, photo):
 
 
 @slow
-def test_twenty_at_once(server, photo, client):
-    """All are answered alike; memory and threads do not grow with the second twenty."""
+def test_as_many_as_wait(server, photo, client):
+    """All are answered alike; memory and threads do not grow with the second round."""
     grown = []
-    for _ in range(3):
+    for _ in range(2):
         jobs = [
             client.submit(
                 {"path": str(photo), "meta": {"_type": "gradio.FileData"}}, CLASSES,
@@ -226,8 +228,8 @@ def test_twenty_at_once(server, photo, client):
         answers = [job.result(timeout=120)[1] for job in jobs]
         assert answers == [["cat", "sofa", "banana"]] * 16
         grown.append((server.memory(), server.threads()))
-    assert grown[2][0] < grown[1][0] + 150, grown
-    assert grown[2][1] <= grown[1][1] + 5, grown
+    assert grown[1][0] < grown[0][0] + 150, grown
+    assert grown[1][1] <= grown[0][1] + 5, grown
 
 
 @slow

@@ -62,7 +62,8 @@ def call(server, name, *values):
     if status != 200:
         return f"{status} {answer['detail']}"
     status, _, body = server.get(f"/gradio_api/call/{name}/{answer['event_id']}")
-    kind, data = re.fullmatch(r"event: (\w+)\ndata: (.*)\s*", body.decode()).groups()
+    # Before it there may be signs of life.
+    kind, data = re.findall(r"event: (\w+)\ndata: (.*)", body.decode())[-1]
     return json.loads(data)["error"] if kind == "error" else json.loads(data)
 
 

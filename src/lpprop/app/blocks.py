@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio
 from gradio.exceptions import ComponentProcessingError
+from pydantic import ValidationError
 
 from lpprop.app.answers import UNEXPECTED, log_problem
 
@@ -29,7 +30,7 @@ class Page(gradio.Blocks):
                 error.print_exception = False
                 error.message = html.escape(str(error.message), quote=False)
             raise
-        except ComponentProcessingError:
+        except (ComponentProcessingError, ValidationError):
             raise gradio.Error(
                 "A value was sent that this field does not take.",
                 title="Sorry", print_exception=False,
