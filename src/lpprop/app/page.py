@@ -97,7 +97,7 @@ class _Builder:
         return page
 
     def _picture_fields(self) -> None:
-        with gr.Row(equal_height=True):
+        with gr.Row():
             if self.examples:
                 with gr.Column(scale=7, min_width=300):
                     shown = [(one.name, load_example(one.name)) for one in self.examples]
