@@ -22,7 +22,7 @@ lock = threading.Lock()
 def build(answers):
     import gradio as gr
 
-    from lpprop.app.components import Page, UploadedImage
+    from lpprop.app.blocks import Page, make_upload
 
     def open_image(path: str):
         return answers.open_image(path)
@@ -57,7 +57,7 @@ def build(answers):
 
     with Page(analytics_enabled=False) as page:
         gr.Markdown("# Guarded")
-        upload = UploadedImage(elem_id="upload")
+        upload = make_upload(elem_id="upload")
         shown = gr.Image(elem_id="shown", format="png")
         upload.upload(answers.guard(open_image), upload, shown, api_name="open", **answers.work)
         level = gr.Slider(0, 10, elem_id="level")

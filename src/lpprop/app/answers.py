@@ -82,7 +82,7 @@ class Answers:
         return answer
 
     def open_image(self, path: str | None) -> Image.Image:
-        """Open the upload of an `UploadedImage`, which goes with its session.
+        """Open the upload of a button or a field of type "filepath"; it goes with its session.
 
         Raises:
             InputError: none, or a file that `open_upload` refuses.
@@ -90,6 +90,14 @@ class Answers:
         if path is None:
             raise InputError.of(
                 "image", got="none", expected="one", fix="Upload one, or choose an example."
+            )
+        # Gradio checks the paths that are labelled as files, and takes those without a label.
+        if not self.files.holds(Path(path)):
+            raise InputError.of(
+                "image",
+                got="a file that was not uploaded",
+                expected="an upload",
+                fix="Upload it again.",
             )
         self.files.adopt(_session(), Path(path))
         return open_upload(Path(path), self.limits)

@@ -7,11 +7,13 @@ and files whose path is an address), runs ffmpeg on what is sent, and keeps stat
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from lpprop._core.errors import InputError
+from lpprop.app.answers import UNEXPECTED, log_problem
 from lpprop.app.files import SessionFiles
 from lpprop.app.limits import Limits
 
@@ -76,7 +78,19 @@ class Door:
         if refusal is not None:
             await _answer(scope, send, *refusal)
             return
-        await self.app(scope, receive, send)
+        started = False
+
+        async def watch(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watch)
+        except Exception as error:  # such as an event that the page does not have
+            if started:
+                raise
+            await _answer(scope, send, 500, UNEXPECTED.format(log_problem(error)))
 
     def _refuse_upload(self, scope: Scope) -> tuple[int, str] | None:
         try:
@@ -99,12 +113,21 @@ def _refuse_length(scope: Scope, most: int) -> tuple[int, str] | None:
 def _refuse_json(body: bytes) -> tuple[int, str] | None:
     """Say why the values of an event are not taken."""
     try:
-        values = json.loads(body or b"null")
+        values = json.loads(body, parse_constant=_refuse_number, parse_float=_read_number)
         if _names_address(values):
             return 400, "Files are taken by upload alone, not by address."
     except (ValueError, RecursionError):
-        return 400, "This is no JSON."
+        return 400, "This is no JSON, or holds a number that is not finite."
     return None
+
+
+def _refuse_number(text: str) -> float:
+    raise ValueError(text)
+
+
+def _read_number(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _refuse_number(text)
 
 
 def _names_address(value: Any) -> bool:

@@ -62,12 +62,15 @@ class SessionFiles:
     def adopt(self, session: str, path: Path) -> None:
         """Let an uploaded file go when the session ends, or the last one that has adopted it.
 
-        The same file uploaded by two users is one file. A path outside the root is left alone.
+        The same file uploaded by two users is one file. A path that `holds` refuses is left alone.
         """
-        path = path.resolve()
-        if self.root.resolve() in path.parents:
+        if self.holds(path):
             with self._lock:
-                self._owners.setdefault(path, set()).add(session)
+                self._owners.setdefault(path.resolve(), set()).add(session)
+
+    def holds(self, path: Path) -> bool:
+        """Tell whether a path lies in the root, also after links in it are followed."""
+        return self.root.resolve() in path.resolve().parents
 
     def forget(self, session: str) -> None:
         """Delete all files of a session that has ended."""
@@ -119,11 +122,11 @@ class SessionFiles:
         return self.root / hashlib.sha256(self._secret + session.encode()).hexdigest()
 
     def _walk(self) -> Iterator[tuple[Path, os.stat_result]]:
-        for path in self.root.rglob("*"):
-            with suppress(OSError):  # gone meanwhile
-                state = path.lstat()
-                if not path.is_dir():
-                    yield path, state
+        # Not Path.rglob, which fails where a folder goes meanwhile.
+        for folder, _, names in os.walk(self.root):
+            for name in names:
+                with suppress(OSError):  # gone meanwhile
+                    yield Path(folder, name), Path(folder, name).lstat()
 
 
 def _delete(path: Path) -> None:

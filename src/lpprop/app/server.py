@@ -20,7 +20,7 @@ from lpprop.app.look import look
 if TYPE_CHECKING:
     import gradio
 
-    from lpprop.app.components import Page
+    from lpprop.app.blocks import Page
 
 __all__ = ["serve"]
 
@@ -75,6 +75,7 @@ def serve(
             signal.signal(number, lambda *_: stop.set())
         while not stop.wait(_SWEEP_SECONDS):
             files.sweep()
+        page.server.force_exit = True  # else it waits for each browser to close its connection
         page.close(verbose=False)
 
 

@@ -1,4 +1,4 @@
-"""Parts of Gradio's that trust nobody: the page, and the field for an image."""
+"""Gradio's page and its field for an image, which trust nothing that is sent."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from gradio.exceptions import ComponentProcessingError
 
 from lpprop.app.answers import UNEXPECTED, log_problem
 
-__all__ = ["Page", "UploadedImage"]
+__all__ = ["Page", "make_upload"]
 
 
 class Page(gradio.Blocks):
-    """A page whose errors are sentences; none is printed, since it may quote what the user sent.
+    """A page whose errors are sentences.
 
-    Gradio's own would print a traceback with values and names of files, and tell the user nothing.
+    Of an error before the page's function, such as a value that a field does not take, Gradio's own
+    would print a traceback with that value and names of files, and tell the user nothing.
     """
 
     async def process_api(self, *args: Any, **kwargs: Any) -> Any:
@@ -39,17 +40,20 @@ class Page(gradio.Blocks):
             ) from None
 
 
-class UploadedImage(gradio.Image):
-    """A field for an image that gives the path of the upload, and opens nothing.
+def make_upload(**options: Any) -> gradio.Image:
+    """Make a field for an image, whose function gets the path of the upload, or None.
 
-    Gradio's own opens the file and decodes it before the page's function is called.
+    Gradio's own would open the file, and decode it, before the function is called. This is no
+    class, since Gradio writes a file of stubs beside each class that is a field.
+
+    Args:
+        options: those of `gradio.Image` but the type and the mode.
     """
+    field = gradio.Image(type="filepath", image_mode=None, **options)
+    field.preprocess = _path_of  # type: ignore[method-assign]
+    return field
 
-    is_template = True  # shown as what it derives from
 
-    def preprocess(self, payload: Any) -> str | None:
-        """Return the path, which Gradio has checked to be that of an upload."""
-        path = None if payload is None else payload.path
-        if payload is not None and path is None:
-            raise gradio.Error("The image is taken by upload.", print_exception=False)
-        return path
+def _path_of(payload: Any) -> str | None:
+    """Return the path that was sent; `Answers.open_image` tells whether it is an upload's."""
+    return None if payload is None else payload.path
