@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import gradio as gr
@@ -43,7 +43,7 @@ def add_api(answers: Answers, models: Models, recipe: str) -> None:
         features = gr.Textbox(models.features[0], label=f"one of {', '.join(models.features)}")
         labels, names = gr.File(label="labels"), gr.JSON(label="names")
         button = gr.Button()
-    ways = {
+    ways: dict[Callable[..., Any], list[Any]] = {
         endpoints.segment_words: [image, classes, method, options, background, recipes],
         endpoints.segment_clicks: [image, clicks, classes, method, options, background, features],
     }
@@ -91,14 +91,17 @@ class _Endpoints:
     ) -> tuple[str, list[str]]:
         method = str(method)
         chosen = check_options(method, options)
-        fields = {
+        fields: dict[str, Any] = {
             "marked": "", "features": "", "words": "", "recipe": "", "methods": [method],
             "options": {method: chosen}, "background": background or 0.0, **wish,
         }  # fmt: skip
         found = Session(picture).fulfil(Wish(**fields), self.models, self.answers.limits)
         if found is None:
             raise InputError.of(
-                "clicks", got="none", expected="one or more", fix="Pass [[row, column, class]]."
+                "clicks",
+                got="none, or of one class",
+                expected="a click each of two classes or more",
+                fix="Pass [[row, column, class], ...].",
             )
         (layer,) = found[1]
         none = layer.names[-1] == NONE_OF_THESE

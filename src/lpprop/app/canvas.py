@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 from lpprop._core.errors import InputError
 from lpprop._core.label_maps import NONE_OF_THESE
@@ -88,11 +88,11 @@ class Marked(NamedTuple):
         return cls(str(read.get("picture")), Clicks(points), tuple(names))
 
 
-def _are_names(names: object) -> bool:
+def _are_names(names: object) -> TypeGuard[list[str]]:
     return isinstance(names, list) and bool(names) and all(isinstance(x, str) for x in names)
 
 
-def _are_points(points: object) -> bool:
+def _are_points(points: object) -> TypeGuard[list[tuple[float, float, int]]]:
     return isinstance(points, list) and all(
         isinstance(point, list)
         and len(point) == 3

@@ -51,8 +51,11 @@ class UploadedImage(gradio.Image):
         if payload is not None and path is None:
             raise gradio.Error("The image is taken by upload.", print_exception=False)
         return path
-    from typing import Callable, Literal, Sequence, Any, TYPE_CHECKING
+    from collections.abc import Callable, Sequence
+    from typing import TYPE_CHECKING, Any, Literal
+
     from gradio.blocks import Block
+
     if TYPE_CHECKING:
         from gradio.components import Timer
         from gradio.components.base import Component

@@ -11,13 +11,16 @@ _CSS = """
 .gradio-container { max-width: 1320px !important; margin: 0 auto !important; }
 #canvas { overflow: visible; }
 /* One line per chosen method, whose full text is in the list. */
-#methods .token > span, #methods .token { max-width: 100%; }
+#methods { contain: inline-size; }
+#methods .token { max-width: 100%; }
 #methods .token span { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 #upload { min-height: 92px !important; }
 #upload .wrap, #upload .prompt, #upload p { min-width: 0; white-space: normal; text-align: center; }
 #downloads { align-items: end; }
 #code .cm-scroller { max-height: 420px; }
 :focus-visible { outline: 3px solid var(--color-accent); outline-offset: 2px; }
+/* Of the canvas, whose own rules are nested, where this one cannot stand. */
+@keyframes lp-busy { from { left: 0; } to { left: 70%; } }
 @media (max-width: 600px) {
   .gradio-container main, .gradio-container .main { padding: 8px !important; }
 }

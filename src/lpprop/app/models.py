@@ -67,6 +67,18 @@ class Models:
         self._loaded: dict[str, Any] = {}
         self._lock = threading.Lock()
 
+    def check(self, recipe: str | None = None) -> None:
+        """Refuse a machine without any network, or a recipe that is not here.
+
+        Raises:
+            ImportError: neither the extra `demo` nor any weights are there.
+            InputError: a recipe whose weights are not on disk.
+        """
+        if not self.features or not self.recipes:
+            raise ImportError("the page needs a network: pip install 'lpprop[app]'")
+        if recipe is not None and recipe not in self.recipes:
+            raise _unknown("recipe", recipe, self.recipes)
+
     def load_features(self, name: str) -> Backbone:
         """Return the network of a name in `features`.
 

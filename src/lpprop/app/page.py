@@ -22,9 +22,9 @@ The fields by their `elem_id`:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
 
@@ -36,13 +36,11 @@ from lpprop.app.examples import available_examples, load_example
 from lpprop.app.heading import make_examples, make_title
 from lpprop.app.layers import MOST_METHODS
 from lpprop.app.models import Models
+from lpprop.app.option_fields import make_field, read_options, reset_options
 from lpprop.app.picture import Picture
 from lpprop.app.session import CLICKS, DOWNLOADS, WORDS, Session, Wish
 from lpprop.compose.presets import METHODS
-from lpprop.interaction.controls import Control, changed_options, controls
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from lpprop.interaction.controls import controls
 
 __all__ = ["FIRST_METHODS", "build_page"]
 
@@ -81,7 +79,9 @@ class _Builder:
         self.work: dict[str, Any] = {"api_visibility": "private", **answers.work}
 
     def build(self, recipe: str) -> Page:
-        with Page(title="lpprop", analytics_enabled=False) as page:
+        """Return the page."""
+        page = Page(title="lpprop", analytics_enabled=False)
+        with page:
             make_title()
             self.session = gr.State(None)
             self.mode = gr.State(CLICKS)
@@ -99,7 +99,7 @@ class _Builder:
         return page
 
     def _picture_fields(self) -> None:
-        with gr.Row(equal_height=True):
+        with gr.Row():
             if self.examples:
                 with gr.Column(scale=7, min_width=300):
                     shown = [(one.name, load_example(one.name)) for one in self.examples]
@@ -164,9 +164,9 @@ class _Builder:
             if not known:
                 continue
             with gr.Accordion(f"Options of {method}", open=False, key=f"options-{method}"):
-                fields = [_option_field(method, control) for control in known]
+                fields = [make_field(method, control) for control in known]
                 reset = gr.Button("Back to the defaults", size="sm", key=f"reset-{method}")
-            change = partial(_change_options, method, known)
+            change = partial(read_options, method, known)
             for one in fields:
                 # By keyboard and in the field of the number, too, which `release` does not hear.
                 heard = one.input(
@@ -175,7 +175,7 @@ class _Builder:
                 )  # fmt: skip
                 self._then_answer(heard)
             heard = reset.click(
-                partial(_reset_options, method, known), self.options, [self.options, *fields],
+                partial(reset_options, method, known), self.options, [self.options, *fields],
                 api_visibility="private",
             )  # fmt: skip
             self._then_answer(heard)
@@ -198,7 +198,8 @@ class _Builder:
 
     def _listen(self, page: Page) -> None:
         """Say which event asks for what."""
-        guard, hidden = self.answers.guard, {"show_progress": "hidden"}
+        guard = self.answers.guard
+        hidden: dict[str, Any] = {"show_progress": "hidden"}
         changed = [self.session, self.canvas, self.words, self.which, self.code]
         for trigger in (
             self.canvas.input, self.methods.change, self.features.input, self.recipe.input,
@@ -298,50 +299,3 @@ def _choose_mode(mode: str, before: str) -> tuple[str, Any]:
     if mode == before:  # Gradio tells of the first tab, too, when the page is opened
         return mode, gr.skip()
     return mode, gr.update(mode=mode, layers=[])
-
-
-def _option_field(method: str, control: Control) -> Any:
-    """Make the field of an option."""
-    own = {
-        "label": control.name,
-        "info": control.what + (" (auto until it is moved)" if control.default == "auto" else ""),
-        "elem_id": f"option-{method}-{control.name}",
-        "key": f"option-{method}-{control.name}",
-        "interactive": True,  # a field that is reset would else count as an output
-    }
-    if control.kind == "flag":
-        return gr.Checkbox(bool(control.start), **own)
-    if control.kind == "choice":
-        choices = [(str(one), repr(one)) for one in control.choices]
-        return gr.Dropdown(choices, value=repr(control.start), **own)
-    step = control.step if control.kind == "int" else _step(control)
-    return gr.Slider(control.low, control.high, control.start, step=step, **own)
-
-
-def _step(control: Control) -> float:
-    """Return the step of a slider, small enough for the lower end of a range over decades."""
-    step = control.low if control.log else (control.high - control.low) / 100
-    return float(f"{step:.1g}")
-
-
-def _change_options(
-    method: str, known: tuple[Control, ...], options: Mapping[str, Any], *values: Any
-) -> dict[str, Any]:
-    """Return the options with those of one method as its fields say."""
-    read = {
-        control.name: next((one for one in control.choices if repr(one) == value), control.start)
-        if control.kind == "choice"
-        else int(value)
-        if control.kind == "int"
-        else value
-        for control, value in zip(known, values, strict=True)
-    }
-    return {**options, method: changed_options(known, read)}
-
-
-def _reset_options(
-    method: str, known: tuple[Control, ...], options: Mapping[str, Any]
-) -> tuple[Any, ...]:
-    """Return the options without those of one method, and its fields as they were."""
-    starts = [repr(one.start) if one.kind == "choice" else one.start for one in known]
-    return {name: own for name, own in options.items() if name != method}, *starts

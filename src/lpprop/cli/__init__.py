@@ -1,4 +1,4 @@
-"""The command line: `lpprop demo`, `refine`, `segment`, `compare`, `eval` and `tune`."""
+"""The command line: `lpprop demo`, `refine`, `segment`, `compare`, `eval`, `tune` and `app`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from lpprop._core.errors import InputError
 from lpprop._version import __version__
+from lpprop.cli.app import add_app
 from lpprop.cli.common import reporting, say, say_warning
 from lpprop.cli.compare import add_compare
 from lpprop.cli.demo import add_demo
@@ -73,7 +74,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"lpprop {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (add_demo, add_refine, add_segment, add_compare, add_eval, add_tune):
+    for add in (add_demo, add_refine, add_segment, add_compare, add_eval, add_tune, add_app):
         add(commands)
     return parser
 
