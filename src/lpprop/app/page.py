@@ -44,8 +44,9 @@ from lpprop.interaction.controls import controls
 
 __all__ = ["FIRST_METHODS", "build_page"]
 
-#: The methods that are side by side at first.
-FIRST_METHODS = ("auto", "lposs+regions")
+#: The methods that are side by side at first, by the way to start: what suits it, and the default
+#: of `refine` or what it starts from.
+FIRST_METHODS = {CLICKS: ["clicks", "auto"], WORDS: ["auto", "bilinear"]}
 
 _OPACITY_JS = """
 (opacity) => { document.querySelector("#canvas").style.setProperty("--lp-opacity", opacity); }
@@ -142,7 +143,7 @@ class _Builder:
             (f"{row.name}: {row.note}", row.name) for row in METHODS.values() if row.is_installed
         ]
         self.methods = gr.Dropdown(
-            choices, value=list(FIRST_METHODS), multiselect=True, max_choices=MOST_METHODS,
+            choices, value=FIRST_METHODS[CLICKS], multiselect=True, max_choices=MOST_METHODS,
             label="Methods side by side", elem_id="methods",
         )  # fmt: skip
         with gr.Group(elem_id="options"):
@@ -183,7 +184,7 @@ class _Builder:
     def _result_fields(self) -> None:
         with gr.Row(elem_id="downloads"):
             self.which = gr.Dropdown(
-                list(FIRST_METHODS), value=FIRST_METHODS[0], label="Files and code of",
+                FIRST_METHODS[CLICKS], value=FIRST_METHODS[CLICKS][0], label="Files and code of",
                 elem_id="which", scale=2, min_width=200,
             )  # fmt: skip
             self.buttons = {
@@ -202,13 +203,14 @@ class _Builder:
         hidden: dict[str, Any] = {"show_progress": "hidden"}
         changed = [self.session, self.canvas, self.words, self.which, self.code]
         for trigger in (
-            self.canvas.input, self.methods.change, self.features.input, self.recipe.input,
+            self.canvas.input, self.methods.input, self.features.input, self.recipe.input,
             self.background.input, self.segment.click,
         ):  # fmt: skip
             self._answer(trigger)
         for tab, mode in ((self.clicks_tab, CLICKS), (self.words_tab, WORDS)):
             chosen = tab.select(
-                partial(_choose_mode, mode), self.mode, [self.mode, self.canvas],
+                partial(_choose_mode, mode), [self.mode, self.methods],
+                [self.mode, self.canvas, self.methods],
                 api_visibility="private", **hidden,
             )  # fmt: skip
             self._then_answer(chosen)
@@ -295,7 +297,9 @@ class _Builder:
         return self.answers.write(DOWNLOADS[kind], lambda file: file.write(content))
 
 
-def _choose_mode(mode: str, before: str) -> tuple[str, Any]:
+def _choose_mode(mode: str, before: str, methods: list[str]) -> tuple[Any, ...]:
+    """Change the way to start, and the methods if the first ones were left."""
     if mode == before:  # Gradio tells of the first tab, too, when the page is opened
-        return mode, gr.skip()
-    return mode, gr.update(mode=mode, layers=[])
+        return mode, gr.skip(), gr.skip()
+    left = methods == FIRST_METHODS[before]
+    return mode, gr.update(mode=mode, layers=[]), FIRST_METHODS[mode] if left else gr.skip()
