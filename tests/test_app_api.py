@@ -263,6 +263,6 @@ def test_a_long_job_ends(server, tmp_path):
 
 def test_the_log_says_nothing_of_what_was_sent(server):
     log = server.log.read_text()
-    assert log.startswith("The page is at http://")
+    assert log.startswith("lpprop: The page is at http://")
     assert not re.search(r"cat|sofa|photo\.png|Traceback", log), log
     assert Path(server.log).stat().st_size < 2000
