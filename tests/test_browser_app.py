@@ -302,8 +302,9 @@ def test_two_users_do_not_mix(browser, server):
         assert [shown_size(page) for page in pages] == [(200, 120), (120, 200)]
         names = [page.locator("#canvas .lp-called").first.inner_text() for page in pages]
         assert names == ["first", "second"]
-        sizes = [Image.open(download(page, "labels").path()).size for page in pages]
-        assert sizes == [(200, 120), (120, 200)]
+        for page, size in zip(pages, [(200, 120), (120, 200)], strict=True):
+            with Image.open(download(page, "labels").path()) as labels:
+                assert labels.size == size
         one.check()
         two.check()
 

@@ -48,6 +48,8 @@ __all__ = ["FIRST_METHODS", "build_page"]
 #: of `refine` or what it starts from.
 FIRST_METHODS = {CLICKS: ["clicks", "auto"], WORDS: ["auto", "bilinear"]}
 
+_NO_CODE = "# The lines come with the first result."
+
 _OPACITY_JS = """
 (opacity) => { document.querySelector("#canvas").style.setProperty("--lp-opacity", opacity); }
 """
@@ -186,15 +188,18 @@ class _Builder:
             self.which = gr.Dropdown(
                 FIRST_METHODS[CLICKS], value=FIRST_METHODS[CLICKS][0], label="Files and code of",
                 elem_id="which", scale=2, min_width=200,
+                # Else Gradio refuses a value that was sent before the choices changed.
+                allow_custom_value=True, filterable=False,
             )  # fmt: skip
             self.buttons = {
-                kind: gr.Button(f"Download {kind}", elem_id=kind, min_width=150)
+                kind: gr.Button(f"Download {kind}", elem_id=kind, min_width=140, size="md")
                 for kind in DOWNLOADS
             }  # fmt: skip
             self.file = gr.DownloadButton("", elem_id="file", visible="hidden")
         self.code = gr.Code(
-            "", language="python", label="The same in Python", elem_id="code", interactive=False,
-            buttons=["copy"], show_line_numbers=False, wrap_lines=True, lines=1, max_lines=24,
+            _NO_CODE, language="python", label="The same in Python", elem_id="code",
+            interactive=False, buttons=["copy"], show_line_numbers=False, wrap_lines=True,
+            lines=1, max_lines=24,
         )  # fmt: skip
 
     def _listen(self, page: Page) -> None:
@@ -285,10 +290,11 @@ class _Builder:
     def _show(self, picture: Picture, value: str, words: Any) -> tuple[Any, ...]:
         """Show a picture without results."""
         canvas = gr.update(value=value, **picture_props(picture))
-        return Session(picture), canvas, words, gr.skip(), ""
+        return Session(picture), canvas, words, gr.skip(), _NO_CODE
 
     def _write_code(self, session: Session | None, which: str) -> str:
-        return "" if session is None else session.code(which, self.models)
+        found = "" if session is None else session.code(which, self.models)
+        return found or _NO_CODE
 
     def _download(self, kind: str, session: Session | None, which: str, opacity: float) -> str:
         if session is None:
