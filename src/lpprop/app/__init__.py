@@ -9,6 +9,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
+    from lpprop.app.answers import Answers
+    from lpprop.app.blocks import Page
+    from lpprop.app.models import Models
+
 __all__ = ["run_app"]
 
 
@@ -42,13 +46,10 @@ def run_app(
     from lpprop.app.models import Models
     from lpprop.app.server import serve
 
-    if TYPE_CHECKING:
-        from lpprop.app.answers import Answers
-        from lpprop.app.blocks import Page
-
     limits = Limits(**most)
     models = Models(device, affinity)
     models.check(recipe)
+    _warm_up(models)
 
     def build(answers: Answers) -> Page:
         from lpprop.app.page import build_page  # imports Gradio, which reads its settings then
@@ -56,3 +57,14 @@ def run_app(
         return build_page(answers, models, recipe)
 
     serve(build, host=host, port=port, limits=limits, say=say)
+
+
+def _warm_up(models: Models) -> None:
+    """Refine an example once, so that no visitor waits for networks to load and code to compile."""
+    from lpprop.app.examples import available_examples, load_example
+    from lpprop.app.starts import ByClicks
+    from lpprop.interaction.clicks import Clicks
+
+    for example in available_examples()[:1]:
+        start = ByClicks(Clicks(example.points), example.classes, models.features[0])
+        start.refine(load_example(example.name), models, "clicks", {})

@@ -22,7 +22,8 @@ _CSS = """
 /* Of the canvas, whose own rules are nested, where this one cannot stand. */
 @keyframes lp-busy { from { left: 0; } to { left: 70%; } }
 @media (max-width: 600px) {
-  .gradio-container main, .gradio-container .main { padding: 8px !important; }
+  .gradio-container .fillable { padding: 8px !important; }
+  .gradio-container .fillable .html-container { padding: 4px !important; }
 }
 """
 
@@ -36,4 +37,10 @@ def look() -> dict[str, Any]:
     theme = gradio.themes.Base(
         primary_hue="blue", secondary_hue="blue", neutral_hue="slate", font=system, font_mono=mono
     )
-    return {"theme": theme, "css": _CSS, "footer_links": []}
+    # The text beside the main one, dark enough on white: 4.8 : 1, where Gradio's has 2.6 : 1.
+    theme = theme.set(
+        body_text_color_subdued="*neutral_500", body_text_color_subdued_dark="*neutral_400",
+        block_info_text_color="*neutral_500", block_info_text_color_dark="*neutral_400",
+    )  # fmt: skip
+    # Not as `css`, which Gradio applies within its columns alone.
+    return {"theme": theme, "head": f"<style>{_CSS}</style>", "footer_links": []}

@@ -44,8 +44,11 @@ from lpprop.interaction.controls import controls
 
 __all__ = ["FIRST_METHODS", "build_page"]
 
-#: The methods that are side by side at first.
-FIRST_METHODS = ("auto", "lposs+regions")
+#: The methods that are side by side at first, by the way to start: what suits it, and the default
+#: of `refine` or what it starts from.
+FIRST_METHODS = {CLICKS: ["clicks", "auto"], WORDS: ["auto", "bilinear"]}
+
+_NO_CODE = "# The lines come with the first result."
 
 _OPACITY_JS = """
 (opacity) => { document.querySelector("#canvas").style.setProperty("--lp-opacity", opacity); }
@@ -142,7 +145,7 @@ class _Builder:
             (f"{row.name}: {row.note}", row.name) for row in METHODS.values() if row.is_installed
         ]
         self.methods = gr.Dropdown(
-            choices, value=list(FIRST_METHODS), multiselect=True, max_choices=MOST_METHODS,
+            choices, value=FIRST_METHODS[CLICKS], multiselect=True, max_choices=MOST_METHODS,
             label="Methods side by side", elem_id="methods",
         )  # fmt: skip
         with gr.Group(elem_id="options"):
@@ -183,17 +186,20 @@ class _Builder:
     def _result_fields(self) -> None:
         with gr.Row(elem_id="downloads"):
             self.which = gr.Dropdown(
-                list(FIRST_METHODS), value=FIRST_METHODS[0], label="Files and code of",
+                FIRST_METHODS[CLICKS], value=FIRST_METHODS[CLICKS][0], label="Files and code of",
                 elem_id="which", scale=2, min_width=200,
+                # Else Gradio refuses a value that was sent before the choices changed.
+                allow_custom_value=True, filterable=False,
             )  # fmt: skip
             self.buttons = {
-                kind: gr.Button(f"Download {kind}", elem_id=kind, min_width=150)
+                kind: gr.Button(f"Download {kind}", elem_id=kind, min_width=140, size="md")
                 for kind in DOWNLOADS
             }  # fmt: skip
             self.file = gr.DownloadButton("", elem_id="file", visible="hidden")
         self.code = gr.Code(
-            "", language="python", label="The same in Python", elem_id="code", interactive=False,
-            buttons=["copy"], show_line_numbers=False, wrap_lines=True, lines=1, max_lines=24,
+            _NO_CODE, language="python", label="The same in Python", elem_id="code",
+            interactive=False, buttons=["copy"], show_line_numbers=False, wrap_lines=True,
+            lines=1, max_lines=24,
         )  # fmt: skip
 
     def _listen(self, page: Page) -> None:
@@ -202,13 +208,14 @@ class _Builder:
         hidden: dict[str, Any] = {"show_progress": "hidden"}
         changed = [self.session, self.canvas, self.words, self.which, self.code]
         for trigger in (
-            self.canvas.input, self.methods.change, self.features.input, self.recipe.input,
+            self.canvas.input, self.methods.input, self.features.input, self.recipe.input,
             self.background.input, self.segment.click,
         ):  # fmt: skip
             self._answer(trigger)
         for tab, mode in ((self.clicks_tab, CLICKS), (self.words_tab, WORDS)):
             chosen = tab.select(
-                partial(_choose_mode, mode), self.mode, [self.mode, self.canvas],
+                partial(_choose_mode, mode), [self.mode, self.methods],
+                [self.mode, self.canvas, self.methods],
                 api_visibility="private", **hidden,
             )  # fmt: skip
             self._then_answer(chosen)
@@ -283,10 +290,11 @@ class _Builder:
     def _show(self, picture: Picture, value: str, words: Any) -> tuple[Any, ...]:
         """Show a picture without results."""
         canvas = gr.update(value=value, **picture_props(picture))
-        return Session(picture), canvas, words, gr.skip(), ""
+        return Session(picture), canvas, words, gr.skip(), _NO_CODE
 
     def _write_code(self, session: Session | None, which: str) -> str:
-        return "" if session is None else session.code(which, self.models)
+        found = "" if session is None else session.code(which, self.models)
+        return found or _NO_CODE
 
     def _download(self, kind: str, session: Session | None, which: str, opacity: float) -> str:
         if session is None:
@@ -295,7 +303,9 @@ class _Builder:
         return self.answers.write(DOWNLOADS[kind], lambda file: file.write(content))
 
 
-def _choose_mode(mode: str, before: str) -> tuple[str, Any]:
+def _choose_mode(mode: str, before: str, methods: list[str]) -> tuple[Any, ...]:
+    """Change the way to start, and the methods if the first ones were left."""
     if mode == before:  # Gradio tells of the first tab, too, when the page is opened
-        return mode, gr.skip()
-    return mode, gr.update(mode=mode, layers=[])
+        return mode, gr.skip(), gr.skip()
+    left = methods == FIRST_METHODS[before]
+    return mode, gr.update(mode=mode, layers=[]), FIRST_METHODS[mode] if left else gr.skip()
