@@ -1,5 +1,5 @@
-# make demo | test | lint | docs | examples | derived | bench | fuzz | gpu | notebooks | dist | clean: each works alone on a fresh clone,
-# and is quick afterwards.
+# make demo | test | browser | lint | docs | examples | derived | bench | fuzz | gpu | notebooks | dist | clean: each works alone
+# on a fresh clone, and is quick afterwards.
 # make resolve | oldest | newest: what CONTRIBUTING.md asks for when dependencies change; they need an index.
 
 PYTHON ?= python3
@@ -14,13 +14,22 @@ PYTEST := -m pytest -n auto --maxprocesses 4 --dist worksteal
 # The part of the suite that tells in minutes whether a version of a dependency will do.
 FAST := $(patsubst %,tests/test_%.py,api chain cli compare contract invariants llvm refine twin_*)
 
-.PHONY: demo test lint docs examples derived bench fuzz gpu notebooks dist torch-sparse resolve oldest newest clean
+.PHONY: demo test browser chromium lint docs examples derived bench fuzz gpu notebooks dist torch-sparse resolve oldest \
+        newest clean
 
 demo: $(DEMO)
 	$(BIN)/lpprop demo --out out
 
 test: lint
 	$(BIN)/python $(PYTEST)
+
+# What is seen in a real browser, all of it; `make test` runs a part. CHROMIUM=PATH names another than the system's.
+browser: $(READY)
+	$(BIN)/python -m pytest --all-browser-tests tests/test_browser_*.py
+
+# A browser for it, where the system has none; on Linux with the libraries that it needs.
+chromium: $(READY)
+	$(BIN)/playwright install --with-deps chromium
 
 lint: $(READY)
 	$(BIN)/ruff check .
