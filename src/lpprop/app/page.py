@@ -189,7 +189,7 @@ class _Builder:
                 FIRST_METHODS[CLICKS], value=FIRST_METHODS[CLICKS][0], label="Files and code of",
                 elem_id="which", scale=2, min_width=200,
                 # Else Gradio refuses a value that was sent before the choices changed.
-                allow_custom_value=True, filterable=False,
+                allow_custom_value=True,
             )  # fmt: skip
             self.buttons = {
                 kind: gr.Button(f"Download {kind}", elem_id=kind, min_width=140, size="md")
