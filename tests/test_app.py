@@ -432,7 +432,7 @@ def test_the_command_does_not_share(capsys):
 
 
 def test_the_page_has_what_it_lists(tmp_path):
-    """Tests in a browser find the fields by these names; programs call nothing but two endpoints."""
+    """Browser tests find the fields by these names; programs call nothing but two endpoints."""
     pytest.importorskip("gradio", reason="the extra app is not installed")
     # In a process of its own, since Gradio leaves an event loop open.
     code = """
