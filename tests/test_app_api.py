@@ -58,14 +58,16 @@ def send(client, photo, *values, of, **fields):
     from gradio_client import handle_file
 
     labels, names = client.predict(handle_file(str(photo)), *values, api_name=of, **fields)
-    return np.asarray(Image.open(labels)), names
+    with Image.open(labels) as image:
+        return np.asarray(image), names
 
 
 def test_words(client, photo):
     """The labels are those of the recipe in Python."""
     labels, names = send(client, photo, CLASSES, method="lposs", of="/segment_words")
     segmenter = RECIPES["offline"].with_method("lposs").build(download=False)
-    expected = segmenter(Image.open(photo), CLASSES.split("\n"))
+    with Image.open(photo) as image:
+        expected = segmenter(image, CLASSES.split("\n"))
     assert names == ["cat", "sofa", "banana"]
     assert (labels == expected.labels[0].numpy()).all()
 
@@ -82,7 +84,7 @@ def test_clicks(client, photo):
     )
     from lpprop.backbones import EfficientNetLite0
 
-    image = Image.open(photo)
+    image = Image.open(photo).convert("RGB")
     model = EfficientNetLite0()
     seen = model(image)
     points, marked = [click[:2] for click in clicks], [click[2] for click in clicks]
