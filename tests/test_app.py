@@ -414,9 +414,9 @@ def test_examples_fit_their_pictures():
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--recipe", "clip-dinoo"], "recipe: got 'clip-dinoo'"),
-        (["--affinity", "nowhere"], "affinity: got 'nowhere'"),
-        (["--max-side", "0"], "side: got 0"),
+        (["--recipe", "clip-dinoo"], "--recipe: got 'clip-dinoo'"),
+        (["--affinity", "nowhere"], "--affinity: got 'nowhere'"),
+        (["--max-side", "0"], "--max-side: got 0"),
         (["--device", "gpu"], "--device: got gpu"),
     ],
 )
