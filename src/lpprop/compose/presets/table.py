@@ -132,15 +132,16 @@ _ROWS = (
     ),
     Preset(
         "clicks",
-        (_ClickPropagation, ClassShares, BilinearUpsample, PixelPropagation),
+        (_ClickPropagation, ClassShares, BilinearUpsample, partial(PixelPropagation, alpha=0.99)),
         paper=_LPOSS + "; shares after Zhu and Ghahramani, 2002; settings of this package",
         note="label propagation from a few clicked patches, then over pixels",
         details="""
             For the logits of `lpprop.seed_logits`, which are 0 nearly everywhere. `lposs+` with 50
-            neighbours, a gamma that follows from the features, a solve that converges, and scores
-            as shares of the classes between the two steps, so that patches far from a click count
-            as much as those near one. What no click reaches goes to the nearest one. `feats_from`
-            sets the patch size. Figures by the number of clicks: docs/clicks.md.
+            neighbours, a gamma that follows from the features, a solve that converges, scores as
+            shares of the classes between the two steps, so that patches far from a click count as
+            much as those near one, and a stronger pixel step. What no click reaches goes to the
+            nearest one. `feats_from` sets the patch size. Figures by the number of clicks:
+            docs/clicks.md.
             """,
         feats_from=_PATCH_SIZES,
     ),
