@@ -120,7 +120,8 @@ class _Builder:
             with gr.Tab("Clicks", id=CLICKS) as self.clicks_tab:
                 gr.Markdown(
                     "Choose a class above the picture, and click on what belongs to it. A few "
-                    "clicks per class are enough; each one mends the result."
+                    "clicks per class are enough; each one mends the result. Shift and click "
+                    "removes the nearest one."
                 )
                 self.features = gr.Dropdown(
                     list(features), value=features[0], label="Features", elem_id="features",
