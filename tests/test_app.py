@@ -107,7 +107,7 @@ class TestClicks:
         assert found.scores.shape[0] == 2 + (background is not None)
 
     def test_the_code_makes_a_picture_small_that_was_made_small(self, clicks, models, picture):
-        small = Picture(picture.image, note="It was made smaller.")
+        small = Picture(picture.image, scaled=True)
         assert ".resize((96, 64))" in clicks.code(small, models, "bilinear", {})
         assert "resize" not in clicks.code(picture, models, "bilinear", {})
 

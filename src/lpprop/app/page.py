@@ -284,7 +284,8 @@ class _Builder:
         return self._show(picture, value, example.words)
 
     def _open_upload(self, path: str | None) -> tuple[Any, ...]:
-        picture = Picture(self.answers.open_image(path))
+        image = self.answers.open_image(path)
+        picture = Picture(image, scaled=max(image.size) == self.limits.side)
         value = write_value(CLASSES, (), picture.key)
         return *self._show(picture, value, gr.skip()), None
 

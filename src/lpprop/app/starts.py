@@ -294,4 +294,4 @@ def _read(picture: Picture) -> Sequence[str]:
     """Return the lines that read the picture as it is worked on."""
     height, width = picture.size
     opened = 'image = Image.open("picture.jpg").convert("RGB")'
-    return [f"{opened}.resize(({width}, {height}))" if picture.note else opened]
+    return [f"{opened}.resize(({width}, {height}))" if picture.scaled else opened]
