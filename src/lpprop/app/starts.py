@@ -138,7 +138,8 @@ class ByClicks:
         model = models.load_features(self.features)
         seen = picture.see(model)
         imported, made = models.describe_features(self.features)
-        setup = ["from PIL import Image", imported, "", *_read(picture), f"seen = {made}(image)"]
+        setup = ["from PIL import Image", imported, "", *_read(picture), f"model = {made}"]
+        setup.append("seen = model(image)")
         setup.append("feats = seen.feats")
         inputs = ["feats", "image"]
         if seen.attention is not None:
