@@ -97,6 +97,19 @@ def test_clicks(client, photo):
     assert (labels == expected[0].argmax(0).numpy()).mean() > 0.999
 
 
+def test_what_the_docs_show(server, photo, tmp_path, monkeypatch):
+    """The lines of docs/app.md run, and leave the labels of the clicks."""
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "app.md").read_text(), re.DOTALL)
+    (tmp_path / "street.jpg").write_bytes(photo.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    left = {}
+    exec(code.replace("http://127.0.0.1:7860", server.address), left)
+    left["client"].close()
+    assert left["names"] == ["left", "right"]
+    with Image.open(left["labels"]) as labels, Image.open(photo) as image:
+        assert (labels.mode, labels.size) == ("P", image.size)
+
+
 def test_the_endpoints_stay(client):
     endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
     found = {

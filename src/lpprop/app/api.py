@@ -124,7 +124,7 @@ def check_options(method: str, options: Any) -> dict[str, Any]:
     {'k': 20, 'gamma': 7}
     >>> check_options("lposs", {"k": 10**9})
     Traceback (most recent call last):
-    lpprop.InputError: k: got 1000000000, expected an integer from 2 to 1024. Change it, or ...
+    lpprop.InputError: k: got 1000000000, expected an integer from 3 to 1024. Change it, or ...
     """
     known = {one.name: one for one in controls(method, given=("feats", "image", "regions"))}
     if not isinstance(options or {}, Mapping):

@@ -120,7 +120,8 @@ class _Builder:
             with gr.Tab("Clicks", id=CLICKS) as self.clicks_tab:
                 gr.Markdown(
                     "Choose a class above the picture, and click on what belongs to it. A few "
-                    "clicks per class are enough; each one mends the result."
+                    "clicks per class are enough; each one mends the result. Shift and click "
+                    "removes the nearest one."
                 )
                 self.features = gr.Dropdown(
                     list(features), value=features[0], label="Features", elem_id="features",
@@ -189,7 +190,7 @@ class _Builder:
                 FIRST_METHODS[CLICKS], value=FIRST_METHODS[CLICKS][0], label="Files and code of",
                 elem_id="which", scale=2, min_width=200,
                 # Else Gradio refuses a value that was sent before the choices changed.
-                allow_custom_value=True, filterable=False,
+                allow_custom_value=True,
             )  # fmt: skip
             self.buttons = {
                 kind: gr.Button(f"Download {kind}", elem_id=kind, min_width=140, size="md")
@@ -283,7 +284,8 @@ class _Builder:
         return self._show(picture, value, example.words)
 
     def _open_upload(self, path: str | None) -> tuple[Any, ...]:
-        picture = Picture(self.answers.open_image(path))
+        image = self.answers.open_image(path)
+        picture = Picture(image, scaled=max(image.size) == self.limits.side)
         value = write_value(CLASSES, (), picture.key)
         return *self._show(picture, value, gr.skip()), None
 

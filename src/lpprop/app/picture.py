@@ -34,7 +34,7 @@ class Picture:
 
     Args:
         image: the image at the size that is worked on, RGB.
-        note: what the user should know of it, such as that it was made smaller.
+        scaled: whether it was made smaller than the file that it comes from.
 
     Attributes:
         key: a name that no other picture has.
@@ -45,8 +45,8 @@ class Picture:
     (30, 40)
     """
 
-    def __init__(self, image: Image, note: str = "") -> None:
-        self.image, self.note = image, note
+    def __init__(self, image: Image, scaled: bool = False) -> None:
+        self.image, self.scaled = image, scaled
         self.key = uuid.uuid4().hex
         self.size = image.height, image.width
         self._seen: OrderedDict[tuple[Any, ...], BackboneOutput] = OrderedDict()

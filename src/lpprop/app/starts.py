@@ -18,7 +18,7 @@ from lpprop.compose.presets import find
 from lpprop.inputs.background import add_name
 from lpprop.inputs.seeds import seed_logits
 from lpprop.interaction.clicks import Clicks
-from lpprop.interaction.code import code
+from lpprop.interaction.code import as_code, code
 from lpprop.models.recipes import RECIPES
 
 if TYPE_CHECKING:
@@ -138,7 +138,8 @@ class ByClicks:
         model = models.load_features(self.features)
         seen = picture.see(model)
         imported, made = models.describe_features(self.features)
-        setup = ["from PIL import Image", imported, "", *_read(picture), f"seen = {made}(image)"]
+        setup = ["from PIL import Image", imported, "", *_read(picture), f"model = {made}"]
+        setup.append("seen = model(image)")
         setup.append("feats = seen.feats")
         inputs = ["feats", "image"]
         if seen.attention is not None:
@@ -242,22 +243,22 @@ class ByWords:
     ) -> str:
         """Return the lines of Python that do the same; see `Start.code`."""
         changes = {"background": background, "regions": _proposer(method)}
-        given = [f"{name}={_quote(x)}" for name, x in changes.items() if x is not None]
+        given = [f"{name}={as_code(x)}" for name, x in changes.items() if x is not None]
         called = ", ".join(
-            [_quote(method), *(f"{name}={_quote(x)}" for name, x in options.items())]
+            [as_code(method), *(f"{name}={as_code(x)}" for name, x in options.items())]
         )
         lines = [
             "from PIL import Image",
             "from lpprop.models import RECIPES",
             "",
             *_read(picture),
-            f"recipe = RECIPES[{_quote(self.recipe)}].with_method({called})",
+            f"recipe = RECIPES[{as_code(self.recipe)}].with_method({called})",
             *([f"recipe = replace(recipe, {', '.join(given)})"] if given else []),
             "segmenter = recipe.build()",
             "scores, names = segmenter(",
             "    image,",
             "    [",
-            *(f"        {_quote(text)}," for text in self.classes),
+            *(f"        {as_code(text)}," for text in self.classes),
             "    ],",
             ")",
             "labels = scores.argmax(1)[0]",
@@ -278,20 +279,8 @@ def _suit(model: Backbone, method: str) -> dict[str, Any]:
     return {name: value for name, value in suited.items() if value is not None}
 
 
-def _quote(value: object) -> str:
-    r"""Write a value as Python code, a plain text between double quotes.
-
-    >>> _quote("sofa"), _quote(0.5), _quote("a 'b'")
-    ('"sofa"', '0.5', '"a \'b\'"')
-    """
-    written = repr(value)
-    if isinstance(value, str) and written[0] == "'" and '"' not in written:
-        return f'"{written[1:-1]}"'
-    return written
-
-
 def _read(picture: Picture) -> Sequence[str]:
     """Return the lines that read the picture as it is worked on."""
     height, width = picture.size
     opened = 'image = Image.open("picture.jpg").convert("RGB")'
-    return [f"{opened}.resize(({width}, {height}))" if picture.note else opened]
+    return [f"{opened}.resize(({width}, {height}))" if picture.scaled else opened]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from lpprop._core.options import check_integer
 from lpprop.cli.arguments import add_command
 
 __all__ = ["add_app"]
@@ -62,6 +63,9 @@ def _app(arguments: argparse.Namespace) -> int:
     from lpprop.cli.common import find_device, say
 
     most = {name: getattr(arguments, f"max_{name}") for name in _LIMITS}
+    for name, value in most.items():
+        if value is not None:
+            check_integer(f"--max-{name}", value, low=1)
     run_app(
         arguments.host,
         arguments.port,

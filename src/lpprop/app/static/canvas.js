@@ -125,7 +125,7 @@ function drawStage() {
   stage.classList.toggle("lp-covered", any);
   stage.classList.toggle("lp-clickable", byClicks());
   stage.setAttribute("aria-label", byClicks()
-    ? "The picture. Arrow keys move the cross, Enter clicks, Backspace takes the last click back, digits choose a class."
+    ? "The picture. Arrow keys move the cross, Enter clicks, Delete removes the nearest click, Backspace the last one, digits choose a class."
     : "The picture and its classes.");
   find("compare").style.display = any ? "" : "none";
   const split = Number(find("split").value);
@@ -190,10 +190,19 @@ function clickAt(y, x) {
   tell();
 }
 
+function removeNear(y, x) {
+  if (!byClicks() || !points.length) return;
+  const [height, width] = props.size;
+  const distances = points.map(([row, column]) => (row + 0.5 - y * height) ** 2 + (column + 0.5 - x * width) ** 2);
+  const nearest = distances.lastIndexOf(Math.min(...distances));
+  points = points.filter((_, number) => number !== nearest);
+  tell();
+}
+
 stage.addEventListener("click", (event) => {
   const box = stage.getBoundingClientRect();
   cross = [(event.clientY - box.top) / box.height, (event.clientX - box.left) / box.width];
-  clickAt(...cross);
+  (event.shiftKey ? removeNear : clickAt)(...cross);
 });
 stage.addEventListener("keydown", (event) => {
   const step = event.shiftKey ? 0.005 : 0.025;
@@ -201,6 +210,7 @@ stage.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || !byClicks()) return;
   if (moves[event.key]) cross = cross.map((at, i) => Math.min(1, Math.max(0, at + moves[event.key][i])));
   else if (event.key === "Enter" || event.key === " ") clickAt(...cross);
+  else if (event.key === "Delete") removeNear(...cross);
   else if (event.key === "Backspace" && points.length) { points = points.slice(0, -1); tell(); }
   else if (/^[1-9]$/.test(event.key) && classes.length >= Number(event.key)) { active = Number(event.key) - 1; drawAll(); }
   else return;
