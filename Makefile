@@ -38,7 +38,7 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.speed
 	$(BIN)/python -m benchmarks.discrepancy
 	$(BIN)/python -m benchmarks.regions
-	$(BIN)/python -m benchmarks.report docs/benchmarks.md
+	$(BIN)/python -m benchmarks.report docs/benchmarks.md README.md
 
 # Odd calls of every public name, five to ten minutes on two cores; the suite makes a part. SEED=N repeats a run.
 fuzz: $(READY)
