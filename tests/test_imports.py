@@ -13,7 +13,8 @@ from typing import NamedTuple
 import pytest
 
 FLOORS = """
-cli app batch
+cli app batch notebook
+interaction
 comparison
 evaluation
 models integrations
@@ -28,7 +29,9 @@ _core
 
 # Beside the floors: io imports viz, and viz _core. They are for whom results go out and come in.
 STORES = "io viz"
-STORES_ARE_FOR = "cli app batch comparison evaluation models integrations regions"
+STORES_ARE_FOR = """
+cli app batch notebook interaction comparison evaluation models integrations regions
+"""
 
 # Networks: from backbones up.
 MODELS = """
