@@ -52,10 +52,11 @@ gpu: $(if $(VENV),$(READY))
 notebooks: $(READY)
 	$(BIN)/python docs/notebooks/execute.py
 
-# What a release uploads.
+# What a release uploads, checked. INSTALL="python3.11 python3.13" installs and runs it there too.
 dist: $(READY)
 	rm -rf dist
 	$(BIN)/python -m build
+	$(BIN)/python .ci/check_dist.py dist $(if $(INSTALL),--install $(INSTALL))
 
 # Optional, with a compiler: seven minutes on two cores. Its tests then run with `make test`.
 torch-sparse: $(READY)

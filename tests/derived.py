@@ -4,12 +4,15 @@
 - The public surface, a line per name. Names, parameters and defaults are part of a method: a change
   of tests/api.txt is a change of the API, and belongs into the changelog.
 - The README's table of methods.
+- The version and the date in CITATION.cff, and Zenodo's metadata from it.
 """
 
 import inspect
+import json
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -132,11 +135,43 @@ def readme() -> str:
     return before + begin + presets.markdown_table() + end + rest.split(end)[1]
 
 
+def citation() -> str:
+    """Return CITATION.cff with the version, and with the date of the changelog's last release."""
+    text = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    date = re.search(r"^## \d[\d.]* - (\S+)$", changelog, re.MULTILINE)[1]
+    text = re.sub(r"^version: .*$", f"version: {lpprop.__version__}", text, flags=re.MULTILINE)
+    return re.sub(r"^date-released: .*$", f"date-released: {date}", text, flags=re.MULTILINE)
+
+
+def zenodo() -> str:
+    """Return what Zenodo reads when it archives a release, as its API documents the fields."""
+    import yaml
+
+    cited = yaml.safe_load(citation())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    fields = {
+        "title": f"{cited['title']}: refinement of open-vocabulary segmentation",
+        "description": cited["abstract"],
+        "creators": [{"name": author["name"]} for author in cited["authors"]],
+        "upload_type": "software",
+        "access_right": "open",
+        "license": cited["license"],
+        "version": cited["version"],
+        "publication_date": str(cited["date-released"]),
+        "language": "eng",
+        "keywords": project["keywords"],
+    }
+    return json.dumps(fields, indent=2, ensure_ascii=False) + "\n"
+
+
 DERIVED = {
     SOURCE / "refiners" / "__init__.pyi": refiners,
     SOURCE / "compose" / "presets" / "__init__.pyi": preset_table,
     ROOT / "tests" / "api.txt": snapshot,
     ROOT / "README.md": readme,
+    ROOT / "CITATION.cff": citation,
+    ROOT / ".zenodo.json": zenodo,
 }
 
 if __name__ == "__main__":
