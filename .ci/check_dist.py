@@ -21,14 +21,14 @@ DATA = {"lpprop/py.typed", "lpprop/refiners/__init__.pyi", "lpprop/backbones/ima
 SUFFIXES = {".py", ".pyi", ".txt", ".typed"}
 
 
-class Wrong(Exception):
+class DistributionError(Exception):
     """The distribution is not what it should be."""
 
 
 def demand(right: object, message: str) -> None:
     """Refuse what is not right."""
     if not right:
-        raise Wrong(message)
+        raise DistributionError(message)
 
 
 def check_wheel(wheel: Path) -> None:
@@ -111,7 +111,7 @@ def main() -> None:
         check_wheel(wheel)
         check_sdist(sdist, git_files(), git_files())
         check_same(sdist, wheel)
-    except Wrong as error:
+    except DistributionError as error:
         sys.exit(f"{args.folder}: {error}")
     subprocess.run([sys.executable, "-m", "twine", "check", "--strict", wheel, sdist], check=True)
     for python in args.install:

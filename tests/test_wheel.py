@@ -92,7 +92,7 @@ def test_a_wheel_with_something_else_is_refused(wheel, tmp_path, name, message):
         for entry in before.namelist():
             after.writestr(entry, before.read(entry))
         after.writestr(name, "")
-    with pytest.raises(check_dist.Wrong, match=message):
+    with pytest.raises(check_dist.DistributionError, match=message):
         check_dist.check_wheel(other)
 
 
@@ -103,7 +103,7 @@ def test_a_wheel_that_lacks_something_is_refused(wheel, tmp_path, missing):
         for entry in before.namelist():
             if not entry.endswith(missing):
                 after.writestr(entry, before.read(entry))
-    with pytest.raises(check_dist.Wrong, match=r"missing"):
+    with pytest.raises(check_dist.DistributionError, match=r"missing"):
         check_dist.check_wheel(other)
 
 
@@ -112,9 +112,11 @@ def test_the_sdist_holds_what_git_tracks(sdist):
     tracked = check_dist.git_files()
     most = tracked + check_dist.git_files("--others", "--exclude-standard")
     check_dist.check_sdist(sdist, tracked, most)
-    with pytest.raises(check_dist.Wrong, match=r"but not in the sdist: \['odd.py'\]"):
+    with pytest.raises(check_dist.DistributionError, match=r"but not in the sdist: \['odd.py'\]"):
         check_dist.check_sdist(sdist, [*tracked, "odd.py"], most)
-    with pytest.raises(check_dist.Wrong, match=r"but not tracked by git: \['README.md'\]"):
+    with pytest.raises(
+        check_dist.DistributionError, match=r"but not tracked by git: \['README.md'\]"
+    ):
         check_dist.check_sdist(sdist, [], set(most) - {"README.md"})
 
 
