@@ -22,14 +22,13 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # benchmarks/ is no part of 
 from benchmarks.marked import MARKED
 from benchmarks.transformer import (
     experiments,
-    region_tables,
     results,
     starts,
     tables,
     visits,
     votes,
 )
-from benchmarks.transformer.__main__ import DOCS, FILE, PAGES, main
+from benchmarks.transformer.__main__ import DOCS, FILE, PAGES, every_table, main
 from benchmarks.transformer.directions import DIRECTIONS
 from benchmarks.transformer.figures import CHARTS
 from benchmarks.transformer.methods import METHODS, SHORT, UPSAMPLERS, Way
@@ -282,7 +281,7 @@ def ran(folders, tmp_path_factory):
 def test_a_run_fills_the_document(ran):
     work, found = ran
     text = "".join((work / "docs" / page).read_text() for page in PAGES)
-    made = tables.tables(found) | region_tables.tables(found)
+    made = every_table(found)
     assert {name for _, name, _ in MARKED.findall(text)} <= made.keys()
     start = found["experiments"]["main"]["starts"]["probe"]["bilinear"]
     assert f"{100 * start['miou']:.1f}" in text
@@ -393,7 +392,7 @@ def test_verdicts():
 def test_the_document_shows_the_committed_results(page):
     text = (DOCS / page).read_text()
     found = json.loads(FILE.read_text())
-    made = tables.tables(found) | region_tables.tables(found)
+    made = every_table(found)
     shown = MARKED.findall(text)
     assert shown
     for opening, name, _ in shown:

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.transformer`: the tables of docs/transformer_study.md and docs/regions.md.
+"""`python -m benchmarks.transformer`: tables of the study, of regions and of "which refiner?".
 
     python -m benchmarks.transformer --weights DINOV2 --streets STREETS --camvid CAMVID \\
         --bsds BSDS --out WORK
@@ -16,14 +16,19 @@ from lpprop.io.atomic import atomic_write
 
 from ..camvid.tables import rounded
 from ..marked import renew
-from . import figures, region_tables, tables
+from . import choice_tables, figures, region_tables, tables
 from .experiments import experiments
-from .results import grown, results
+from .results import Document, grown, results
 from .visits import Folders, Worker, evaluate
 
 FILE = Path(__file__).parent / "results.json"
-PAGES = ("transformer_study.md", "regions.md")
+PAGES = ("transformer_study.md", "regions.md", "which_refiner.md")
 DOCS = Path(__file__).parents[2] / "docs"
+
+
+def every_table(found: Document) -> dict[str, str]:
+    """The tables of all pages, by the names that mark them there."""
+    return tables.tables(found) | region_tables.tables(found) | choice_tables.tables(found)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -54,7 +59,7 @@ def main(arguments: list[str] | None = None) -> None:
         with atomic_write(args.results) as file:
             file.write((json.dumps(rounded(found), indent=1) + "\n").encode())
     found = json.loads(args.results.read_text())
-    made = tables.tables(found) | region_tables.tables(found)
+    made = every_table(found)
     for page in (args.docs / name for name in PAGES):
         if page.exists():
             renew(page, made)
