@@ -12,6 +12,7 @@ from lpprop.refiners._attention_pool import (
 )
 from lpprop.refiners._bilinear import BilinearUpsample, bilinear_upsample
 from lpprop.refiners._class_distribution import ClassDistribution, class_distribution
+from lpprop.refiners._class_shares import ClassShares, class_shares
 from lpprop.refiners._dense_crf import DenseCRF, dense_crf
 from lpprop.refiners._guided_filter import GuidedFilter, guided_filter
 from lpprop.refiners._joint_bilateral import JointBilateralUpsample, joint_bilateral_upsample
@@ -29,6 +30,7 @@ __all__ = [
     "AttentionPool",
     "BilinearUpsample",
     "ClassDistribution",
+    "ClassShares",
     "CorrelationPool",
     "DenseCRF",
     "GuidedFilter",
@@ -43,6 +45,7 @@ __all__ = [
     "attention_pool",
     "bilinear_upsample",
     "class_distribution",
+    "class_shares",
     "correlation_pool",
     "dense_crf",
     "guided_filter",
