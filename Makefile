@@ -53,7 +53,7 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.speed
 	$(BIN)/python -m benchmarks.discrepancy
 	$(BIN)/python -m benchmarks.regions
-	$(BIN)/python -m benchmarks.report docs/benchmarks.md
+	$(BIN)/python -m benchmarks.report docs/benchmarks.md README.md
 
 # Odd calls of every public name, five to ten minutes on two cores; the suite makes a part. SEED=N repeats a run.
 fuzz: $(READY)
@@ -67,10 +67,11 @@ gpu: $(if $(VENV),$(READY))
 notebooks: $(READY)
 	$(BIN)/python docs/notebooks/execute.py
 
-# What a release uploads.
+# What a release uploads, checked. INSTALL="python3.11 python3.13" installs and runs it there too.
 dist: $(READY)
 	rm -rf dist
 	$(BIN)/python -m build
+	$(BIN)/python .ci/check_dist.py dist $(if $(INSTALL),--install $(INSTALL))
 
 # Optional, with a compiler: seven minutes on two cores. Its tests then run with `make test`.
 torch-sparse: $(READY)
