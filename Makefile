@@ -24,7 +24,7 @@ test: lint
 
 # What is seen in a real browser, all of it; `make test` runs a part. CHROMIUM=PATH names another than the system's.
 browser: $(READY)
-	$(BIN)/python -m pytest --all-browser-tests tests/test_browser_*.py
+	$(BIN)/python -m pytest --all-browser-tests tests/test_browser_*.py tests/test_app_api.py
 
 # A browser for it, where the system has none; on Linux with the libraries that it needs.
 chromium: $(READY)
