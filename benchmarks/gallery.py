@@ -114,8 +114,8 @@ SHOWN: Mapping[str, Shown] = {
     ),
     "clicks": Shown(
         'feats, image, method="clicks", feats_from="dinov2"',
-        "From the fourteen clicks alone: whole objects with sharp borders, but for the base of the cup, "
-        "which no click marks, and which the spoon has taken.",
+        "From the fourteen clicks alone: whole objects with sharp borders, but for the base of the "
+        "cup, which no click marks, and which the spoon has taken.",
         start="seeds",
     ),
     "optimal_path": Shown(
