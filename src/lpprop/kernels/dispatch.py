@@ -20,6 +20,9 @@ import re
 import shutil
 import sys
 import sysconfig
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 
@@ -32,7 +35,7 @@ from lpprop._core.options import check_choice
 from lpprop.kernels import portable
 from lpprop.kernels.interface import Kernels
 
-__all__ = ["BACKENDS", "check_backend", "kernels_for"]
+__all__ = ["BACKENDS", "always_compile", "check_backend", "kernels_for"]
 
 BACKENDS = ("auto", "torch", "llvm", "triton")
 
@@ -43,6 +46,22 @@ _LLVMLITE = (0, 45)
 _COMPILER_BYTES = 256 * 2**20
 
 _log = logging.getLogger("lpprop")
+
+_always: ContextVar[bool] = ContextVar("lpprop_always_compile", default=False)
+
+
+@contextmanager
+def always_compile() -> Iterator[None]:
+    """Within a block, let "auto" take compiled code for calls of any size.
+
+    Backends round differently. So the bits of a small call then depend neither on what this process
+    has done before, nor on which of many processes makes it.
+    """
+    token = _always.set(True)
+    try:
+        yield
+    finally:
+        _always.reset(token)
 
 
 def check_backend(name: str, backend: object) -> str:
@@ -80,7 +99,8 @@ def kernels_for(
 ) -> Kernels:
     """Return the kernels that a call should use.
 
-    Once anything is compiled in this process, "auto" takes compiled code for calls of any size.
+    Once anything is compiled in this process, or within `always_compile`, "auto" takes compiled
+    code for calls of any size.
 
     Args:
         backend: one of `BACKENDS`, checked.
@@ -99,7 +119,8 @@ def kernels_for(
     fixed = not (tensor.requires_grad and torch.is_grad_enabled())
     if backend == "auto":
         backend = "torch"
-        if fixed and device == "cpu" and (work >= worth or _has_compiled()) and _runs_llvm():
+        wanted = work >= worth or _always.get() or _has_compiled()
+        if fixed and device == "cpu" and wanted and _runs_llvm():
             backend = "llvm"
         elif fixed and device == "cuda" and _installed("triton") and _runs_triton(scores):
             backend = "triton"
