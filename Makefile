@@ -1,4 +1,4 @@
-# make demo | test | lint | docs | derived | bench | fuzz | gpu | notebooks | dist | clean: each works alone on a fresh clone,
+# make demo | test | lint | docs | examples | derived | bench | fuzz | gpu | notebooks | dist | clean: each works alone on a fresh clone,
 # and is quick afterwards.
 # make resolve | oldest | newest: what CONTRIBUTING.md asks for when dependencies change; they need an index.
 
@@ -7,13 +7,14 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 DEMO   := $(VENV)/.ready-demo
+DOCS   := $(VENV)/.ready-docs
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 PYTEST := -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 # The part of the suite that tells in minutes whether a version of a dependency will do.
 FAST := $(patsubst %,tests/test_%.py,api chain cli compare contract invariants llvm refine twin_*)
 
-.PHONY: demo test lint docs derived bench fuzz gpu notebooks dist torch-sparse resolve oldest newest clean
+.PHONY: demo test lint docs examples derived bench fuzz gpu notebooks dist torch-sparse resolve oldest newest clean
 
 demo: $(DEMO)
 	$(BIN)/lpprop demo --out out
@@ -30,8 +31,13 @@ lint: $(READY)
 derived: $(READY)
 	$(BIN)/python tests/derived.py
 
+# The site, in docs/_build/html: warnings are errors, and every link, anchor and picture is there.
+docs: $(DOCS)
+	$(BIN)/python -m sphinx -q -W --keep-going docs docs/_build/html
+	$(BIN)/python docs/extensions/check.py docs/_build/html
+
 # What the docs say is run: the blocks of the README and of docs/, the notebooks, the docstrings.
-docs: $(READY)
+examples: $(READY)
 	$(BIN)/python $(PYTEST) tests/test_readme.py tests/test_docs_integrations.py tests/test_notebooks.py src
 
 bench: $(READY)
@@ -80,6 +86,12 @@ $(DEMO): pyproject.toml constraints.txt
 	$(PIP) -e '.[demo]'
 	touch $@
 
+# The docs need no more than the package and Sphinx.
+$(DOCS): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) -e '.[docs]'
+	touch $@
+
 # pydensecrf2 asks for a Cython that does not know Python 3.13, hence no isolation.
 $(READY): $(DEMO)
 	$(PIP) -e '.[demo,dev]'
@@ -89,4 +101,4 @@ $(READY): $(DEMO)
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-oldest $(VENV)-newest out dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-oldest $(VENV)-newest out dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
