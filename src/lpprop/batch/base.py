@@ -13,7 +13,7 @@ from lpprop._core.errors import InputError
 from lpprop._core.options import check_choice, is_listed
 from lpprop.batch.columns import list_items, refuse_taken
 from lpprop.batch.devices import check_device, find_device
-from lpprop.kernels.dispatch import always_compile
+from lpprop.kernels.dispatch import choose_by_work
 
 __all__ = ["OUTPUTS", "BatchMap"]
 
@@ -115,8 +115,8 @@ class BatchMap:
     def _try(self, item: dict[str, Any]) -> dict[str, Any]:
         """Return the outputs of an item, or its error."""
         try:
-            # Whether code is compiled must not depend on the items before this one.
-            with torch.no_grad(), always_compile():
+            # The choice of the code must not depend on the items before this one.
+            with torch.no_grad(), choose_by_work():
                 scores = self._score(item)
             return {**self._outputs_of(scores), "error": ""}
         except Exception as error:  # whatever a damaged item makes a decoder or a step raise

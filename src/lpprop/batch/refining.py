@@ -39,9 +39,7 @@ class Refine(BatchMap):
     bytes of a file) or paths. They are taken as they are stored, without their EXIF orientation,
     since logits and feats belong to these pixels.
 
-    Each item has the bits that `lpprop.refine` gives by itself, whatever is in its batch. (On the
-    CPU it takes compiled code for images of any size, which `lpprop.refine` does in a process that
-    has compiled any.)
+    Each item has the bits that `lpprop.refine` gives in a new process, whatever is in its batch.
 
     Args:
         method: as `lpprop.refine` takes it. A callable that goes to other processes has to pickle.

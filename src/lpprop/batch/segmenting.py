@@ -42,7 +42,8 @@ class Segment(BatchMap):
     backbone and the refiner run in one worker, since features are many times larger than labels. A
     worker loads the models at its first batch, or when `load()` is called.
 
-    Each image has the bits that the recipe's `Segmenter` gives by itself, whatever is in its batch.
+    Each image has the bits that the recipe's `Segmenter` gives in a new process, whatever is in its
+    batch.
 
     Args:
         classes: one string per class, as a `Segmenter` takes them; None takes those of each image,

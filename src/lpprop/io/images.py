@@ -98,9 +98,9 @@ def load_image(
         warn(
             "EXIF orientation",
             f"{describe_source(source)}: its EXIF orientation {orientation} "
-            f"({_TURNED[orientation][0]}) is not applied, since arrays and label maps belong to the "
-            "pixels as they are stored. If yours were made from the upright image, turn the file "
-            "first, such as by PIL.ImageOps.exif_transpose.",
+            f"({_TURNED[orientation][0]}) is not applied, since arrays and label maps belong to "
+            "the pixels as they are stored. If yours were made from the upright image, turn the "
+            "file first, such as by PIL.ImageOps.exif_transpose.",
         )
     pixels.info.pop("exif", None)  # so that nobody takes the orientation for one to apply
     return pixels
