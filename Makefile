@@ -1,5 +1,5 @@
-# make demo | test | lint | docs | examples | derived | bench | fuzz | gpu | notebooks | dist | clean: each works alone on a fresh clone,
-# and is quick afterwards.
+# make demo | test | browser | lint | docs | examples | derived | bench | fuzz | gpu | notebooks | dist | clean: each works alone
+# on a fresh clone, and is quick afterwards.
 # make resolve | oldest | newest: what CONTRIBUTING.md asks for when dependencies change; they need an index.
 
 PYTHON ?= python3
@@ -14,13 +14,22 @@ PYTEST := -m pytest -n auto --maxprocesses 4 --dist worksteal
 # The part of the suite that tells in minutes whether a version of a dependency will do.
 FAST := $(patsubst %,tests/test_%.py,api chain cli compare contract invariants llvm refine twin_*)
 
-.PHONY: demo test lint docs examples derived bench fuzz gpu notebooks dist torch-sparse resolve oldest newest clean
+.PHONY: demo test browser chromium lint docs examples derived bench fuzz gpu notebooks dist torch-sparse resolve oldest \
+        newest clean
 
 demo: $(DEMO)
 	$(BIN)/lpprop demo --out out
 
 test: lint
 	$(BIN)/python $(PYTEST)
+
+# What is seen in a real browser, all of it; `make test` runs a part. CHROMIUM=PATH names another than the system's.
+browser: $(READY)
+	$(BIN)/python -m pytest --all-browser-tests tests/test_browser_*.py
+
+# A browser for it, where the system has none; on Linux with the libraries that it needs.
+chromium: $(READY)
+	$(BIN)/playwright install --with-deps chromium
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -44,7 +53,7 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.speed
 	$(BIN)/python -m benchmarks.discrepancy
 	$(BIN)/python -m benchmarks.regions
-	$(BIN)/python -m benchmarks.report docs/benchmarks.md
+	$(BIN)/python -m benchmarks.report docs/benchmarks.md README.md
 
 # Odd calls of every public name, five to ten minutes on two cores; the suite makes a part. SEED=N repeats a run.
 fuzz: $(READY)
@@ -58,10 +67,11 @@ gpu: $(if $(VENV),$(READY))
 notebooks: $(READY)
 	$(BIN)/python docs/notebooks/execute.py
 
-# What a release uploads.
+# What a release uploads, checked. INSTALL="python3.11 python3.13" installs and runs it there too.
 dist: $(READY)
 	rm -rf dist
 	$(BIN)/python -m build
+	$(BIN)/python .ci/check_dist.py dist $(if $(INSTALL),--install $(INSTALL))
 
 # Optional, with a compiler: seven minutes on two cores. Its tests then run with `make test`.
 torch-sparse: $(READY)
