@@ -40,6 +40,8 @@ class Refine(BatchMap):
     since logits and feats belong to these pixels.
 
     Each item has the bits that `lpprop.refine` gives in a new process, whatever is in its batch.
+    An item that fails has its reason in the column "error", "" for all others, and outputs of size
+    0. Other columns pass through. `process(item)` maps a single item, a dictionary of its entries.
 
     Args:
         method: as `lpprop.refine` takes it. A callable that goes to other processes has to pickle.

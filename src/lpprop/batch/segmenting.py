@@ -43,7 +43,9 @@ class Segment(BatchMap):
     worker loads the models at its first batch, or when `load()` is called.
 
     Each image has the bits that the recipe's `Segmenter` gives in a new process, whatever is in its
-    batch.
+    batch. One that fails has its reason in the column "error", "" for all others, and outputs of
+    size 0. Other columns pass through. `process(item)` maps a single image, a dictionary of its
+    entries.
 
     Args:
         classes: one string per class, as a `Segmenter` takes them; None takes those of each image,
