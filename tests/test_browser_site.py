@@ -16,9 +16,9 @@ from site_builds import DOCS, build, check
 # The whole reference, and one guide with equations; `make docs` builds all.
 PAGES = ["reference/*", "label_propagation.md"]
 PACKAGES = (
-    "backbones", "comparison", "evaluation", "evaluation.analyses", "evaluation.datasets",
-    "evaluation.tuning", "integrations", "integrations.huggingface", "integrations.mmsegmentation",
-    "models", "refiners", "regions", "viz",
+    "backbones", "batch", "comparison", "evaluation", "evaluation.analyses",
+    "evaluation.datasets", "evaluation.tuning", "integrations", "integrations.huggingface",
+    "integrations.mmsegmentation", "models", "refiners", "regions", "viz",
 )  # fmt: skip
 
 

@@ -12,8 +12,8 @@ import lpprop
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "docs").rglob("*.ipynb")]
-PACKAGES = ("backbones", "comparison", "evaluation", "integrations", "io", "models", "numerics",
-            "presets", "regions", "viz")  # fmt: skip
+PACKAGES = ("backbones", "batch", "comparison", "evaluation", "integrations", "io", "models",
+            "numerics", "presets", "regions", "viz")  # fmt: skip
 
 
 def fresh(script):

@@ -13,9 +13,9 @@ __all__ = ["documented_name", "public_names", "role"]
 
 # The modules beside the face whose `__all__` is public.
 _MODULES = (
-    "presets", "comparison", "regions", "backbones", "models", "evaluation", "evaluation.tuning",
-    "evaluation.analyses", "evaluation.datasets", "integrations", "integrations.huggingface",
-    "integrations.mmsegmentation", "viz",
+    "presets", "batch", "comparison", "regions", "backbones", "models", "evaluation",
+    "evaluation.tuning", "evaluation.analyses", "evaluation.datasets", "integrations",
+    "integrations.huggingface", "integrations.mmsegmentation", "viz",
 )  # fmt: skip
 
 # Of files that hold parts of other files too, what a user calls.

@@ -1,6 +1,7 @@
 # Written by tests/derived.py from the signatures of the functions.
 # mypy: disable-error-code="override"
 from lpprop import backbones as backbones
+from lpprop import batch as batch
 from lpprop import comparison as comparison
 from lpprop import evaluation as evaluation
 from lpprop import integrations as integrations

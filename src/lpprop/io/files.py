@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +11,14 @@ from typing import Any
 
 from lpprop._core.errors import InputError
 
-__all__ = ["fingerprint", "is_unchanged", "list_folder", "refuse_damaged", "require_file"]
+__all__ = [
+    "describe_source",
+    "fingerprint",
+    "is_unchanged",
+    "list_folder",
+    "refuse_damaged",
+    "require_file",
+]
 
 
 def require_file(path: Path, argument: str, expected: str = "a file") -> None:
@@ -29,31 +37,42 @@ def require_file(path: Path, argument: str, expected: str = "a file") -> None:
 
 
 @contextmanager
-def refuse_damaged(path: Path, argument: str, expected: str) -> Iterator[None]:
+def refuse_damaged(source: Path | bytes, argument: str, expected: str) -> Iterator[None]:
     """Require a file, and turn any error of the reader inside into one that names the file.
 
     Args:
-        path: the file that is read inside.
+        source: the file that is read inside, or its content.
         argument: what errors call it.
         expected: what an undamaged file is, for the message.
 
     Raises:
         InputError: a file that is missing or empty, or whatever went wrong inside.
     """
-    require_file(path, argument)
+    if isinstance(source, Path):
+        require_file(source, argument)
     try:
         yield
     except InputError:
         raise
     except Exception as error:  # decoders raise SyntaxError, struct.error, zlib.error and more
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:150]
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = re.sub(r"<[\w.]+ object at 0x\w+>", "its content", reason)[:150]
         raise InputError.of(
             argument,
-            got=f"{path}, which cannot be read ({reason})",
+            got=f"{describe_source(source)}, which cannot be read ({reason})",
             expected=expected,
             fix="It may be cut off, or of another format than its name says: write or download it "
             "again.",
         ) from error
+
+
+def describe_source(source: Path | bytes) -> str:
+    """Say what is read: a file by its path, or how many bytes.
+
+    >>> describe_source(Path("a.png")), describe_source(b"12")
+    ('a.png', 'a file of 2 bytes')
+    """
+    return str(source) if isinstance(source, Path) else f"a file of {len(source)} bytes"
 
 
 def fingerprint(path: Path) -> dict[str, Any]:

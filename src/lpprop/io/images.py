@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from PIL import ExifTags, Image
 
 from lpprop._core.errors import InputError, warn
 from lpprop.io.atomic import atomic_write
-from lpprop.io.files import list_folder, refuse_damaged, require_file
+from lpprop.io.files import describe_source, list_folder, refuse_damaged, require_file
 
 __all__ = ["IMAGE_SUFFIXES", "find_images", "load_image", "open_image", "save_image"]
 
@@ -22,12 +23,12 @@ _FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
 
 @contextmanager
 def open_image(
-    path: Path, argument: str, formats: tuple[str, ...] = _FORMATS
+    source: Path | bytes, argument: str, formats: tuple[str, ...] = _FORMATS
 ) -> Iterator[Image.Image]:
     """Open an image file, and name it in whatever goes wrong inside.
 
     Args:
-        path: the file.
+        source: the file, or its content.
         argument: what errors call it.
         formats: Pillow's names of the formats that it may have.
 
@@ -35,24 +36,25 @@ def open_image(
         InputError: a file that is missing, damaged, of another format, or of more pixels than
             Pillow's limit.
     """
-    with refuse_damaged(path, argument, f"an undamaged {' or '.join(formats)} image"):
+    with refuse_damaged(source, argument, f"an undamaged {' or '.join(formats)} image"):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # metadata oddities of a file that reads well
                 warnings.simplefilter("error", Image.DecompressionBombWarning)
-                with Image.open(path, formats=formats) as image:
+                file = source if isinstance(source, Path) else io.BytesIO(source)
+                with Image.open(file, formats=formats) as image:
                     yield image
         except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
             raise InputError.of(
                 argument,
-                got=f"{path}, which unpacks to too many pixels",
+                got=f"{describe_source(source)}, which unpacks to too many pixels",
                 expected=f"at most {Image.MAX_IMAGE_PIXELS}",
                 fix="Make it smaller, or cut it into tiles.",
             ) from error
 
 
 def load_image(
-    path: Path,
+    source: Path | bytes,
     argument: str = "image",
     *,
     formats: tuple[str, ...] = _FORMATS,
@@ -61,7 +63,7 @@ def load_image(
     """Read an image as 8-bit RGB; alpha and metadata are dropped, the first frame is taken.
 
     Args:
-        path: a JPEG, PNG, WebP, TIFF, BMP, GIF or PPM file.
+        source: a JPEG, PNG, WebP, TIFF, BMP, GIF or PPM file, or the content of one.
         argument: what errors call it.
         formats: the formats that it may have, as for `open_image`.
         upright: whether to turn it as its EXIF orientation says, which is right for an image that
@@ -72,11 +74,11 @@ def load_image(
         InputError: a file that `open_image` refuses, or grey of 16 bits or more, whose range is
             anyone's guess.
     """
-    with open_image(path, argument, formats) as image:
+    with open_image(source, argument, formats) as image:
         if image.mode.startswith(("I", "F")):
             raise InputError.of(
                 argument,
-                got=f"{path} of mode {image.mode!r}",
+                got=f"{describe_source(source)} of mode {image.mode!r}",
                 expected="8 bits per channel",
                 fix="Scale it to 0-255 and save it as RGB.",
             )
@@ -95,10 +97,10 @@ def load_image(
     if orientation in _TURNED and not upright:  # outside, where warnings are heard
         warn(
             "EXIF orientation",
-            f"{path}: its EXIF orientation {orientation} ({_TURNED[orientation][0]}) is not "
-            "applied, since arrays and label maps belong to the pixels as they are stored. If "
-            "yours were made from the upright image, turn the file first, such as by "
-            "PIL.ImageOps.exif_transpose.",
+            f"{describe_source(source)}: its EXIF orientation {orientation} "
+            f"({_TURNED[orientation][0]}) is not applied, since arrays and label maps belong to "
+            "the pixels as they are stored. If yours were made from the upright image, turn the "
+            "file first, such as by PIL.ImageOps.exif_transpose.",
         )
     pixels.info.pop("exif", None)  # so that nobody takes the orientation for one to apply
     return pixels

@@ -20,6 +20,9 @@ import re
 import shutil
 import sys
 import sysconfig
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 
@@ -32,7 +35,7 @@ from lpprop._core.options import check_choice
 from lpprop.kernels import portable
 from lpprop.kernels.interface import Kernels
 
-__all__ = ["BACKENDS", "check_backend", "kernels_for"]
+__all__ = ["BACKENDS", "check_backend", "choose_by_work", "kernels_for"]
 
 BACKENDS = ("auto", "torch", "llvm", "triton")
 
@@ -43,6 +46,22 @@ _LLVMLITE = (0, 45)
 _COMPILER_BYTES = 256 * 2**20
 
 _log = logging.getLogger("lpprop")
+
+_by_work: ContextVar[bool] = ContextVar("lpprop_choose_by_work", default=False)
+
+
+@contextmanager
+def choose_by_work() -> Iterator[None]:
+    """Within a block, let "auto" choose by the work of a call alone, as in a new process.
+
+    Backends round differently. So the bits of a call then depend neither on what this process has
+    done before, nor on which of many processes makes it.
+    """
+    token = _by_work.set(True)
+    try:
+        yield
+    finally:
+        _by_work.reset(token)
 
 
 def check_backend(name: str, backend: object) -> str:
@@ -80,7 +99,8 @@ def kernels_for(
 ) -> Kernels:
     """Return the kernels that a call should use.
 
-    Once anything is compiled in this process, "auto" takes compiled code for calls of any size.
+    Once anything is compiled in this process, "auto" takes compiled code for calls of any size,
+    but within `choose_by_work`.
 
     Args:
         backend: one of `BACKENDS`, checked.
@@ -99,7 +119,8 @@ def kernels_for(
     fixed = not (tensor.requires_grad and torch.is_grad_enabled())
     if backend == "auto":
         backend = "torch"
-        if fixed and device == "cpu" and (work >= worth or _has_compiled()) and _runs_llvm():
+        pays = work >= worth or (_has_compiled() and not _by_work.get())
+        if fixed and device == "cpu" and pays and _runs_llvm():
             backend = "llvm"
         elif fixed and device == "cuda" and _installed("triton") and _runs_triton(scores):
             backend = "triton"
