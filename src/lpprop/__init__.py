@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from lpprop import models as models
     from lpprop import numerics as numerics
     from lpprop import regions as regions
+    from lpprop import video as video
     from lpprop import viz as viz
     from lpprop.viz.display import show
 
@@ -80,7 +81,7 @@ __all__ = [
 # Packages beside those names; what they import takes long, and much of it is optional.
 _PACKAGES = (
     "backbones", "comparison", "evaluation", "integrations", "io", "models", "numerics", "regions",
-    "viz",
+    "video", "viz",
 )  # fmt: skip
 
 if not TYPE_CHECKING:
