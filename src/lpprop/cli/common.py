@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from lpprop._core.errors import InputError, collect_warnings
+from lpprop._core.progress import track
 from lpprop.cli.arguments import option_name
 from lpprop.cli.messages import PlainStream, one_line, translate, visible
-from lpprop.compose import presets
 
 if TYPE_CHECKING:
     import torch
@@ -227,7 +227,9 @@ def check_room(argument: str, classes: int, size: tuple[int, int], device: torch
 
 def describe_method(method: str, options: Mapping[str, object]) -> dict[str, object]:
     """Return a preset's name and all of its options, as the record of results holds them."""
-    preset = presets.find(method)
+    from lpprop.compose.presets import find
+
+    preset = find(method)
     values = preset.options | dict(options)
     if preset.feats_from:
         made_by = cast(str, values["feats_from"])
@@ -243,12 +245,8 @@ def process_images(
     done: str,
 ) -> int:
     """Do the work of each image; go on after a failure; report, return the exit code."""
-    from tqdm import tqdm
-
     failed = 0
-    # On a terminal only (None), and only where there is something to wait for.
-    hidden = True if len(todo) < 2 or sys.stderr is None else None
-    for results in tqdm(todo, unit="image", file=sys.stderr, disable=hidden):
+    for results in track(todo):
         with collect_warnings(shown=False) as warned:
             try:
                 work(results)

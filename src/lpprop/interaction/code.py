@@ -25,6 +25,8 @@ def code(
     radius: float = 0,
     names: Sequence[str] = (),
     inputs: Collection[str] = ("feats", "image"),
+    image: str = "image",
+    device: str = "cpu",
     setup: Sequence[str] = (),
 ) -> str:
     """Write the lines of Python that refine the same start by the same method.
@@ -41,7 +43,9 @@ def code(
         grid: (h, w) of the start, as `lpprop.seed_logits` takes it.
         radius: pixels that each click marks around it, as `lpprop.seed_logits` takes it.
         names: the names of the classes, for a comment.
-        inputs: the variables that `lpprop.refine` is given beside the start.
+        inputs: what `lpprop.refine` is given beside the start, from variables of these names.
+        image: the variable of the image, if it is not called so.
+        device: where the start is made from clicks.
         setup: lines that come first, such as those that read the image.
 
     Returns:
@@ -67,10 +71,11 @@ def code(
         start = "start"
         keywords = {"classes": classes, "grid": grid, "radius": radius or None}
         lines += _seeds(Clicks(clicks), size, keywords, names)
+        lines += [] if device == "cpu" else [f"start = start.to({_text(device)})"]
     arguments = [start]
     arguments += ["feats"] if "feats" in inputs else []
     if "image" in inputs:
-        arguments.append("image" if "feats" in inputs else "image=image")
+        arguments.append(image if "feats" in inputs else f"image={image}")
     arguments += [f"{name}={name}" for name in inputs if name not in ("feats", "image")]
     arguments += [f'method="{find(method).name}"']
     arguments += [f"{name}={_text(value)}" for name, value in (options or {}).items()]

@@ -13,8 +13,10 @@ from torch import Tensor
 from lpprop._core.checks import check_tensors
 from lpprop._core.convert import as_image
 from lpprop._core.errors import warn
+from lpprop._core.once import first_time
 from lpprop._core.options import check_boolean
-from lpprop._core.scans import first_time, one_call
+from lpprop._core.progress import track
+from lpprop._core.scans import one_call
 from lpprop.backbones.backbone import Backbone, BackboneOutput
 from lpprop.compose import presets
 from lpprop.compose.chain import Chain
@@ -224,7 +226,7 @@ class Segmenter:
             self._segment_windows(
                 one, classes, size, given if callable(given) or given is None else given[i : i + 1]
             )
-            for i, one in enumerate(pixels.split(1))
+            for i, one in enumerate(track(pixels.split(1)))
         ]
         return Segmentation(torch.cat(each), labels)
 

@@ -40,6 +40,7 @@ class _Auto(Preset):
         alpha: float | Literal["auto"] = "auto",
         patch_size: float = 16,
         distance_power: float = 1.0,
+        sigma_time: float = 0.0,
         max_iter: int = 10,
         tol: float = 1e-06,
         appearance: str = "power",
@@ -68,6 +69,7 @@ class _Lposs(Preset):
         alpha: float | Literal["auto"] = 0.95,
         patch_size: float = 16,
         distance_power: float = 1.0,
+        sigma_time: float = 0.0,
         max_iter: int = 10,
         tol: float = 1e-06,
         appearance: str = "power",
@@ -89,6 +91,7 @@ class _LpossPlus(Preset):
         alpha: float = 0.95,
         patch_size: float = 16,
         distance_power: float = 1.0,
+        sigma_time: float = 0.0,
         max_iter: int = 10,
         tol: float = 1e-06,
         appearance: str = "power",
@@ -104,6 +107,35 @@ class _LpossPlus(Preset):
     ) -> Chain: ...
 
 lposs_plus: _LpossPlus
+
+class _Clicks(Preset):
+    def __call__(
+        self,
+        *,
+        feats_from: Literal["vit-b/16", "vit-b/8", "dinov2"] = "vit-b/16",
+        k: int | Literal["auto"] = 50,
+        gamma: float | Literal["auto"] = "auto",
+        sigma: float = 0.01,
+        alpha: float = 0.95,
+        patch_size: float = 16,
+        distance_power: float = 1.0,
+        sigma_time: float = 0.0,
+        max_iter: int = 100,
+        tol: float = 1e-06,
+        appearance: str = "power",
+        sigma_a: float = 0.3333333333333333,
+        spatial: str = "rbf",
+        storage: str = "auto",
+        tau: float = 0.01,
+        r: int = 13,
+        pixel_max_iter: int = 10,
+        pixel_sigma: float = 0.0,
+        pixel_distance_power: float = 1.0,
+        backend: str = "auto",
+        prune: bool = False,
+    ) -> Chain: ...
+
+clicks: _Clicks
 
 class _OptimalPath(Preset):
     def __call__(
@@ -273,6 +305,7 @@ class _LpossRegions(Preset):
         alpha: float | Literal["auto"] = 0.95,
         patch_size: float = 16,
         distance_power: float = 1.0,
+        sigma_time: float = 0.0,
         max_iter: int = 10,
         tol: float = 1e-06,
         appearance: str = "power",

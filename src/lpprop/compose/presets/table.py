@@ -15,6 +15,7 @@ from lpprop.refiners import (
     AttentionPool,
     BilinearUpsample,
     ClassDistribution,
+    ClassShares,
     CorrelationPool,
     DenseCRF,
     GuidedFilter,
@@ -46,6 +47,8 @@ _LPOSS = "Stojnic et al., CVPR 2025 (LPOSS)"
 _DSLO = "Li et al., 2026 (DSLO, arXiv:2604.07723)"
 _Distribution = partial(ClassDistribution, early_rejection=True)
 _AdaptivePropagation = partial(PatchPropagation, k="auto", gamma="auto", alpha="auto")
+# Settings for clicks by docs/clicks.md; the solve has converged by then.
+_ClickPropagation = partial(PatchPropagation, k=50, gamma="auto", max_iter=100)
 _Path = partial(OptimalPath, norm="image")
 _MajorityVote = partial(RegionVote, by="vote")
 
@@ -126,6 +129,20 @@ _ROWS = (
             """,
         feats_from=FEATS_FROM,
         compared=True,
+    ),
+    Preset(
+        "clicks",
+        (_ClickPropagation, ClassShares, BilinearUpsample, PixelPropagation),
+        paper=_LPOSS + "; shares after Zhu and Ghahramani, 2002; settings of this package",
+        note="label propagation from a few clicked patches, then over pixels",
+        details="""
+            For the logits of `lpprop.seed_logits`, which are 0 nearly everywhere. `lposs+` with 50
+            neighbours, a gamma that follows from the features, a solve that converges, and scores
+            as shares of the classes between the two steps, so that patches far from a click count
+            as much as those near one. What no click reaches goes to the nearest one. `feats_from`
+            sets the patch size. Figures by the number of clicks: docs/clicks.md.
+            """,
+        feats_from=_PATCH_SIZES,
     ),
     Preset(
         "optimal_path",
