@@ -15,6 +15,7 @@ NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 NAMES = [
     "compare_and_tune",
     "dslo_step_by_step",
+    "interactive_segmentation",
     "quickstart",
     "vision_transformer",
     "your_own_model",

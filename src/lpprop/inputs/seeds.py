@@ -95,13 +95,7 @@ def seed_logits(
     owners = _check_labels(labels, len(places))
     count = _count_classes(classes, owners)
 
-    check_room(
-        "grid",
-        f"{count} classes on a grid of {h} x {w}, which need",
-        _CELL_BYTES * count * h * w,
-        device,
-        "Pass grid=feats.shape[-2:], or fewer classes.",
-    )
+    _check_room(len(places), count, (height, width), (h, w), reach, device)
 
     logits = _nearest_clicks(places, owners, count, (height, width), (h, w)).flatten()
     pixels, found, shares = _mark(places, owners, (height, width), reach)
@@ -118,6 +112,32 @@ def seed_logits(
     logits[:, ~clicked] = -torch.inf
     _warn_of_hidden(logits, clicked)
     return logits.to(device)
+
+
+def _check_room(
+    clicks: int,
+    classes: int,
+    size: tuple[int, int],
+    grid: tuple[int, int],
+    reach: float,
+    device: torch.device,
+) -> None:
+    """Refuse a result or discs that do not fit into memory."""
+    check_room(
+        "grid",
+        f"{classes} classes on a grid of {grid[0]} x {grid[1]}, which need",
+        _CELL_BYTES * classes * grid[0] * grid[1],
+        device,
+        "Pass grid=feats.shape[-2:], or fewer classes.",
+    )
+    rows, columns = (2 * int(min(reach, side)) + 1 for side in size)
+    check_room(
+        "radius",
+        f"{clicks} discs of {rows} x {columns} pixels, which need",
+        _PIXEL_BYTES * clicks * rows * columns,
+        torch.device("cpu"),
+        "Make it smaller.",
+    )
 
 
 def _nearest_clicks(
@@ -146,13 +166,6 @@ def _mark(
 ) -> tuple[Int64[Tensor, " m"], Int64[Tensor, " m"], Float[Tensor, " m"]]:
     """Return the marked pixels, row by row, with the classes that have them and their shares."""
     offsets, squares = _disc(reach, size)
-    check_room(
-        "radius",
-        f"{len(places)} discs of {len(offsets)} pixels, which need",
-        _PIXEL_BYTES * len(places) * len(offsets),
-        torch.device("cpu"),
-        "Make it smaller.",
-    )
     around = places[:, None] + offsets
     inside = ((around >= 0) & (around < torch.tensor(size))).all(-1)
     row, column = around[inside].unbind(1)

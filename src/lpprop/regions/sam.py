@@ -183,8 +183,8 @@ class SAM2(SAM):
 
     Args:
         model: a `Sam2Model`, an `EdgeTamModel` or a `Sam3TrackerModel` of `transformers`.
-        points_per_side, iou_threshold, stability_threshold, stability_offset, overlap, mean, std,
-            max_bytes: as in `SAM`.
+        points_per_side, iou_threshold, stability_threshold, stability_offset: as in `SAM`.
+        overlap, mean, std, max_bytes: as in `SAM`.
 
     Raises:
         InputError: a model of another architecture, or an option that cannot be used.
