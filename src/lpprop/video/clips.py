@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     ArrayLike = Tensor | np.ndarray[Any, Any]
 
-__all__ = ["check_window", "naming", "prepare_frames", "refine", "slide"]
+__all__ = ["check_window", "naming", "pair", "prepare_frames", "refine", "slide"]
 
 _ENDED = object()
 
@@ -110,7 +110,7 @@ def refine(
     check_method(chain)
     keywords: _Result = {"size": size, "span": span, "background": background}
     series = {"frames": frames, "logits": logits, "feats": feats}
-    steps = _zip({**series, "times": count() if times is None else times})
+    steps = pair({**series, "times": count() if times is None else times})
 
     def requests() -> Iterator[tuple[float, Request]]:
         for number, (frame, scores, own, time) in enumerate(steps):
@@ -207,7 +207,7 @@ def naming(number: int) -> Iterator[None]:
         raise InputError(f"frame {number}: {error}") from None
 
 
-def _zip(series: dict[str, Iterable[Any]]) -> Iterator[tuple[Any, ...]]:
+def pair(series: dict[str, Iterable[Any]]) -> Iterator[tuple[Any, ...]]:
     """Take an item of each at a time, the frames first; refuse one that ends before another."""
     for name, items in series.items():
         if not isinstance(items, Iterable):
