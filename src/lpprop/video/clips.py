@@ -38,7 +38,7 @@ class _Result(TypedDict):
 def refine(
     frames: Iterable[ArrayLike | Image],
     logits: Iterable[ArrayLike],
-    feats: Iterable[ArrayLike],
+    feats: Iterable[ArrayLike | None],
     *,
     window: int = 3,
     times: Iterable[float] | None = None,
@@ -72,11 +72,12 @@ def refine(
         frames: the images in order, each as `lpprop.refine` takes one; any iterable, such as a
             generator.
         logits: (C, h, w) scores of each frame, larger = likelier; with windows (n, C, h, w).
-        feats: (D, h', w') affinity features of each frame, likewise.
+        feats: (D, h', w') affinity features of each frame, likewise; None for a method without.
         window: T, how many frames the graph joins, an odd number.
         times: when each frame was seen, in the unit of `sigma_time`, never falling; the frames'
             numbers if None.
-        method: as `lpprop.refine` takes it; it begins with patch propagation.
+        method: as `lpprop.refine` takes it; where frames are joined, it begins with patch
+            propagation.
         windows: the `SlidingWindows` that cut each frame.
         size: (H, W) of the results; that of the frames if None.
         span: as `lpprop.refine` takes it.
@@ -107,7 +108,8 @@ def refine(
         )
     inputs, options = split_options(others, method)
     chain = as_chain(method, windowed=windows is not None, **options)
-    check_method(chain)
+    if window > 1:
+        check_method(chain)
     keywords: _Result = {"size": size, "span": span, "background": background}
     series = {"frames": frames, "logits": logits, "feats": feats}
     steps = pair({**series, "times": count() if times is None else times})
@@ -245,10 +247,11 @@ def pair(series: dict[str, Iterable[Any]]) -> Iterator[tuple[Any, ...]]:
 def _describe(frame: Frame) -> dict[str, Any]:
     """Return what frames of one graph have alike, by the argument that it comes from."""
     request, kept = frame.prepared.request, frame.prepared.request.kept
-    feats = request.inputs["feats"]
+    feats = request.inputs.get("feats")
+    seen = None if feats is None else f"{tuple(feats.shape)} in {feats.dtype} on {feats.device}"
     return {
         "frames": f"{request.pixels[0]} x {request.pixels[1]} pixels",
-        "feats": f"{tuple(feats.shape)} in {feats.dtype} on {feats.device}",
+        "feats": seen,
         "logits": f"{tuple(frame.scores.shape)} in {frame.scores.dtype} on {frame.scores.device}"
         + ("" if kept is None else f", of the classes {kept.nonzero().flatten().tolist()} alone"),
     }

@@ -32,9 +32,10 @@ class Frame(NamedTuple):
 
     @classmethod
     def of(cls, time: float, request: Request, chain: Chain) -> Frame:
-        """Fit a chain that `check_method` has passed to a frame."""
+        """Fit a chain to a frame."""
         prepared = request.prepare(chain)
-        scores, grid = prepared.request.logits, request.inputs["feats"].shape[-2:]
+        scores, feats = prepared.request.logits, request.inputs.get("feats")
+        grid = scores.shape[-2:] if feats is None else feats.shape[-2:]
         if scores.shape[-2:] != grid:
             scores = bilinear_upsample(scores, (grid[0], grid[1]))
         return cls(time, prepared, scores)
@@ -76,7 +77,7 @@ def check_method(chain: Chain) -> None:
             got=f"one whose first step is {step_name(first)}",
             expected="one that begins with patch propagation, whose graph joins the frames: "
             '"auto", "lposs", "lposs+", "lposs+regions", or a Chain of your own',
-            fix="With this method, call lpprop.refine frame by frame.",
+            fix="With this method, pass window=1, which refines frame by frame.",
         )
 
 

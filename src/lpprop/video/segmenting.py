@@ -45,7 +45,8 @@ def segment(
     the frames before, scores and features are held, and no more than `window` of them.
 
     Args:
-        segmenter: with a method that begins with patch propagation, for all classes.
+        segmenter: where frames are joined, with a method that begins with patch propagation, and
+            without `top_classes`.
         frames: the images in order, all of one size; any iterable, such as a generator.
         classes: as the segmenter takes them.
         window: how many frames the graph joins, an odd number.
@@ -65,13 +66,14 @@ def segment(
     [(1, 2, 64, 96), (1, 2, 64, 96), (1, 2, 64, 96)]
     """
     window = check_window(window)
-    check_method(segmenter.method)
-    if segmenter.choice.top_classes is not None:
+    if window > 1:
+        check_method(segmenter.method)
+    if window > 1 and segmenter.choice.top_classes is not None:
         raise InputError.of(
             "segmenter",
             got=f"top_classes={segmenter.choice.top_classes}, which chooses classes per image",
             expected="None, since the frames are refined together",
-            fix="Make the segmenter without top_classes, or name fewer classes.",
+            fix="Leave top_classes out, or pass window=1.",
         )
     segmenter.backbone.class_names(classes)  # may refuse them
     steps = pair({"frames": frames, "times": count() if times is None else times})
