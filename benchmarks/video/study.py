@@ -29,9 +29,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "LPOSS, k 50, γ 7": {"k": 50, "gamma": 7.0},
 }
 FEW, MANY = list(SETTINGS)[1:]
-WINDOWS = (1, 3, 5, 9)
+WINDOWS = (1, 3, 5)
 SIGMAS = (0.0, 0.3, 1.0, 3.0)  # per frame
-SIGMA_WINDOW = 5
+SIGMA_WINDOW = 3
 #: How many neighbours a patch has in all frames together, where they are not counted per frame.
 IN_ALL = {"LPOSS, k 50 in all, γ 7": (50, {"gamma": 7.0})}
 Found = dict[str, Any]
