@@ -3,7 +3,6 @@
 import json
 
 import torch
-
 from benchmarks.marked import MARKED, renew
 from benchmarks.video import study
 from benchmarks.video.__main__ import FILE, PAGE
