@@ -88,8 +88,13 @@ def patch_graph(
     appearance="power",
     sigma_a=1 / 3,
     spatial="rbf",
+    times=None,
+    sigma_time=0.0,
 ):
-    """S (N, N), not yet normalised, of the patches with features X (N, D) at centres (N, 2)."""
+    """S (N, N), not yet normalised, of the patches with features X (N, D) at centres (N, 2).
+
+    `times` (N,): when each patch was seen; k is the number of all neighbours, whenever they were.
+    """
     s = similarities(X)
     N = len(s)
     W = np.zeros((N, N))
@@ -107,6 +112,8 @@ def patch_graph(
                 P = max(1 - sigma * d**distance_power, 0.0)
             else:
                 P = 1.0
+            if times is not None:
+                P *= np.exp(-sigma_time * abs(times[i] - times[j]))
             W[i, j] = A * P
     S = W + W.T
     np.fill_diagonal(S, 0.0)

@@ -77,7 +77,7 @@ PAIRS = [
     (lpprop.CorrelationPool, lpprop.correlation_pool, set()),
     (lpprop.LocalCRF, lpprop.local_crf, set()),
     (lpprop.JointBilateralUpsample, lpprop.joint_bilateral_upsample, set()),
-    (lpprop.PatchPropagation, lpprop.propagate_patches, {"windows"}),
+    (lpprop.PatchPropagation, lpprop.propagate_patches, {"windows", "times"}),
     (lpprop.PixelPropagation, lpprop.propagate_pixels, {"pixel_feats"}),
     (lpprop.BilinearUpsample, lpprop.bilinear_upsample, set()),
 ]
@@ -122,7 +122,7 @@ def test_a_module_has_the_options_and_defaults_of_its_function(module, function,
         (
             lpprop.PatchPropagation(k=7),
             "PatchPropagation(k=7, gamma=3.0, sigma=0.01, alpha=0.95, patch_size=16, "
-            "distance_power=1.0, max_iter=10, tol=1e-06, appearance='power', "
+            "distance_power=1.0, sigma_time=0.0, max_iter=10, tol=1e-06, appearance='power', "
             "sigma_a=0.3333333333333333, spatial='rbf', storage='auto')",
         ),
     ],

@@ -16,7 +16,7 @@ FLOORS = """
 cli app batch notebook
 interaction
 comparison
-evaluation
+evaluation video
 models integrations
 regions
 compose backbones
@@ -30,7 +30,7 @@ _core
 # Beside the floors: io imports viz, and viz _core. They are for whom results go out and come in.
 STORES = "io viz"
 STORES_ARE_FOR = """
-cli app batch notebook interaction comparison evaluation models integrations regions
+cli app batch notebook interaction comparison evaluation video models integrations regions
 """
 
 # Networks: from backbones up.

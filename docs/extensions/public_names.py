@@ -15,7 +15,7 @@ __all__ = ["documented_name", "public_names", "role"]
 _MODULES = (
     "presets", "batch", "comparison", "regions", "backbones", "models", "evaluation",
     "evaluation.tuning", "evaluation.analyses", "evaluation.datasets", "integrations",
-    "integrations.huggingface", "integrations.mmsegmentation", "viz",
+    "integrations.huggingface", "integrations.mmsegmentation", "video", "viz",
 )  # fmt: skip
 
 # Of files that hold parts of other files too, what a user calls.
@@ -23,6 +23,7 @@ _CHOSEN = {
     "io.arrays": ("find_arrays", "load_array"),
     "io.images": ("find_images", "load_image", "open_image", "save_image"),
     "io.label_maps": ("label_image", "load_labels"),
+    "io.videos": ("VideoFrame", "VideoInfo", "describe_video", "read_video", "write_video"),
     "numerics.cg": ("CGResult", "cg"),
     "numerics.ipf": ("IPFResult", "ipf"),
     "numerics.sinkhorn": ("SinkhornResult", "sinkhorn"),

@@ -126,6 +126,7 @@ TABLE = {
     "sigma NaN": (lambda: patches(LOGITS, FEATS, sigma=math.nan), "sigma: got nan"),
     "alpha one": (lambda: patches(LOGITS, FEATS, alpha=1), "alpha: got 1"),
     "alpha negative": (lambda: patches(LOGITS, FEATS, alpha=-0.5), "alpha: got -0.5"),
+    "sigma_time negative": (lambda: patches(LOGITS, FEATS, sigma_time=-1.0), "sigma_time: got -1"),
     "patch_size zero": (lambda: patches(LOGITS, FEATS, patch_size=0), "patch_size: got 0"),
     "patch_size a tuple": (lambda: patches(LOGITS, FEATS, patch_size=(16, 16)),
         "patch_size: got (16, 16)"),

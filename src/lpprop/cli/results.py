@@ -97,10 +97,11 @@ class Results:
                 "complete": False, "lpprop": __version__, "commits": commits or {},
                 "settings": self.settings, "inputs": inputs,
             }  # fmt: skip
-            self._record(record)
-        self._record({**record, "complete": True})
+            self.write_record(record)
+        self.write_record({**record, "complete": True})
 
-    def _record(self, record: Mapping[str, Any]) -> None:
+    def write_record(self, record: Mapping[str, Any]) -> None:
+        """Write the record, in place of the one that is there."""
         with atomic_write(self.record_file) as file:
             file.write((json.dumps(record, indent=2, default=str) + "\n").encode())
 
@@ -114,16 +115,20 @@ class Results:
         there = [file for file in self.files if file.exists()]
         if not there:
             return None
-        record = self._load()
+        record = self.load_record()
         if record is None:
             return [f"{there[0].name} is there without a record of how it was made"]
         if not record["complete"]:
             return None
-        found = list(_compare_settings(record["settings"], _as_json(self.settings)))
-        found = found or list(_compare_inputs(record["inputs"], self.inputs))
+        found = self.compare(record)
         return found if found or len(there) == len(self.files) else None
 
-    def _load(self) -> dict[str, Any] | None:
+    def compare(self, record: Mapping[str, Any]) -> list[str]:
+        """Tell in words what differs from the settings and inputs of a record."""
+        found = list(_compare_settings(record["settings"], _as_json(self.settings)))
+        return found or list(_compare_inputs(record["inputs"], self.inputs))
+
+    def load_record(self) -> dict[str, Any] | None:
         """Read the record; None where it is missing or damaged."""
         try:
             record = json.loads(self.record_file.read_bytes())

@@ -71,13 +71,19 @@ An image is turned upright as its EXIF orientation says; regions in files are th
 For each image DIR receives <stem>_labels.png (class indices with a palette), <stem>_overlay.png
 with a legend, <stem>_scores.npy (float32, C x H x W), and <stem>_record.json, which says how they
 were made. The same command skips images that have results. Results of other classes, settings or
-images are refused: they stay as they are, or --overwrite replaces them."""
+images are refused: they stay as they are, or --overwrite replaces them.
+
+IMAGE may also be a video, such as clip.mp4. The patches of --window frames are then refined
+together, so that labels do not flicker; the method begins with patch propagation, as auto, lposs
+and lposs+ do. DIR receives clip_labels/000000.png and so on, clip_overlay.mp4, and its first frame
+with a legend. The same command continues a run that was ended."""
 
 _EXAMPLE = """\
 example:
   lpprop segment cat.jpg --classes "cat; lynx" "sofa"
   lpprop segment --list-classes cat
   lpprop segment street.png --references labelled/ --recipe offline
+  lpprop segment drive.mp4 --classes road car tree sky --recipe clip-dino --window 5
   lpprop segment photos/ --classes cat sofa "background = wall; floor; sky" --recipe clip-dino"""
 
 
@@ -87,7 +93,7 @@ def add_segment(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         commands, "segment", _segment,
         short="segment images into classes in words", description=_HELP, example=_EXAMPLE,
     )  # fmt: skip
-    add_shared(command, "image", nargs="?")
+    add_shared(command, "image", ", or a video", nargs="?")
     command.add_argument(
         "--classes",
         nargs="+",
@@ -123,6 +129,12 @@ def add_segment(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         help="for methods that take them: a file or a folder of the images' regions, as lpprop "
         f"refine takes them, or {proposers_summary()}",
     )
+    command.add_argument(
+        "--window",
+        type=int,
+        metavar="T",
+        help="of a video: how many frames are refined together, an odd number (default: 3)",
+    )
     add_shared(command, "--side", " (default: 448)")
     add_shared(command, "--overwrite")
 
@@ -130,6 +142,7 @@ def add_segment(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 def _segment(arguments: argparse.Namespace) -> int:
     from lpprop.backbones.imagenet import class_groups
     from lpprop.backbones.prompts import parse_classes
+    from lpprop.cli.clips import ClipResults, check_clip, is_clip, segment_clip
     from lpprop.cli.references import Source
     from lpprop.cli.results import Results, find_pending
     from lpprop.inputs.background import add_name
@@ -141,6 +154,7 @@ def _segment(arguments: argparse.Namespace) -> int:
     if arguments.list_classes is not None:
         return _list_classes(_name(arguments), recipe, arguments.list_classes, source)
     _check_usage(arguments)
+    of_clip = check_clip(arguments)
     classes = arguments.classes or (source.classes if source else [])
     device = find_device(arguments.device)
     refuse_one_class("--classes", classes)
@@ -158,13 +172,14 @@ def _segment(arguments: argparse.Namespace) -> int:
         "command": "segment", "recipe": _name(arguments), "classes": classes,
         **({} if source is None else {"references": source.sha256}),
         **describe_method(recipe.method, recipe.options), "regions": recipe.regions,
-        "models": {"side": models.pop("shorter_side"), **models},
+        "models": {"side": models.pop("shorter_side"), **models}, **of_clip,
     }  # fmt: skip
     images = find_inputs(arguments)
     given = isinstance(arguments.regions, Path)
     files = find_array_files({"regions": arguments.regions} if given else {}, images)
+    kind = ClipResults if is_clip(arguments.image) else Results
     every = [
-        Results(
+        kind(
             image, arguments.out, settings,
             {"IMAGE": image, **{option_name(name): files[name][number] for name in files}},
         )
@@ -192,7 +207,10 @@ def _segment(arguments: argparse.Namespace) -> int:
         make_folder(arguments.out)
 
     def work(results: Results) -> None:
-        _segment_image(results, segmenter, classes)
+        if isinstance(results, ClipResults):
+            segment_clip(results, segmenter, classes, overwrite=arguments.overwrite)
+        else:
+            _segment_image(results, segmenter, classes)
 
     return process_images(arguments, every, todo, work, "segmented")
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     ArrayLike = Tensor | np.ndarray[Any, Any]
 
-__all__ = ["as_chain", "refine"]
+__all__ = ["as_chain", "refine", "split_options"]
 
 
 @uncompiled
@@ -124,7 +124,7 @@ def refine(
     >>> refine(logits, attention=attention, image=image, method="max_velocity").shape
     torch.Size([2, 5, 96, 96])
     """
-    extra, options = _split(others, method)
+    extra, options = split_options(others, method)
     chain = as_chain(method, windowed=windows is not None, **options)
     given = {"image": image, "attention": attention, **extra}
     if windows is None or isinstance(windows, SlidingWindows):
@@ -197,7 +197,7 @@ def as_chain(
     return method if isinstance(method, Chain) else Chain(method)
 
 
-def _split(
+def split_options(
     others: Mapping[str, Any], method: str | Callable[..., Tensor]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Separate inputs from options: an input is in the table, or the method takes it."""

@@ -17,6 +17,7 @@ from lpprop.evaluation.report import Report
 from lpprop.evaluation.runner import EvaluationError, evaluate
 from lpprop.evaluation.segmenters import SegmenterPredictor
 from lpprop.evaluation.stored import StoredStart
+from lpprop.evaluation.temporal import LabelChanges, label_changes, optical_flow
 
 if TYPE_CHECKING:
     from lpprop.evaluation import analyses as analyses
@@ -35,6 +36,7 @@ __all__ = [
     "Difference",
     "EvaluationError",
     "Interval",
+    "LabelChanges",
     "Predictor",
     "ProposedRegions",
     "RefinedStart",
@@ -49,7 +51,9 @@ __all__ = [
     "confusion_matrix",
     "difference",
     "evaluate",
+    "label_changes",
     "merge_labels",
+    "optical_flow",
     "reduce_zero_label",
     "refinements",
     "tune",

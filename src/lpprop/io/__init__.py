@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from lpprop.io import files as files
     from lpprop.io import images as images
     from lpprop.io import label_maps as label_maps
+    from lpprop.io import videos as videos
 else:
     __getattr__ = import_later(
-        __name__, dict.fromkeys(("arrays", "files", "images", "label_maps"), "")
+        __name__, dict.fromkeys(("arrays", "files", "images", "label_maps", "videos"), "")
     )

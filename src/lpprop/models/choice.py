@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lpprop._core.errors import InputError
@@ -22,7 +23,21 @@ from lpprop.inputs.left_out import bring_back
 from lpprop.inputs.selection import find_classes
 from lpprop.refiners import bilinear_upsample
 
-__all__ = ["Choice"]
+__all__ = ["Choice", "Chosen"]
+
+
+class Chosen(NamedTuple):
+    """The scores that are refined.
+
+    Attributes:
+        logits: those of the classes, or prompts, that take part.
+        groups: the channels of each class.
+        kept: (C,) which classes take part; None if all do.
+    """
+
+    logits: Float[Tensor, "n Q h w"]
+    groups: Sequence[Sequence[int]]
+    kept: Bool[Tensor, " C"] | None
 
 
 @dataclass(frozen=True)
@@ -78,37 +93,39 @@ class Choice:
             )
         return add_name(class_names)
 
-    def apply(
+    def choose(
         self,
         logits: Float[Tensor, "n Q h w"],
         groups: Sequence[Sequence[int]],
-        refine: Callable[[Tensor], Tensor],
-        size: tuple[int, int],
         logit_scale: float | None = None,
-    ) -> Float[Tensor, "B C H W"]:
-        """Refine the scores of the classes that are in the images, and bring them to their size.
+    ) -> Chosen:
+        """Choose the classes that are in the images.
 
         Args:
             logits: of classes or prompts, on the grid; of each image, or of the windows of one.
             groups: the channels of each class.
-            refine: refines scores (B, K, h, w).
-            size: (H, W) of the result.
             logit_scale: as `select_classes` takes it.
+        """
+        if self.top_classes is None or len(groups) <= self.top_classes:
+            return Chosen(logits, groups, None)
+        kept = find_classes(
+            merge_classes(logits, groups), top=self.top_classes, logit_scale=logit_scale
+        )
+        groups = [group for group, stays in zip(groups, kept.tolist(), strict=True) if stays]
+        channels = list(dict.fromkeys(channel for group in groups for channel in group))
+        groups = [[channels.index(channel) for channel in group] for group in groups]
+        return Chosen(logits[:, channels], groups, kept)
+
+    def finish(
+        self, refined: Float[Tensor, "B Q y x"], chosen: Chosen, size: tuple[int, int]
+    ) -> Float[Tensor, "B C H W"]:
+        """Bring refined scores to the images' size, and the other classes back.
 
         Returns:
             A channel per class, -inf for those that are not refined, and one for the background.
         """
-        kept = None
-        if self.top_classes is not None and len(groups) > self.top_classes:
-            kept = find_classes(
-                merge_classes(logits, groups), top=self.top_classes, logit_scale=logit_scale
-            )
-            groups = [group for group, stays in zip(groups, kept.tolist(), strict=True) if stays]
-            channels = list(dict.fromkeys(channel for group in groups for channel in group))
-            logits = logits[:, channels]
-            groups = [[channels.index(channel) for channel in group] for group in groups]
         # Where the backbone scores prompts, they are merged after the refinement, as in LPOSS.
-        scores = bilinear_upsample(merge_classes(refine(logits), groups), size)
+        scores, kept = bilinear_upsample(merge_classes(refined, chosen.groups), size), chosen.kept
         if self.background is not None:
             mark = add_background if self.independent else mark_background
             scores = mark(scores, self.background)

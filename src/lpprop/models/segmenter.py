@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from lpprop._core.checks import check_tensors
 from lpprop._core.convert import as_image
-from lpprop._core.errors import warn
+from lpprop._core.errors import InputError, warn
 from lpprop._core.once import first_time
 from lpprop._core.options import check_boolean
 from lpprop._core.progress import track
@@ -21,12 +22,12 @@ from lpprop.backbones.backbone import Backbone, BackboneOutput
 from lpprop.compose import presets
 from lpprop.compose.chain import Chain
 from lpprop.compose.composite import steps_of
-from lpprop.compose.pipeline import as_chain, refine
+from lpprop.compose.pipeline import as_chain
 from lpprop.inputs.patch_grid import cover
 from lpprop.inputs.proposals import Proposal, as_given_regions, cover_regions
 from lpprop.inputs.regions import Regions, check_regions
 from lpprop.inputs.windows import SlidingWindows
-from lpprop.models.choice import Choice
+from lpprop.models.choice import Choice, Chosen
 from lpprop.models.geometry import check_sides, resize_image, sample_on_grid, seen_size
 from lpprop.models.requirements import (
     check_affinity,
@@ -36,6 +37,7 @@ from lpprop.models.requirements import (
     check_takes_regions,
     check_windows,
 )
+from lpprop.models.unrefined import Unrefined
 from lpprop.refiners import bilinear_upsample
 
 if TYPE_CHECKING:
@@ -201,6 +203,54 @@ class Segmenter:
             return self._segment(image, classes, regions)
 
     def _segment(self, image: Any, classes: Sequence[str], regions: Any) -> Segmentation:
+        pixels, given, size, labels = self._read(image, classes, regions)
+        if self.windows is None:
+            return Segmentation(self._prepare_whole(pixels, classes, size, given).refine(), labels)
+        each = [
+            self._prepare_windows(
+                one, classes, size, given if callable(given) or given is None else given[i : i + 1]
+            ).refine()
+            for i, one in enumerate(track(pixels.split(1)))
+        ]
+        return Segmentation(torch.cat(each), labels)
+
+    @torch.no_grad()
+    def prepare(
+        self, image: Tensor | np.ndarray[Any, Any] | Image, classes: Sequence[str]
+    ) -> Unrefined:
+        """Show an image to the models, and leave the refinement of what they see to the caller.
+
+        Args:
+            image: one image, as a call takes it.
+            classes: as a call takes them.
+
+        Raises:
+            InputError: as a call raises it, or several images.
+
+        >>> from lpprop.backbones import EfficientNetLite0
+        >>> segmenter = Segmenter(EfficientNetLite0(), method="lposs", shorter_side=64)
+        >>> unrefined = segmenter.prepare(torch.rand(3, 96, 128), ["cat; lynx", "sofa"])
+        >>> unrefined.arguments["feats"].shape
+        torch.Size([1, 192, 4, 6])
+        >>> unrefined.refine().shape
+        torch.Size([1, 2, 96, 128])
+        """
+        with one_call():
+            pixels, given, size, labels = self._read(image, classes, None)
+            if len(pixels) != 1:
+                raise InputError.of(
+                    "image",
+                    got=f"{len(pixels)} images",
+                    expected="one",
+                    fix="Prepare each by itself.",
+                )
+            prepare = self._prepare_whole if self.windows is None else self._prepare_windows
+            return replace(prepare(pixels, classes, size, given), class_names=labels)
+
+    def _read(
+        self, image: Any, classes: Sequence[str], regions: Any
+    ) -> tuple[Float[Tensor, "B 3 Y X"], _Regions, tuple[int, int], list[str]]:
+        """Check the inputs; return the images as the models see them, their size, and labels."""
         pixels = as_image(image, like=torch.empty(0))
         sizes = check_tensors(image=(pixels, "B 3 H W"))
         names = self.backbone.class_names(classes)
@@ -219,29 +269,14 @@ class Segmenter:
         check_room(sizes["B"], size, seen, channels, self.backbone.device)
         given = self._check_regions(regions, pixels)
         pixels = pixels.to(self.backbone.device).float()
-        pixels = resize_image(pixels, seen, antialias=self.antialias)
-        if self.windows is None:
-            return Segmentation(self._segment_whole(pixels, classes, size, given), labels)
-        each = [
-            self._segment_windows(
-                one, classes, size, given if callable(given) or given is None else given[i : i + 1]
-            )
-            for i, one in enumerate(track(pixels.split(1)))
-        ]
-        return Segmentation(torch.cat(each), labels)
+        return resize_image(pixels, seen, antialias=self.antialias), given, size, labels
 
-    def _finish(
-        self,
-        logits: Float[Tensor, "n Q h w"],
-        classes: Sequence[str],
-        run: Callable[[Tensor], Tensor],
-        size: tuple[int, int],
-    ) -> Float[Tensor, "B C H W"]:
+    def _choose(self, logits: Float[Tensor, "n Q h w"], classes: Sequence[str]) -> Chosen:
         cosines = getattr(self.backbone, "scores", None) == "cosine"
         scale = getattr(self.backbone, "logit_scale", None) if cosines else None
         if scale is not None and self.choice.background is not None and not self._takes_scale:
             logits, scale = (scale * logits).softmax(1), None
-        return self.choice.apply(logits, self.backbone.groups(classes), run, size, scale)
+        return self.choice.choose(logits, self.backbone.groups(classes), scale)
 
     def _check_regions(self, regions: Any, image: Float[Tensor, "B 3 H W"]) -> _Regions:
         """Return the regions of the images, or what proposes them, for a method that takes them."""
@@ -257,13 +292,13 @@ class Segmenter:
             return given.to(device)
         return [masks.to(device) for masks in given]
 
-    def _segment_whole(
+    def _prepare_whole(
         self,
         image: Float[Tensor, "B 3 Y X"],
         classes: Sequence[str],
         size: tuple[int, int],
         regions: _Regions,
-    ) -> Float[Tensor, "B C H W"]:
+    ) -> Unrefined:
         height, width = image.shape[-2:]
         logits, seen = self._see(image, classes)
         span = self.affinity.span((height, width))
@@ -274,23 +309,27 @@ class Segmenter:
         if seen.feats is not None and pixels != span:
             spanned = F.interpolate(spanned, pixels, mode="bilinear", antialias=True).clamp(0, 1)
 
-        def run(scores: Tensor) -> Tensor:
-            refined = refine(
-                scores, seen.feats, spanned, attention=self._attention(seen), method=self.method,
-                span=(spanned.shape[-2], spanned.shape[-1]),
-                **_as_input(regions, (height, width), span),
-            )  # fmt: skip
-            return bilinear_upsample(refined, span)[..., :height, :width]
+        chosen = self._choose(logits, classes)
+        arguments = {
+            "logits": chosen.logits, "feats": seen.feats, "image": spanned,
+            "attention": self._attention(seen), "method": self.method,
+            "span": (spanned.shape[-2], spanned.shape[-1]),
+            **_as_input(regions, (height, width), span),
+        }  # fmt: skip
 
-        return self._finish(logits, classes, run, size)
+        def finish(refined: Tensor) -> Tensor:
+            whole = bilinear_upsample(refined, span)[..., :height, :width]
+            return self.choice.finish(whole, chosen, size)
 
-    def _segment_windows(
+        return Unrefined(arguments, finish)
+
+    def _prepare_windows(
         self,
         image: Float[Tensor, "1 3 Y X"],
         classes: Sequence[str],
         size: tuple[int, int],
         regions: _Regions,
-    ) -> Float[Tensor, "1 C H W"]:
+    ) -> Unrefined:
         assert self.windows is not None
         window, stride = self.windows
         height, width = image.shape[-2:]
@@ -298,15 +337,17 @@ class Segmenter:
         windows = SlidingWindows((image.shape[-2], image.shape[-1]), window, stride)
         logits, seen = self._see(windows.split(image), classes)
 
-        def run(scores: Tensor) -> Tensor:
-            refined = refine(
-                scores, seen.feats, image, attention=self._attention(seen), method=self.method,
-                windows=windows,
-                **_as_input(regions, (height, width), (image.shape[-2], image.shape[-1])),
-            )  # fmt: skip
-            return refined[..., :height, :width]
+        chosen = self._choose(logits, classes)
+        arguments = {
+            "logits": chosen.logits, "feats": seen.feats, "image": image,
+            "attention": self._attention(seen), "method": self.method, "windows": windows,
+            **_as_input(regions, (height, width), (image.shape[-2], image.shape[-1])),
+        }  # fmt: skip
 
-        return self._finish(logits, classes, run, size)
+        def finish(refined: Tensor) -> Tensor:
+            return self.choice.finish(refined[..., :height, :width], chosen, size)
+
+        return Unrefined(arguments, finish)
 
     def _see(
         self, image: Float[Tensor, "B 3 H W"], classes: Sequence[str]

@@ -29,7 +29,7 @@ __all__ = [
 _FEWEST, _FEW, _SHARE = 5, 10, 1 / 40
 # Where all classes are large, neighbours from further away mend errors that fill regions.
 _CLASS_SHARE = 1 / 8
-#: No patch has more neighbours than this.
+#: No patch has more neighbours than this, per frame.
 MOST_NEIGHBOURS = 50
 # The weight that the k-th neighbour keeps of the nearest one's, in the median over the patches.
 _LAST_WEIGHT = 0.25
@@ -66,22 +66,25 @@ def mark_winners(scores: Float[Tensor, "C N"]) -> Float[Tensor, "C N"]:
     return marks * (best >= _NOTHING * best.max())
 
 
-def choose_k(winners: Float[Tensor, "C N"]) -> int:
+def choose_k(winners: Float[Tensor, "C N"], frames: int = 1) -> int:
     """Return the number of neighbours of each patch, itself included.
 
     A patch's neighbours should be of its own class, so that they are few in comparison with the
     patches of the smallest class that wins anywhere: one in 8 of them, but not fewer than one in 40
-    of all patches, bounded by 5 and 10, nor more than 50, or all.
+    of all patches, bounded by 5 and 10, nor more than 50, or all. Where the patches are those of
+    several frames, all of this is per frame, and each patch gets so many for each of them.
 
     >>> import torch
     >>> halves = (torch.arange(910) < 455).float()
     >>> choose_k(torch.stack([halves, 1 - halves])), choose_k(torch.eye(910))
     (50, 10)
+    >>> choose_k(torch.stack([halves, 1 - halves]).repeat(1, 3), frames=3)
+    150
     """
-    patches, sizes = winners.shape[1], winners.sum(1)
+    patches, sizes = winners.shape[1] / frames, winners.sum(1) / frames
     fewest = max(_FEWEST, min(_FEW, round(_SHARE * patches)))
     of_smallest = int(_CLASS_SHARE * float(sizes[sizes > 0].min()))
-    return min(max(fewest, of_smallest), MOST_NEIGHBOURS, patches)
+    return frames * min(max(fewest, of_smallest), MOST_NEIGHBOURS, round(patches))
 
 
 def choose_gamma(similarity: Float[Tensor, "N k"]) -> float:

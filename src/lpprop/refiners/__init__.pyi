@@ -207,6 +207,7 @@ class PatchPropagation(Refiner):
     alpha: float | Literal["auto"]
     patch_size: float
     distance_power: float
+    sigma_time: float
     max_iter: int
     tol: float
     appearance: str
@@ -223,6 +224,7 @@ class PatchPropagation(Refiner):
         alpha: float | Literal["auto"] = 0.95,
         patch_size: float = 16,
         distance_power: float = 1.0,
+        sigma_time: float = 0.0,
         max_iter: int = 10,
         tol: float = 1e-06,
         appearance: str = "power",

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Num
 from torch import Tensor
 
 from lpprop._core.checks import check_tensors
@@ -60,6 +60,7 @@ __all__ = ["PatchPropagation", "propagate_patches"]
     k=or_auto(check_integer),
     gamma=or_auto(check_above_0),
     sigma=check_from_0,
+    sigma_time=check_from_0,
     patch_size=partial(check_number, low=0, high=1e9, open_low=True),
     distance_power=check_above_0,
     appearance=partial(check_choice, choices=("power", "exponential")),
@@ -78,6 +79,8 @@ def propagate_patches(
     patch_size: float = 16,
     distance_power: float = 1.0,
     windows: SlidingWindows | Tensor | None = None,
+    times: Num[Tensor, " B"] | None = None,
+    sigma_time: float = 0.0,
     max_iter: int = 10,
     tol: float = 1e-6,
     appearance: str = "power",
@@ -90,7 +93,7 @@ def propagate_patches(
     With x_i the L2-normalised feature of patch i and s_ij = x_i . x_j,
 
         A_ij = max(s_ij, 0)^gamma for j among the k patches most similar to i, else 0
-        P_ij = exp(-sigma d_ij^q),  d in pixels, q = distance_power
+        P_ij = exp(-sigma d_ij^q - sigma_time |t_i - t_j|),  d in pixels, q = distance_power
         W = A * P,  S = (W + W^T without diagonal),  S' = D^-1/2 S D^-1/2
         solve (I - alpha S') Y' = Y for each class
 
@@ -107,7 +110,8 @@ def propagate_patches(
     Args:
         logits: (B, C, h, w) scores, larger = likelier; any real numbers.
         feats: (B, D, h, w) affinity features; need not be normalised.
-        k: neighbours per patch, including itself; more than there are patches means all.
+        k: neighbours per patch, including itself; more than there are patches means all. With
+            `times` it is their number per frame: k = 20 and three frames give 60.
         gamma: exponent of the similarity, > 0.
         sigma: decay with distance, >= 0, per pixel (to the power q).
         alpha: strength of propagation, in [0, 1); 0 returns the logits. "auto" is chosen per image,
@@ -116,6 +120,10 @@ def propagate_patches(
         distance_power: exponent q of the distance, > 0.
         windows: `SlidingWindows`, or boxes (n, 4) of y1, y2, x1, x2: the B items are the n windows
             of ONE image, and one graph joins the patches of all of them.
+        times: (B,) when each item was seen: the B items are frames of ONE clip, or windows of its
+            frames, and one graph joins the patches of all of them; t_i is the time of patch i.
+        sigma_time: decay with the time between two patches, >= 0, per unit of `times`; without
+            effect where there are none.
         max_iter: budget of conjugate gradient steps.
         tol: stop a class when its residual is at most tol |Y_c|.
         appearance: "power" as above, or "exponential": A_ij = exp(-(1 - s_ij) / sigma_a).
@@ -141,17 +149,25 @@ def propagate_patches(
     """
     sizes = check_tensors(logits=(logits, "B C h w"), feats=(feats, "B D h w"))
     corners = window_corners(windows, sizes["B"])
-    _check_room(logits, feats, k, storage, windows is not None, alpha, max_iter, tol)
+    if times is not None:
+        kinds = ("float", "integer")  # integers count frames
+        check_tensors(logits=(logits, "B C h w"), times=(times, "B", kinds))
+        corners = corners.expand(sizes["B"], 2)  # frames share the corner of the image
+    joined = windows is not None or times is not None
+    frames = 1 if times is None else len(times.unique())
+    most = frames * (MOST_NEIGHBOURS if k == "auto" else k)
+    _check_room(logits, feats, most, storage, joined, alpha, max_iter, tol)
 
     dtype = compute_dtype(logits)
     scores, nodes = logits.to(dtype).flatten(2), feats.flatten(2).mT
-    if windows is not None:  # the patches of all windows are the nodes of one graph
+    if joined:  # the patches of all windows, or frames, are the nodes of one graph
         scores, nodes = scores.transpose(0, 1).flatten(1)[None], nodes.flatten(0, 1)[None]
     grid, corners = (sizes["h"], sizes["w"]), corners.to(logits.device, dtype)
     y, x = patch_centres(grid, patch_size, corners).unbind(1)
+    t = None if times is None else times.to(dtype).repeat_interleave(grid[0] * grid[1])
 
     def propagate_graph(scores: Tensor, nodes: Tensor) -> Tensor:
-        count = choose_k(mark_winners(scores)) if k == "auto" else k
+        count = choose_k(mark_winners(scores), frames) if k == "auto" else frames * k
         neighbours, similarity = nearest_neighbours(nodes, count, dtype)
         if appearance == "power":
             exponent = choose_gamma(similarity) if gamma == "auto" else gamma
@@ -163,22 +179,25 @@ def propagate_patches(
         if spatial != "none":
             distance = torch.hypot(y[neighbours] - y[:, None], x[neighbours] - x[:, None])
             weights = weights * spatial_affinity(distance, spatial, sigma, distance_power)
+        if t is not None:
+            apart = (t[neighbours] - t[:, None]).abs()
+            weights = weights * spatial_affinity(apart, "rbf", sigma_time, 1.0)
         graph = symmetric_graph(neighbours, weights, storage)
         strength = choose_alpha(mark_winners(scores), graph) if alpha == "auto" else alpha
         return propagate(scores, graph, alpha=strength, max_iter=max_iter, tol=tol)
 
     # One graph at a time: memory does not grow with the batch, and a batch equals a loop in bits.
     scores = torch.stack([propagate_graph(*item) for item in zip(scores, nodes, strict=True)])
-    if windows is not None:
+    if joined:
         scores = scores[0].unflatten(1, (sizes["B"], -1)).transpose(0, 1)
-    scores = match_twins(scores.reshape(logits.shape), logits, joined=windows is not None)
+    scores = match_twins(scores.reshape(logits.shape), logits, joined=joined)
     return cast_back(scores, logits)
 
 
 def _check_room(
     logits: Float[Tensor, "B C *grid"],
     feats: Float[Tensor, "B D h w"],
-    k: int | Literal["auto"],
+    k: int,
     storage: str,
     joined: bool,
     alpha: float | Literal["auto"],
@@ -187,7 +206,6 @@ def _check_room(
 ) -> None:
     """Refuse a graph over the feats' grid that does not fit into memory."""
     nodes = feats.shape[-2] * feats.shape[-1] * (len(feats) if joined else 1)
-    k = MOST_NEIGHBOURS if k == "auto" else k
     solver: dict[str, Any] = {
         "alpha": LARGEST_ALPHA if alpha == "auto" else alpha, "max_iter": max_iter, "tol": tol
     }  # fmt: skip
@@ -206,7 +224,9 @@ def _check_room(
     )
 
 
-class PatchPropagation(Refiner, function=propagate_patches, needs=("feats",), takes=("windows",)):
+class PatchPropagation(
+    Refiner, function=propagate_patches, needs=("feats",), takes=("windows", "times")
+):
     """`propagate_patches` as a module; it takes that function's options.
 
     >>> step = PatchPropagation(k=100)
@@ -223,8 +243,9 @@ class PatchPropagation(Refiner, function=propagate_patches, needs=("feats",), ta
         """Refuse feats whose graph does not fit into memory."""
         if inputs.get("feats") is not None:
             solver = {option: self.config[option] for option in SOLVER_CHECKS}
-            joined = inputs.get("windows") is not None
-            _check_room(logits, inputs["feats"], self.k, self.storage, joined, **solver)
+            joined = any(inputs.get(name) is not None for name in ("windows", "times"))
+            k = MOST_NEIGHBOURS if self.k == "auto" else self.k
+            _check_room(logits, inputs["feats"], k, self.storage, joined, **solver)
 
     def fitted(self, grid: tuple[int, int], pixels: tuple[int, int]) -> PatchPropagation:
         """Return this step with the patch size at which the grid spans the pixels.

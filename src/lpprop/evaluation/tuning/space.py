@@ -199,6 +199,7 @@ FIXED: dict[str, dict[str, str]] = {
     "PatchPropagation": {
         "patch_size": "the geometry of the features, not a choice",
         "distance_power": _SHAPE,
+        "sigma_time": "it acts between the frames of a clip only",
         "max_iter": _SOLVER,
         "tol": _SOLVER,
         "appearance": _SHAPE,

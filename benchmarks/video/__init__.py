@@ -1,0 +1,1 @@
+"""Frames of a clip refined one by one, and together."""
