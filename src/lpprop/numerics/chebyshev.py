@@ -84,7 +84,7 @@ def bound_residual(alpha: float, steps: int) -> float:
     1 - alpha, relative to the same norm.
 
     >>> [round(bound_residual(0.95, steps), 4) for steps in (10, 20, 40)]
-    [0.0789, 0.0031, 0.0]
+    [0.079, 0.0031, 0.0]
     """
     power = (alpha / (1 + math.sqrt(1 - alpha * alpha))) ** steps
     return 2 * power / (1 + power * power)
