@@ -15,7 +15,7 @@ from skimage import data
 
 import lpprop
 from lpprop.backbones import EfficientNetLite0, class_groups
-from lpprop.cli.demo import DEMO_CLASSES
+from lpprop.cli.demo_picture import DEMO_CLASSES
 from lpprop.comparison import Row
 from lpprop.io.images import save_image
 

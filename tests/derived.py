@@ -3,10 +3,12 @@
 - Type stubs of what takes its options from functions, which editors and mypy cannot see through.
 - The public surface, a line per name. Names, parameters and defaults are part of a method: a change
   of tests/api.txt is a change of the API, and belongs into the changelog.
-- The README's table of methods.
+- The README's table of methods, and the table of commands in docs/command_line.md.
+- What `lpprop --help` lists of the tables, which it cannot wait for: cli/listing.json.
 """
 
 import inspect
+import json
 import re
 import subprocess
 import sys
@@ -14,7 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import lpprop
+from lpprop import cli
 from lpprop._core.refiner import Refiner
+from lpprop.cli import listing
 from lpprop.compose import presets
 from lpprop.numerics.cg import cg
 from lpprop.numerics.ipf import ipf
@@ -22,6 +26,7 @@ from lpprop.numerics.sinkhorn import sinkhorn
 
 ROOT = Path(__file__).parents[1]
 SOURCE = Path(lpprop.__file__).parent
+COMMANDS = ROOT / "docs" / "command_line.md"
 HEAD = """\
 # Written by tests/derived.py from the signatures of the functions.
 # mypy: disable-error-code="override"
@@ -31,6 +36,17 @@ IMPORTS = {
     "Any": "from typing import Any",
     "Literal": "from typing import Literal",
 }
+
+
+def face() -> str:
+    """Return the stub of `lpprop`: where each name comes from."""
+    homes = {"__version__": "_version"} | dict.fromkeys(lpprop.refiners.__all__, "refiners")
+    homes |= lpprop._NAMES | dict.fromkeys(lpprop._PACKAGES, "")
+    lines = [
+        f"from {f'lpprop.{home}'.removesuffix('.')} import {name} as {name}"
+        for name, home in homes.items()
+    ]
+    return stub(lines, [f"__all__ = {lpprop.__all__}"])
 
 
 def refiners() -> str:
@@ -89,7 +105,7 @@ def stub(lines: list[str], body: list[str]) -> str:
     """Put the imports that the text needs before it, and format all."""
     text = "\n".join(body)
     lines += [line for name, line in IMPORTS.items() if re.search(rf"\b{name}\b", text)]
-    for command in (["check", "--select", "I", "--fix", "-q"], ["format", "-q"]):
+    for command in (["check", "--select", "I,RUF022", "--fix", "-q"], ["format", "-q"]):
         ruff = [sys.executable, "-m", "ruff", *command, "--stdin-filename", "stub.pyi", "-"]
         source = HEAD + "\n".join(lines) + "\n\n" + text if command[0] == "check" else source
         source = subprocess.run(ruff, input=source, capture_output=True, text=True).stdout
@@ -124,19 +140,39 @@ def snapshot() -> str:
     return "".join(f"{write(path, found)}\n" for path, found in public())
 
 
+def listed() -> str:
+    """Return what help and completion read in place of the tables."""
+    return json.dumps(listing.read_tables(), ensure_ascii=False, indent=1) + "\n"
+
+
+def between(path: Path, name: str, text: str) -> str:
+    """Return a page with the text between its marks of this name."""
+    begin, end = f"<!-- {name} -->\n", f"\n<!-- end of {name} -->"
+    before, rest = path.read_text(encoding="utf-8").split(begin)
+    return before + begin + text + end + rest.split(end.lstrip())[1]
+
+
 def readme() -> str:
     """Return the README with the table of methods as it is now."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    begin, end = "<!-- methods -->\n", "\n<!-- end of methods -->"
-    before, rest = text.split(begin)
-    return before + begin + presets.markdown_table() + end + rest.split(end)[1]
+    return between(ROOT / "README.md", "methods", presets.markdown_table())
+
+
+def commands() -> str:
+    """Return the page of the command line with the commands of now."""
+    (group,) = cli.build_parser()._subparsers._group_actions
+    rows = [f"| `lpprop {row.dest}` | {row.help} |" for row in group._choices_actions]
+    table = "\n".join(["| command | what it does |", "|---|---|", *rows])
+    return between(COMMANDS, "commands", table)
 
 
 DERIVED = {
+    SOURCE / "__init__.pyi": face,
     SOURCE / "refiners" / "__init__.pyi": refiners,
     SOURCE / "compose" / "presets" / "__init__.pyi": preset_table,
+    SOURCE / "cli" / "listing.json": listed,
     ROOT / "tests" / "api.txt": snapshot,
     ROOT / "README.md": readme,
+    COMMANDS: commands,
 }
 
 if __name__ == "__main__":

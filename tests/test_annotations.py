@@ -21,6 +21,7 @@ SCRIPT = """
 from jaxtyping import TypeCheckError, install_import_hook
 
 with install_import_hook(["lpprop", "wrong"], "checker.check"):
+    from lpprop import *
     import lpprop
     import lpprop.regions
     import wrong

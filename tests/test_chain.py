@@ -128,7 +128,8 @@ def test_a_module_has_the_options_and_defaults_of_its_function(module, function,
 )
 def test_repr_of_a_module_makes_it_again(module, text):
     assert repr(module) == text
-    assert eval(text, vars(lpprop)).config == module.config
+    namespace = {name: getattr(lpprop, name) for name in lpprop.__all__}
+    assert eval(text, namespace).config == module.config
 
 
 # --------------------------------------------------------------------------- composition

@@ -287,7 +287,9 @@ def test_warnings_are_one_line(tmp_path, capsys):
 
 def test_demo_passes_its_arguments_on(tmp_path, capsys, monkeypatch):
     calls = []
-    monkeypatch.setattr("lpprop.cli.demo.run_demo", lambda *arguments: calls.append(arguments))
+    monkeypatch.setattr(
+        "lpprop.cli.demo_picture.run_demo", lambda *arguments: calls.append(arguments)
+    )
     assert main(["demo"]) == 0
     own = ["demo", "--image", "cat.jpg", "--classes", "tabby; tiger cat", "studio couch"]
     assert main([*own, "--out", str(tmp_path), "--affinity", "dino-vitb8"]) == 0
@@ -300,7 +302,7 @@ def test_demo_passes_its_arguments_on(tmp_path, capsys, monkeypatch):
     def missing(*_):
         raise ImportError("the demo needs an extra: pip install lpprop[demo]")
 
-    monkeypatch.setattr("lpprop.cli.demo.run_demo", missing)
+    monkeypatch.setattr("lpprop.cli.demo_picture.run_demo", missing)
     assert main(["demo"]) == 1
     assert "error: the demo needs an extra: pip" in capsys.readouterr().err
 

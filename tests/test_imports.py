@@ -68,6 +68,12 @@ class House(NamedTuple):
     imports: list[Import]
 
 
+def statements(path):
+    """The statements of a file, and of its stub, which says what a lazy package imports."""
+    texts = [each.read_text() for each in (path, path.with_suffix(".pyi")) if each.is_file()]
+    return [node for text in texts for node in ast.parse(text).body]
+
+
 def read(source):
     """Read a package's files; an import for types counts as any other."""
     files = {}
@@ -76,7 +82,7 @@ def read(source):
         files[".".join(parts).removesuffix(".__init__")] = path
     imports = []
     for file, path in files.items():
-        tree = ast.parse(path.read_text())
+        tree = ast.Module(statements(path), [])
         functions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
         waiting = {
             inner for node in ast.walk(tree) if isinstance(node, functions)
@@ -172,7 +178,7 @@ def shadowed(house):
         if path.name != "__init__.py":
             continue
         names = {}
-        for node in ast.parse(path.read_text()).body:
+        for node in statements(path):
             if isinstance(node, ast.ImportFrom):
                 names |= {x.asname or x.name: f"{node.module}.{x.name}" for x in node.names}
             elif isinstance(node, ast.FunctionDef | ast.ClassDef):
@@ -252,6 +258,7 @@ BREACHES = [
     (through_the_face, {"compose/chain.py": "def f():\n    from lpprop import Chain"}),
     (shadowed, {"compose/__init__.py": "from lpprop.compose.chain import step as chain"}),
     (shadowed, {"io/__init__.py": "def files(): pass"}),
+    (shadowed, {"compose/__init__.pyi": "from lpprop.compose.step import chain as chain"}),
     (models_below, {"refiners/__init__.py": "def f():\n    from transformers import CLIPModel"}),
 ]  # fmt: skip
 

@@ -3,88 +3,53 @@
 scores = lpprop.refine(logits, feats, image)          # (B, C, H, W), ready for argmax
 """
 
-from typing import TYPE_CHECKING
-
-from lpprop._core.errors import InputError, InputWarning
 from lpprop._core.optional import import_later
-from lpprop._core.scans import value_checks
-from lpprop._version import __version__
-from lpprop.comparison import Comparison, compare
-from lpprop.compose import presets
-from lpprop.compose.chain import Chain
-from lpprop.compose.fusion import Fusion
-from lpprop.compose.pipeline import refine
-from lpprop.inputs.aggregation import aggregate_attention
-from lpprop.inputs.attention import sharpen_attention
-from lpprop.inputs.background import add_background
-from lpprop.inputs.classes import merge_classes
-from lpprop.inputs.colour import lab_features
-from lpprop.inputs.feature_attention import (
-    attention_from_features,
-    correlation_attention,
-    proxy_attention,
-)
-from lpprop.inputs.fusing import fuse_masks
-from lpprop.inputs.points import prompt_points
-from lpprop.inputs.prototypes import prototype_logits, prototypes
-from lpprop.inputs.region_matching import classify_regions
-from lpprop.inputs.seeds import seed_logits
-from lpprop.inputs.selection import select_classes
-from lpprop.inputs.windows import SlidingWindows
-from lpprop.refiners import *  # noqa: F403  # a new refiner needs no line here
-from lpprop.refiners import __all__ as _refiners
+from lpprop._version import __version__ as __version__
+from lpprop.refiners import __all__ as _refiners  # a new refiner needs no line here
 
-if TYPE_CHECKING:
-    from lpprop import backbones as backbones
-    from lpprop import comparison as comparison
-    from lpprop import evaluation as evaluation
-    from lpprop import integrations as integrations
-    from lpprop import io as io
-    from lpprop import models as models
-    from lpprop import numerics as numerics
-    from lpprop import regions as regions
-    from lpprop import viz as viz
-    from lpprop.viz.display import show
+# The names beside the refiners', by the file that each is in. All are imported when they are asked
+# for, so that `lpprop --help` does not wait for torch; editors and mypy read __init__.pyi, which
+# `make derived` writes.
+_NAMES = {
+    "Chain": "compose.chain",
+    "Comparison": "comparison",
+    "Fusion": "compose.fusion",
+    "InputError": "_core.errors",
+    "InputWarning": "_core.errors",
+    "SlidingWindows": "inputs.windows",
+    "add_background": "inputs.background",
+    "aggregate_attention": "inputs.aggregation",
+    "attention_from_features": "inputs.feature_attention",
+    "classify_regions": "inputs.region_matching",
+    "compare": "comparison",
+    "correlation_attention": "inputs.feature_attention",
+    "fuse_masks": "inputs.fusing",
+    "lab_features": "inputs.colour",
+    "merge_classes": "inputs.classes",
+    "presets": "compose",
+    "prompt_points": "inputs.points",
+    "prototype_logits": "inputs.prototypes",
+    "prototypes": "inputs.prototypes",
+    "proxy_attention": "inputs.feature_attention",
+    "refine": "compose.pipeline",
+    "select_classes": "inputs.selection",
+    "seed_logits": "inputs.seeds",
+    "sharpen_attention": "inputs.attention",
+    "show": "viz.display",
+    "value_checks": "_core.scans",
+}
 
-__all__ = [
-    "Chain",
-    "Comparison",
-    "Fusion",
-    "InputError",
-    "InputWarning",
-    "SlidingWindows",
-    "__version__",
-    "add_background",
-    "aggregate_attention",
-    "attention_from_features",
-    "classify_regions",
-    "compare",
-    "correlation_attention",
-    "fuse_masks",
-    "lab_features",
-    "merge_classes",
-    "presets",
-    "prompt_points",
-    "prototype_logits",
-    "prototypes",
-    "proxy_attention",
-    "refine",
-    "seed_logits",
-    "select_classes",
-    "sharpen_attention",
-    "show",
-    "value_checks",
-    *_refiners,
-]
-
-# Packages beside those names; what they import takes long, and much of it is optional.
+# The packages beside those names; much of what they import is optional.
 _PACKAGES = (
     "backbones", "comparison", "evaluation", "integrations", "io", "models", "numerics", "regions",
     "viz",
 )  # fmt: skip
 
-if not TYPE_CHECKING:
-    __getattr__ = import_later(__name__, dict.fromkeys(_PACKAGES, "") | {"show": "viz.display"})
+__all__ = [*sorted(["__version__", *_NAMES]), *_refiners]
+
+__getattr__ = import_later(
+    __name__, dict.fromkeys(_refiners, "refiners") | _NAMES | dict.fromkeys(_PACKAGES, "")
+)
 
 
 def __dir__() -> list[str]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from lpprop._core.scans import first_time
+from lpprop._core.once import first_time
 
 __all__ = ["InputError", "InputWarning", "collect_warnings", "warn"]
 

@@ -49,15 +49,16 @@ def import_cv2() -> Any:
 def import_later(package: str, names: Mapping[str, str]) -> Callable[[str], Any]:
     """Return the `__getattr__` of a package (PEP 562), which imports what is asked for.
 
-    Type checkers should not see it, since they would take any attribute for one that exists.
+    What was asked for once is an attribute of the package from then on. Type checkers should not
+    see this function, since they would take any attribute for one that exists.
 
     Args:
         package: the package's name.
         names: the module within the package that has each name, or "" for a module itself.
 
-    >>> get = import_later("lpprop", {"viz": "", "overlay": "viz.drawing"})
-    >>> get("viz"), get("overlay").__name__
-    (<module 'lpprop.viz' from ...>, 'overlay')
+    >>> get = import_later("lpprop.viz", {"drawing": "", "overlay": "drawing"})
+    >>> get("drawing"), get("overlay").__name__
+    (<module 'lpprop.viz.drawing' from ...>, 'overlay')
     """
 
     def get(name: str) -> Any:
@@ -66,8 +67,10 @@ def import_later(package: str, names: Mapping[str, str]) -> Callable[[str], Any]
                 f"module {package!r} has no attribute {name!r}",
                 name=name, obj=sys.modules.get(package),
             )  # fmt: skip
-        if names[name]:
-            return getattr(importlib.import_module(f"{package}.{names[name]}"), name)
-        return importlib.import_module(f"{package}.{name}")
+        if not names[name]:
+            return importlib.import_module(f"{package}.{name}")  # which makes it an attribute
+        found = getattr(importlib.import_module(f"{package}.{names[name]}"), name)
+        vars(sys.modules[package])[name] = found
+        return found
 
     return get

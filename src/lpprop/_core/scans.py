@@ -15,8 +15,9 @@ from contextvars import ContextVar
 
 from torch import Tensor
 
+from lpprop._core.once import remember
+
 __all__ = [
-    "first_time",
     "forget",
     "has_passed",
     "mark_passed",
@@ -32,7 +33,6 @@ _enabled = ContextVar("lpprop_checks", default=_SETTING not in ("0", "false", "n
 # By check and id of a tensor: a weak reference, so that its memory can be freed, and its version.
 _Passed = dict[tuple[str, int], tuple["weakref.ref[Tensor]", int]]
 _passed: ContextVar[_Passed | None] = ContextVar("lpprop_passed", default=None)
-_warned: ContextVar[set[str] | None] = ContextVar("lpprop_warned", default=None)
 
 
 @contextmanager
@@ -69,22 +69,12 @@ def one_call() -> Iterator[None]:
     if _passed.get() is not None:
         yield
         return
-    passed, warned = _passed.set({}), _warned.set(set())
+    passed = _passed.set({})
     try:
-        yield
+        with remember():
+            yield
     finally:
         _passed.reset(passed)
-        _warned.reset(warned)
-
-
-def first_time(kind: str) -> bool:
-    """Tell whether something comes for the first time in this call, such as a kind of warning."""
-    warned = _warned.get()
-    if warned is None:
-        return True
-    new = kind not in warned
-    warned.add(kind)
-    return new
 
 
 def mark_passed(tensor: Tensor, check: str = "finite") -> None:

@@ -1,4 +1,4 @@
-"""The command line: `lpprop demo`, `refine`, `segment`, `compare`, `eval` and `tune`."""
+"""The command line. It imports what is quick; a command imports its work when it runs."""
 
 from __future__ import annotations
 
@@ -14,14 +14,23 @@ from lpprop._core.errors import InputError
 from lpprop._version import __version__
 from lpprop.cli.common import reporting, say, say_warning
 from lpprop.cli.compare import add_compare
+from lpprop.cli.completion import add_completion
 from lpprop.cli.demo import add_demo
+from lpprop.cli.doctor import add_doctor
 from lpprop.cli.evaluate import add_eval
 from lpprop.cli.messages import one_line, visible
+from lpprop.cli.methods import add_methods
 from lpprop.cli.refine import add_refine
 from lpprop.cli.segment import add_segment
 from lpprop.cli.tune import add_tune
 
 __all__ = ["build_parser", "main"]
+
+# In the order of the help.
+_COMMANDS = (
+    add_demo, add_refine, add_segment, add_compare, add_eval, add_tune, add_methods, add_doctor,
+    add_completion,
+)  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -72,8 +81,9 @@ def build_parser() -> argparse.ArgumentParser:
         prog="lpprop", description="Refine open-vocabulary segmentation."
     )
     parser.add_argument("--version", action="version", version=f"lpprop {__version__}")
+    parser.set_defaults(parser=parser)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (add_demo, add_refine, add_segment, add_compare, add_eval, add_tune):
+    for add in _COMMANDS:
         add(commands)
     return parser
 

@@ -12,11 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lpprop._core.errors import InputError
-from lpprop._core.options import hint
-from lpprop.compose.presets import METHODS
-from lpprop.inputs.background import check_background
-from lpprop.inputs.table import INPUTS
-from lpprop.regions.named import NAMES, SUMMARY
+from lpprop.cli.listing import input_files, methods, proposers, proposers_summary
 
 __all__ = [
     "add_arrays",
@@ -42,8 +38,9 @@ def add_command(
     short: str,
     description: str,
     example: str,
+    computes: bool = True,
 ) -> argparse.ArgumentParser:
-    """Add a command that runs a function, with the options that all have."""
+    """Add a command that runs a function, with --device if it computes."""
     command = commands.add_parser(
         name,
         help=short,
@@ -52,7 +49,8 @@ def add_command(
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.set_defaults(run=run, command=command)
-    add_shared(command, "--device")
+    if computes:
+        add_shared(command, "--device")
     return command
 
 
@@ -67,7 +65,7 @@ def add_arrays(
         leave: inputs that the command does not take.
     """
     what = {"logits": ("scores of the classes, larger = likelier", "(C, h, w)")}
-    what |= {row.name: (row.what, row.file) for row in INPUTS.values() if row.file}
+    what |= {row.name: (row.what, row.file) for row in input_files()}
     what = {name: row for name, row in what.items() if name not in leave}
     for name, (text, shape) in what.items():
         by_name = name == "regions"
@@ -77,13 +75,13 @@ def add_arrays(
             required=name == "logits" and not folders,
             metavar=("DIR" if folders else "FILE") + ("|NAME" if by_name else ""),
             help=f"{text}: {'per image ' if folders else ''}an array {shape}"
-            + (f", PNG or JSON of SAM's tools, or {SUMMARY}" if by_name else ""),
+            + (f", PNG or JSON of SAM's tools, or {proposers_summary()}" if by_name else ""),
         )
 
 
 def array_paths(arguments: argparse.Namespace) -> dict[str, Path]:
     """Return the files that `add_arrays` was given, by the names of the inputs."""
-    names = ("logits", *(row.name for row in INPUTS.values() if row.file))
+    names = ("logits", *(row.name for row in input_files()))
     paths = {name: getattr(arguments, name, None) for name in names}
     return {name: path for name, path in paths.items() if isinstance(path, Path)}
 
@@ -91,6 +89,8 @@ def array_paths(arguments: argparse.Namespace) -> dict[str, Path]:
 def check_saliency(arguments: argparse.Namespace) -> None:
     """Check the background, and refuse saliency without one."""
     if arguments.background is not None:
+        from lpprop.inputs.background import check_background
+
         check_background("--background", arguments.background)
     elif arguments.saliency is not None:
         raise InputError.of(
@@ -107,7 +107,7 @@ def parse_regions(text: str) -> Path | str:
     >>> parse_regions("slic"), parse_regions("masks").name
     ('slic', 'masks')
     """
-    return text if text in NAMES else Path(text)
+    return text if text in proposers() else Path(text)
 
 
 def regions_name(arguments: argparse.Namespace) -> str | None:
@@ -118,11 +118,13 @@ def regions_name(arguments: argparse.Namespace) -> str | None:
     """
     given = arguments.regions
     if isinstance(given, Path) and not given.exists():
+        from lpprop._core.options import hint
+
         raise InputError.of(
             "--regions",
             got=f"{given}, which does not exist",
-            expected=f"a path to regions, or {SUMMARY}",
-            fix=hint(str(given), NAMES, "Check the path."),
+            expected=f"a path to regions, or {proposers_summary()}",
+            fix=hint(str(given), proposers(), "Check the path."),
         )
     return given if isinstance(given, str) else None
 
@@ -134,16 +136,16 @@ def option_name(name: str) -> str:
 
 def name_methods() -> str:
     """Name the methods in one line; lpprop refine --help says what they do."""
-    return ", ".join(METHODS)
+    return ", ".join(row.name for row in methods())
 
 
 def list_methods() -> str:
     """List the methods with what they do and need, one per line."""
     lines = []
-    for preset in METHODS.values():
-        needs = ", ".join(preset.needs).replace("attention", "attention or feats")
-        extra = f"; pip install 'lpprop[{preset.package[1]}]'" if preset.package else ""
-        lines.append(f"  {preset.name:<16} {preset.note} (needs {needs or 'nothing'}{extra})")
+    for row in methods():
+        needs = ", ".join(row.needs).replace("attention", "attention or feats")
+        extra = f"; pip install 'lpprop[{row.extra}]'" if row.extra else ""
+        lines.append(f"  {row.name:<16} {row.note} (needs {needs or 'nothing'}{extra})")
     return "\n".join(lines)
 
 

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, cast
 from lpprop._core.errors import InputError, collect_warnings
 from lpprop.cli.arguments import option_name
 from lpprop.cli.messages import PlainStream, one_line, translate, visible
-from lpprop.compose import presets
 
 if TYPE_CHECKING:
     import torch
@@ -227,7 +226,9 @@ def check_room(argument: str, classes: int, size: tuple[int, int], device: torch
 
 def describe_method(method: str, options: Mapping[str, object]) -> dict[str, object]:
     """Return a preset's name and all of its options, as the record of results holds them."""
-    preset = presets.find(method)
+    from lpprop.compose.presets import find
+
+    preset = find(method)
     values = preset.options | dict(options)
     if preset.feats_from:
         made_by = cast(str, values["feats_from"])

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lpprop._core.errors import InputError, collect_warnings
-from lpprop._core.options import hint
 from lpprop.cli.arguments import (
     add_arrays,
     add_command,
@@ -156,6 +155,7 @@ def _build_methods(
     arguments: argparse.Namespace, given: Collection[str]
 ) -> list[str | Chain] | None:
     """Build the methods with their options; None stands for the library's default."""
+    from lpprop._core.options import hint
     from lpprop.comparison.inputs import default_presets
     from lpprop.compose.presets import find
 

@@ -18,7 +18,7 @@ from lpprop.cli.arguments import (
     regions_name,
 )
 from lpprop.cli.common import find_recipe
-from lpprop.regions.named import SUMMARY
+from lpprop.cli.listing import proposers_summary
 
 if TYPE_CHECKING:
     import torch
@@ -64,7 +64,7 @@ def check_source(arguments: argparse.Namespace) -> dict[str, Path]:
             raise InputError.of(
                 option_name(name),
                 got=beside if name == "regions" else f"{beside}, whose models make it",
-                expected=SUMMARY if name == "regions" else "one of the two",
+                expected=proposers_summary() if name == "regions" else "one of the two",
                 fix="Leave out the recipe to measure stored arrays, or else the arrays.",
             )
         return {}
@@ -148,7 +148,7 @@ def _check_regions(arguments: argparse.Namespace, chains: Mapping[str, Chain]) -
             raise InputError.of(
                 "--regions",
                 got="nothing",
-                expected=SUMMARY,
+                expected=proposers_summary(),
                 fix=f"The method {name} needs it.",
             )
     if proposer and not any("regions" in chain.takes for chain in chains.values()):

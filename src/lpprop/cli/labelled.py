@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lpprop._core.errors import InputError
-from lpprop._core.options import check_integer
 from lpprop.cli.common import refuse_one_class, say
 
 if TYPE_CHECKING:
@@ -80,6 +79,7 @@ def read_lines(argument: str, path: Path, what: str) -> list[str]:
 
 def find_dataset(arguments: argparse.Namespace) -> Dataset:
     """Find the samples of the benchmark, or of the user's own folders."""
+    from lpprop._core.options import check_integer
     from lpprop.evaluation.datasets import DATASETS, dataset_from_folders, load_dataset
     from lpprop.evaluation.label_maps import IGNORED
 

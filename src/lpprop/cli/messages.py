@@ -8,7 +8,6 @@ import re
 from typing import TextIO
 
 from lpprop._core.errors import InputError, InputWarning
-from lpprop.compose.presets import FEATS_FROM, METHODS
 
 __all__ = ["PlainStream", "one_line", "translate", "visible"]
 
@@ -78,6 +77,8 @@ def translate(message: str, command: argparse.ArgumentParser) -> str:
     >>> translate("logits: got 1. Pass logit_scale=100, or size=(H, W) with image=.", refine)
     '--logits: got 1. Pass --option logit_scale=100, or --size H W with IMAGE.'
     """
+    from lpprop.compose.presets import FEATS_FROM, METHODS
+
     names = {
         action.dest: action.option_strings[0] if action.option_strings else str(action.metavar)
         for action in command._actions

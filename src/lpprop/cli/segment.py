@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lpprop._core.errors import InputError
-from lpprop._core.options import check_integer
 from lpprop.cli.arguments import (
     add_command,
     add_shared,
@@ -31,9 +30,7 @@ from lpprop.cli.common import (
     refuse_one_class,
     say,
 )
-from lpprop.compose.presets import find
-from lpprop.inputs.background import add_name, check_background
-from lpprop.regions.named import SUMMARY, find_proposer
+from lpprop.cli.listing import proposers_summary
 
 if TYPE_CHECKING:
     from lpprop.cli.references import Source
@@ -124,7 +121,7 @@ def add_segment(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         type=parse_regions,
         metavar="FILE|NAME",
         help="for methods that take them: a file or a folder of the images' regions, as lpprop "
-        f"refine takes them, or {SUMMARY}",
+        f"refine takes them, or {proposers_summary()}",
     )
     add_shared(command, "--side", " (default: 448)")
     add_shared(command, "--overwrite")
@@ -135,7 +132,9 @@ def _segment(arguments: argparse.Namespace) -> int:
     from lpprop.backbones.prompts import parse_classes
     from lpprop.cli.references import Source
     from lpprop.cli.results import Results, find_pending
+    from lpprop.inputs.background import add_name
     from lpprop.models.reference_backbone import ReferenceBackbone
+    from lpprop.regions.named import find_proposer
 
     recipe = _recipe(arguments)
     source = None if arguments.references is None else Source(arguments.references)
@@ -218,6 +217,10 @@ def _check_usage(arguments: argparse.Namespace) -> None:
 
 def _recipe(arguments: argparse.Namespace) -> Recipe:
     """Return the recipe as the other options change it; a bad one is refused here."""
+    from lpprop._core.options import check_integer
+    from lpprop.compose.presets import find
+    from lpprop.inputs.background import check_background
+
     recipe = find_recipe(_name(arguments), arguments.side)
     if recipe.references and arguments.references is None:
         raise InputError.of(
@@ -249,7 +252,7 @@ def _recipe(arguments: argparse.Namespace) -> Recipe:
         raise InputError.of(
             "--regions",
             got="nothing",
-            expected=f"a file or a folder, or {SUMMARY}",
+            expected=f"a file or a folder, or {proposers_summary()}",
             fix=f"The method {recipe.method} needs it.",
         )
     return recipe

@@ -11,10 +11,10 @@ from torch import Tensor
 from lpprop._core.checks import require
 from lpprop._core.errors import InputError
 from lpprop._core.memory import STEP_BYTES, check_memory
+from lpprop._core.once import first_time
 from lpprop._core.options import check_above_0
 from lpprop._core.precision import compute_dtype, uncompiled
 from lpprop._core.refiner import Refiner
-from lpprop._core.scans import first_time
 from lpprop.compose.composite import Composite, Takes, needs_of, step_name, steps_of, takes_of
 from lpprop.inputs.attention import as_rows, fit_grid
 from lpprop.inputs.feature_attention import attention_from_features

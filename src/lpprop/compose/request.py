@@ -10,9 +10,10 @@ from torch import Tensor
 
 from lpprop._core.convert import as_grid
 from lpprop._core.errors import InputError, warn
+from lpprop._core.once import first_time
 from lpprop._core.options import check_size
 from lpprop._core.refiner import COMMON
-from lpprop._core.scans import first_time, one_call, values_are_checked
+from lpprop._core.scans import one_call, values_are_checked
 from lpprop.compose.chain import Chain
 from lpprop.compose.fitting import fit
 from lpprop.inputs.background import check_background, lacks_background, mark_background

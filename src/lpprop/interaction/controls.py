@@ -26,7 +26,7 @@ from lpprop.evaluation.tuning.space import (
     tuned_options,
 )
 
-__all__ = ["Control", "changed_options", "controls"]
+__all__ = ["Control", "changed_options", "controls", "describe_options"]
 
 Kind = Literal["float", "int", "choice", "flag"]
 
@@ -88,7 +88,7 @@ def controls(
     """
     patches = check_integer("patches", patches, low=2)
     preset = find(method)
-    defaults, texts = default_options(preset.name, {}), _texts(preset)
+    defaults, texts = default_options(preset.name, {}), describe_options(preset)
     return tuple(
         _control(name, allowed, defaults[name], texts.get(name, ""), patches)
         for name, allowed in tuned_options(preset, given).items()
@@ -145,8 +145,12 @@ def _control(name: str, allowed: Range, default: Any, what: str, patches: int) -
     return Control(name, kind, default, start, low, high, step, log, what=what)
 
 
-def _texts(preset: Preset) -> dict[str, str]:
-    """Return what each option of a preset does, by the docstrings of its steps' functions."""
+def describe_options(preset: Preset) -> dict[str, str]:
+    """Return what each option of a preset does, by the docstrings of its steps' functions.
+
+    >>> describe_options(find("pamr"))["dilations"]
+    'distances of the neighbours in pixels, at least one, each >= 1'
+    """
     texts = {"temperature": _arguments(Chain).get("temperature", "")}
     for refiner, names in preset.names():
         own = _arguments(refiner._function)

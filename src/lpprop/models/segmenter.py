@@ -13,8 +13,9 @@ from torch import Tensor
 from lpprop._core.checks import check_tensors
 from lpprop._core.convert import as_image
 from lpprop._core.errors import warn
+from lpprop._core.once import first_time
 from lpprop._core.options import check_boolean
-from lpprop._core.scans import first_time, one_call
+from lpprop._core.scans import one_call
 from lpprop.backbones.backbone import Backbone, BackboneOutput
 from lpprop.compose import presets
 from lpprop.compose.chain import Chain

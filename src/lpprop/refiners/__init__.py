@@ -4,55 +4,31 @@ The names of the files begin with an underscore, so that no function hides the f
 import from here.
 """
 
-from lpprop.refiners._attention_pool import (
-    AttentionPool,
-    CorrelationPool,
-    attention_pool,
-    correlation_pool,
-)
-from lpprop.refiners._bilinear import BilinearUpsample, bilinear_upsample
-from lpprop.refiners._class_distribution import ClassDistribution, class_distribution
-from lpprop.refiners._dense_crf import DenseCRF, dense_crf
-from lpprop.refiners._guided_filter import GuidedFilter, guided_filter
-from lpprop.refiners._joint_bilateral import JointBilateralUpsample, joint_bilateral_upsample
-from lpprop.refiners._kl import KLDiscrepancy, kl_discrepancy
-from lpprop.refiners._local_crf import LocalCRF, local_crf
-from lpprop.refiners._max_velocity import MaxVelocity, max_velocity
-from lpprop.refiners._optimal_path import OptimalPath, optimal_path
-from lpprop.refiners._pamr import PAMR, pamr
-from lpprop.refiners._patch_propagation import PatchPropagation, propagate_patches
-from lpprop.refiners._pixel_propagation import PixelPropagation, propagate_pixels
-from lpprop.refiners._region_vote import RegionVote, region_vote
+from lpprop._core.optional import import_later
 
-__all__ = [
-    "PAMR",
-    "AttentionPool",
-    "BilinearUpsample",
-    "ClassDistribution",
-    "CorrelationPool",
-    "DenseCRF",
-    "GuidedFilter",
-    "JointBilateralUpsample",
-    "KLDiscrepancy",
-    "LocalCRF",
-    "MaxVelocity",
-    "OptimalPath",
-    "PatchPropagation",
-    "PixelPropagation",
-    "RegionVote",
-    "attention_pool",
-    "bilinear_upsample",
-    "class_distribution",
-    "correlation_pool",
-    "dense_crf",
-    "guided_filter",
-    "joint_bilateral_upsample",
-    "kl_discrepancy",
-    "local_crf",
-    "max_velocity",
-    "optimal_path",
-    "pamr",
-    "propagate_patches",
-    "propagate_pixels",
-    "region_vote",
-]
+# Each file with what it has; imported when it is asked for.
+_FILES = {
+    "_attention_pool": ("AttentionPool", "CorrelationPool", "attention_pool", "correlation_pool"),
+    "_bilinear": ("BilinearUpsample", "bilinear_upsample"),
+    "_class_distribution": ("ClassDistribution", "class_distribution"),
+    "_dense_crf": ("DenseCRF", "dense_crf"),
+    "_guided_filter": ("GuidedFilter", "guided_filter"),
+    "_joint_bilateral": ("JointBilateralUpsample", "joint_bilateral_upsample"),
+    "_kl": ("KLDiscrepancy", "kl_discrepancy"),
+    "_local_crf": ("LocalCRF", "local_crf"),
+    "_max_velocity": ("MaxVelocity", "max_velocity"),
+    "_optimal_path": ("OptimalPath", "optimal_path"),
+    "_pamr": ("PAMR", "pamr"),
+    "_patch_propagation": ("PatchPropagation", "propagate_patches"),
+    "_pixel_propagation": ("PixelPropagation", "propagate_pixels"),
+    "_region_vote": ("RegionVote", "region_vote"),
+}
+_NAMES = {name: file for file, names in _FILES.items() for name in names}
+
+__all__ = sorted(_NAMES)
+
+__getattr__ = import_later(__name__, _NAMES)
+
+
+def __dir__() -> list[str]:
+    return __all__

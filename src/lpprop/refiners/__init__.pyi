@@ -53,12 +53,6 @@ __all__ = [
     "region_vote",
 ]
 
-class PAMR(Refiner):
-    iterations: int
-    dilations: Sequence[int]
-
-    def __init__(self, *, iterations: int = 5, dilations: Sequence[int] = (8, 16)) -> None: ...
-
 class AttentionPool(Refiner):
     steps: int
 
@@ -193,6 +187,12 @@ class OptimalPath(Refiner):
         norm: str = "none",
         complement: bool = False,
     ) -> None: ...
+
+class PAMR(Refiner):
+    iterations: int
+    dilations: Sequence[int]
+
+    def __init__(self, *, iterations: int = 5, dilations: Sequence[int] = (8, 16)) -> None: ...
 
 class PatchPropagation(Refiner):
     k: int | Literal["auto"]

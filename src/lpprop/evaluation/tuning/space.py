@@ -38,6 +38,10 @@ class Number:
     high: float
     log: bool = True
 
+    def __str__(self) -> str:
+        """Say it in words, as `lpprop methods` shows it."""
+        return f"{self.low:g} to {self.high:g}"
+
     def suggest(self, trial: optuna.Trial, name: str, patches: int) -> float:
         """Return the value that a trial suggests."""
         return _round(trial.suggest_float(name, self.low, self.high, log=self.log))
@@ -53,6 +57,10 @@ class Rest:
 
     low: float
     high: float
+
+    def __str__(self) -> str:
+        """Say it in words."""
+        return f"{1 - self.high:g} to {1 - self.low:g}"
 
     def suggest(self, trial: optuna.Trial, name: str, patches: int) -> float:
         """Return the value that a trial suggests."""
@@ -70,6 +78,10 @@ class Whole:
     low: int
     high: int
     step: int = 1
+
+    def __str__(self) -> str:
+        """Say it in words."""
+        return f"{self.low} to {self.high}" + (f", by {self.step}" if self.step > 1 else "")
 
     def suggest(self, trial: optuna.Trial, name: str, patches: int) -> int:
         """Return the value that a trial suggests."""
@@ -89,6 +101,10 @@ class Share:
 
     low: float
 
+    def __str__(self) -> str:
+        """Say it in words."""
+        return f"{100 * self.low:g} to 100 % of the patches"
+
     def suggest(self, trial: optuna.Trial, name: str, patches: int) -> int:
         """Return the number of patches that a trial suggests."""
         return max(2, round(trial.suggest_float(name, self.low, 1.0, log=True) * patches))
@@ -103,6 +119,10 @@ class Choice:
     """One of several values."""
 
     values: tuple[Any, ...]
+
+    def __str__(self) -> str:
+        """Say it in words."""
+        return " or ".join(map(repr, self.values))
 
     def suggest(self, trial: optuna.Trial, name: str, patches: int) -> Any:
         """Return the value that a trial suggests."""
