@@ -42,7 +42,7 @@ _NAMES = {
 # The packages beside those names; much of what they import is optional.
 _PACKAGES = (
     "backbones", "comparison", "evaluation", "integrations", "io", "models", "numerics", "regions",
-    "viz",
+    "tiled", "viz",
 )  # fmt: skip
 
 __all__ = [*sorted(["__version__", *_NAMES]), *_refiners]

@@ -251,7 +251,7 @@ class _GeoTIFF:
                 got=f"{self._path}, of which rows {box.top} to {box.bottom} and columns {box.left} "
                 f"to {box.right} cannot be read ({reason})",
                 expected="undamaged blocks",
-                fix="Write or download the file again; the same call then continues.",
+                fix="Write or download the file again, and pass overwrite=True, since it then differs.",
             ) from error
 
     def fingerprint(self) -> dict[str, Any]:
@@ -309,7 +309,7 @@ class _ZarrArray:
                 str(self._path),
                 got=f"chunks that cannot be read at {shown} ({str(error)[:150]})",
                 expected="undamaged chunks",
-                fix="Write or download them again; the same call then continues.",
+                fix="Write or download them again, and pass overwrite=True, since they then differ.",
             ) from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -94,6 +95,23 @@ def _write_geotiff(
         for band, text in enumerate(place.bands):
             if text:
                 file.set_band_description(band + 1, text)
+    _compare_geotiff(path, read, shape)
+
+
+def _compare_geotiff(path: Path, read: ReadBand, shape: tuple[int, int, int]) -> None:
+    """Read a file back, since GDAL may not say that the disk was full when the file was closed."""
+    with quiet_rasterio() as rasterio:
+        try:
+            with rasterio.open(path) as file:
+                for band, box in _strips(shape):
+                    window = rasterio.windows.Window.from_slices(*box.slices)
+                    there = file.read(band + 1, window=window)
+                    if not np.array_equal(there, read(band, box), equal_nan=there.dtype.kind == "f"):
+                        raise OSError("it holds other numbers than were written")
+        except OSError as error:  # rasterio's errors are such too
+            raise OSError(
+                errno.EIO, f"The file cannot be written whole; is the disk full? ({error})", str(path)
+            ) from error
 
 
 def _write_npy(
