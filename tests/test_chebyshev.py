@@ -15,7 +15,7 @@ from lpprop.numerics.chebyshev import bound_residual, chebyshev, count_steps
 STEP = {"tau": 0.1, "r": 5, "alpha": 0.9, "solver": "chebyshev"}
 
 
-def T(n, x):
+def first_kind(n, x):
     return polynomials.chebval(x, [0] * n + [1])
 
 
@@ -27,7 +27,7 @@ def test_the_residual_is_chebyshevs_polynomial(alpha, steps):
     b = torch.ones(1, 41, dtype=torch.float64)
     x = chebyshev(lambda v: v * s, b, alpha=alpha, steps=steps)
     residual = (b - (1 - alpha * s) * x)[0].numpy()
-    expected = T(steps, s.numpy()) / T(steps, 1 / alpha)
+    expected = first_kind(steps, s.numpy()) / first_kind(steps, 1 / alpha)
     np.testing.assert_allclose(residual, expected, atol=1e-12)
     # The bound is met at both ends, and nowhere exceeded.
     assert bound_residual(alpha, steps) == pytest.approx(abs(residual).max(), rel=1e-6, abs=1e-14)
@@ -65,7 +65,7 @@ def test_the_twin_in_float64(backend, steps):
     S /= np.sqrt(degree[:, None] * degree[None])
     values, vectors = np.linalg.eigh(S)
     b = logits[0].double().flatten(1).numpy().T
-    residual = T(steps, values) / T(steps, 1 / 0.9)
+    residual = first_kind(steps, values) / first_kind(steps, 1 / 0.9)
     twin = vectors @ (((1 - residual) / (1 - 0.9 * values))[:, None] * (vectors.T @ b))
     np.testing.assert_allclose(scores[0].flatten(1).T, twin, atol=2e-5)
     if steps == 60:

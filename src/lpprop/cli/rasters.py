@@ -127,4 +127,3 @@ def refine_raster(arguments: argparse.Namespace) -> int:
     earlier = f", {done.resumed} were there" if done.resumed else ""
     print(f"{made} tile{'s' * (made != 1)} refined into {out}{earlier}")
     return 0
-

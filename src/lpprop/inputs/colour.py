@@ -67,7 +67,8 @@ def _lab_in_blocks(image: Float[Tensor, "*B 3 H W"]) -> Float[Tensor, "*B 3 H W"
         if count < _BLOCK:
             block = F.pad(block, (0, _BLOCK - count))
         features[:, start : start + count] = _lab(block[:, None])[:, 0, :count]
-    return features.unflatten(1, image.movedim(-3, 0).shape[1:]).movedim(0, -3)
+    whole: Tensor = features.unflatten(1, image.movedim(-3, 0).shape[1:])
+    return whole.movedim(0, -3)
 
 
 def _lab(image: Float[Tensor, "*B 3 H W"]) -> Float[Tensor, "*B 3 H W"]:

@@ -27,8 +27,8 @@ def chebyshev(
 ) -> Float[Tensor, "*systems N"]:
     """Solve (I - alpha S) x = b by a polynomial in S, for any S with eigenvalues in [-1, 1].
 
-    The polynomial has degree `steps` - 1 in S, and leaves the smallest residual that can be promised
-    for all such S: `bound_residual(alpha, steps)` times the norm of b.
+    The polynomial has degree `steps` - 1 in S, and leaves the smallest residual that can be
+    promised for all such S: `bound_residual(alpha, steps)` times the norm of b.
 
     Args:
         product: applies the symmetric S to (..., N).
@@ -79,8 +79,8 @@ def schedule(alpha: float, steps: int) -> list[tuple[float, float]]:
 def bound_residual(alpha: float, steps: int) -> float:
     """Bound the residual after so many steps, relative to the norm of the right-hand side.
 
-    It is 1 / T_n(1 / alpha) = 2 q^n / (1 + q^2n) with q = alpha / (1 + sqrt(1 - alpha^2)), where T_n
-    is Chebyshev's polynomial and n the steps. The error of the solution is at most that over
+    It is 1 / T_n(1 / alpha) = 2 q^n / (1 + q^2n) with q = alpha / (1 + sqrt(1 - alpha^2)), where
+    T_n is Chebyshev's polynomial and n the steps. The error of the solution is at most that over
     1 - alpha, relative to the same norm.
 
     >>> [round(bound_residual(0.95, steps), 4) for steps in (10, 20, 40)]

@@ -19,8 +19,8 @@ from lpprop.inputs.colour import lab
 from lpprop.kernels import portable
 from lpprop.kernels.dispatch import check_backend, kernels_for
 from lpprop.kernels.interface import Kernels
-from lpprop.numerics.graphs import stencil_graph
 from lpprop.numerics.chebyshev import count_steps
+from lpprop.numerics.graphs import stencil_graph
 from lpprop.numerics.propagation import (
     SOLVER_CHECKS,
     check_solver,

@@ -208,7 +208,7 @@ class Inputs:
         return features.masked_fill(self.read_gaps(box), apart) if self.has_gaps else features
 
 
-def _find_white(dtype: np.dtype[object], white: float | None) -> float:
+def _find_white(dtype: np.dtype[Any], white: float | None) -> float:
     if white is not None:
         return float(check_above_0("white", white))
     if dtype.kind == "f":

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,10 @@ from lpprop.compose.chain import Chain
 from lpprop.evaluation.progress import Progress
 from lpprop.io.atomic import atomic_write
 from lpprop.refiners import BilinearUpsample, PixelPropagation
+from lpprop.tiled.bands import Place
 from lpprop.tiled.inputs import Inputs
 from lpprop.tiled.journal import Journal, Layer, differences, part_folder, remove_part
 from lpprop.tiled.plan import Plan
-from lpprop.tiled.rasters import Place
 from lpprop.tiled.tiles import Box, Tile, cut
 from lpprop.tiled.upsampling import Read, upsample
 from lpprop.tiled.votes import Votes, list_regions
@@ -146,10 +147,11 @@ class Job:
     def _propagate_patches(self, tile: Tile) -> _Results:
         """Propagate over the patches of a part of the grid and of those around it."""
         feats, step = self.inputs.feats, self.plan.patches
-        assert feats is not None and step is not None
+        assert feats is not None
+        assert step is not None
         near = torch.from_numpy(feats.read(tile.window).astype(np.float32))
-        step = step.fitted(self.inputs.grid, self.inputs.size)
-        scores = step(self.inputs.read_scores(tile.window)[None], feats=near[None])[0]
+        fitted = step.fitted(self.inputs.grid, self.inputs.size)
+        scores = fitted(self.inputs.read_scores(tile.window)[None], feats=near[None])[0]
         return {"scores": scores[(slice(None), *tile.core.within(tile.window))].numpy()}
 
     def _refine_tile(self, tile: Tile, read_grid: Read) -> _Results:
@@ -184,7 +186,8 @@ class Job:
     def _gather_votes(self, journal: Journal) -> Callable[[Box], _Results]:
         """Let all tiles vote; return what gives a core its regions' scores."""
         step, regions = self.plan.vote, self.inputs.regions
-        assert step is not None and regions is not None
+        assert step is not None
+        assert regions is not None
 
         def read(core: Box) -> tuple[NDArray[np.float32], NDArray[Any], NDArray[np.bool_]]:
             scores = np.nan_to_num(journal.read("scores", core))
@@ -206,12 +209,16 @@ class Job:
             bands = self.inputs.logits.place.bands if layer == "scores" else ()
             kind = journal.layers[layer]
             write_raster(
-                path,
-                lambda band, box, layer=layer: journal.read(layer, box, band)[0],
-                shape=(kind.bands, height, width), dtype=np.dtype(kind.dtype),
+                path, partial(_read_band, journal, layer), shape=(kind.bands, height, width),
+                dtype=np.dtype(kind.dtype),
                 place=Place(self.inputs.image.place.georeference, bands),
                 nodata=gap if self.inputs.has_gaps else None, folder=journal.folder,
             )  # fmt: skip
+
+
+def _read_band(journal: Journal, layer: str, band: int, box: Box) -> NDArray[Any]:
+    numbers: NDArray[Any] = journal.read(layer, box, band)[0]
+    return numbers
 
 
 def _is_identity(plan: Plan) -> bool:

@@ -83,31 +83,36 @@ class Journal:
     ) -> None:
         folder.mkdir(exist_ok=True)
         self.folder, self.size, self.cores, self.layers = folder, size, cores, layers
-        self._path = folder / f"{name}.jsonl"
-        self._file = self._path.open("ab+")
+        self._data: dict[str, BinaryIO] = {}
+        self._file = (folder / f"{name}.jsonl").open("ab+")
+        try:
+            self._begin(name, json.loads(json.dumps(run, default=str)), overwrite)
+        except BaseException:
+            self.close()
+            raise
+
+    def _begin(self, name: str, run: Mapping[str, Any], overwrite: bool) -> None:
+        """Lock and read the journal, and open the files of numbers."""
         self._lock()
         lines = self._load()
-        run = json.loads(json.dumps(run, default=str))
         changed = list(differences(lines[0], run)) if lines else []
-        if changed and overwrite:
-            lines = []
-        elif changed:
-            self._file.close()
+        if changed and not overwrite:
             raise InputError.of(
                 "out",
-                got=f"{folder}, whose tiles were made otherwise ({'; '.join(changed[:3])})",
+                got=f"{self.folder}, whose tiles were made otherwise ({'; '.join(changed[:3])})",
                 expected="none, or tiles of the same inputs and options",
                 fix="Pass overwrite=True to begin anew, or what was passed before.",
             )
-        if not lines:
+        if changed or not lines:
+            lines = []
             self._file.truncate(0)
             self._add(run)
-        self._data: dict[str, BinaryIO] = {}
-        for key, layer in layers.items():
-            path = folder / f"{name}_{key}.raw"
+        height, width = self.size
+        for key, layer in self.layers.items():
+            path = self.folder / f"{name}_{key}.raw"
             self._data[key] = path.open("r+b" if path.exists() else "w+b")
-            self._data[key].truncate(layer.bands * size[0] * size[1] * self._dtype(key).itemsize)
-        self.done = {x["tile"] for x in lines[1:] if self._is_whole(x)}
+            self._data[key].truncate(layer.bands * height * width * self._dtype(key).itemsize)
+        self.done = {line["tile"] for line in lines[1:] if self._is_whole(line)}
 
     def __enter__(self) -> Journal:
         """Return the journal."""
@@ -116,6 +121,10 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
+        """Close the files."""
+        self.close()
+
+    def close(self) -> None:
         """Close the files, which releases the lock."""
         for file in (*self._data.values(), self._file):
             with suppress(OSError):  # what is not on the disk fails at the write already
@@ -126,7 +135,9 @@ class Journal:
         check = 0
         for key in self.layers:
             numbers = np.ascontiguousarray(results[key], self._dtype(key))
-            for place, row in zip(self._rows(key, self.cores[tile]), _rows_of(numbers), strict=True):
+            for place, row in zip(
+                self._rows(key, self.cores[tile]), _rows_of(numbers), strict=True
+            ):
                 self._data[key].seek(place)
                 self._data[key].write(row)
                 check = zlib.crc32(row, check)
@@ -157,7 +168,7 @@ class Journal:
         for key in self.layers:
             for row in _rows_of(self.read(key, self.cores[line["tile"]])):
                 check = zlib.crc32(row, check)
-        return check == line["crc"]
+        return bool(check == line["crc"])
 
     def _add(self, line: Mapping[str, Any]) -> None:
         self._file.write(json.dumps(line).encode() + b"\n")
@@ -166,7 +177,8 @@ class Journal:
     def _load(self) -> list[dict[str, Any]]:
         """Read the lines; whatever follows one that is cut off or malformed is dropped."""
         self._file.seek(0)
-        lines, end = [], 0
+        lines: list[dict[str, Any]] = []
+        end = 0
         for text in self._file:
             try:
                 line = json.loads(text)
@@ -188,7 +200,6 @@ class Journal:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            self._file.close()
             raise InputError.of(
                 "out",
                 got=f"{self.folder}, to which another process writes",

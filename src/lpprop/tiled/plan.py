@@ -124,7 +124,10 @@ def _flatten(chain: Chain) -> list[nn.Module]:
             steps += _flatten(step)
         elif isinstance(step, Composite):
             raise InputError.of(
-                "method", got=type(step).__name__, expected="steps one after the other", fix=_ON_GRID
+                "method",
+                got=type(step).__name__,
+                expected="steps one after the other",
+                fix=_ON_GRID,
             )
         else:
             steps.append(step)

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import mmap
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,38 +15,17 @@ from torch import Tensor
 from lpprop._core.errors import InputError
 from lpprop._core.optional import import_hint
 from lpprop.io.files import fingerprint, refuse_damaged
+from lpprop.tiled.bands import Place, are_all, choose_bands
+from lpprop.tiled.geotiff import GeoTIFF
 from lpprop.tiled.tiles import Box
 
-__all__ = [
-    "RASTER_SUFFIXES",
-    "Place",
-    "Raster",
-    "import_rasterio",
-    "import_zarr",
-    "open_raster",
-    "quiet_rasterio",
-]
+__all__ = ["RASTER_SUFFIXES", "Raster", "import_zarr", "open_raster"]
 
 #: What the names of rasters end with that are read by boxes.
 RASTER_SUFFIXES = (".tif", ".tiff", ".npy", ".zarr")
 
-# The blocks that GDAL keeps, in MB; by default they would take a twentieth of the memory.
-_GDAL_CACHE = 64
 # Rows of an array whose content is hashed at a time.
 _HASH_ROWS = 256
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a raster lies, and what its bands are; empty for an array.
-
-    Attributes:
-        georeference: crs, transform and ground control points, as rasterio takes them.
-        bands: the description of each band, such as a class's name; empty where there are none.
-    """
-
-    georeference: dict[str, Any] = field(default_factory=dict)
-    bands: tuple[str, ...] = ()
 
 
 class Raster(Protocol):
@@ -105,7 +81,7 @@ def open_raster(
         path = Path(source)
         suffix = path.suffix.lower()
         if suffix in (".tif", ".tiff"):
-            return _GeoTIFF(path, name, bands, nodata)
+            return GeoTIFF(path, name, bands, nodata)
         if suffix == ".npy":
             with refuse_damaged(path, name, "an array of numpy.save"):
                 source = np.lib.format.open_memmap(path, mode="r")
@@ -153,7 +129,7 @@ class _Array:
                 fix="Pass one image without a batch axis.",
             )
         self._source, self._name, self._nodata = source, name, nodata
-        self._bands = _choose_bands(bands, shape[0], name)
+        self._bands = choose_bands(bands, shape[0], name)
         self.shape = (len(self._bands), shape[1], shape[2])
         self.place, self.has_gaps = Place(), nodata is not None
 
@@ -171,7 +147,7 @@ class _Array:
     def read_gaps(self, box: Box) -> NDArray[np.bool_]:
         if self._nodata is None:
             return np.zeros(box.size, bool)
-        return _equals(self.read(box), self._nodata).all(0)
+        return are_all(self.read(box), self._nodata)
 
     def fingerprint(self) -> dict[str, Any]:
         if _is_mapped(self._source):
@@ -180,7 +156,7 @@ class _Array:
         digest = hashlib.sha256()
         for top in range(0, height, _HASH_ROWS):
             box = Box(top, min(top + _HASH_ROWS, height), 0, width)
-            digest.update(np.ascontiguousarray(self.read(box)))
+            digest.update(self.read(box).tobytes())
         return {"shape": list(self.shape), "sha256": digest.hexdigest(), **self._choice()}
 
     def _choice(self) -> dict[str, Any]:
@@ -188,7 +164,7 @@ class _Array:
 
 
 def _is_mapped(source: Any) -> bool:
-    """Tell whether an array is a whole mapped file; a part of one has another array for its base."""
+    """Tell whether an array is a whole mapped file; the base of a part is another array."""
     return isinstance(source, np.memmap) and isinstance(source.base, mmap.mmap)
 
 
@@ -198,82 +174,6 @@ def _remap(source: Any) -> Any:
         return source
     order: Any = "C" if source.flags.c_contiguous else "F"
     return np.memmap(source.filename, source.dtype, "r", source.offset, source.shape, order)
-
-
-class _GeoTIFF:
-    """A file that GDAL reads; opened at each call, so that it can be handed to other processes."""
-
-    def __init__(
-        self, path: Path, name: str, bands: Sequence[int] | None, nodata: float | None
-    ) -> None:
-        self._path, self._name, self._nodata = path, name, nodata
-        with (
-            refuse_damaged(path, name, "an undamaged GeoTIFF"),
-            quiet_rasterio() as rasterio,
-            rasterio.open(path) as file,
-        ):
-            count = file.count
-            self._bands = _choose_bands(bands, count, name)
-            self.shape = (len(self._bands), file.height, file.width)
-            self.dtype = np.dtype(file.dtypes[self._bands[0]])
-            valid = rasterio.enums.MaskFlags.all_valid
-            self.has_gaps = nodata is not None or any(
-                valid not in file.mask_flag_enums[band] for band in self._bands
-            )
-            reference = {"crs": file.crs, "transform": file.transform}
-            points, system = file.gcps
-            if points:
-                reference = {"gcps": points, "crs": system}
-            named = tuple(file.descriptions[band] or "" for band in self._bands)
-            self.place = Place(reference, named if any(named) else ())
-
-    def read(self, box: Box) -> NDArray[Any]:
-        numbers: NDArray[Any] = self._read(box, "read", indexes=[band + 1 for band in self._bands])
-        return numbers
-
-    def read_gaps(self, box: Box) -> NDArray[np.bool_]:
-        if self._nodata is not None:
-            return _equals(self.read(box), self._nodata).all(0)
-        if not self.has_gaps:
-            return np.zeros(box.size, bool)
-        return np.asarray(self._read(box, "dataset_mask") == 0)
-
-    def _read(self, box: Box, what: str, **options: Any) -> Any:
-        rasterio = import_rasterio()
-        window = rasterio.windows.Window.from_slices(*box.slices)
-        try:
-            with quiet_rasterio(), rasterio.open(self._path) as file:
-                return getattr(file, what)(window=window, **options)
-        except rasterio.errors.RasterioError as error:
-            reason = str(error.__cause__ or error).strip().splitlines()[0][:150]
-            raise InputError.of(
-                self._name,
-                got=f"{self._path}, of which rows {box.top} to {box.bottom} and columns {box.left} "
-                f"to {box.right} cannot be read ({reason})",
-                expected="undamaged blocks",
-                fix="Write or download the file again, and pass overwrite=True, since it then differs.",
-            ) from error
-
-    def fingerprint(self) -> dict[str, Any]:
-        choice = {"bands": self._bands, "nodata": repr(self._nodata)}
-        return {**fingerprint(self._path), **choice}
-
-
-def _choose_bands(bands: Sequence[int] | None, count: int, name: str) -> list[int]:
-    """Return the bands, counted from 0."""
-    chosen = range(1, count + 1) if bands is None else bands
-    if not chosen or any(not 1 <= band <= count for band in chosen):
-        raise InputError.of(
-            name,
-            got=f"{count} band{'s' * (count > 1)}, and bands={tuple(chosen)}",
-            expected=f"bands from 1 to {count}",
-            fix="Name bands that are there.",
-        )
-    return [int(band) - 1 for band in chosen]
-
-
-def _equals(numbers: NDArray[Any], value: float) -> NDArray[np.bool_]:
-    return np.isnan(numbers) if np.isnan(value) else np.asarray(numbers == value)
 
 
 def _open_zarr(path: Path, name: str) -> Any:
@@ -309,34 +209,8 @@ class _ZarrArray:
                 str(self._path),
                 got=f"chunks that cannot be read at {shown} ({str(error)[:150]})",
                 expected="undamaged chunks",
-                fix="Write or download them again, and pass overwrite=True, since they then differ.",
+                fix="Write them again, and pass overwrite=True, since they then differ.",
             ) from error
-
-
-def import_rasterio() -> Any:
-    """Return rasterio with the parts that are used here.
-
-    Raises:
-        ImportError: it is not installed.
-    """
-    with import_hint("GeoTIFF needs rasterio: pip install 'lpprop[geo]'"):
-        import rasterio
-        import rasterio.enums
-        import rasterio.errors
-        import rasterio.windows
-    return rasterio
-
-
-@contextmanager
-def quiet_rasterio() -> Iterator[Any]:
-    """Give rasterio with a small cache, and without a warning of pictures that lie nowhere."""
-    rasterio = import_rasterio()
-    missing = rasterio.errors.NotGeoreferencedWarning
-    with (
-        warnings.catch_warnings(action="ignore", category=missing),
-        rasterio.Env(GDAL_CACHEMAX=_GDAL_CACHE),
-    ):
-        yield rasterio
 
 
 def import_zarr() -> Any:

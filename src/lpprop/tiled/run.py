@@ -19,6 +19,7 @@ from lpprop.tiled.writers import check_output
 
 __all__ = ["Report", "refine"]
 
+
 class Report(NamedTuple):
     """What a run of `refine` has done.
 
@@ -84,7 +85,7 @@ def refine(
             floats if None.
         nodata: the image's value of pixels without data; what its file says if None.
         overwrite: whether to replace a result that is there, and unfinished tiles of other options.
-        progress: True shows a bar and False nothing; None a bar on a terminal, else a line a minute.
+        progress: True shows a bar, False nothing; None a bar on a terminal, else a line a minute.
         options: options of a preset, such as `r=7` or `max_iter=20`.
 
     Returns:

@@ -78,7 +78,8 @@ class Votes:
         if self._options["by"] != "probability":
             return scores
         powers = np.exp(scores - scores.max(0))
-        return powers / powers.sum(0)
+        shares: _Scores = powers / powers.sum(0)
+        return shares
 
     def _pool(self) -> NDArray[np.float64]:
         """Return the scores of each region, with a last column for none."""
@@ -90,5 +91,3 @@ class Votes:
         """Return which regions have a class of enough pixels, with a last entry for none."""
         shares = self._counts.max(0, initial=0) / self._counts.sum(0).clip(1)
         return np.append(shares >= self._options["purity"], False)
-
-

@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lpprop._core.errors import InputError
-from lpprop.tiled.rasters import Place, import_rasterio, import_zarr, quiet_rasterio
+from lpprop.tiled.bands import Place
+from lpprop.tiled.geotiff import import_rasterio, quiet_rasterio
+from lpprop.tiled.rasters import import_zarr
 from lpprop.tiled.tiles import Box
 
 __all__ = ["check_output", "write_raster"]
@@ -41,7 +43,10 @@ def check_output(argument: str, path: Path) -> None:
         )
     if not path.absolute().parent.is_dir():
         raise InputError.of(
-            argument, got=f"{path}, in a folder that is not there", expected="a folder", fix="Make it."
+            argument,
+            got=f"{path}, in a folder that is not there",
+            expected="a folder",
+            fix="Make it.",
         )
     if suffix in (".tif", ".tiff"):
         import_rasterio()
@@ -106,11 +111,15 @@ def _compare_geotiff(path: Path, read: ReadBand, shape: tuple[int, int, int]) ->
                 for band, box in _strips(shape):
                     window = rasterio.windows.Window.from_slices(*box.slices)
                     there = file.read(band + 1, window=window)
-                    if not np.array_equal(there, read(band, box), equal_nan=there.dtype.kind == "f"):
+                    if not np.array_equal(
+                        there, read(band, box), equal_nan=there.dtype.kind == "f"
+                    ):
                         raise OSError("it holds other numbers than were written")
         except OSError as error:  # rasterio's errors are such too
             raise OSError(
-                errno.EIO, f"The file cannot be written whole; is the disk full? ({error})", str(path)
+                errno.EIO,
+                f"The file cannot be written whole; is the disk full? ({error})",
+                str(path),
             ) from error
 
 
