@@ -1,5 +1,5 @@
-# make demo | test | lint | docs | derived | bench | fuzz | gpu | notebooks | dist | clean: each works alone on a fresh clone,
-# and is quick afterwards.
+# make demo | test | browser | lint | docs | examples | derived | bench | fuzz | gpu | notebooks | dist | clean: each works alone
+# on a fresh clone, and is quick afterwards.
 # make resolve | oldest | newest: what CONTRIBUTING.md asks for when dependencies change; they need an index.
 
 PYTHON ?= python3
@@ -7,19 +7,29 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 DEMO   := $(VENV)/.ready-demo
+DOCS   := $(VENV)/.ready-docs
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 PYTEST := -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 # The part of the suite that tells in minutes whether a version of a dependency will do.
 FAST := $(patsubst %,tests/test_%.py,api chain cli compare contract invariants llvm refine twin_*)
 
-.PHONY: demo test lint docs derived bench fuzz gpu notebooks dist torch-sparse resolve oldest newest clean
+.PHONY: demo test browser chromium lint docs examples derived bench fuzz gpu notebooks dist torch-sparse resolve oldest \
+        newest clean
 
 demo: $(DEMO)
 	$(BIN)/lpprop demo --out out
 
 test: lint
 	$(BIN)/python $(PYTEST)
+
+# What is seen in a real browser, all of it; `make test` runs a part. CHROMIUM=PATH names another than the system's.
+browser: $(READY)
+	$(BIN)/python -m pytest --all-browser-tests tests/test_browser_*.py
+
+# A browser for it, where the system has none; on Linux with the libraries that it needs.
+chromium: $(READY)
+	$(BIN)/playwright install --with-deps chromium
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -30,15 +40,20 @@ lint: $(READY)
 derived: $(READY)
 	$(BIN)/python tests/derived.py
 
+# The site, in docs/_build/html: warnings are errors, and every link, anchor and picture is there.
+docs: $(DOCS)
+	$(BIN)/python -m sphinx -q -W --keep-going docs docs/_build/html
+	$(BIN)/python docs/extensions/check.py docs/_build/html
+
 # What the docs say is run: the blocks of the README and of docs/, the notebooks, the docstrings.
-docs: $(READY)
+examples: $(READY)
 	$(BIN)/python $(PYTEST) tests/test_readme.py tests/test_docs_integrations.py tests/test_notebooks.py src
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.speed
 	$(BIN)/python -m benchmarks.discrepancy
 	$(BIN)/python -m benchmarks.regions
-	$(BIN)/python -m benchmarks.report docs/benchmarks.md
+	$(BIN)/python -m benchmarks.report docs/benchmarks.md README.md
 
 # Odd calls of every public name, five to ten minutes on two cores; the suite makes a part. SEED=N repeats a run.
 fuzz: $(READY)
@@ -52,10 +67,11 @@ gpu: $(if $(VENV),$(READY))
 notebooks: $(READY)
 	$(BIN)/python docs/notebooks/execute.py
 
-# What a release uploads.
+# What a release uploads, checked. INSTALL="python3.11 python3.13" installs and runs it there too.
 dist: $(READY)
 	rm -rf dist
 	$(BIN)/python -m build
+	$(BIN)/python .ci/check_dist.py dist $(if $(INSTALL),--install $(INSTALL))
 
 # Optional, with a compiler: seven minutes on two cores. Its tests then run with `make test`.
 torch-sparse: $(READY)
@@ -80,6 +96,12 @@ $(DEMO): pyproject.toml constraints.txt
 	$(PIP) -e '.[demo]'
 	touch $@
 
+# The docs need no more than the package and Sphinx.
+$(DOCS): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) -e '.[docs]'
+	touch $@
+
 # pydensecrf2 asks for a Cython that does not know Python 3.13, hence no isolation.
 $(READY): $(DEMO)
 	$(PIP) -e '.[demo,dev]'
@@ -89,4 +111,4 @@ $(READY): $(DEMO)
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-oldest $(VENV)-newest out dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-oldest $(VENV)-newest out dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis

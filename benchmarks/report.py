@@ -1,7 +1,7 @@
-"""Committed results as Markdown: `python -m benchmarks.report [FILE]`.
+"""Committed results as Markdown: `python -m benchmarks.report [FILE ...]`.
 
-Without FILE it prints them. FILE must hold the lines `<!-- benchmarks -->` and
-`<!-- /benchmarks -->`; what stands between them is replaced.
+Without FILE it prints them. In each FILE it renews the tables that are marked `<!-- table ... -->`:
+"benchmarks" has all results, "speed" three of them.
 """
 
 import json
@@ -12,11 +12,20 @@ from typing import Any
 from lpprop._core.text import markdown_table
 
 from .contract import RESULTS, validate
+from .marked import renew
 
 HEAD = [
     "", "median, ms (quartiles)", "time / lpprop's (quartiles)", "aim", "peak memory, MiB",
 ]  # fmt: skip
-START, END = "<!-- benchmarks -->", "<!-- /benchmarks -->"
+#: What the README shows: a step, its benchmark, and the names of the others by their competitors.
+SPEED = [
+    ("pixels: 448 x 597, r 13, 21 classes", "pixel step",
+     {"SciPy, CSR": "SciPy", "DenseCRF": "DenseCRF", "PAMR, added": "PAMR"}),
+    ("patches: 2,940 of 15 windows, k 400, 21 classes", "patch step",
+     {"SciPy + faiss-cpu": "SciPy with faiss"}),
+    ("maximum velocity: 4,096 patches, 21 classes", "maximum velocity and its products",
+     {"products alone": "its matrix products alone"}),
+]  # fmt: skip
 
 
 def table(result: dict[str, Any]) -> str:
@@ -95,14 +104,32 @@ def report() -> str:
     return "\n\n".join(sections)
 
 
+def speed() -> str:
+    """Return three steps with their times and those of others, for the README."""
+    works = {
+        work["name"]: work for work in json.loads((RESULTS / "speed_cpu.json").read_text())["works"]
+    }
+    lines = []
+    for step, work, names in SPEED:
+        times = {competitor["name"]: competitor for competitor in works[work]["competitors"]}
+        ours = next(time for name, time in times.items() if name.startswith("lpprop"))
+        others = [
+            f"{name} {seconds(times[found])} ({times[found]['ratio']['median']:.2g})"
+            for found, name in names.items()
+        ]
+        lines.append([step, seconds(ours), ", ".join(others)])
+    return markdown_table(["step", "lpprop", "others (their time / lpprop's)"], lines)
+
+
+def seconds(competitor: dict[str, Any]) -> str:
+    return f"{competitor['seconds']['median']:.2g} s"
+
+
 def main(arguments: list[str]) -> None:
     if not arguments:
         print(report())
-        return
-    file = Path(arguments[0])
-    before, rest = file.read_text().split(START)
-    after = rest.split(END)[1]
-    file.write_text(f"{before}{START}\n{report()}\n{END}{after}")
+    for file in arguments:
+        renew(Path(file), {"benchmarks": report(), "speed": speed()})
 
 
 if __name__ == "__main__":

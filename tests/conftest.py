@@ -35,9 +35,11 @@ SOURCE = Path(__file__).parents[1] / "src" / "lpprop"
 def pytest_configure(config):
     """Look for doctests in no file whose import needs a package that is not there."""
     config.addinivalue_line("markers", "gpu: runs on a CUDA device where there is one")
+    config.addinivalue_line("markers", "slow_browser: runs with --all-browser-tests alone")
     needs = {
         "kernels/triton": "triton",
         "kernels/llvm": "llvmlite",
+        "app/": "gradio",
         "backbones/clip.py": "transformers",
         "backbones/sam3.py": "transformers",
         "backbones/tips.py": "transformers",
@@ -69,7 +71,18 @@ def pytest_collection_finish():
     gc.freeze()
 
 
+def pytest_collection_modifyitems(config, items):
+    """Skip what takes long in a browser, unless it is asked for."""
+    if not config.getoption("--all-browser-tests"):
+        for item in items:
+            if item.get_closest_marker("slow_browser"):
+                item.add_marker(pytest.mark.skip(reason="make browser runs it"))
+
+
 def pytest_addoption(parser):
+    parser.addoption(
+        "--all-browser-tests", action="store_true", help="run what takes long in a browser, too"
+    )
     parser.addoption(
         "--device",
         default="cpu",

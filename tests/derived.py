@@ -5,6 +5,7 @@
   of tests/api.txt is a change of the API, and belongs into the changelog.
 - The README's table of methods, and the table of commands in docs/command_line.md.
 - What `lpprop --help` lists of the tables, which it cannot wait for: cli/listing.json.
+- The version and the date in CITATION.cff, and Zenodo's metadata from it.
 """
 
 import inspect
@@ -12,6 +13,7 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -165,6 +167,36 @@ def commands() -> str:
     return between(COMMANDS, "commands", table)
 
 
+def citation() -> str:
+    """Return CITATION.cff with the version, and with the date of the changelog's last release."""
+    text = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    date = re.search(r"^## \d[\d.]* - (\S+)$", changelog, re.MULTILINE)[1]
+    text = re.sub(r"^version: .*$", f"version: {lpprop.__version__}", text, flags=re.MULTILINE)
+    return re.sub(r"^date-released: .*$", f"date-released: {date}", text, flags=re.MULTILINE)
+
+
+def zenodo() -> str:
+    """Return what Zenodo reads when it archives a release, as its API documents the fields."""
+    import yaml
+
+    cited = yaml.safe_load(citation())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    fields = {
+        "title": f"{cited['title']}: refinement of open-vocabulary segmentation",
+        "description": cited["abstract"],
+        "creators": [{"name": author["name"]} for author in cited["authors"]],
+        "upload_type": "software",
+        "access_right": "open",
+        "license": cited["license"],
+        "version": cited["version"],
+        "publication_date": str(cited["date-released"]),
+        "language": "eng",
+        "keywords": project["keywords"],
+    }
+    return json.dumps(fields, indent=2, ensure_ascii=False) + "\n"
+
+
 DERIVED = {
     SOURCE / "__init__.pyi": face,
     SOURCE / "refiners" / "__init__.pyi": refiners,
@@ -173,6 +205,8 @@ DERIVED = {
     ROOT / "tests" / "api.txt": snapshot,
     ROOT / "README.md": readme,
     COMMANDS: commands,
+    ROOT / "CITATION.cff": citation,
+    ROOT / ".zenodo.json": zenodo,
 }
 
 if __name__ == "__main__":

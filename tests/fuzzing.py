@@ -410,6 +410,7 @@ METHODS = (
     "lposs",
     "auto",
     "lposs+",
+    "clicks",
     "optimal_path",
     "max_velocity",
     "fusion",
@@ -497,6 +498,21 @@ def judge_points(scene: Scene, given: dict[str, Any], result: Any) -> None:
     assert all(given["mask"][row, column] > 0 for row, column in result.long())
 
 
+def draw_points(scene: Scene) -> Tensor:
+    """As many clicks as there are labels."""
+    n = min(scene.sizes["C"], scene.labels().numel())
+    size = torch.tensor([scene.sizes["H"], scene.sizes["W"]])
+    return (torch.rand(n, 2, generator=scene.generator) * 0.99 * size).to(scene.dtype)
+
+
+def judge_seeds(scene: Scene, given: dict[str, Any], result: Any) -> None:
+    size = given.get("grid") or given["size"]
+    assert tuple(result.shape) == (1, scene.sizes["C"], *size)
+    shares = result.clamp(min=0).sum(1)
+    assert bool((shares > 0).all())
+    assert bool((shares < 1 + 1e-5).all())
+
+
 def judge_fused(scene: Scene, given: dict[str, Any], result: Any) -> None:
     before, after = given["masks"] > 0, result > 0
     assert len(after) <= len(before)
@@ -556,6 +572,7 @@ def functions() -> Iterator[tuple[str, Target]]:
         # Not exact: weights below the smallest float32 vanish, and leave a pixel alone.
         ("propagate_pixels", pixel, "B C H W", "PixelPropagation", False),
         ("class_distribution", SCORES, "B C N", "ClassDistribution", False),
+        ("class_shares", SCORES, "B C h w", "ClassShares", False),
         ("kl_discrepancy", MAPS, "B C N", "KLDiscrepancy", True),
         ("optimal_path", MAPS | cost, "B C N", "OptimalPath", False),
         ("max_velocity", MAPS | square, "B C N", "MaxVelocity", False),
@@ -716,6 +733,20 @@ TARGETS: dict[str, Target] = {
         ("patches", "logit_scale"),
         "B C h w",
         exact=False,  # of equal evidence in half precision, others may be kept
+    ),
+    "seed_logits": Target(
+        lpprop.seed_logits,
+        draw(
+            points=draw_points,
+            labels=lambda s: s.labels().flatten()[: s.sizes["C"]].clamp(min=0),
+            size=lambda s: (s.sizes["H"], s.sizes["W"]),
+            classes=lambda s: s.sizes["C"],
+            grid=lambda s: s.rng.choice([None, (s.sizes["h"], s.sizes["w"])]),
+        ),
+        ("radius",),
+        judge=judge_seeds,
+        like="",
+        exact=False,  # in half precision, clicks are at other places
     ),
     "SlidingWindows": Target(
         run_windows,

@@ -263,3 +263,19 @@ def test_comparisons_show_it_once():
     ]
     assert "lposs+" in rows
     assert "auto" not in rows
+
+
+def test_patches_without_a_score_do_not_count_as_labelled():
+    """A few clicks ask for strong propagation and few neighbours, with hints beside them or not."""
+    logits, feats, _ = halves()
+    seeds = torch.zeros_like(logits)
+    seeds[:, 0, 5, 2] = seeds[:, 1, 5, 12] = 1
+    hints = torch.where(seeds.sum(1, keepdim=True) > 0, seeds, 1e-6 * logits)
+    for scores in (seeds, hints):
+        winners = mark_winners(scores[0].flatten(1))
+        assert winners.sum() == 2
+        assert choose_k(winners) == 5  # one in 40 of 192 patches
+        ring = DenseGraph(torch.eye(192).roll(1, 0) + torch.eye(192).roll(-1, 0))
+        assert choose_alpha(winners, ring) == 0.85
+    found = lpprop.propagate_patches(hints, feats, **AUTO).argmax(1)
+    assert torch.equal(found, logits.argmax(1))

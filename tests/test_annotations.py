@@ -76,6 +76,12 @@ assert lpprop.correlation_attention(feats, threshold=0.4).shape == (2, 20, 20)
 if importlib.util.find_spec("pydensecrf") is not None:
     assert lpprop.dense_crf(full.softmax(1), image, scale=None, iterations=1).shape == full.shape
 masks = full[0] > 0.3
+assert lpprop.class_shares(logits).shape == logits.shape
+for options in ({}, {"grid": (4, 5), "radius": 3}, {"classes": ["a", "b"], "radius": 0.5}):
+    at = [[3, 4], [9, 30]]
+    for points in (at, np.array(at) + 0.5, torch.tensor(at)):
+        found = lpprop.seed_logits(points, [1, 0], (20, 40), **options)
+        assert found.shape == (1, 2, *options.get("grid", (20, 40)))
 assert lpprop.fuse_masks(masks, threshold=0.5).shape == (1, 64, 80)
 assert lpprop.fuse_masks(masks[:0]).shape == (0, 64, 80)
 assert lpprop.prompt_points(masks[0], 3).shape == (3, 2)

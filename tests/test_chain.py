@@ -70,6 +70,7 @@ def test_a_module_is_its_function_with_the_same_options(name):
 PAIRS = [
     (lpprop.ClassDistribution, lpprop.class_distribution, set()),
     (lpprop.KLDiscrepancy, lpprop.kl_discrepancy, set()),
+    (lpprop.ClassShares, lpprop.class_shares, set()),
     (lpprop.OptimalPath, lpprop.optimal_path, set()),
     (lpprop.MaxVelocity, lpprop.max_velocity, set()),
     (lpprop.AttentionPool, lpprop.attention_pool, set()),

@@ -101,6 +101,10 @@ def upsampling_without_image(batch):
     return {"logits": upsampling(batch)["logits"]}
 
 
+def positive_scores(batch):
+    return {"logits": random(0, batch, 2, 3, 4, low=0.1, high=1)}
+
+
 def upsampling_windows(_):
     # Four windows of 12 x 12 pixels, in patches of 4.
     setting = lpprop.SlidingWindows((18, 18), window=12, stride=6)
@@ -321,6 +325,26 @@ REFINERS = [
         shape=image_size,
         differentiable=("image",),  # gamma and alpha, chosen from the feats, are held fixed
         roundings=3,
+    ),
+    Refiner(
+        "clicks",
+        refined_by("clicks"),
+        lpprop.presets.clicks,
+        patches_and_pixels,
+        PIXELS | {"patch_size": 4},
+        shape=image_size,
+        differentiable=("image",),  # gamma, chosen from the feats, is held fixed
+        roundings=4,
+    ),
+    *(
+        Refiner(
+            f"shares-{name}",
+            lpprop.class_shares,
+            lpprop.ClassShares,
+            inputs,
+            {},
+        )
+        for name, inputs in {"softmax": upsampling_without_image, "sums": positive_scores}.items()
     ),
     *(
         Refiner(

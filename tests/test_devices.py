@@ -184,6 +184,9 @@ CALLS = {
     "prototype_logits": lambda to: lpprop.prototype_logits(
         to(random(0, 2, 5, 3, 4)), to(random(1, 3, 5))
     ),
+    "seed_logits": lambda to: lpprop.seed_logits(
+        to(torch.tensor([[3, 4], [9, 30]])), to(torch.tensor([1, 0])), (20, 40), grid=(3, 4)
+    ),
     "regions-cosine": lambda to: classified(to, to(REGIONS)),
     "regions-rank": lambda to: classified(to, to(REGIONS), matching="rank"),
     "regions-masks": lambda to: classified(to, [to(torch.stack([x > 1, x < 3])) for x in REGIONS]),

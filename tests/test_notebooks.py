@@ -15,6 +15,7 @@ NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 NAMES = [
     "compare_and_tune",
     "dslo_step_by_step",
+    "interactive_segmentation",
     "quickstart",
     "vision_transformer",
     "your_own_model",
@@ -163,3 +164,6 @@ def test_a_progress_bar_that_cleared_itself_is_gone():
 
     assert tool._settled(stream("\rlposs:  50%|##  | 1/2\r           \r")) is None
     assert tool._settled(stream("\r 50%\r    \rUserWarning: x\n")).text == "UserWarning: x\n"
+    view = {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}, "text/plain": "50%"}
+    assert tool._settled(nbformat.v4.new_output("display_data", data=view)) is None
+    assert tool._settled(nbformat.v4.new_output("display_data", data={"text/plain": "1"}))

@@ -1,5 +1,7 @@
 """What stands in several files about the project agrees: Pythons, pins, workflows, targets."""
 
+import datetime
+import json
 import re
 import shutil
 import subprocess
@@ -7,6 +9,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
+
+import lpprop
 
 yaml = pytest.importorskip("yaml")
 
@@ -110,9 +114,38 @@ def test_the_demo_installs_what_it_needs_and_the_tests_install_all(tmp_path):
     assert "pydensecrf2" in others[-1]
 
 
-def test_the_readme_says_the_versions_that_are_required():
-    readme = (ROOT / "README.md").read_text()
-    (llvmlite,) = (x for x in PROJECT["project"]["dependencies"] if x.startswith("llvmlite"))
-    assert f"**llvmlite** {llvmlite.partition('>=')[2]} or newer is required" in readme
-    for extra in re.findall(r"'\.\[(\w+)\]'", readme):
-        assert extra in PROJECT["project"]["optional-dependencies"]
+@pytest.mark.parametrize("name", ["README.md", "docs/getting_started.md"])
+def test_the_extras_that_pages_name(name):
+    found = re.findall(r"'\.\[([\w,-]+)\]'", (ROOT / name).read_text(encoding="utf-8"))
+    named = {extra for extras in found for extra in extras.split(",")}
+    assert named
+    assert named <= set(PROJECT["project"]["optional-dependencies"])
+
+
+def test_the_version_and_its_date_are_one_everywhere():
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    releases = re.findall(r"^## (\d+\.\d+\.\d+) - (\d{4}-\d\d-\d\d)$", changelog, re.MULTILINE)
+    assert [f"## {' - '.join(x)}" for x in releases] == re.findall(r"^## \d.*$", changelog, re.M)
+    version, date = releases[0]
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    archived = json.loads((ROOT / ".zenodo.json").read_text(encoding="utf-8"))
+    assert version == lpprop.__version__ == cited["version"] == archived["version"]
+    assert cited["date-released"] == datetime.date.fromisoformat(date)
+    assert archived["publication_date"] == date
+    dates = [date for _, date in releases]
+    assert dates == sorted(dates, reverse=True)
+
+
+def test_the_citation_and_the_package_describe_one_thing():
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    archived = json.loads((ROOT / ".zenodo.json").read_text(encoding="utf-8"))
+    project = PROJECT["project"]
+    # What the format's version 1.2.0 requires, and what Zenodo does of software.
+    assert {"cff-version", "message", "title", "authors"} <= set(cited)
+    assert {"title", "creators", "description", "upload_type", "access_right"} <= set(archived)
+    assert cited["title"] == project["name"]
+    assert cited["license"] == archived["license"] == project["license"]
+    names = [author["name"] for author in project["authors"]]
+    assert [author["name"] for author in cited["authors"]] == names
+    assert [author["name"] for author in archived["creators"]] == names
+    assert archived["keywords"] == project["keywords"]

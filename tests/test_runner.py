@@ -22,6 +22,7 @@ from PIL import Image
 
 import lpprop
 from lpprop._core.errors import warn
+from lpprop._core.progress import LINE_SECONDS
 from lpprop.evaluation import (
     EvaluationError,
     Predictor,
@@ -36,7 +37,6 @@ from lpprop.evaluation.analyses.oracle import OracleStart
 from lpprop.evaluation.content import is_unchanged
 from lpprop.evaluation.datasets import dataset_from_folders
 from lpprop.evaluation.fingerprints import describe, hash_weights
-from lpprop.evaluation.progress import LINE_SECONDS
 from lpprop.evaluation.recipe_predictors import method_recipes, recipe_predictors
 from lpprop.evaluation.segmenters import share_models
 from lpprop.models.recipes import RECIPES, Model
@@ -817,7 +817,7 @@ class TestProgress:
     def test_lines_without_a_terminal(self, capsys, monkeypatch):
         now = [0.0]
         clock = SimpleNamespace(monotonic=lambda: now[0])
-        monkeypatch.setattr("lpprop.evaluation.progress.time", clock)
+        monkeypatch.setattr("lpprop._core.progress.time", clock)
 
         def slow(sample):
             now[0] += 25

@@ -1,5 +1,8 @@
-"""The wheel: it holds the package and nothing else, and runs from where it was unpacked."""
+"""What a release uploads: the wheel holds the package and nothing else, and runs from where it was
+unpacked; the sdist holds what git tracks, and builds the same wheel.
+"""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -14,6 +17,9 @@ pytest.importorskip("build")
 pytest.importorskip("hatchling")
 
 ROOT = Path(__file__).parents[1]
+spec = importlib.util.spec_from_file_location("check_dist", ROOT / ".ci" / "check_dist.py")
+check_dist = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(check_dist)
 # Every client is told that there is no network, so a test that needed one would fail.
 OFFLINE = os.environ | {
     "PIP_NO_INDEX": "1",
@@ -37,10 +43,23 @@ def run(*command, **kwargs):
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("wheel")
-    run("-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT))
-    (built,) = folder.iterdir()
+def folder(tmp_path_factory):
+    """The wheel and the sdist, each built from the checkout."""
+    folder = tmp_path_factory.mktemp("dist")
+    options = ("--sdist", "--wheel", "--no-isolation", "--outdir", str(folder))
+    run("-m", "build", *options, str(ROOT))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(folder):
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def sdist(folder):
+    (built,) = folder.glob("*.tar.gz")
     return built
 
 
@@ -55,13 +74,60 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
         if path.is_file() and "__pycache__" not in path.parts
     }
     assert {name for name in names if not name.startswith(metadata)} == expected
-    assert {
-        "lpprop/py.typed",
-        "lpprop/kernels/portable/stencil.py",
-        "lpprop/backbones/imagenet_classes.txt",
-    } <= expected
-    assert f"{metadata}licenses/LICENSE" in names
-    assert f"{metadata}entry_points.txt" in names
+    check_dist.check_wheel(wheel)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("tests/test_api.py", "not of the package"),
+        ("lpprop/test_api.py", "a test"),
+        ("lpprop/tests/__init__.py", "a test"),
+        ("lpprop/weights.pt", "neither code nor known data"),
+    ],
+)
+def test_a_wheel_with_something_else_is_refused(wheel, tmp_path, name, message):
+    other = tmp_path / wheel.name
+    with zipfile.ZipFile(wheel) as before, zipfile.ZipFile(other, "w") as after:
+        for entry in before.namelist():
+            after.writestr(entry, before.read(entry))
+        after.writestr(name, "")
+    with pytest.raises(check_dist.DistributionError, match=message):
+        check_dist.check_wheel(other)
+
+
+@pytest.mark.parametrize("missing", ["lpprop/py.typed", "licenses/LICENSE"])
+def test_a_wheel_that_lacks_something_is_refused(wheel, tmp_path, missing):
+    other = tmp_path / wheel.name
+    with zipfile.ZipFile(wheel) as before, zipfile.ZipFile(other, "w") as after:
+        for entry in before.namelist():
+            if not entry.endswith(missing):
+                after.writestr(entry, before.read(entry))
+    with pytest.raises(check_dist.DistributionError, match=r"missing"):
+        check_dist.check_wheel(other)
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="this is no checkout")
+def test_the_sdist_holds_what_git_tracks(sdist):
+    tracked = check_dist.git_files()
+    most = tracked + check_dist.git_files("--others", "--exclude-standard")
+    check_dist.check_sdist(sdist, tracked, most)
+    with pytest.raises(check_dist.DistributionError, match=r"but not in the sdist: \['odd.py'\]"):
+        check_dist.check_sdist(sdist, [*tracked, "odd.py"], most)
+    with pytest.raises(
+        check_dist.DistributionError, match=r"but not tracked by git: \['README.md'\]"
+    ):
+        check_dist.check_sdist(sdist, [], set(most) - {"README.md"})
+
+
+def test_the_sdist_builds_the_same_wheel(sdist, wheel):
+    check_dist.check_same(sdist, wheel)
+
+
+def test_an_index_can_show_the_description(sdist, wheel):
+    pytest.importorskip("twine")
+    said = run("-m", "twine", "check", "--strict", str(wheel), str(sdist))
+    assert said.count("PASSED") == 2
 
 
 def test_the_metadata(wheel):

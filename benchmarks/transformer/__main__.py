@@ -60,7 +60,7 @@ def main(arguments: list[str] | None = None) -> None:
             file.write((json.dumps(rounded(found), indent=1) + "\n").encode())
     found = json.loads(args.results.read_text())
     made = every_table(found)
-    for page in (*(args.docs / name for name in PAGES), args.docs.parent / "README.md"):
+    for page in (args.docs / name for name in PAGES):
         if page.exists():
             renew(page, made)
     figures.draw(found, args.docs / "images")

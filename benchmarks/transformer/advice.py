@@ -1,6 +1,6 @@
 """The tables that a user looks for first: what the default gains, and which settings to try."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import partial
 
 from lpprop._core.text import markdown_table, percent
@@ -20,23 +20,21 @@ def of_experiment(found: Document, experiment: str) -> Document:
     return starts
 
 
-def default(found: Document, starts: Iterable[str], feats: Sequence[str]) -> str:
+def default(found: Document, starts: Iterable[str]) -> str:
     """What refine's default gains over bilinear upsampling, and its least gain on any scene."""
     lines = []
     for experiment, ending in (("main", ""), ("more starts", ""), ("photographs", ", photographs")):
         rows = of_experiment(found, experiment)
         lines += [
-            [f"{start}{ending}", *_of_default(rows[start], feats)]
-            for start in starts
-            if start in rows
+            [f"{start}{ending}", *_of_default(rows[start])] for start in starts if start in rows
         ]
-    head = ["start", "bilinear", "published LPOSS+", *(f"default, {kind}" for kind in feats)]
+    head = ["start", "bilinear", "published LPOSS+", *(f"default, {kind}" for kind in FEATS)]
     return markdown_table([*head, "least on any scene"], lines)
 
 
-def _of_default(rows: Document, feats: Sequence[str]) -> list[str]:
+def _of_default(rows: Document) -> list[str]:
     """The start's mIoU, the gains over it, and the least of the default's on any scene."""
-    base, names = rows[BILINEAR], [f"default, {kind}" for kind in feats]
+    base, names = rows[BILINEAR], [f"default, {kind}" for kind in FEATS]
     least = [
         100 * (rows[name]["scenes"][scene] - base["scenes"][scene])
         for name in names

@@ -55,6 +55,7 @@ def execute(notebook: nbformat.NotebookNode, folder: Path, timeout: int = 600) -
         resources={"metadata": {"path": str(folder)}},
         record_timing=False,
         coalesce_streams=True,
+        store_widget_state=False,
     )
     client.execute()
     for cell in notebook.cells:
@@ -84,7 +85,12 @@ def stored(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 
 def _settled(output: nbformat.NotebookNode) -> nbformat.NotebookNode | None:
-    """Show a stream as a terminal does in the end: a progress bar that cleared itself is gone."""
+    """Show what is there in the end: a progress bar that cleared itself is gone.
+
+    A widget is gone, too: what a notebook that is closed shows of it is nothing.
+    """
+    if "application/vnd.jupyter.widget-view+json" in output.get("data", {}):
+        return None
     if output.output_type != "stream":
         return output
     lines = [line.rstrip("\r").rsplit("\r", 1)[-1].rstrip() for line in output.text.split("\n")]

@@ -24,6 +24,7 @@ _NAMES = {
     "compare": "comparison",
     "correlation_attention": "inputs.feature_attention",
     "fuse_masks": "inputs.fusing",
+    "interact": "notebook.interact",
     "lab_features": "inputs.colour",
     "merge_classes": "inputs.classes",
     "presets": "compose",

@@ -35,10 +35,12 @@ from lpprop.inputs.region_matching import classify_regions as classify_regions
 from lpprop.inputs.seeds import seed_logits as seed_logits
 from lpprop.inputs.selection import select_classes as select_classes
 from lpprop.inputs.windows import SlidingWindows as SlidingWindows
+from lpprop.notebook.interact import interact as interact
 from lpprop.refiners import PAMR as PAMR
 from lpprop.refiners import AttentionPool as AttentionPool
 from lpprop.refiners import BilinearUpsample as BilinearUpsample
 from lpprop.refiners import ClassDistribution as ClassDistribution
+from lpprop.refiners import ClassShares as ClassShares
 from lpprop.refiners import CorrelationPool as CorrelationPool
 from lpprop.refiners import DenseCRF as DenseCRF
 from lpprop.refiners import GuidedFilter as GuidedFilter
@@ -53,6 +55,7 @@ from lpprop.refiners import RegionVote as RegionVote
 from lpprop.refiners import attention_pool as attention_pool
 from lpprop.refiners import bilinear_upsample as bilinear_upsample
 from lpprop.refiners import class_distribution as class_distribution
+from lpprop.refiners import class_shares as class_shares
 from lpprop.refiners import correlation_pool as correlation_pool
 from lpprop.refiners import dense_crf as dense_crf
 from lpprop.refiners import guided_filter as guided_filter
@@ -73,6 +76,7 @@ __all__ = [
     "BilinearUpsample",
     "Chain",
     "ClassDistribution",
+    "ClassShares",
     "Comparison",
     "CorrelationPool",
     "DenseCRF",
@@ -96,6 +100,7 @@ __all__ = [
     "attention_pool",
     "bilinear_upsample",
     "class_distribution",
+    "class_shares",
     "classify_regions",
     "compare",
     "correlation_attention",
@@ -103,6 +108,7 @@ __all__ = [
     "dense_crf",
     "fuse_masks",
     "guided_filter",
+    "interact",
     "joint_bilateral_upsample",
     "kl_discrepancy",
     "lab_features",

@@ -13,11 +13,13 @@ from error_tables import (
     references,
     refine,
     regions,
+    seeds,
 )  # fmt: skip
 
 TABLES = [
     propagation.TABLE, discrepancy.TABLE, baselines.TABLE, refine.TABLE, label_maps.TABLE,
     masks.TABLE, regions.TABLE, classes.TABLE, references.TABLE,
+    seeds.TABLE,
 ]  # fmt: skip
 TABLE = {name: row for table in TABLES for name, row in table.items()}
 assert len(TABLE) == sum(map(len, TABLES)), "two rows of one name"

@@ -25,6 +25,7 @@ from lpprop._core.checks import all_finite
 from lpprop._core.errors import InputError
 from lpprop._core.options import check_integer
 from lpprop._core.precision import uncompiled
+from lpprop._core.progress import track
 from lpprop._core.scans import mark_passed, one_call, values_are_checked
 from lpprop.backbones.frozen import Frozen
 
@@ -183,7 +184,9 @@ class Backbone(Frozen):
         size = pixels.shape[-2], pixels.shape[-1]
         self._check_memory(size)
         at_once = max(1, self.max_bytes // self._item_bytes(size))
-        seen = [self._see(part.to(self.dtype), classes) for part in pixels.split(at_once)]
+        parts = pixels.split(at_once)
+        shown = parts if len(parts) == 1 else track(parts, unit="batch")
+        seen = [self._see(part.to(self.dtype), classes) for part in shown]
 
         def join(parts: list[Tensor | None]) -> Tensor | None:
             tensors = [part.float() for part in parts if part is not None]

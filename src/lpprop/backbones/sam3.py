@@ -17,6 +17,7 @@ from torch import Tensor
 
 from lpprop._core.errors import InputError
 from lpprop._core.options import check_boolean
+from lpprop._core.progress import track
 from lpprop.backbones.backbone import BackboneOutput
 from lpprop.backbones.checkpoints import find_checkpoint
 from lpprop.backbones.class_reader import ClassReader
@@ -181,14 +182,10 @@ class SAM3Concepts(ClassReader):
         texts = self.text_embeddings(classes)
         at_once = max(1, self.max_bytes // self._prompt_bytes())
         seen = self.model.get_vision_features(pixels)
+        parts = list(zip(*(x.split(at_once) for x in texts), strict=True))
         maps = torch.stack(
             [
-                torch.cat(
-                    [
-                        self._score(seen, item, features, mask)
-                        for features, mask in zip(*(x.split(at_once) for x in texts), strict=True)
-                    ]
-                )
+                torch.cat([self._score(seen, item, *part) for part in track(parts, unit="batch")])
                 for item in range(len(pixels))
             ]
         )

@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from lpprop._core.errors import InputError
 from lpprop._version import __version__
+from lpprop.cli.app import add_app
 from lpprop.cli.common import reporting, say, say_warning
 from lpprop.cli.compare import add_compare
 from lpprop.cli.completion import add_completion
@@ -28,8 +29,8 @@ __all__ = ["build_parser", "main"]
 
 # In the order of the help.
 _COMMANDS = (
-    add_demo, add_refine, add_segment, add_compare, add_eval, add_tune, add_methods, add_doctor,
-    add_completion,
+    add_demo, add_refine, add_segment, add_compare, add_eval, add_tune, add_app, add_methods,
+    add_doctor, add_completion,
 )  # fmt: skip
 
 

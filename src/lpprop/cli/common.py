@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from lpprop._core.errors import InputError, collect_warnings
+from lpprop._core.progress import track
 from lpprop.cli.arguments import option_name
 from lpprop.cli.messages import PlainStream, one_line, translate, visible
 
@@ -244,12 +245,8 @@ def process_images(
     done: str,
 ) -> int:
     """Do the work of each image; go on after a failure; report, return the exit code."""
-    from tqdm import tqdm
-
     failed = 0
-    # On a terminal only (None), and only where there is something to wait for.
-    hidden = True if len(todo) < 2 or sys.stderr is None else None
-    for results in tqdm(todo, unit="image", file=sys.stderr, disable=hidden):
+    for results in track(todo):
         with collect_warnings(shown=False) as warned:
             try:
                 work(results)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -40,9 +39,6 @@ if TYPE_CHECKING:
     Method = str | Callable[..., Tensor]
 
 __all__ = ["compare"]
-
-# Seconds before the bar shows: whoever waits less needs none.
-_DELAY = 1.0
 
 
 def compare(
@@ -232,18 +228,14 @@ def _measure_all(
     repeats: int,
 ) -> tuple[list[Row], dict[str, Labels]]:
     """Run each method; return its costs, and the labels of those that ran."""
-    from tqdm import tqdm
+    from lpprop._core.progress import Progress  # later, as above
 
     rows: list[Row] = []
     labels: dict[str, Labels] = {}
     able = [name for name, ready in prepared.items() if not isinstance(ready.run, str)]
-    # Not tqdm.auto, which warns in a notebook without ipywidgets.
-    with tqdm(
-        total=len(able) * count_runs(repeats), unit="run", delay=_DELAY, leave=False,
-        file=sys.stderr, disable=not (sys.stderr.isatty() or _in_notebook()),
-    ) as bar:  # fmt: skip
+    with Progress(len(able) * count_runs(repeats), unit="run") as bar:
         for name, ready in prepared.items():
-            bar.set_description(name, refresh=False)
+            bar.describe(name)
             with collect_warnings() as doubts:
                 row, scores = _measure(name, ready.run, request, repeats, bar.update)
                 if scores is not None:
@@ -329,9 +321,3 @@ def _region_map(request: Request, size: tuple[int, int]) -> Labels | None:
     numbers = partition.numbers.masked_fill(~partition.covered, -1)
     found: Labels = numbers.view(size).cpu().numpy()
     return found
-
-
-def _in_notebook() -> bool:
-    """Whether this process is a notebook's kernel."""
-    ipython = sys.modules.get("IPython")
-    return ipython is not None and hasattr(ipython.get_ipython(), "kernel")

@@ -154,23 +154,36 @@ def csv_text(data: ComparisonData) -> str:
 
 # Borders and shades are translucent, and the ink is the page's: both themes suit them.
 _TABLE = "border-collapse:collapse;color:inherit;background:transparent;margin:.5em 0;"
+# The figure is drawn on white: in a dark theme it is a sheet of paper.
+_PICTURE = (
+    "max-width:100%;box-sizing:border-box;padding:6px;background:#fff;border-radius:4px;"
+    "border:1px solid rgba(128,128,128,.35)"
+)
 _CELL = "padding:.25em .75em;border-bottom:1px solid rgba(128,128,128,.35);"
 
 
 def html(data: ComparisonData, figure: Image) -> str:
-    """Set the table and its notes above the figure; the agreement unfolds."""
+    """Set the table and its notes above the figure; each part can be folded."""
     agreement = _agreement(data)
-    unfolds = '<details><summary style="cursor:pointer">agreement of the labels</summary>'
-    parts = [_html_table(_table(data.rows), _skipped(data.rows))]
-    parts += [f'<div style="margin:.25em 0">{escape(note)}</div>' for note in _notes(data)]
-    parts += [f"{unfolds}{_html_table(agreement)}</details>"] if agreement else []
+    table = _html_table(_table(data.rows), _skipped(data.rows))
+    table += "".join(f'<div style="margin:.25em 0">{escape(note)}</div>' for note in _notes(data))
     file = io.BytesIO()
     figure.save(file, format="PNG")
     source = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
     alt = escape("labels of " + ", ".join(data.labels))
-    style = "max-width:100%;border-radius:4px"
-    parts.append(f'<img alt="{alt}" src="{source}" style="{style}">')
+    height, width = data.start.shape
+    count = "1 method" if len(data.rows) == 1 else f"{len(data.rows)} methods"
+    parts = [_folding(f"{count} on {height} x {width} pixels", table, unfolded=True)]
+    if agreement:
+        parts.append(_folding("agreement of the labels", _html_table(agreement), unfolded=False))
+    picture = f'<img alt="{alt}" src="{source}" style="{_PICTURE}">'
+    parts.append(_folding("figure", picture, unfolded=True))
     return f'<div style="overflow-x:auto">{"".join(parts)}</div>'
+
+
+def _folding(title: str, inside: str, *, unfolded: bool) -> str:
+    summary = f'<summary style="cursor:pointer;margin:.25em 0">{title}</summary>'
+    return f"<details{' open' * unfolded}>{summary}{inside}</details>"
 
 
 def _html_table(table: Sequence[Sequence[str]], skipped: Iterable[tuple[str, str]] = ()) -> str:

@@ -21,13 +21,13 @@ from lpprop import _version
 from lpprop._core.errors import InputError, collect_warnings, warn
 from lpprop._core.optional import import_cv2
 from lpprop._core.options import check_boolean, check_choice, check_integer
+from lpprop._core.progress import Progress, track
 from lpprop.evaluation.content import is_unchanged
 from lpprop.evaluation.datasets.layout import as_path
 from lpprop.evaluation.label_maps import IGNORED
 from lpprop.evaluation.metrics import SegmentationMetrics
 from lpprop.evaluation.pictures import Pictures, check_kinds
 from lpprop.evaluation.predictors import as_predictor, check_predictors
-from lpprop.evaluation.progress import Progress
 from lpprop.evaluation.records import CONFIG, Records, load_records, lock, merge_config, write_json
 from lpprop.evaluation.report import Report
 from lpprop.evaluation.task import (
@@ -92,8 +92,8 @@ def evaluate(
         save: what to draw of each image into `out`: "labels" (PNG files with a palette), "overlays"
             (over the image, with a legend), or both, such as out/labels/lposs+/street.png. An image
             that is finished but lacks one of them is done again.
-        progress: whether to show a progress bar. If None, there is one on a terminal, and elsewhere
-            a line per minute.
+        progress: whether to show a progress bar. If None, there is one on a terminal and in a
+            notebook, and elsewhere a line per minute.
 
     Returns:
         The report; with `out`, it is also written there as results.json and results.md. What is
@@ -142,7 +142,7 @@ def evaluate(
             config = merge_config(out, config)
             write_json(out / CONFIG, config)
         kept = load_records(out, config)
-        _drop_replaced(dataset, kept)
+        _drop_replaced(dataset, kept, progress)
         records = {name: kept[name] for name in predictors}
         if pictures is not None:
             pictures.make_folders(predictors)
@@ -178,11 +178,11 @@ def evaluate(
     return report
 
 
-def _drop_replaced(dataset: Samples, kept: Mapping[str, Records]) -> None:
+def _drop_replaced(dataset: Samples, kept: Mapping[str, Records], progress: bool | None) -> None:
     """Drop the records of images that have another name, image or labels now, and warn of it."""
     known = sorted(set().union(*(one.done for one in kept.values())))
     replaced = []
-    for index in known:
+    for index in track(known, progress, "record"):
         holders = [one for one in kept.values() if index in one.done]
         stale = [one for one in holders if not _is_of(dataset, index, one.done[index])]
         if stale:
@@ -261,7 +261,7 @@ def _find_versions(*packages: str) -> dict[str, str]:
 
 def _run(task: Task, jobs: Sequence[Job], processes: int, shown: bool | None) -> Iterator[Outcome]:
     """Yield the outcome of each image and predictor, in any order."""
-    with Progress(len(jobs), shown) as progress:
+    with Progress(len(jobs), shown, logged=True) as progress:
         if processes == 1:
             for job in jobs:
                 yield from task.run(job)

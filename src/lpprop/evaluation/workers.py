@@ -17,6 +17,7 @@ import torch
 
 from lpprop._core.errors import InputError
 from lpprop._core.optional import import_cv2
+from lpprop._core.progress import hide_progress
 
 __all__ = ["WorkerError", "run_in_processes"]
 
@@ -122,6 +123,7 @@ def _work(connection: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C, and ends this process
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
+    hide_progress()
     with contextlib.suppress(ImportError):
         import_cv2().setNumThreads(1)
     try:

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from lpprop._core.convert import as_tensor
-from lpprop._core.errors import InputError
+from lpprop._core.errors import InputError, warn
 from lpprop._core.memory import check_room
 from lpprop._core.options import check_from_0, check_integer, check_names, check_size, is_listed
 from lpprop._core.precision import uncompiled
@@ -18,8 +18,11 @@ from lpprop._core.tensors import as_int64
 
 __all__ = ["seed_logits"]
 
-# Peak bytes per pixel of a disc of one click.
-_PIXEL_BYTES = 128
+# The hints of all cells together weigh this much of one click, so that they decide only where
+# nothing else does.
+_HINT = 1e-3
+# Peak bytes per pixel of a disc of one click, and per class of a cell.
+_PIXEL_BYTES, _CELL_BYTES = 128, 24
 
 
 @uncompiled
@@ -38,11 +41,17 @@ def seed_logits(
     nearest one; where clicks of m classes are equally near, each class has 1 / m of it. Pixel
     (r, c) lies in cell (floor((r + 0.5) h / H), floor((c + 0.5) w / W)), and
 
-        logits_cp = share of class c in the marked pixels of cell p,  0 in all classes without any
+        logits_cp = share of class c in the marked pixels of cell p,    where p has marked pixels
+                  = 0.001 / (h w) for the class of the nearest click, 0 for the others,  elsewhere
 
     So a marked cell sums to 1 however few of its pixels are marked, and no click is lost on a
-    coarse grid. A class without a click is -inf everywhere, which `lpprop.refine` and
-    `lpprop.compare` leave out of the call: it never wins.
+    coarse grid. What is not marked has a hint only: all hints together weigh a thousandth of one
+    click, so that any score which propagates from a click outweighs them. Where none arrives, as in
+    a region without a click, or among patches that are like no other, the nearest click decides,
+    and not the first class. Of equally near classes each has its part of the hint.
+
+    A class without a click is -inf everywhere, which `lpprop.refine` and `lpprop.compare` leave out
+    of the call: it never wins.
 
         logits = lpprop.seed_logits(points, labels, (H, W), grid=feats.shape[-2:])
         scores = lpprop.refine(logits, feats, image)
@@ -65,12 +74,19 @@ def seed_logits(
         InputError: no click, points outside of the image, a label that is no class, shapes that do
             not match, numbers out of range, or discs that do not fit into memory.
 
-    >>> seed_logits([[0, 0], [3, 5]], [0, 1], (4, 6), grid=(2, 3))
+    Warns:
+        InputWarning: a class that wins nowhere, since its clicks share their cells with others.
+
+    >>> logits = seed_logits([[0, 0], [3, 5]], [0, 1], (4, 6), grid=(2, 3))
+    >>> logits.round(decimals=2)
     tensor([[[[1., 0., 0.],
               [0., 0., 0.]],
     <BLANKLINE>
              [[0., 0., 0.],
               [0., 0., 1.]]]])
+    >>> logits.argmax(1)
+    tensor([[[0, 0, 1],
+             [0, 1, 1]]])
     """
     height, width = check_size("size", size)
     h, w = check_size("grid", grid) if grid is not None else (height, width)
@@ -79,14 +95,9 @@ def seed_logits(
     owners = _check_labels(labels, len(places))
     count = _count_classes(classes, owners)
 
-    check_room(
-        "grid",
-        f"{count} classes on a grid of {h} x {w}, which need",
-        4 * count * h * w,
-        device,
-        "Pass grid=feats.shape[-2:], or fewer classes.",
-    )
+    _check_room(len(places), count, (height, width), (h, w), reach, device)
 
+    logits = _nearest_clicks(places, owners, count, (height, width), (h, w)).flatten()
     pixels, found, shares = _mark(places, owners, (height, width), reach)
     row, column = pixels // width, pixels % width
     # (r + 0.5) h / H in whole numbers.
@@ -94,12 +105,60 @@ def seed_logits(
     key, where = (found * (h * w) + cell).unique(return_inverse=True)
     sums = torch.zeros(len(key), dtype=torch.float64).index_add_(0, where, shares)
     marked = torch.zeros(h * w, dtype=torch.float64).index_add_(0, cell, shares)
-    logits = torch.zeros(count * h * w)
+    logits.view(count, -1)[:, marked > 0] = 0
     logits[key] = (sums / marked[key % (h * w)]).float()
     logits = logits.view(1, count, h, w)
-    clicked = torch.zeros(count, dtype=torch.bool).index_fill_(0, owners, True)
+    clicked = owners.bincount(minlength=count) > 0
     logits[:, ~clicked] = -torch.inf
+    _warn_of_hidden(logits, clicked)
     return logits.to(device)
+
+
+def _check_room(
+    clicks: int,
+    classes: int,
+    size: tuple[int, int],
+    grid: tuple[int, int],
+    reach: float,
+    device: torch.device,
+) -> None:
+    """Refuse a result or discs that do not fit into memory."""
+    check_room(
+        "grid",
+        f"{classes} classes on a grid of {grid[0]} x {grid[1]}, which need",
+        _CELL_BYTES * classes * grid[0] * grid[1],
+        device,
+        "Pass grid=feats.shape[-2:], or fewer classes.",
+    )
+    rows, columns = (2 * int(min(reach, side)) + 1 for side in size)
+    check_room(
+        "radius",
+        f"{clicks} discs of {rows} x {columns} pixels, which need",
+        _PIXEL_BYTES * clicks * rows * columns,
+        torch.device("cpu"),
+        "Make it smaller.",
+    )
+
+
+def _nearest_clicks(
+    places: Int64[Tensor, "n 2"],
+    owners: Int64[Tensor, " n"],
+    count: int,
+    size: tuple[int, int],
+    grid: tuple[int, int],
+) -> Float[Tensor, "C h w"]:
+    """Return the hint of each cell: a little for the class of the nearest click."""
+    # Squared distances between centres times (2 h w)^2, in whole numbers, so that ties are exact.
+    (height, width), (h, w) = size, grid
+    rows = ((2 * torch.arange(h) + 1) * height - (2 * places[:, :1] + 1) * h) * w
+    columns = ((2 * torch.arange(w) + 1) * width - (2 * places[:, 1:] + 1) * w) * h
+    best = torch.full((count, *grid), torch.inf, dtype=torch.float64)
+    for owner, down, across in zip(
+        owners.tolist(), rows.double() ** 2, columns.double() ** 2, strict=True
+    ):
+        torch.minimum(best[owner], down[:, None] + across, out=best[owner])
+    nearest = (best == best.amin(0)).float()
+    return nearest * (_HINT / (h * w) / nearest.sum(0))
 
 
 def _mark(
@@ -107,13 +166,6 @@ def _mark(
 ) -> tuple[Int64[Tensor, " m"], Int64[Tensor, " m"], Float[Tensor, " m"]]:
     """Return the marked pixels, row by row, with the classes that have them and their shares."""
     offsets, squares = _disc(reach, size)
-    check_room(
-        "radius",
-        f"{len(places)} discs of {len(offsets)} pixels, which need",
-        _PIXEL_BYTES * len(places) * len(offsets),
-        torch.device("cpu"),
-        "Make it smaller.",
-    )
     around = places[:, None] + offsets
     inside = ((around >= 0) & (around < torch.tensor(size))).all(-1)
     row, column = around[inside].unbind(1)
@@ -212,6 +264,21 @@ def _count_classes(classes: int | Sequence[str] | None, owners: Int64[Tensor, " 
             fix="Check the number of classes, and how the clicks are numbered.",
         )
     return count
+
+
+def _warn_of_hidden(logits: Float[Tensor, "1 C h w"], clicked: Bool[Tensor, " C"]) -> None:
+    """Warn of classes that are clicked and win in no cell: methods may reject them."""
+    wins = torch.zeros_like(clicked)
+    wins[logits.argmax(1).unique()] = True
+    hidden = (clicked & ~wins).nonzero().flatten().tolist()
+    if hidden:
+        warn(
+            "hidden clicks",
+            f"points: got clicks of class {', '.join(map(str, hidden))} in no cell but those where "
+            f"another class has as many, on a grid of {logits.shape[2]} x {logits.shape[3]}, so "
+            "that it wins nowhere and methods may reject it. Click farther from the others, or "
+            "pass a finer grid.",
+        )
 
 
 def _as_tensor(name: str, values: object) -> Tensor:

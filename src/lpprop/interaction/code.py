@@ -9,7 +9,7 @@ from typing import Any
 from lpprop.compose.presets import find
 from lpprop.interaction.clicks import Clicks
 
-__all__ = ["code"]
+__all__ = ["as_code", "code"]
 
 _WIDTH = 88
 
@@ -25,6 +25,8 @@ def code(
     radius: float = 0,
     names: Sequence[str] = (),
     inputs: Collection[str] = ("feats", "image"),
+    image: str = "image",
+    device: str = "cpu",
     setup: Sequence[str] = (),
 ) -> str:
     """Write the lines of Python that refine the same start by the same method.
@@ -41,7 +43,9 @@ def code(
         grid: (h, w) of the start, as `lpprop.seed_logits` takes it.
         radius: pixels that each click marks around it, as `lpprop.seed_logits` takes it.
         names: the names of the classes, for a comment.
-        inputs: the variables that `lpprop.refine` is given beside the start.
+        inputs: what `lpprop.refine` is given beside the start, from variables of these names.
+        image: the variable of the image, if it is not called so.
+        device: where the start is made from clicks.
         setup: lines that come first, such as those that read the image.
 
     Returns:
@@ -67,13 +71,14 @@ def code(
         start = "start"
         keywords = {"classes": classes, "grid": grid, "radius": radius or None}
         lines += _seeds(Clicks(clicks), size, keywords, names)
+        lines += [] if device == "cpu" else [f"start = start.to({as_code(device)})"]
     arguments = [start]
     arguments += ["feats"] if "feats" in inputs else []
     if "image" in inputs:
-        arguments.append("image" if "feats" in inputs else "image=image")
+        arguments.append(image if "feats" in inputs else f"image={image}")
     arguments += [f"{name}={name}" for name in inputs if name not in ("feats", "image")]
     arguments += [f'method="{find(method).name}"']
-    arguments += [f"{name}={_text(value)}" for name, value in (options or {}).items()]
+    arguments += [f"{name}={as_code(value)}" for name, value in (options or {}).items()]
     lines += [_wrapped("scores = lpprop.refine(", arguments, ")"), "labels = scores.argmax(1)[0]"]
     return "\n".join(lines) + "\n"
 
@@ -85,12 +90,12 @@ def _seeds(
     names: Sequence[str],
 ) -> list[str]:
     """Write the lines that make the start from clicks."""
-    points = [f"({_text(click.row)}, {_text(click.column)})" for click in clicks]
+    points = [f"({as_code(click.row)}, {as_code(click.column)})" for click in clicks]
     marked = [str(click.label) for click in clicks]
     # repr keeps a line break in a name from starting a line of code.
     called = ", ".join(f"{number} {name!r}" for number, name in enumerate(names))
-    given = ["points", "marked", _text(size)]
-    given += [f"{name}={_text(value)}" for name, value in keywords.items() if value is not None]
+    given = ["points", "marked", as_code(size)]
+    given += [f"{name}={as_code(value)}" for name, value in keywords.items() if value is not None]
     return [
         "# Row and column of each click in pixels, and the class that it marks.",
         _wrapped("points = [", points, "]"),
@@ -109,12 +114,15 @@ def _wrapped(head: str, items: Sequence[str], tail: str) -> str:
     return "\n".join([head, *(f"    {line}" for line in filled), tail])
 
 
-def _text(value: object) -> str:
-    """Write a value as Python code, a whole number without its point.
+def as_code(value: object) -> str:
+    r"""Write a value as Python code: a whole number without its point, a text in double quotes.
 
-    >>> _text(3.0), _text((1, "a"))
-    ('3', "(1, 'a')")
+    >>> as_code(3.0), as_code((1, "a")), as_code("vit-b/16"), as_code('a "b"')
+    ('3', "(1, 'a')", '"vit-b/16"', '\'a "b"\'')
     """
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    return f'"{value}"' if isinstance(value, str) and value.isidentifier() else repr(value)
+    written = repr(value)
+    if isinstance(value, str) and '"' not in written:
+        return f'"{written[1:-1]}"'
+    return written

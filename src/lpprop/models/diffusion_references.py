@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from lpprop._core.errors import InputError, warn
 from lpprop._core.options import check_from_0, check_integer, check_number
+from lpprop._core.progress import Progress
 from lpprop.backbones.backbone import Backbone
 from lpprop.backbones.fingerprints import hash_weights
 from lpprop.backbones.prompts import check_templates, parse_classes
@@ -119,7 +120,8 @@ def references_from_diffusion(
             can be added; other settings are refused.
         max_bytes: bound on the activations of the pictures that are drawn at once, at least one.
             With another bound pictures may differ by rounding.
-        progress: whether a bar is shown; None shows it on a terminal.
+        progress: whether a bar is shown. None shows one on a terminal and in a notebook, and
+            elsewhere a line per minute.
 
     Returns:
         One reference per usable picture. `made` has the settings, models, prompts and seeds.
@@ -129,8 +131,6 @@ def references_from_diffusion(
             hold as a whole, a folder of other settings, pictures that are not finite, or a class
             without a usable picture.
     """
-    from tqdm.auto import tqdm
-
     check_feats(backbone)
     if not isinstance(sam, PointSegmenter):
         raise InputError.of(
@@ -164,8 +164,7 @@ def references_from_diffusion(
     store = None if folder is None else PictureStore(Path(folder), settings)
     judge = partial(_judge, sam, backbone, threshold, points, shorter_side)
     made: list[list[Picture]] = []
-    hidden = None if progress is None else not progress
-    with tqdm(total=count * len(planned), unit="picture", disable=hidden) as bar:
+    with Progress(count * len(planned), progress, "picture", logged=True) as bar:
         for orders in planned:
             made.append([])
             # The batches are the same in each run, since rounding may depend on them.

@@ -23,6 +23,7 @@ from torch import Tensor
 from lpprop._core.errors import InputError
 from lpprop._core.label_maps import check_ignore_index
 from lpprop._core.options import check_names, hint
+from lpprop._core.progress import track
 from lpprop.backbones.backbone import Backbone
 from lpprop.backbones.prompts import parse_classes
 from lpprop.inputs.matching import check_references
@@ -132,7 +133,8 @@ class References:
             ignore_index: another label of pixels that do not count.
             shorter_side: of the image that the model sees, as `Segmenter` takes it.
             longer_side: likewise.
-            progress: whether a bar is shown; None shows it on a terminal.
+            progress: whether a bar is shown. None shows one on a terminal and in a notebook, and
+                elsewhere a line per minute.
 
         Raises:
             InputError: a backbone without feats, images or labels that cannot be used, more of the
@@ -144,8 +146,6 @@ class References:
         ...                        ["left", "right"])
         References(2 classes of 192 channels: left 1, right 1)
         """
-        from tqdm.auto import tqdm
-
         names = parse_classes(classes).class_names
         check_feats(backbone)
         check_ignore_index(ignore_index, len(names))
@@ -153,8 +153,7 @@ class References:
         found: list[list[Tensor]] = [[] for _ in names]
         count = 0
         pairs = read_labelled(images, labels, len(names), ignore_index)
-        hidden = None if progress is None else not progress
-        for pixels, classes_of in tqdm(pairs, unit="image", disable=hidden):
+        for pixels, classes_of in track(pairs, progress, logged=True):
             size = seen_size((pixels.shape[-2], pixels.shape[-1]), shorter_side, longer_side)
             seen = resize_image(pixels.to(backbone.device), size)
             feats = backbone(seen).feats

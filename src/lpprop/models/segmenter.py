@@ -15,6 +15,7 @@ from lpprop._core.convert import as_image
 from lpprop._core.errors import warn
 from lpprop._core.once import first_time
 from lpprop._core.options import check_boolean
+from lpprop._core.progress import track
 from lpprop._core.scans import one_call
 from lpprop.backbones.backbone import Backbone, BackboneOutput
 from lpprop.compose import presets
@@ -225,7 +226,7 @@ class Segmenter:
             self._segment_windows(
                 one, classes, size, given if callable(given) or given is None else given[i : i + 1]
             )
-            for i, one in enumerate(pixels.split(1))
+            for i, one in enumerate(track(pixels.split(1)))
         ]
         return Segmentation(torch.cat(each), labels)
 

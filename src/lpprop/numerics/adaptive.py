@@ -41,12 +41,29 @@ LARGEST_ALPHA = 0.85
 # Labels that agree so well with their neighbours have no scattered errors left to mend.
 _FLAWLESS = 0.95
 _POWER = 6
+# Scores this far below the largest say nothing of a node.
+_NOTHING = 1e-3
+# Where fewer nodes than this have a label, the others are to get theirs by propagation.
+_LABELLED = 0.5
 
 
 def mark_winners(scores: Float[Tensor, "C N"]) -> Float[Tensor, "C N"]:
-    """Mark the best class of each node by 1, and the others by 0."""
+    """Mark the best class of each node by 1, and the others by 0.
+
+    No class wins where all scores are all but 0 beside the largest one, as those of
+    `lpprop.seed_logits` are where there is no click.
+
+    >>> import torch
+    >>> mark_winners(torch.tensor([[1.0, 0.2, 1e-6], [0.0, 0.5, 0.0]]))
+    tensor([[1., 0., 0.],
+            [0., 1., 0.]])
+    """
     scores = scores.detach()
-    return F.one_hot(scores.argmax(0), len(scores)).mT.to(scores.dtype)
+    best, winner = scores.max(0)
+    marks = F.one_hot(winner, len(scores)).mT.to(scores.dtype)
+    if bool((scores < 0).any()):
+        return marks
+    return marks * (best >= _NOTHING * best.max())
 
 
 def choose_k(winners: Float[Tensor, "C N"]) -> int:
@@ -141,6 +158,8 @@ def choose_alpha(winners: Float[Tensor, "C N"], graph: Graph) -> float:
 
         alpha = 0.85 (1 - (max(r, 0) / 0.95)^6), at least 0
 
+    and 0.85 where most nodes have no label, since they are to get one from the others.
+
     >>> import torch
     >>> from lpprop.numerics.graphs import DenseGraph
     >>> ring = DenseGraph(torch.eye(8).roll(1, 0) + torch.eye(8).roll(-1, 0))
@@ -150,5 +169,7 @@ def choose_alpha(winners: Float[Tensor, "C N"], graph: Graph) -> float:
     >>> choose_alpha(torch.stack([noise, 1 - noise]), ring)
     0.85
     """
+    if float(winners.sum()) < _LABELLED * winners.shape[1]:
+        return LARGEST_ALPHA
     agreement = max(assortativity(winners, graph), 0.0)
     return LARGEST_ALPHA * max(0.0, 1 - (agreement / _FLAWLESS) ** _POWER)

@@ -11,6 +11,7 @@ _FILES = {
     "_attention_pool": ("AttentionPool", "CorrelationPool", "attention_pool", "correlation_pool"),
     "_bilinear": ("BilinearUpsample", "bilinear_upsample"),
     "_class_distribution": ("ClassDistribution", "class_distribution"),
+    "_class_shares": ("ClassShares", "class_shares"),
     "_dense_crf": ("DenseCRF", "dense_crf"),
     "_guided_filter": ("GuidedFilter", "guided_filter"),
     "_joint_bilateral": ("JointBilateralUpsample", "joint_bilateral_upsample"),

@@ -8,6 +8,7 @@ from lpprop.refiners._attention_pool import attention_pool as attention_pool
 from lpprop.refiners._attention_pool import correlation_pool as correlation_pool
 from lpprop.refiners._bilinear import bilinear_upsample as bilinear_upsample
 from lpprop.refiners._class_distribution import class_distribution as class_distribution
+from lpprop.refiners._class_shares import class_shares as class_shares
 from lpprop.refiners._dense_crf import dense_crf as dense_crf
 from lpprop.refiners._guided_filter import guided_filter as guided_filter
 from lpprop.refiners._joint_bilateral import joint_bilateral_upsample as joint_bilateral_upsample
@@ -25,6 +26,7 @@ __all__ = [
     "AttentionPool",
     "BilinearUpsample",
     "ClassDistribution",
+    "ClassShares",
     "CorrelationPool",
     "DenseCRF",
     "GuidedFilter",
@@ -39,6 +41,7 @@ __all__ = [
     "attention_pool",
     "bilinear_upsample",
     "class_distribution",
+    "class_shares",
     "correlation_pool",
     "dense_crf",
     "guided_filter",
@@ -77,6 +80,9 @@ class ClassDistribution(Refiner):
         logit_scale: float = 1.0,
         early_rejection: bool = False,
     ) -> None: ...
+
+class ClassShares(Refiner):
+    def __init__(self) -> None: ...
 
 class CorrelationPool(Refiner):
     threshold: float

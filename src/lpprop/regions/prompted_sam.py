@@ -17,6 +17,7 @@ from torch import Tensor
 
 from lpprop._core.checks import check_finite, check_non_negative, check_tensors
 from lpprop._core.options import check_from_0, check_integer, check_number
+from lpprop._core.progress import track
 from lpprop._core.scans import one_call
 from lpprop.inputs.components import components
 from lpprop.regions.checkpoints import PROMPTED
@@ -235,7 +236,8 @@ class PromptedSAM(SegmentAnything):
             return
         classes, points, boxes = _describe_components(number, count, labels, top)
         embedding = self._embed(image)
-        for which in torch.arange(count, device=number.device).split(self._at_once(size, masks=1)):
+        parts = torch.arange(count, device=number.device).split(self._at_once(size, masks=1))
+        for which in track(parts, unit="batch"):
             own = number == which[:, None, None]
             coarse, quality = self._decode(
                 embedding,

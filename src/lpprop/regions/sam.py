@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lpprop._core.options import check_from_0, check_integer, check_number
+from lpprop._core.progress import track
 from lpprop._core.scans import one_call
 from lpprop.regions import checkpoints
 from lpprop.regions.segment_anything import SQUEEZING, STRETCHING, SegmentAnything
@@ -141,7 +142,7 @@ class SAM(SegmentAnything):
         with one_call():
             images = self._take(image)
             self._check_memory((images.shape[-2], images.shape[-1]))
-            found = [self._propose_one(item[None]) for item in images]
+            found = [self._propose_one(item[None]) for item in track(images)]
         return Proposals([masks for masks, _ in found], [scores for _, scores in found])
 
     def _propose_one(
@@ -153,7 +154,7 @@ class SAM(SegmentAnything):
         # Candidates are kept as the model gives them, on its coarse grid: a thousand masks of a
         # large image would need gigabytes before most of them are suppressed.
         logits, scores, boxes = [], [], []
-        for part in points.split(self._at_once(size, masks=3)):
+        for part in track(points.split(self._at_once(size, masks=3)), unit="batch"):
             coarse, quality = self._decode(embedding, size, part, several=True)
             good = quality > self.iou_threshold
             coarse, quality = coarse[good], quality[good]
@@ -182,8 +183,8 @@ class SAM2(SAM):
 
     Args:
         model: a `Sam2Model`, an `EdgeTamModel` or a `Sam3TrackerModel` of `transformers`.
-        points_per_side, iou_threshold, stability_threshold, stability_offset, overlap, mean, std,
-            max_bytes: as in `SAM`.
+        points_per_side, iou_threshold, stability_threshold, stability_offset: as in `SAM`.
+        overlap, mean, std, max_bytes: as in `SAM`.
 
     Raises:
         InputError: a model of another architecture, or an option that cannot be used.

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from lpprop._core.checks import all_finite, check_tensors
 from lpprop._core.errors import InputError
+from lpprop._core.progress import track
 from lpprop._core.scans import one_call, values_are_checked
 from lpprop.backbones.checkpoints import find_checkpoint
 from lpprop.backbones.frozen import Frozen
@@ -166,7 +167,8 @@ class SegmentAnything(Frozen):
             self._check_memory(size)
             embedding = self._embed(taken)
             masks, scores = [], []
-            for part in points.flip(1).float().split(self._at_once(size, masks=3)):
+            parts = points.flip(1).float().split(self._at_once(size, masks=3))
+            for part in track(parts, unit="batch"):
                 coarse, quality = self._decode(embedding, size, part, several=True)
                 fine = self._enlarge(coarse.flatten(0, 1), size) > 0
                 masks.append(fine.unflatten(0, (len(part), -1)))

@@ -1,4 +1,4 @@
-"""What the bands of a raster are: which are read, where they lie, which of their pixels are gaps."""
+"""The bands of a raster: which are read, where they lie, which of their pixels are gaps."""
 
 from __future__ import annotations
 

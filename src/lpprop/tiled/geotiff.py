@@ -51,10 +51,12 @@ class GeoTIFF:
             self.place = Place(reference, named if any(named) else ())
 
     def read(self, box: Box) -> NDArray[Any]:
+        """Read the bands (bands, y, x) of a box."""
         numbers: NDArray[Any] = self._read(box, "read", indexes=[band + 1 for band in self._bands])
         return numbers
 
     def read_gaps(self, box: Box) -> NDArray[np.bool_]:
+        """Read which pixels (y, x) of a box lack data, by the file's mask or a value."""
         if self._nodata is not None:
             return are_all(self.read(box), self._nodata)
         if not self.has_gaps:
@@ -78,6 +80,7 @@ class GeoTIFF:
             ) from error
 
     def fingerprint(self) -> dict[str, Any]:
+        """Describe the content, so that a later run can tell whether it is the same."""
         choice = {"bands": self._bands, "nodata": repr(self._nodata)}
         return {**fingerprint(self._path), **choice}
 

@@ -33,6 +33,7 @@ __all__ = [
     "error_map",
     "framed",
     "keys",
+    "mark_borders",
     "overlay",
     "panels",
     "to_picture",
@@ -147,7 +148,7 @@ def overlay(
     )
     array, picture = _read_both(labels, classes, image)
     mixed = np.array(Image.blend(_grey(picture), colorize(array, classes, palette=palette), alpha))
-    edge = _boundaries(array)
+    edge = mark_borders(array)
     mixed[edge] = (outline * 255 + (1 - outline) * mixed[edge]).round()
     return Image.fromarray(mixed)
 
@@ -170,7 +171,7 @@ def borders(image: object, regions: object) -> Image.Image:
     """
     array, picture = _read_both(regions, None, image, "regions")
     drawn = np.array(picture)
-    drawn[_boundaries(array)] = 255
+    drawn[mark_borders(array)] = 255
     return Image.fromarray(drawn)
 
 
@@ -266,7 +267,7 @@ def _grey(picture: Image.Image) -> Image.Image:
     return picture.convert("L").convert("RGB")
 
 
-def _boundaries(labels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+def mark_borders(labels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     """Mark the pixels whose neighbour to the right or below has another label."""
     edge = np.zeros(labels.shape, dtype=bool)
     edge[:, :-1] |= labels[:, :-1] != labels[:, 1:]

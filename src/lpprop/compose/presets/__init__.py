@@ -11,6 +11,8 @@ that is called directly uses it unchanged. `help` shows a preset's paper and opt
 ('auto', 400)
 >>> lposs_plus(r=9, max_iter=20).steps[2]
 PixelPropagation(tau=0.01, r=9, alpha=0.95, max_iter=20, tol=1e-06, sigma=0.0, ...)
+>>> clicks(k=30).steps[0].k, clicks().steps[3].alpha
+(30, 0.99)
 >>> lposs(feats_from="dinov2", k=200).steps[0].config["gamma"]
 7.0
 >>> optimal_path(epsilon=0.05).needs, max_velocity.needs, kl.needs, bilinear.needs

@@ -105,6 +105,35 @@ class _LpossPlus(Preset):
 
 lposs_plus: _LpossPlus
 
+class _Clicks(Preset):
+    def __call__(
+        self,
+        *,
+        feats_from: Literal["vit-b/16", "vit-b/8", "dinov2"] = "vit-b/16",
+        k: int | Literal["auto"] = 50,
+        gamma: float | Literal["auto"] = "auto",
+        sigma: float = 0.01,
+        alpha: float | Literal["auto"] = 0.95,
+        patch_size: float = 16,
+        distance_power: float = 1.0,
+        max_iter: int = 100,
+        tol: float = 1e-06,
+        appearance: str = "power",
+        sigma_a: float = 0.3333333333333333,
+        spatial: str = "rbf",
+        storage: str = "auto",
+        tau: float = 0.01,
+        r: int = 13,
+        pixel_alpha: float = 0.99,
+        pixel_max_iter: int = 10,
+        pixel_sigma: float = 0.0,
+        pixel_distance_power: float = 1.0,
+        backend: str = "auto",
+        prune: bool = False,
+    ) -> Chain: ...
+
+clicks: _Clicks
+
 class _OptimalPath(Preset):
     def __call__(
         self,

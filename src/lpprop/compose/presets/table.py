@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from typing import Any
 
@@ -15,6 +16,7 @@ from lpprop.refiners import (
     AttentionPool,
     BilinearUpsample,
     ClassDistribution,
+    ClassShares,
     CorrelationPool,
     DenseCRF,
     GuidedFilter,
@@ -46,6 +48,8 @@ _LPOSS = "Stojnic et al., CVPR 2025 (LPOSS)"
 _DSLO = "Li et al., 2026 (DSLO, arXiv:2604.07723)"
 _Distribution = partial(ClassDistribution, early_rejection=True)
 _AdaptivePropagation = partial(PatchPropagation, k="auto", gamma="auto", alpha="auto")
+# Settings for clicks by docs/clicks.md; the solve has converged by then.
+_ClickPropagation = partial(PatchPropagation, k=50, gamma="auto", max_iter=100)
 _Path = partial(OptimalPath, norm="image")
 _MajorityVote = partial(RegionVote, by="vote")
 
@@ -126,6 +130,21 @@ _ROWS = (
             """,
         feats_from=FEATS_FROM,
         compared=True,
+    ),
+    Preset(
+        "clicks",
+        (_ClickPropagation, ClassShares, BilinearUpsample, partial(PixelPropagation, alpha=0.99)),
+        paper=_LPOSS + "; shares after Zhu and Ghahramani, 2002; settings of this package",
+        note="label propagation from a few clicked patches, then over pixels",
+        details="""
+            For the logits of `lpprop.seed_logits`, which are 0 nearly everywhere. `lposs+` with 50
+            neighbours, a gamma that follows from the features, a solve that converges, scores as
+            shares of the classes between the two steps, so that patches far from a click count as
+            much as those near one, and a stronger pixel step. What no click reaches goes to the
+            nearest one. `feats_from` sets the patch size. Figures by the number of clicks:
+            docs/clicks.md.
+            """,
+        feats_from=_PATCH_SIZES,
     ),
     Preset(
         "optimal_path",
@@ -225,7 +244,7 @@ _ROWS = (
         "attention_pool",
         (AttentionPool, BilinearUpsample),
         paper="Ahn and Kwak, CVPR 2018 (the random walk)",
-        note="the mean of the scores that each patch attends to, then bilinear to pixels",
+        note="the mean of the scores that each patch attends to",
         details="""
             `steps` is how often; `temperature` is that of the attention that is built from the
             feats. Figures: docs/baselines.md.
@@ -235,7 +254,7 @@ _ROWS = (
         "clip_dinoiser",
         (CorrelationPool, BilinearUpsample),
         paper="Wysoczańska et al., ECCV 2024 (CLIP-DINOiser)",
-        note="the mean of the scores of patches with similar feats, then bilinear to pixels",
+        note="the mean of the scores of patches with similar feats",
         details="""
             Its pooling, by the cosines of DINO's features above 0.2. Features of other models have
             other cosines: with DINOv2's tokens a threshold of 0.2 averages nearly the whole image,
@@ -263,7 +282,7 @@ _ROWS = (
         "lposs+regions",
         (PatchPropagation, BilinearUpsample, _MajorityVote),
         paper=_LPOSS + "; regions after Zhang et al., ICCV 2025",
-        note="label propagation over patches, bilinear to pixels, a majority vote in each region",
+        note="label propagation over patches, then a majority vote in each region",
         details="""
             A combination of this package's own: the vote in place of LPOSS+'s pixel step.
             """,
@@ -328,11 +347,24 @@ def markdown_table() -> str:
     """Return the README's table of methods.
 
     >>> print(markdown_table().splitlines()[0])
-    | `method=` | what it does | needs | paper |
+    | `method=` | what it does | needs | after |
     """
-    rows = ["| `method=` | what it does | needs | paper |", "|---|---|---|---|"]
+    rows = ["| `method=` | what it does | needs | after |", "|---|---|---|---|"]
     for preset in METHODS.values():
         needs = ", ".join("attention or feats" if x == "attention" else x for x in preset.needs)
         extra = f" (extra `{preset.package[1]}`)" if preset.package else ""
-        rows.append(f'| `"{preset.name}"` | {preset.note}{extra} | {needs} | {preset.paper} |')
+        after = _short_name(preset.paper)
+        rows.append(f'| `"{preset.name}"` | {preset.note}{extra} | {needs} | {after} |')
     return "\n".join(rows)
+
+
+def _short_name(paper: str) -> str:
+    """Return what people call a paper: the method's name, or its first author and the year.
+
+    >>> _short_name("Stojnic et al., CVPR 2025 (LPOSS)"), _short_name("He, Sun, Tang, TPAMI 2013")
+    ('LPOSS', 'He 2013')
+    """
+    if method := re.search(r"\(([A-Z][\w-]*)", paper):
+        return method[1]
+    cited = re.match(r"([\w-]+).* (\d{4})", paper)
+    return f"{cited[1]} {cited[2]}" if cited else paper

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from lpprop._core.measure import time_call
 from lpprop._core.options import check_integer
+from lpprop._core.progress import track
 from lpprop._core.text import markdown_table
 from lpprop.compose.chain import Chain
 from lpprop.compose.composite import Composite, step_name
@@ -110,7 +111,7 @@ def component_times(
     methods = name_methods(methods)
     limit, warmup = check_integer("limit", limit), check_integer("warmup", warmup, low=0)
     seconds: dict[str, list[dict[str, float]]] = {name: [] for name in methods}
-    for number in range(warmup + min(limit, len(dataset))):
+    for number in track(range(warmup + min(limit, len(dataset)))):
         # The first image also serves as the warm-up.
         sample = dataset[max(0, number - warmup)]
         made, start_seconds = time_call(partial(start, sample))

@@ -15,6 +15,7 @@ import torch
 
 from lpprop._core.errors import InputError, warn
 from lpprop._core.options import check_boolean, check_choice, check_integer, check_number, is_listed
+from lpprop._core.progress import Progress, track
 from lpprop.compose import presets
 from lpprop.compose.composite import missing_input
 from lpprop.evaluation.content import describe_content
@@ -26,7 +27,6 @@ from lpprop.evaluation.intervals import METRICS
 from lpprop.evaluation.label_maps import IGNORED
 from lpprop.evaluation.metrics import SegmentationMetrics
 from lpprop.evaluation.predictors import Start
-from lpprop.evaluation.progress import Progress
 from lpprop.evaluation.records import CONFIG, lock, merge_config, write_json
 from lpprop.evaluation.runner import EvaluationError, describe_run
 from lpprop.evaluation.segmenters import SegmenterPredictor
@@ -135,7 +135,7 @@ def tune(
             own = {method: source.options(method) for method in methods}
             config: dict[str, Any] = describe_run(dataset, metrics, {"start": source})
             config["tuning"] = {
-                "content": _hash_content(dataset),
+                "content": _hash_content(dataset, progress),
                 "methods": {method: default_options(method, own[method]) for method in methods},
                 "groups": labels,
                 "folds": [list(part.held) for part in parts],
@@ -154,7 +154,7 @@ def tune(
             spaces = {x: tuned_options(presets.find(x), given) for x in methods}
             search = Search(out / "tuning.db", spaces, patches, own, seed, known.every)
             bench = Bench(dataset, source, kept, metrics, metric, own)
-            doubts = _find_doubts(bench)
+            doubts = _find_doubts(bench, progress)
             began = time.monotonic()
             limit = math.inf if minutes is None else 60 * minutes
             stopped = _search(
@@ -165,7 +165,7 @@ def tune(
                 doubts,
             )  # fmt: skip
             if stopped != "interrupted":
-                stopped = _measure_worth(result, bench, known, began + limit) or stopped
+                stopped = _measure_worth(result, bench, known, began + limit, progress) or stopped
                 result = replace(result, stopped=stopped, seconds=time.monotonic() - began)
         finally:
             kept.close()
@@ -178,7 +178,7 @@ def tune(
 def _keep_starts(dataset: Samples, source: Source, kept: Kept, progress: bool | None) -> int:
     """Make all starts, and return the median of their patches."""
     patches = []
-    with Progress(len(dataset), progress, "start") as bar:
+    with Progress(len(dataset), progress, "start", logged=True) as bar:
         for index in range(len(dataset)):
             seen = _see(source, dataset, index)
             patches.append(source.patches(seen))
@@ -192,11 +192,11 @@ def _see(source: Source, dataset: Samples, index: int) -> Any:
         return source.see(dataset[index], len(dataset.class_names))
 
 
-def _find_doubts(bench: Bench) -> list[str]:
+def _find_doubts(bench: Bench, progress: bool | None) -> list[str]:
     """Score the start, and say what is doubtful about the labels, as `evaluate` does."""
     chain = presets.by_name(START, **bench.own[START])
     start = SegmentationMetrics(**bench.metrics.settings)
-    for index in range(len(bench.dataset)):
+    for index in track(range(len(bench.dataset)), progress, "start"):
         try:
             start.merge(bench.count(index, chain))
         except (InputError, RuntimeError, MemoryError) as error:
@@ -213,9 +213,9 @@ def _find_doubts(bench: Bench) -> list[str]:
     return label_doubts({"the start": start}, pixels, bench.dataset.class_names, whole=True)
 
 
-def _hash_content(dataset: Samples) -> str:
+def _hash_content(dataset: Samples, progress: bool | None) -> str:
     """Hash all images and labels, so that a search on others is not continued."""
-    samples = (dataset[index] for index in range(len(dataset)))
+    samples = (dataset[index] for index in track(range(len(dataset)), progress))
     parts = (part for sample in samples for part in describe_content(sample).values())
     return hash_texts(hash_ for _, hash_ in parts)
 
@@ -232,7 +232,8 @@ def _search(
     """Try settings until a bound is met; return what ended it."""
     plain = [method for method in methods if method not in search.spaces]
     total = math.inf if trials is None else max(trials, len(methods))
-    with Progress(None if trials is None else int(total), progress, "setting") as bar:
+    known_total = None if trials is None else int(total)
+    with Progress(known_total, progress, "setting", logged=True) as bar:
         try:
             for method in plain:  # without options: the start, first of all
                 if known.find(method, {}) is None:
@@ -259,7 +260,9 @@ def _search(
             return "interrupted"
 
 
-def _measure_worth(result: TuningResult, bench: Bench, known: Trials, deadline: float) -> str:
+def _measure_worth(
+    result: TuningResult, bench: Bench, known: Trials, deadline: float, progress: bool | None
+) -> str:
     """Try the best setting with each of its options back at the preset's value.
 
     Where that is as good or better, it is the best setting from then on. Return what ended it
@@ -269,7 +272,7 @@ def _measure_worth(result: TuningResult, bench: Bench, known: Trials, deadline: 
     try:
         while chosen is not result.chosen:
             chosen = result.chosen
-            for option in chosen.options:
+            for option in track(chosen.options, progress, "option", logged=True):
                 others = {name: value for name, value in chosen.options.items() if name != option}
                 if known.find(chosen.method, others) is None:
                     if time.monotonic() >= deadline:

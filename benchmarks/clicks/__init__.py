@@ -1,0 +1,1 @@
+"""Clicks on pictures with true labels: what each method makes of how many."""

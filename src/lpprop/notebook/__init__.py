@@ -1,0 +1,1 @@
+"""A view to click on in notebooks: `lpprop.interact`."""
