@@ -14,11 +14,10 @@ import pytest
 
 FLOORS = """
 cli app batch notebook
-tiled
 interaction
 comparison
 evaluation
-models integrations
+models integrations tiled
 regions
 compose backbones
 refiners
@@ -31,7 +30,8 @@ _core
 # Beside the floors: io imports viz, and viz _core. They are for whom results go out and come in.
 STORES = "io viz"
 STORES_ARE_FOR = """
-cli app batch notebook tiled interaction comparison evaluation models integrations regions
+cli app batch notebook interaction comparison evaluation models integrations tiled
+regions
 """
 
 # Networks: from backbones up.

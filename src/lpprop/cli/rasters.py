@@ -52,8 +52,25 @@ def needs_tiles(arguments: argparse.Namespace) -> bool:
         needed = _exceeds_memory(arguments)
         if needed:
             say(f"{image.name} does not fit into memory: in tiles of {_TILE} pixels (--tile)")
-        return needed
+        if needed:
+            return True
+    _refuse_tile_options(arguments)
     return False
+
+
+def _refuse_tile_options(arguments: argparse.Namespace) -> None:
+    """Refuse what would have no effect on an image that is refined as a whole."""
+    given = {name: getattr(arguments, name) for name in ("white", "nodata")}
+    given["bands"] = None if tuple(arguments.bands) == (1, 2, 3) else arguments.bands
+    given["save_scores"] = arguments.save_scores or None
+    for name, value in given.items():
+        if value is not None:
+            raise InputError.of(
+                option_name(name),
+                got=str(value),
+                expected="--tile beside it, since it concerns tiles",
+                fix="Add --tile 1024, or leave it out.",
+            )
 
 
 def _exceeds_memory(arguments: argparse.Namespace) -> bool:

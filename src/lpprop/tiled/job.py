@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lpprop._core.errors import InputError
+from lpprop._core.progress import Progress
 from lpprop.compose.chain import Chain
-from lpprop.evaluation.progress import Progress
 from lpprop.io.atomic import atomic_write
 from lpprop.refiners import BilinearUpsample, PixelPropagation
 from lpprop.tiled.bands import Place
@@ -51,7 +51,7 @@ class Job:
         files: the results to write: "out" and perhaps "scores".
         run: all that decides the results, for the journals and the record.
         overwrite: whether tiles of another run may be dropped, and results replaced.
-        progress: as `lpprop.evaluation.progress.Progress` takes it.
+        progress: as `lpprop._core.progress.Progress` takes it.
     """
 
     inputs: Inputs
@@ -139,7 +139,7 @@ class Job:
 
     def _fill(self, journal: Journal, unit: str, work: Callable[[int], _Results]) -> None:
         todo = [number for number in range(len(journal.cores)) if number not in journal.done]
-        with Progress(len(todo), self.progress, unit) as progress:
+        with Progress(len(todo), self.progress, unit, logged=True) as progress:
             for number in todo:
                 journal.write(number, work(number))
                 progress.update()
