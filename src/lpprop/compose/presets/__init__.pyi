@@ -51,6 +51,7 @@ class _Auto(Preset):
         pixel_alpha: float = 0.9,
         pixel_sigma: float = 0.0,
         pixel_distance_power: float = 1.0,
+        solver: str = "cg",
         backend: str = "auto",
         prune: bool = False,
     ) -> Chain: ...
@@ -99,6 +100,7 @@ class _LpossPlus(Preset):
         r: int = 13,
         pixel_sigma: float = 0.0,
         pixel_distance_power: float = 1.0,
+        solver: str = "cg",
         backend: str = "auto",
         prune: bool = False,
     ) -> Chain: ...
@@ -128,6 +130,7 @@ class _Clicks(Preset):
         pixel_max_iter: int = 10,
         pixel_sigma: float = 0.0,
         pixel_distance_power: float = 1.0,
+        solver: str = "cg",
         backend: str = "auto",
         prune: bool = False,
     ) -> Chain: ...
