@@ -62,7 +62,7 @@ def schedule(alpha: float, steps: int) -> list[tuple[float, float]]:
     are known beforehand.
 
     >>> schedule(0.0, 1), [round(step, 3) for step, _ in schedule(0.95, 4)]
-    ([(1.0, 0.0)], [1.0, 1.823, 1.514, 1.561])
+    ([(1.0, 0.0)], [1.0, 1.822, 1.698, 1.621])
     """
     if alpha == 0:
         return [(1.0, 0.0)] * steps
