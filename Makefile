@@ -14,8 +14,7 @@ PYTEST := -m pytest -n auto --maxprocesses 4 --dist worksteal
 # The part of the suite that tells in minutes whether a version of a dependency will do.
 FAST := $(patsubst %,tests/test_%.py,api chain cli compare contract invariants llvm refine twin_*)
 
-.PHONY: demo test browser chromium lint docs examples derived bench fuzz gpu notebooks dist torch-sparse resolve oldest \
-        newest clean
+.PHONY: demo test browser chromium lint docs examples derived bench fuzz gpu notebooks dist torch-sparse resolve oldest newest clean
 
 demo: $(DEMO)
 	$(BIN)/lpprop demo --out out
@@ -25,7 +24,7 @@ test: lint
 
 # What is seen in a real browser, all of it; `make test` runs a part. CHROMIUM=PATH names another than the system's.
 browser: $(READY)
-	$(BIN)/python -m pytest --all-browser-tests tests/test_browser_*.py
+	$(BIN)/python -m pytest --all-browser-tests tests/test_browser_*.py tests/test_app_api.py
 
 # A browser for it, where the system has none; on Linux with the libraries that it needs.
 chromium: $(READY)

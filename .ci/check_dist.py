@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 ROOT = Path(__file__).parents[1]
 #: What the package reads or shows beside its code.
 DATA = {"lpprop/py.typed", "lpprop/refiners/__init__.pyi", "lpprop/backbones/imagenet_classes.txt"}
-SUFFIXES = {".py", ".pyi", ".txt", ".typed"}
+SUFFIXES = {".css", ".html", ".js", ".json", ".py", ".pyi", ".txt", ".typed"}
 
 
 class DistributionError(Exception):

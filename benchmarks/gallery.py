@@ -65,6 +65,10 @@ random = torch.Generator().manual_seed(0)
 wrong = torch.rand(logits.shape[-2:], generator=random) < 0.2
 chance = torch.randint(len(clicks), (int(wrong.sum()),), generator=random)
 logits[0, :, wrong] = F.one_hot(chance, len(clicks)).T.float()
+
+# The clicks themselves, for the method that starts from them.
+marked = labels[0] >= 0
+seeds = lpprop.seed_logits(marked.nonzero(), labels[0][marked], (28, 42), grid=feats.shape[-2:])
 """
 
 
@@ -72,12 +76,14 @@ class Shown(NamedTuple):
     """What the gallery has of a preset.
 
     Attributes:
-        arguments: of `lpprop.refine`, behind the logits.
+        arguments: of `lpprop.refine`, behind the start.
         seen: what one sees in the picture.
+        start: what the scene calls the scores that are refined.
     """
 
     arguments: str
     seen: str
+    start: str = "logits"
 
 
 SHOWN: Mapping[str, Shown] = {
@@ -105,6 +111,12 @@ SHOWN: Mapping[str, Shown] = {
         'feats, image, method="lposs+", feats_from="dinov2", k=50',
         "The same, and then pixels agree with neighbours of their colour: the borders of cup, "
         "saucer and spoon are sharp.",
+    ),
+    "clicks": Shown(
+        'feats, image, method="clicks", feats_from="dinov2"',
+        "From the fourteen clicks alone: whole objects with sharp borders, but for the base of the "
+        "cup, which no click marks, and which the spoon has taken.",
+        start="seeds",
     ),
     "optimal_path": Shown(
         'attention=attention, image=image, method="optimal_path"',
@@ -172,7 +184,7 @@ BOX, SIDE = (250, 186, 410, 346), 320
 
 def line(name: str) -> str:
     """The line of code that refines the scene by a preset, broken as ruff breaks a long one."""
-    inputs = f"logits, {SHOWN[name].arguments}"
+    inputs = f"{SHOWN[name].start}, {SHOWN[name].arguments}"
     whole = f"scores = lpprop.refine({inputs})"
     return whole if len(whole) <= 100 else f"scores = lpprop.refine(\n    {inputs}\n)"
 

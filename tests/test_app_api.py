@@ -62,6 +62,11 @@ def send(client, photo, *values, of, **fields):
         return np.asarray(image), names
 
 
+def test_the_space_serves_the_page(server):
+    status, _, body = server.get("/config")
+    assert (status, json.loads(body)["title"]) == (200, "lpprop")
+
+
 def test_words(client, photo):
     """The labels are those of the recipe in Python."""
     labels, names = send(client, photo, CLASSES, method="lposs", of="/segment_words")

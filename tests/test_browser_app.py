@@ -102,6 +102,8 @@ def said(page):
     toast.wait_for()
     text = toast.inner_text()
     toast.get_by_test_id("toast-close").click()
+    # It fades out, and would be taken for the next one.
+    page.wait_for_function("() => !document.querySelector('.toast-body')")
     return text
 
 

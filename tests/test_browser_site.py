@@ -7,10 +7,10 @@ import inspect
 import re
 
 import pytest
-from browser import browsing, visit
 
 import derived
 import lpprop
+from browser import browsing, visit
 from site_builds import DOCS, build, check
 
 # The whole reference, and one guide with equations; `make docs` builds all.

@@ -16,7 +16,10 @@ CITATION = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
 BLOCK = re.compile(r"^(?:### ([^\n]+)\n\n)?```bibtex\n(.*?)^```", re.DOTALL | re.MULTILINE)
 FIELD = re.compile(r"^  (\w+) += \{(.+)\},?$", re.MULTILINE)
 CITED = re.compile(r"\[([^]]+), (\d{4})\]\(#([\w-]+)\)")
-PLACES = {"article": "journal", "inproceedings": "booktitle", "software": "license"}
+PLACES = {
+    "article": "journal", "inproceedings": "booktitle", "software": "license",
+    "techreport": "institution",
+}  # fmt: skip
 
 
 def bare(text):

@@ -1,13 +1,10 @@
-"""The folder that can be pushed to a Hugging Face Space as it is."""
+"""The folder that can be pushed to a Hugging Face Space as it is; test_app_api.py runs its app."""
 
-import json
 import re
 import tomllib
 from pathlib import Path
 
 import pytest
-
-from browser import serving
 
 yaml = pytest.importorskip("yaml")
 
@@ -62,13 +59,3 @@ def test_the_folder_holds_what_the_page_says_and_needs_nothing_else():
     assert {path.name for path in SPACE.iterdir() if path.name != "__pycache__"} == {
         "README.md", "app.py", "packages.txt", "requirements.txt"
     }  # fmt: skip
-
-
-def test_the_app_runs_as_it_is(tmp_path):
-    pytest.importorskip("gradio")
-    copy = tmp_path / "app.py"
-    copy.write_text((SPACE / "app.py").read_text())
-    with serving([str(copy)], tmp_path, GRADIO_SERVER_PORT="PORT") as server:
-        status, _, body = server.get("/config")
-        assert status == 200
-        assert json.loads(body)["title"] == "lpprop"

@@ -228,7 +228,11 @@ class _Builder:
                 )  # fmt: skip
                 self._then_answer(shown)
         opened = self.upload.upload(
-            guard(self._open_upload), self.upload, [*changed, self.upload], **self.work
+            guard(self._open_upload),
+            self.upload,
+            [*changed, self.upload],
+            show_progress_on=self.upload,
+            **self.work,
         )
         self._then_answer(opened)
         self.opacity.change(None, self.opacity, None, js=_OPACITY_JS, api_visibility="private")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 
-from lpprop._core.options import check_integer
 from lpprop.cli.arguments import add_command
 
 __all__ = ["add_app"]
@@ -59,6 +58,7 @@ def add_app(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
 
 
 def _app(arguments: argparse.Namespace) -> int:
+    from lpprop._core.options import check_integer
     from lpprop.app import run_app
     from lpprop.cli.common import find_device, say
 
