@@ -240,9 +240,9 @@ def start(folder, moment):
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
-@pytest.mark.parametrize("moment", [12, 20, 29])
+@pytest.mark.parametrize("moment", [12, 29])
 def test_a_killed_run_continues(tmp_path, expected, moment):
-    """Between tiles, within one, and while the files take their names."""
+    """Within a tile, and while the files take their names."""
     killed = start(tmp_path, moment)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     # What has its name is whole: both files are there only once all tiles are.
@@ -409,8 +409,8 @@ print(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1])
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
 def test_memory_does_not_grow_with_the_image(tmp_path):
-    """Five times the pixels: 60 MB more of inputs, and the peak stays where it was."""
-    peaks, sides = [], (900, 2000)  # both have tiles within, which have the largest windows
+    """Three times the pixels: 40 MB more of inputs, and the peak stays where it was."""
+    peaks, sides = [], (900, 1700)  # both have tiles within, which have the largest windows
     for side in sides:
         logits, image = tmp_path / f"logits{side}.npy", tmp_path / f"image{side}.npy"
         np.save(logits, np.ones((C, side, side), np.float32))

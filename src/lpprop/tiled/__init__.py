@@ -5,6 +5,6 @@
 `docs/rasters.md` says which methods work on tiles, and what each promises.
 """
 
-from lpprop.tiled.run import Report, refine
+from lpprop.tiled.run import TiledResult, refine
 
-__all__ = ["Report", "refine"]
+__all__ = ["TiledResult", "refine"]

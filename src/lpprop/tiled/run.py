@@ -17,10 +17,10 @@ from lpprop.tiled.plan import make_plan
 from lpprop.tiled.tiles import cut
 from lpprop.tiled.writers import check_output
 
-__all__ = ["Report", "refine"]
+__all__ = ["TiledResult", "refine"]
 
 
-class Report(NamedTuple):
+class TiledResult(NamedTuple):
     """What a run of `refine` has done.
 
     Attributes:
@@ -52,7 +52,7 @@ def refine(
     overwrite: bool = False,
     progress: bool | None = None,
     **options: Any,
-) -> Report:
+) -> TiledResult:
     """Refine the scores of an image that does not fit into memory, and write labels.
 
     The image is cut into tiles. Each is refined within a window that is larger by as much as the
@@ -89,7 +89,7 @@ def refine(
         options: options of a preset, such as `r=7` or `max_iter=20`.
 
     Returns:
-        A `Report`.
+        A `TiledResult`.
 
     Raises:
         InputError: inputs that cannot be used; a step that needs the whole image; a result that is
@@ -104,9 +104,9 @@ def refine(
     >>> logits = np.zeros((2, 40, 60), np.float32)
     >>> logits[0, :, :25] = logits[1, :, 35:] = 1           # seen up to 5 columns from the edge
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     report = refine(logits, image, Path(folder, "labels.npy"), tile=16, progress=False)
-    ...     labels = np.load(report.labels)
-    >>> report.tiles, labels[20, 24:36]
+    ...     done = refine(logits, image, Path(folder, "labels.npy"), tile=16, progress=False)
+    ...     labels = np.load(done.labels)
+    >>> done.tiles, labels[20, 24:36]
     (12, array([0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1], dtype=uint8))
     """
     out = Path(out)
@@ -124,7 +124,7 @@ def refine(
     }  # fmt: skip
     job = Job(inputs, plan, cut(inputs.size, tile, plan.reach), files, run, overwrite, progress)
     if job.is_finished():
-        return Report(out, files.get("scores"), len(job.tiles), len(job.tiles))
+        return TiledResult(out, files.get("scores"), len(job.tiles), len(job.tiles))
     with torch.inference_mode():
         resumed = job.finish()
-    return Report(out, files.get("scores"), len(job.tiles), resumed)
+    return TiledResult(out, files.get("scores"), len(job.tiles), resumed)
