@@ -17,7 +17,7 @@ cli app batch notebook
 interaction
 comparison
 evaluation video
-models integrations
+models integrations tiled
 regions
 compose backbones
 refiners
@@ -30,7 +30,8 @@ _core
 # Beside the floors: io imports viz, and viz _core. They are for whom results go out and come in.
 STORES = "io viz"
 STORES_ARE_FOR = """
-cli app batch notebook interaction comparison evaluation video models integrations regions
+cli app batch notebook interaction comparison evaluation video models integrations tiled
+regions
 """
 
 # Networks: from backbones up.

@@ -15,7 +15,7 @@ __all__ = ["documented_name", "public_names", "role"]
 _MODULES = (
     "presets", "batch", "comparison", "regions", "backbones", "models", "evaluation",
     "evaluation.tuning", "evaluation.analyses", "evaluation.datasets", "integrations",
-    "integrations.huggingface", "integrations.mmsegmentation", "video", "viz",
+    "integrations.huggingface", "integrations.mmsegmentation", "tiled", "video", "viz",
 )  # fmt: skip
 
 # Of files that hold parts of other files too, what a user calls.

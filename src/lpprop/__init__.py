@@ -43,7 +43,7 @@ _NAMES = {
 # The packages beside those names; much of what they import is optional.
 _PACKAGES = (
     "backbones", "batch", "comparison", "evaluation", "integrations", "io", "models", "numerics",
-    "regions", "video", "viz",
+    "regions", "tiled", "video", "viz",
 )  # fmt: skip
 
 __all__ = [*sorted(["__version__", *_NAMES]), *_refiners]

@@ -9,6 +9,7 @@ from lpprop import io as io
 from lpprop import models as models
 from lpprop import numerics as numerics
 from lpprop import regions as regions
+from lpprop import tiled as tiled
 from lpprop import video as video
 from lpprop import viz as viz
 from lpprop._core.errors import InputError as InputError

@@ -152,6 +152,7 @@ TABLE = {
     "pixel tol NaN": (lambda: pixels(FULL, IMAGE, tol=math.nan), "tol: got nan"),
     "module option": (lambda: lpprop.PatchPropagation(alpha=1), "alpha: got 1"),
     "pixel prune": (lambda: pixels(FULL, IMAGE, prune="yes"), "prune: got 'yes'"),
+    "pixel solver unknown": (lambda: pixels(FULL, IMAGE, solver="CG"), "solver: got 'CG'"),
     "pixel backend unknown": (lambda: pixels(FULL, IMAGE, backend="cuda"), "backend: got 'cuda'"),
     "pixel backend not installed": (lambda: pixels(FULL, IMAGE, backend="triton"),
         "backend: got 'triton', whose package triton is not installed"),

@@ -121,6 +121,15 @@ class Refiner(nn.Module):
         optional = {name: inputs.get(name) for name in self.takes[len(self.needs) :]}
         return self._function(logits, *needed, **optional, **self.config)
 
+    @property
+    def reach(self) -> int | None:
+        """How far from a pixel those are that its scores depend on, in rows and columns.
+
+        None means that every pixel may depend on all others. A refiner with a reach works on a part
+        of an image as on the whole: pixels that are so far from the part's cut get the same scores.
+        """
+        return None
+
     def check_room(self, logits: Tensor, inputs: Mapping[str, Any]) -> None:
         """Refuse work that does not fit into memory, before any step of a chain runs.
 

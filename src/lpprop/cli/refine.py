@@ -28,6 +28,7 @@ from lpprop.cli.common import (
     make_folder,
     process_images,
 )
+from lpprop.cli.rasters import add_raster_options, needs_tiles, refine_raster
 
 if TYPE_CHECKING:
     import torch
@@ -58,7 +59,12 @@ For each image DIR receives <stem>_labels.png (class indices with a palette), <s
 <stem>_scores.npy (float32, C x H x W), and <stem>_record.json, which says how they were made. The
 same command skips images that have results. Results of other settings or inputs are refused: they
 stay as they are, or --overwrite replaces them. With --background, scores are probabilities, and the
-last channel and label are those of none of the classes; SALIENCY joins the decision."""
+last channel and label are those of none of the classes; SALIENCY joins the decision.
+
+Logits in GeoTIFF or Zarr, --tile, or an image that does not fit into memory, mean tiles: DIR then
+receives <stem>_labels.tif with the image's georeference, and the same command continues a run that
+was ended. The pixel step takes solver=chebyshev, by which tiles give what the whole image gives;
+without --feats, auto is that step alone."""
 
 _EXAMPLE = """\
 example:
@@ -67,7 +73,8 @@ example:
   lpprop refine images/ --logits logits/ --attention sd2/ --out velocity --method max_velocity
   lpprop refine images/ --logits logits/ --regions sam/ --out voted --method region_vote
   lpprop refine street.jpg --logits street_logits.npy --regions slic --out voted \\
-    --method region_vote"""
+    --method region_vote
+  lpprop refine city.tif --logits city_logits.tif --out city --tile 2048"""
 
 
 def add_refine(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -83,9 +90,12 @@ def add_refine(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     command.add_argument("--method", default="auto", help="see above (default: auto)")
     for name in ("--option", "--background", "--size", "--span", "--no-download", "--overwrite"):
         add_shared(command, name)
+    add_raster_options(command)
 
 
 def _refine(arguments: argparse.Namespace) -> int:
+    if needs_tiles(arguments):
+        return refine_raster(arguments)
     from lpprop.cli.results import Results, find_pending
     from lpprop.regions.named import find_proposer
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -10,6 +12,10 @@ from lpprop._core.optional import import_hint
 from lpprop._core.precision import compute_dtype, full_precision
 
 __all__ = ["lab", "lab_features"]
+
+# Pixels whose features are made at a time; three channels of them are below PyTorch's least share
+# of a thread.
+_BLOCK = 8192
 
 
 @full_precision
@@ -29,7 +35,6 @@ def lab_features(image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:
     Raises:
         InputError: not three channels, values that are not finite or outside [0, 1].
 
-    >>> import torch
     >>> lab_features(torch.ones(1, 3, 1, 1)).flatten()           # white: L = 100, a = b = 0
     tensor([ 1.0000e+00, ...])
     """
@@ -38,7 +43,35 @@ def lab_features(image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:
 
 
 def lab(image: Float[Tensor, "*B 3 H W"]) -> Float[Tensor, "*B 3 H W"]:
-    """Compute `lab_features` in the image's own precision, without checks."""
+    """Compute `lab_features` in the image's own precision, without checks.
+
+    On a CPU a colour has the same features, to the last bit, wherever it stands in an image of
+    whatever size, unless a gradient is wanted.
+    """
+    if image.device.type == "cpu" and not (image.requires_grad and torch.is_grad_enabled()):
+        return _lab_in_blocks(image)
+    return _lab(image)
+
+
+def _lab_in_blocks(image: Float[Tensor, "*B 3 H W"]) -> Float[Tensor, "*B 3 H W"]:
+    """Compute the features of blocks of one size.
+
+    The powers at the end of a row of vectors, or of a thread's share, are rounded otherwise than
+    those within: blocks are of whole vectors, and too small to be shared. The last is filled up.
+    """
+    pixels = image.movedim(-3, 0).flatten(1)
+    features = torch.empty_like(pixels)
+    for start in range(0, pixels.shape[1], _BLOCK):
+        block = pixels[:, start : start + _BLOCK]
+        count = block.shape[1]
+        if count < _BLOCK:
+            block = F.pad(block, (0, _BLOCK - count))
+        features[:, start : start + count] = _lab(block[:, None])[:, 0, :count]
+    whole: Tensor = features.unflatten(1, image.movedim(-3, 0).shape[1:])
+    return whole.movedim(0, -3)
+
+
+def _lab(image: Float[Tensor, "*B 3 H W"]) -> Float[Tensor, "*B 3 H W"]:
     # Imported here, since kornia would slow `import lpprop` down by a third of a second.
     with import_hint("kornia cannot be imported: pip install kornia"):
         from kornia.color import rgb_to_lab

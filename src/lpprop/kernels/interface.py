@@ -6,12 +6,21 @@ that are checked already.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-__all__ = ["Columns", "Graph", "Kernels", "Offsets", "PropagatingGraph", "Rows"]
+__all__ = [
+    "Columns",
+    "Graph",
+    "IteratingGraph",
+    "Kernels",
+    "Offsets",
+    "PropagatingGraph",
+    "Rows",
+]
 
 #: Places (dy, dx) of neighbours, relative to a pixel.
 Offsets = tuple[tuple[int, int], ...]
@@ -49,6 +58,21 @@ class PropagatingGraph(Graph, Protocol):
         Returns:
             The fields of a `CGResult`: the solutions, and per class the relative residual, the
             steps taken, and whether it converged.
+        """
+        ...
+
+
+@runtime_checkable
+class IteratingGraph(PropagatingGraph, Protocol):
+    """A graph whose backend also fuses its product with steps that are known beforehand."""
+
+    def iterate(
+        self, scores: Float[Tensor, "C N"], *, alpha: float, steps: Sequence[tuple[float, float]]
+    ) -> Float[Tensor, "C N"]:
+        """Take the steps of `numerics.chebyshev.schedule` for (I - alpha D^-1/2 W D^-1/2).
+
+        A pixel's result is the same to the last bit wherever it stands in an image, and whatever
+        stands farther from it than its edges reach.
         """
         ...
 

@@ -19,12 +19,13 @@ from lpprop._core.errors import InputError
 from lpprop._core.options import check_choice
 from lpprop._core.precision import compute_dtype
 from lpprop.kernels import portable, torch_sparse
-from lpprop.kernels.interface import Graph, Kernels, PropagatingGraph
+from lpprop.kernels.interface import Graph, IteratingGraph, Kernels, PropagatingGraph
 
 __all__ = [
     "CSRGraph",
     "DenseGraph",
     "Graph",
+    "IteratingGraph",
     "PropagatingGraph",
     "check_storage",
     "forecast_graph",

@@ -12,12 +12,20 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from lpprop._core.errors import warn
-from lpprop._core.options import Check, check_from_0, check_integer, check_number
+from lpprop._core.options import Check, check_choice, check_from_0, check_integer, check_number
 from lpprop._core.scans import mark_passed
 from lpprop.numerics.cg import cg
-from lpprop.numerics.graphs import Graph, PropagatingGraph
+from lpprop.numerics.chebyshev import chebyshev, count_steps, schedule
+from lpprop.numerics.graphs import Graph, IteratingGraph, PropagatingGraph
 
-__all__ = ["SOLVER_CHECKS", "forecast_solver", "propagate", "propagation_system"]
+__all__ = [
+    "SOLVER_CHECKS",
+    "check_solver",
+    "forecast_solver",
+    "normalised_product",
+    "propagate",
+    "propagation_system",
+]
 
 
 SOLVER_CHECKS: dict[str, Check] = {
@@ -26,6 +34,7 @@ SOLVER_CHECKS: dict[str, Check] = {
     "tol": check_from_0,
 }
 
+check_solver = partial(check_choice, choices=("cg", "chebyshev"))
 
 # Conjugate gradients hold about six vectors per class; classes are solved in groups whose vectors
 # stay below this size.
@@ -64,15 +73,36 @@ def propagation_system(
     """
     if isinstance(graph, PropagatingGraph):
         return lambda x: torch.sub(x, graph.normalised_product(x), alpha=alpha)
-    degree = graph.product(ones)
-    scale = torch.where(degree > 0, degree, 1.0).rsqrt()
+    scale = _scale(graph, ones)
     return lambda x: torch.addcmul(x, scale, graph.product(scale * x), value=-alpha)
 
 
+def normalised_product(graph: Graph, ones: Float[Tensor, "1 N"]) -> Callable[[Tensor], Tensor]:
+    """Return x -> D^-1/2 S D^-1/2 x, with D as in `propagation_system`."""
+    if isinstance(graph, PropagatingGraph):
+        return graph.normalised_product
+    scale = _scale(graph, ones)
+    return lambda x: scale * graph.product(scale * x)
+
+
+def _scale(graph: Graph, ones: Float[Tensor, "1 N"]) -> Float[Tensor, "1 N"]:
+    degree = graph.product(ones)
+    return torch.where(degree > 0, degree, 1.0).rsqrt()
+
+
 def propagate(
-    scores: Float[Tensor, "C N"], graph: Graph, *, alpha: float, max_iter: int, tol: float
+    scores: Float[Tensor, "C N"],
+    graph: Graph,
+    *,
+    alpha: float,
+    max_iter: int,
+    tol: float,
+    solver: str = "cg",
 ) -> Float[Tensor, "C N"]:
     """Solve (I - alpha S') Y' = Y for groups of classes, which bounds the solver's memory.
+
+    The solver is "cg", conjugate gradients, or "chebyshev", whose steps follow from the options
+    alone: it takes as many as `tol` and `alpha` ask for, and at most `max_iter`.
 
     Warns of an alpha so near 1 that rounding decides the solution: the error grows like rounding
     over 1 - alpha, however many steps are taken.
@@ -87,10 +117,16 @@ def propagate(
         )
     gradient = scores.requires_grad and torch.is_grad_enabled()
     gradient = gradient or forward_ad.unpack_dual(scores).tangent is not None
-    if isinstance(graph, PropagatingGraph) and not gradient:
+    steps = count_steps(alpha, tol, max_iter)
+    if solver == "chebyshev" and isinstance(graph, IteratingGraph) and not gradient:
+        return graph.iterate(scores, alpha=alpha, steps=schedule(alpha, steps))
+    if solver == "cg" and isinstance(graph, PropagatingGraph) and not gradient:
         return graph.propagate(scores, alpha=alpha, max_iter=max_iter, tol=tol)[0]
-    system = propagation_system(graph, torch.ones_like(scores[:1]), alpha)
     groups = scores.split(_count_group(scores[0].nbytes))
+    if solver == "chebyshev":
+        product = normalised_product(graph, torch.ones_like(scores[:1]))
+        return torch.cat([chebyshev(product, part, alpha=alpha, steps=steps) for part in groups])
+    system = propagation_system(graph, torch.ones_like(scores[:1]), alpha)
     for part in groups:
         mark_passed(part)  # as what they are parts of
     return torch.cat([cg(system, part, tol=tol, max_iter=max_iter).value for part in groups])

@@ -241,6 +241,7 @@ class PixelPropagation(Refiner):
     tol: float
     sigma: float
     distance_power: float
+    solver: str
     backend: str
     prune: bool
 
@@ -254,6 +255,7 @@ class PixelPropagation(Refiner):
         tol: float = 1e-06,
         sigma: float = 0.0,
         distance_power: float = 1.0,
+        solver: str = "cg",
         backend: str = "auto",
         prune: bool = False,
     ) -> None: ...

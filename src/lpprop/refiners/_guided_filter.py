@@ -114,3 +114,10 @@ class GuidedFilter(Refiner, function=guided_filter, needs=("image",)):
     >>> step(torch.rand(1, 5, 32, 32), image=torch.rand(1, 3, 32, 32)).shape
     torch.Size([1, 5, 32, 32])
     """
+
+    radius: int
+
+    @property
+    def reach(self) -> int:
+        """The windows that contain a pixel reach to twice their radius."""
+        return 2 * self.radius

@@ -25,7 +25,7 @@ from lpprop.kernels.dispatch import check_backend, kernels_for
 from lpprop.kernels.interface import Kernels
 from lpprop.numerics.twins import match_twins
 
-__all__ = ["JointBilateralUpsample", "joint_bilateral_upsample"]
+__all__ = ["JointBilateralUpsample", "find_points", "joint_bilateral_upsample"]
 
 # Multiply-adds from which compiling pays off: PyTorch then takes longer by as much as it takes.
 _WORTH_COMPILING = 1e9
@@ -102,7 +102,7 @@ def joint_bilateral_upsample(
         guide = F.interpolate(guide, size, mode="bilinear")
     pixels = guide / sigma_range
     rows, columns = (
-        _find_points(pixel, point, radius, sigma_space, pixels)
+        find_points(pixel, point, radius, sigma_space, pixels)
         for pixel, point in zip(size, grid, strict=True)
     )
     # One item at a time, so that memory does not grow with the batch.
@@ -112,7 +112,7 @@ def joint_bilateral_upsample(
     return cast_back(match_twins(torch.stack(scores), x), x, "x")
 
 
-def _find_points(
+def find_points(
     pixels: int, points: int, radius: int, sigma: float, like: Tensor
 ) -> tuple[Int[Tensor, " pixels"], Float[Tensor, "pixels k"]]:
     """Find the grid point nearest to each pixel, and -(p' - q)^2 / sigma^2 for those around it."""

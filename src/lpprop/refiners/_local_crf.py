@@ -227,9 +227,15 @@ class LocalCRF(Refiner, function=local_crf, needs=("image",)):
     torch.Size([1, 5, 32, 32])
     """
 
+    scale: float | str | None
     iterations: int
     r: int
     backend: str
+
+    @property
+    def reach(self) -> int | None:
+        """A neighbour per step, and those of its row sums; None if the image sets the scale."""
+        return None if self.scale == "auto" else (self.iterations + 1) * (self.r // 2)
 
     def check_room(self, logits: Tensor, inputs: Mapping[str, Any]) -> None:
         """Refuse an image whose random field does not fit into memory."""

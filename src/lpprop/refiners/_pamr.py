@@ -147,3 +147,11 @@ class PAMR(Refiner, function=pamr, needs=("image",)):
     >>> step(torch.rand(1, 5, 32, 32), image=torch.rand(1, 3, 32, 32)).shape
     torch.Size([1, 5, 32, 32])
     """
+
+    iterations: int
+    dilations: Sequence[int]
+
+    @property
+    def reach(self) -> int:
+        """The farthest neighbour per iteration; the weights of the last need no pixels beyond."""
+        return self.iterations * max(self.dilations)

@@ -52,6 +52,7 @@ class _Auto(Preset):
         pixel_alpha: float = 0.9,
         pixel_sigma: float = 0.0,
         pixel_distance_power: float = 1.0,
+        solver: str = "cg",
         backend: str = "auto",
         prune: bool = False,
     ) -> Chain: ...
@@ -102,6 +103,7 @@ class _LpossPlus(Preset):
         r: int = 13,
         pixel_sigma: float = 0.0,
         pixel_distance_power: float = 1.0,
+        solver: str = "cg",
         backend: str = "auto",
         prune: bool = False,
     ) -> Chain: ...
@@ -132,6 +134,7 @@ class _Clicks(Preset):
         pixel_max_iter: int = 10,
         pixel_sigma: float = 0.0,
         pixel_distance_power: float = 1.0,
+        solver: str = "cg",
         backend: str = "auto",
         prune: bool = False,
     ) -> Chain: ...

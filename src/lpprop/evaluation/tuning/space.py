@@ -212,6 +212,7 @@ FIXED: dict[str, dict[str, str]] = {
         "tol": _SOLVER,
         "sigma": "r bounds the neighbourhood already",
         "distance_power": _SHAPE,
+        "solver": _SOLVER,
         "backend": _RESULT,
         "prune": _RESULT,
     },

@@ -7,6 +7,7 @@ Where that takes too much memory, each product computes them anew.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,7 +67,8 @@ class Stencil:
         return product
 
     def _scale(self) -> NDArray[Any]:
-        scale: NDArray[Any] = np.where(self.degree > 0, self.degree, 1) ** -0.5
+        # A root and a quotient are rounded alike everywhere, where a power need not be.
+        scale: NDArray[Any] = 1 / np.sqrt(np.where(self.degree > 0, self.degree, 1))
         return scale
 
     def propagate(
@@ -87,6 +89,18 @@ class Stencil:
             torch.from_numpy(np.concatenate(x)) for x in zip(*rest, strict=True)
         )
         return value, residual.to(scores.dtype), iterations, converged
+
+    def iterate(
+        self, scores: Float[Tensor, "C N"], *, alpha: float, steps: Sequence[tuple[float, float]]
+    ) -> Float[Tensor, "C N"]:
+        """Take steps towards the solution of (I - alpha D^-1/2 W D^-1/2) x = scores."""
+        scores = scores.detach().contiguous()
+        value = torch.empty_like(scores)
+        scale, count = self._scale(), self._count_classes(len(scores))
+        with workers(scores.numel() * self.decay.size) as for_each:
+            for part, target in zip(scores.split(count), value.split(count), strict=True):
+                _iterate(ClassGroup(self, len(part), scale, for_each), part, target, alpha, steps)
+        return value
 
     def _count_classes(self, classes: int) -> int:
         """Return how many classes to solve at a time: fewer where memory is short.
@@ -214,6 +228,25 @@ def _solve(
     residual = norm / np.where(size > 0, size, 1)
     converged = norm <= limit
     return residual[: len(scores)], iterations[: len(scores)], converged[: len(scores)]
+
+
+def _iterate(
+    group: ClassGroup,
+    scores: Tensor,
+    value: Tensor,
+    alpha: float,
+    steps: Sequence[tuple[float, float]],
+) -> None:
+    """Write what the steps make of a group's scores; nothing depends on sums over the image."""
+    one = np.ones(len(scores), group.dtype)
+    group.pack(scores.numpy(), one)
+    for number, (step, momentum) in enumerate(steps, start=1):
+        along = np.full(group.lanes, step)
+        if number < len(steps):  # the last direction needs no product
+            group.multiply(1.0, alpha)
+            group.lower_residual(along)
+        group.advance(along, np.full(group.lanes, momentum))
+    group.unpack(group.x, value.numpy(), one)
 
 
 class ClassGroup:
