@@ -35,7 +35,7 @@ FAKE = not torch.cuda.is_available()
 
 # What sums in another order than on the CPU: similarities there are mirrored, and PAMR's classes
 # taken one by one.
-REORDERED = ("auto", "patches", "lposs", "pamr")
+REORDERED = ("auto", "clicks", "patches", "lposs", "pamr")
 
 
 def agree(got, expected, name=""):

@@ -40,7 +40,8 @@ def distribution_inputs(seed, B, C, h, w):
     generator = torch.Generator().manual_seed(seed)
     logits = 3 * torch.randn(B, C, h, w, generator=generator, dtype=torch.float64)
     scores = 2 * torch.randn(B, h * w, h * w, generator=generator, dtype=torch.float64)
-    return lpprop.class_distribution(logits, nms=0.2), (scores.softmax(-1),)
+    with lpprop.value_checks(False):  # a draw of one patch may be flat, which a warning tells
+        return lpprop.class_distribution(logits, nms=0.2), (scores.softmax(-1),)
 
 
 def bilateral_inputs(seed, B, C, h, w):
