@@ -117,7 +117,7 @@ def test_a_module_has_the_options_and_defaults_of_its_function(module, function,
         (
             lpprop.PixelPropagation(r=5),
             "PixelPropagation(tau=0.01, r=5, alpha=0.95, max_iter=10, tol=1e-06, sigma=0.0, "
-            "distance_power=1.0, backend='auto', prune=False)",
+            "distance_power=1.0, solver='cg', backend='auto', prune=False)",
         ),
         (
             lpprop.PatchPropagation(k=7),

@@ -33,9 +33,9 @@ pytestmark = pytest.mark.gpu
 HERE = torch.device("cpu")
 FAKE = not torch.cuda.is_available()
 
-# What sums in another order than on the CPU: similarities there are mirrored, and PAMR's classes
-# taken one by one.
-REORDERED = ("auto", "clicks", "patches", "lposs", "pamr")
+# What sums in another order than on the CPU: similarities there are mirrored, PAMR's classes taken
+# one by one, and the colours of pixels made in blocks.
+REORDERED = ("auto", "clicks", "patches", "pixels", "lposs", "pamr")
 
 
 def agree(got, expected, name=""):
