@@ -144,7 +144,9 @@ def test_nothing_is_interrupted_later():
         try:
             with deadline(limit):
                 start = time.perf_counter()
-                while time.perf_counter() < start + limit + (number - 150) * 2e-6:
+                # The last one is late for sure.
+                spare = (number - 150) * 2e-6 if number < 299 else 60
+                while time.perf_counter() < start + limit + spare:
                     pass
             ended += 1
         except (InputError, TimeIsUp):
