@@ -25,6 +25,18 @@ TRAIN_IDS = {
 COCO_GAPS = [11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90]
 
 
+# The colours of the classes, in their order, as the authors' tools have them.
+ISAID_COLOURS = [
+    (0, 0, 0), (0, 0, 63), (0, 63, 63), (0, 63, 0), (0, 63, 127), (0, 63, 191), (0, 63, 255),
+    (0, 127, 63), (0, 127, 127), (0, 0, 127), (0, 0, 191), (0, 0, 255), (0, 191, 127),
+    (0, 127, 191), (0, 127, 255), (0, 100, 155),
+]  # fmt: skip
+UAVID_COLOURS = [
+    (0, 0, 0), (128, 0, 0), (128, 64, 128), (192, 0, 192), (0, 128, 0), (128, 128, 0), (64, 64, 0),
+    (64, 0, 128),
+]  # fmt: skip
+
+
 def rows(values, width=8):
     """Lay values out as a map, the last one repeated to fill it."""
     values = list(values)
@@ -164,6 +176,67 @@ def camvid(root):
     }
 
 
+def loveda(root):
+    stored = {"Rural/2522": rows([*range(8), 0]), "Urban/3514": rows([7, 0, 1])}
+    for name, labels in stored.items():
+        area, number = name.split("/")
+        write_image(root / "Val" / area / "images_png" / f"{number}.png", labels.shape)
+        write_labels(root / "Val" / area / "masks_png" / f"{number}.png", labels)
+    return {
+        name.split("/")[1]: rows([255 if v == 0 else v - 1 for v in labels.flat])
+        for name, labels in stored.items()
+    }
+
+
+def isaid(root):
+    """In the folders of the development kit, with the instances beside the classes."""
+    classes = {"P0003": rows(range(16)), "P0004": rows([15, 0, 1])}
+    for name, labels in classes.items():
+        write_image(root / "val" / "images" / f"{name}.png", labels.shape)
+        colours = np.array(ISAID_COLOURS, dtype=np.uint8)[labels]
+        write_labels(root / "val" / "images" / f"{name}_instance_color_RGB.png", colours)
+        write_labels(root / "val" / "images" / f"{name}_instance_id_RGB.png", colours[..., ::-1])
+    return classes
+
+
+def isaid_patches(root):
+    """As MMSegmentation's converter leaves them: BMP files called .png, and padding of 255."""
+    stored = {"P0003_0_896_0_896": rows([*range(16), 255]), "P0003_0_896_512_1408": rows([15, 255])}
+    for name, labels in stored.items():
+        path = root / "img_dir" / "val" / f"{name}.png"
+        write_image(path, labels.shape)
+        Image.open(path).save(path, format="BMP")
+        write_labels(root / "ann_dir" / "val" / f"{name}_instance_color_RGB.png", labels, True)
+    return stored
+
+
+def uavid(root):
+    """Frames of several sequences have one name."""
+    classes = {"seq16/000000": rows(range(8)), "seq17/000000": rows([7, 0, 1])}
+    for name, labels in classes.items():
+        sequence, frame = name.split("/")
+        folder = root / "uavid_val" / sequence
+        write_image(folder / "Images" / f"{frame}.png", labels.shape)
+        colours = np.array(UAVID_COLOURS, dtype=np.uint8)[labels]
+        write_labels(folder / "Labels" / f"{frame}.png", colours)
+    return {name.replace("/", "_"): labels for name, labels in classes.items()}
+
+
+def openearthmap(root):
+    # Not in the order of the names; the region is all but the last part of a name.
+    stored = {"buenos_aires_11": rows(range(9)), "aachen_5": rows([8, 0, 1])}
+    for name, labels in stored.items():
+        region = root / name.rpartition("_")[0]
+        write_image(region / "images" / f"{name}.tif", labels.shape)
+        write_labels(region / "labels" / f"{name}.tif", labels)
+    write_image(root / "aachen" / "images" / "aachen_1.tif", (4, 4))  # of another split
+    write_text(root / "val.txt", "".join(f"{name}.tif\n" for name in stored))
+    return {
+        name: rows([255 if v == 0 else v - 1 for v in labels.flat])
+        for name, labels in stored.items()
+    }
+
+
 TREES = {
     "voc21": voc21,
     "voc20": voc20,
@@ -174,7 +247,14 @@ TREES = {
     "cityscapes": cityscapes,
     "ade20k": ade20k,
     "camvid": camvid,
+    "loveda": loveda,
+    "isaid": isaid,
+    "uavid": uavid,
+    "openearthmap": openearthmap,
 }
+
+# Data sets whose labels are stored as colours.
+COLOURED = ("isaid", "uavid")
 
 
 def rectangle(x, y, width, height):

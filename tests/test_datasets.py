@@ -32,6 +32,10 @@ COUNTS = {
     "cityscapes": 19,
     "ade20k": 150,
     "camvid": 11,
+    "loveda": 7,
+    "isaid": 16,
+    "uavid": 8,
+    "openearthmap": 8,
 }
 every = pytest.mark.parametrize("name", list(DATASETS))
 
@@ -50,7 +54,7 @@ def refused(match):
     return pytest.raises(lpprop.InputError, match=match)
 
 
-# --------------------------------------------------------------------------- the nine protocols
+# --------------------------------------------------------------------------- the protocols
 
 
 @every
@@ -70,7 +74,7 @@ def test_all_classes_occur_and_no_other(tree, name):
     root, _ = tree(name)
     dataset = load_dataset(name, str(root))
     found = np.unique([label for sample in dataset for label in sample.gt.flat])
-    ignored = [] if name in ("coco-object", "context60") else [255]
+    ignored = [] if name in ("coco-object", "context60", "isaid", "uavid") else [255]
     assert found.tolist() == [*range(COUNTS[name]), *ignored]
 
 
@@ -96,8 +100,10 @@ def test_background_has_its_own_prompts(name, key):
 
 
 def test_other_benchmarks_have_no_background():
-    with_background = {name for name in DATASETS if "background" in DATASETS[name].prompts[0]}
+    with_background = {name for name in DATASETS if DATASETS[name].background is not None}
     assert with_background == {"voc21", "context60", "coco-object"}
+    plain = {name for name in DATASETS if DATASETS[name].prompts[0] == "background"}
+    assert plain == {"loveda", "isaid"}  # nobody has published words for it
 
 
 def test_class_lists_agree_with_each_other():
@@ -113,6 +119,10 @@ def test_class_lists_agree_with_each_other():
     assert (labels["coco-stuff"][80], labels["coco-stuff"][170]) == ("banner", "wood")
     assert (labels["ade20k"][12], labels["ade20k"][149]) == ("person", "flag")
     assert (labels["cityscapes"][13], labels["cityscapes"][18]) == ("car", "bicycle")
+    assert (labels["loveda"][1], labels["loveda"][6]) == ("building", "agricultural")
+    assert (labels["isaid"][1], labels["isaid"][15]) == ("ship", "harbor")
+    assert (labels["uavid"][3], labels["uavid"][7]) == ("static car", "moving car")
+    assert (labels["openearthmap"][0], labels["openearthmap"][7]) == ("bareland", "building")
 
 
 @every
@@ -124,6 +134,10 @@ def test_palettes_are_the_data_sets_own(tree, name):
         "cityscapes": [128, 64, 128],  # road
         "ade20k": [120, 120, 120],  # wall
         "camvid": [128, 128, 128],  # sky
+        "loveda": [255, 255, 255],  # background
+        "isaid": [0, 0, 0],  # background
+        "uavid": [0, 0, 0],  # background clutter
+        "openearthmap": [128, 0, 0],  # bareland
     }
     if name not in first:
         assert palette is None
@@ -163,6 +177,8 @@ def test_pickles_for_other_processes(tree, name):
 def test_the_root_may_hold_the_data_set_under_its_usual_name(tmp_path, name):
     usual = {"voc": "VOCdevkit/VOC2012", "con": "VOCdevkit/VOC2010", "ade": "ADEChallengeData2016"}
     usual |= {"coc": "coco", "cit": "cityscapes", "cam": "camvid"}
+    usual |= {"lov": "LoveDA", "isa": "iSAID", "uav": "uavid_v1.5_official_release_image"}
+    usual |= {"ope": "OpenEarthMap_wo_xBD"}
     expected = trees.TREES[name](tmp_path / usual[name[:3]])
     assert [sample.name for sample in load_dataset(name, tmp_path)] == list(expected)
 
@@ -265,6 +281,135 @@ def test_damaged_mat_files(tmp_path, content):
         savemat(path, held[content])
     with refused(r"2008_000002\.mat"):
         load_dataset("context60", tmp_path)[0].gt  # noqa: B018
+
+
+# --------------------------------------------------------------------------- from the air
+
+
+def same_labels(dataset, expected):
+    assert dataset.names == list(expected)
+    for sample in dataset:
+        np.testing.assert_array_equal(sample.gt, expected[sample.name])
+        assert sample.image.size == sample.gt.shape[::-1]
+
+
+def test_loveda_as_mmsegmentation_converts_it(tree):
+    """One folder per split, in lower case, for both areas."""
+    root, expected = tree("loveda")
+    for kind, folder in (("images_png", "img_dir"), ("masks_png", "ann_dir")):
+        (root / folder / "val").mkdir(parents=True)
+        for path in sorted(root.glob(f"Val/*/{kind}/*.png")):
+            path.rename(root / folder / "val" / path.name)
+    shutil.rmtree(root / "Val")
+    same_labels(load_dataset("loveda", root), expected)
+    same_labels(load_dataset("loveda", root, split="val"), expected)
+
+
+def test_loveda_with_one_area(tree):
+    root, _ = tree("loveda")
+    shutil.rmtree(root / "Val" / "Urban")
+    with refused("without Val/Urban/images_png, Val/Urban/masks_png"):
+        load_dataset("loveda", root)
+
+
+def test_loveda_with_one_name_in_both_areas(tree):
+    root, _ = tree("loveda")
+    for kind in ("images_png", "masks_png"):
+        folder = root / "Val" / "Rural" / kind
+        shutil.copy(folder / "2522.png", root / "Val" / "Urban" / kind)
+    with refused("Rural/images_png/2522.png and .*Urban/images_png/2522.png"):
+        load_dataset("loveda", root)
+
+
+def test_isaid_in_patches(tmp_path):
+    expected = trees.isaid_patches(tmp_path)
+    dataset = load_dataset("isaid", tmp_path)
+    assert "ann_dir/val" in dataset.labels_from
+    same_labels(dataset, expected)
+
+
+def test_isaid_as_it_is_unpacked(tree):
+    """Images and masks in archives with a folder "images" inside."""
+    root, expected = tree("isaid")
+    for name in expected:
+        for inside, stem in (("images", name), ("Semantic_masks", f"{name}_instance_color_RGB")):
+            (root / "new" / inside / "images").mkdir(parents=True, exist_ok=True)
+            old = root / "val" / "images" / f"{stem}.png"
+            old.rename(root / "new" / inside / "images" / old.name)
+    shutil.rmtree(root / "val")
+    (root / "new").rename(root / "val")
+    same_labels(load_dataset("isaid", root), expected)
+
+
+def test_isaid_without_masks(tree):
+    """The masks of the test images are withheld."""
+    root, _ = tree("isaid")
+    for path in sorted((root / "val" / "images").glob("*_instance_*")):
+        path.unlink()
+    with refused("no labels for 2 of 2 samples, the first P0003, P0004"):
+        load_dataset("isaid", root)
+
+
+@pytest.mark.parametrize("folder", ["valid", "val"])
+def test_uavid_in_the_toolkits_folders(tree, folder):
+    root, expected = tree("uavid")
+    (root / "uavid_val").rename(root / folder)
+    same_labels(load_dataset("uavid", root), expected)
+
+
+@pytest.mark.parametrize("name", trees.COLOURED)
+def test_colours_of_no_class(tree, name):
+    """One step beside a class's colour, as a compressed copy has it."""
+    root, expected = tree(name)
+    dataset = load_dataset(name, root)
+    colours = np.zeros((*next(iter(expected.values())).shape, 3), dtype=np.uint8)
+    colours[0, 2] = (1, 0, 127)
+    trees.write_labels(dataset.files[0].labels, colours)
+    with refused(r"the colours \(1, 0, 127\) at 1 pixels, the first at \(0, 2\)"):
+        dataset[0].gt  # noqa: B018
+    trees.write_labels(dataset.files[0].labels, colours[..., 0])
+    with refused("'L'.*a colour per class"):
+        dataset[0].gt  # noqa: B018
+
+
+def test_openearthmap_without_the_images_of_xbd(tree):
+    """The download lists them and has their labels, but not the images."""
+    root, _ = tree("openearthmap")
+    (root / "aachen" / "images" / "aachen_5.tif").unlink()
+    with refused("no image for 1 of 2 samples, the first aachen_5"):
+        load_dataset("openearthmap", root)
+    trees.write_text(root / "xbd_files.csv", "a.png,aachen_5.tif\r\nb.png,aachen_9.tif\r\n")
+    with pytest.warns(lpprop.InputWarning, match="1 of the 2 images of 'val' .* are left out"):
+        dataset = load_dataset("openearthmap", root)
+    assert dataset.names == ["buenos_aires_11"]
+
+
+def test_geotiff_files(tree):
+    """As the authors' code writes them: planes one after the other, with a georeference."""
+    rasterio = pytest.importorskip("rasterio")
+    root, expected = tree("openearthmap")
+    dataset = load_dataset("openearthmap", root)
+    shape = expected["buenos_aires_11"].shape
+    pixels = np.random.default_rng(1).integers(0, 256, (3, *shape), dtype=np.uint8)
+    stored = np.asarray(Image.open(dataset.files[0].labels))
+    place = {"crs": "EPSG:32632", "transform": rasterio.Affine(0.3, 0, 5e5, 0, -0.3, 5e6)}
+    for path, planes in ((dataset.files[0].image, pixels), (dataset.files[0].labels, stored[None])):
+        profile = {"driver": "GTiff", "count": len(planes), "height": shape[0], "width": shape[1]}
+        profile |= {"dtype": "uint8", "interleave": "band", "compress": "deflate", "nodata": 0}
+        with rasterio.open(path, "w", **profile, **place) as file:
+            file.write(planes)
+    sample = dataset[0]
+    np.testing.assert_array_equal(np.asarray(sample.image), pixels.transpose(1, 2, 0))
+    np.testing.assert_array_equal(sample.gt, expected["buenos_aires_11"])
+
+
+def test_labels_in_a_lossy_tiff(tree):
+    root, expected = tree("openearthmap")
+    dataset = load_dataset("openearthmap", root)
+    labels = np.zeros_like(expected["buenos_aires_11"])
+    Image.fromarray(labels).save(dataset.files[0].labels, compression="jpeg")
+    with refused("with jpeg compression"):
+        dataset[0].gt  # noqa: B018
 
 
 # --------------------------------------------------------------------------- instances
@@ -417,10 +562,7 @@ def test_a_root_of_another_layout(tmp_path, name):
 def test_images_without_labels(tree, name):
     root, expected = tree(name)
     last = list(expected)[-1]
-    found = [path for path in root.rglob(f"{last}*.png") if path.parent.name != "images"]
-    for path in found:
-        if "leftImg8bit" not in path.name:
-            path.unlink()
+    load_dataset(name, root).files[-1].labels.unlink()
     with refused(f"no labels for 1 of 2 samples, the first {last}"):
         load_dataset(name, root)
 
@@ -447,6 +589,8 @@ def test_listed_images_that_are_not_there(tree, name):
         ("cityscapes", 34),
         ("ade20k", 151),
         ("camvid", 12),
+        ("loveda", 8),
+        ("openearthmap", 9),
     ],
 )
 def test_labels_out_of_range(tree, name, stored):
@@ -464,7 +608,8 @@ def test_labels_out_of_range(tree, name, stored):
 def test_sizes_that_differ(tree, name):
     root, _ = tree(name)
     dataset = load_dataset(name, root)
-    trees.write_labels(dataset.files[0].labels, np.ones((3, 5), dtype=np.uint8))
+    shape = (3, 5, 3) if name in trees.COLOURED else (3, 5)
+    trees.write_labels(dataset.files[0].labels, np.zeros(shape, dtype=np.uint8))
     with refused("5 x 3 labels for"):
         dataset[0].gt  # noqa: B018
 
@@ -515,7 +660,7 @@ def test_labels_of_16_bits(tree):
 def test_no_samples(tmp_path, name):
     trees.TREES[name](tmp_path)
     for path in tmp_path.rglob("*"):
-        if path.suffix in (".jpg", ".png"):
+        if path.suffix in (".jpg", ".png", ".tif"):
             path.unlink()
         elif path.suffix == ".txt":
             path.write_text("\n")
@@ -665,7 +810,7 @@ def test_official_files_in_capitals(tree, name):
     """Copies through cameras and old file systems: .JPG and .PNG."""
     root, expected = tree(name)
     for path in sorted(root.rglob("*")):
-        if path.suffix in (".jpg", ".png"):
+        if path.suffix in (".jpg", ".png", ".tif"):
             path.rename(path.with_name(path.stem + path.suffix.upper()))
     dataset = load_dataset(name, root)
     assert dataset.names == list(expected)

@@ -5,10 +5,13 @@ import numpy as np
 import pytest
 import torch
 
+from dataset_trees import ISAID_COLOURS, UAVID_COLOURS
 from lpprop import InputError
 from lpprop.viz.palettes import PALETTES, colours, named_colours
 
-LENGTHS = {"default": 300, "voc": 256, "ade20k": 150, "cityscapes": 19, "camvid": 11}
+LENGTHS = {"default": 300, "voc": 256, "ade20k": 150, "cityscapes": 19, "camvid": 11} | {
+    "loveda": 7, "isaid": 16, "uavid": 8, "openearthmap": 8,
+}  # fmt: skip
 
 # The order is chosen so that the first few differ in lightness too.
 OKABE_ITO = (
@@ -147,6 +150,20 @@ def test_camvid():
         "Pedestrian": (64, 64, 0), "Bicyclist": (0, 128, 192),
     }  # fmt: skip
     assert colours("camvid", 11).tolist() == [list(rgb) for rgb in expected.values()]
+
+
+def test_the_palettes_from_the_air():
+    """The colours of MMSegmentation and of the authors' tools, written out on their own."""
+    assert colours("loveda", 7).tolist() == [
+        [255, 255, 255], [255, 0, 0], [255, 255, 0], [0, 0, 255], [159, 129, 183], [0, 255, 0],
+        [255, 195, 128],
+    ]  # fmt: skip
+    assert colours("openearthmap", 8).tolist() == [
+        [128, 0, 0], [0, 255, 36], [148, 148, 148], [255, 255, 255], [34, 97, 38], [0, 69, 255],
+        [75, 181, 73], [222, 31, 7],
+    ]  # fmt: skip
+    assert [tuple(colour) for colour in colours("isaid", 16).tolist()] == ISAID_COLOURS
+    assert [tuple(colour) for colour in colours("uavid", 8).tolist()] == UAVID_COLOURS
 
 
 def test_road_and_skyscraper_alone_share_a_colour():

@@ -91,7 +91,8 @@ def add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     command.add_argument(
         "--palette",
         default="default",
-        help="default (made for colour-blind eyes), voc, ade20k, cityscapes or camvid",
+        help="default (made for colour-blind eyes), voc, ade20k, cityscapes, camvid, loveda, "
+        "isaid, uavid or openearthmap",
     )
     for name in ("--background", "--size", "--span", "--no-download"):
         add_shared(command, name)

@@ -17,10 +17,11 @@ _HELP = """\
 Measure methods on labelled images: mIoU, Boundary IoU, accuracy and time, by method and class.
 
 The data set is one of voc21, voc20, context60, context59, coco-object, coco-stuff, cityscapes,
-ade20k and camvid, in the folders of its official download; or a folder of images of your own, one
-of label maps (PNG, one class index per pixel from 0, 255 where a pixel does not count), and a text
-file with one class per line, as lpprop segment takes them. Of images, the pixels count as they are
-stored, to which the labels belong: an EXIF orientation is not applied, and you are told of it.
+ade20k, camvid, loveda, isaid, uavid and openearthmap, in the folders of its official download; or a
+folder of images of your own, one of label maps (PNG, one class index per pixel from 0, 255 where a
+pixel does not count), and a text file with one class per line, as lpprop segment takes them. Of
+images, the pixels count as they are stored, to which the labels belong: an EXIF orientation is not
+applied, and you are told of it.
 
 The methods refine the scores of a recipe, or your own. The recipes are those of lpprop segment. All
 methods see the same models, which are loaded once and run once per image; "bilinear" is their

@@ -1,4 +1,4 @@
-"""Label maps in PNG files: one label per pixel, grey or indexed."""
+"""Label maps in lossless files: one label per pixel, grey or indexed, or a colour per class."""
 
 from __future__ import annotations
 
@@ -15,20 +15,22 @@ from lpprop._core.errors import InputError
 from lpprop.io.images import open_image
 from lpprop.viz.palettes import colours
 
-__all__ = ["check_class_count", "label_image", "load_labels"]
+__all__ = ["check_class_count", "label_image", "load_coloured_labels", "load_labels"]
 
 
-def load_labels(path: Path, argument: str) -> NDArray[Any]:
-    """Read the labels (H, W) of a PNG as they are stored.
+def load_labels(path: Path, argument: str, formats: tuple[str, ...] = ("PNG",)) -> NDArray[Any]:
+    """Read labels (H, W) as they are stored.
 
     Args:
-        path: the file; a lossless format alone is taken, since JPEG invents labels along edges.
+        path: the file; what is compressed as JPEG is not taken, which invents labels along edges.
         argument: what errors call it.
+        formats: the lossless formats that it may have: "PNG", or "TIFF" too.
 
     Raises:
         InputError: a file that `lpprop.io.images.open_image` refuses, or one in colours.
     """
-    with open_image(path, argument, ("PNG",)) as image:
+    with open_image(path, argument, formats) as image:
+        _refuse_lossy(image, path, argument)
         if image.mode not in ("L", "P", "1") and not image.mode.startswith("I"):
             raise InputError.of(
                 argument,
@@ -37,6 +39,38 @@ def load_labels(path: Path, argument: str) -> NDArray[Any]:
                 fix="Where colours stand for classes, convert them to indices first.",
             )
         return np.asarray(image)
+
+
+def load_coloured_labels(path: Path, argument: str) -> NDArray[np.uint8]:
+    """Read the colours (H, W, 3) of a PNG in which colours stand for classes.
+
+    Args:
+        path: the file.
+        argument: what errors call it.
+
+    Raises:
+        InputError: a file that `lpprop.io.images.open_image` refuses, or one without colours.
+    """
+    with open_image(path, argument, ("PNG",)) as image:
+        if image.mode != "RGB":
+            raise InputError.of(
+                argument,
+                got=f"{path} of mode {image.mode!r}",
+                expected="a colour per class, in 8-bit RGB",
+                fix="Unpack the original file again: it may have been converted.",
+            )
+        return np.asarray(image)
+
+
+def _refuse_lossy(image: Image.Image, path: Path, argument: str) -> None:
+    """Refuse a TIFF whose content is compressed as JPEG or WebP."""
+    if image.info.get("compression") in ("jpeg", "tiff_jpeg", "webp"):
+        raise InputError.of(
+            argument,
+            got=f"{path} with {image.info['compression']} compression",
+            expected="lossless compression",
+            fix="Labels along edges are lost: unpack the original file again.",
+        )
 
 
 def check_class_count(classes: int) -> None:

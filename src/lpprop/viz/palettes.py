@@ -25,7 +25,9 @@ _NONE = np.array([[184, 184, 184]], dtype=np.uint8)
 _MOST = 2**24  # there are no more colours
 
 #: Names that `colours` takes.
-PALETTES = ("default", "voc", "ade20k", "cityscapes", "camvid")
+PALETTES = (
+    "default", "voc", "ade20k", "cityscapes", "camvid", "loveda", "isaid", "uavid", "openearthmap"
+)  # fmt: skip
 
 # The first eight are Okabe and Ito's, ordered so that the first few differ in lightness too. Each
 # further one is the RGB colour of a grid whose nearest colour so far is farthest away in Lab, in
@@ -68,6 +70,13 @@ _CITYSCAPES = (
     "804080f423e846464666669cbe9999999999faaa1edcdc006b8e2398fb98"
     "4682b4dc143cff000000008e000046003c640050640000e6770b20"
 )
+_LOVEDA = "ffffffff0000ffff000000ff9f81b700ff00ffc380"
+_ISAID = (
+    "00000000003f003f3f003f00003f7f003fbf003fff007f3f"
+    "007f7f00007f0000bf0000ff00bf7f007fbf007fff00649b"
+)
+_UAVID = "000000800000804080c000c0008000808000404000400080"
+_OPENEARTHMAP = "80000000ff24949494ffffff2261260045ff4bb549de1f07"
 _CAMVID = "808080800000c0c0808040800000c0808000c080804040804000804040000080c0"
 
 
@@ -77,7 +86,8 @@ def colours(palette: Palette, classes: int, *, background: bool = False) -> npt.
     "default" keeps classes as far apart as possible, for colour-blind eyes too; its colours repeat
     after 256 classes. "voc" is the colour map of PASCAL VOC, which other data sets follow; its
     first colour is the background's black. "ade20k" has 150 colours (road and skyscraper share
-    one), "cityscapes" has those of the 19 evaluated classes, and "camvid" 11 from sky to bicyclist.
+    one), "cityscapes" has those of the 19 evaluated classes, and "camvid" 11 from sky to bicyclist;
+    "loveda", "isaid", "uavid" and "openearthmap" have those of their 7, 16, 8 and 8 classes.
 
     Args:
         palette: a name in `PALETTES`, or RGB colours (n, 3) of uint8, n >= classes.
@@ -142,7 +152,8 @@ def _named(name: str, classes: int) -> npt.NDArray[np.uint8]:
     if name == "voc":
         return _voc()
     tables = {
-        "default": _DEFAULT, "ade20k": _ADE20K, "cityscapes": _CITYSCAPES, "camvid": _CAMVID
+        "default": _DEFAULT, "ade20k": _ADE20K, "cityscapes": _CITYSCAPES, "camvid": _CAMVID,
+        "loveda": _LOVEDA, "isaid": _ISAID, "uavid": _UAVID, "openearthmap": _OPENEARTHMAP,
     }  # fmt: skip
     table = np.frombuffer(bytes.fromhex(tables[name]), np.uint8).reshape(-1, 3)
     return table[np.arange(classes) % len(table)] if name == "default" else table

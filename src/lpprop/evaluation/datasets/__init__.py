@@ -13,6 +13,10 @@ from lpprop.evaluation.datasets.coco import COCO_OBJECT, COCO_STUFF
 from lpprop.evaluation.datasets.context import CONTEXT59, CONTEXT60
 from lpprop.evaluation.datasets.dataset import Dataset, Files, Sample
 from lpprop.evaluation.datasets.folders import dataset_from_folders
+from lpprop.evaluation.datasets.isaid import ISAID
+from lpprop.evaluation.datasets.loveda import LOVEDA
+from lpprop.evaluation.datasets.openearthmap import OPENEARTHMAP
+from lpprop.evaluation.datasets.uavid import UAVID
 from lpprop.evaluation.datasets.voc import VOC20, VOC21
 
 __all__ = [
@@ -25,7 +29,7 @@ __all__ = [
     "load_dataset",
 ]
 
-#: The protocols by name: the eight of the literature, and CamVid.
+#: The protocols by name: the eight of the literature, CamVid, and four from the air.
 DATASETS: dict[str, Benchmark] = {
     benchmark.name: benchmark
     for benchmark in (
@@ -38,6 +42,10 @@ DATASETS: dict[str, Benchmark] = {
         CITYSCAPES,
         ADE20K,
         CAMVID,
+        LOVEDA,
+        ISAID,
+        UAVID,
+        OPENEARTHMAP,
     )
 }
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lpprop.evaluation.datasets.benchmark import Benchmark, Found
 from lpprop.evaluation.datasets.labels import kept, read_map, table
-from lpprop.evaluation.datasets.layout import find_root, list_files, pair_files
+from lpprop.evaluation.datasets.layout import find_root, list_folders, pair_files
 from lpprop.evaluation.label_maps import IGNORED
 
 __all__ = ["CITYSCAPES"]
@@ -42,7 +42,7 @@ def _find(root: Path, split: str, layout: str) -> Found:
 
 def _in_cities(folder: Path, suffix: str) -> dict[str, Path]:
     cities = sorted(path for path in folder.iterdir() if path.is_dir())
-    return {name: path for city in cities for name, path in list_files(city, suffix).items()}
+    return list_folders([("", city) for city in cities], suffix)
 
 
 CITYSCAPES = Benchmark(

@@ -19,9 +19,11 @@ from lpprop.io.images import load_image, open_image
 
 __all__ = ["FORMATS", "SUFFIXES", "Dataset", "Files", "Sample"]
 
-#: The formats that are read, and the suffixes of their files. TIFF and GIF are not among them: a
-#: reader turns the one by itself, and the other has frames.
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM")
+#: The formats that are read.
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM", "TIFF")
+
+#: The suffixes of your own images. TIFF and GIF are not among them: a reader turns the one by
+#: itself, and the other has frames.
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm")
 
 #: A function from a sample's name and the file with its labels to its classes (H, W).

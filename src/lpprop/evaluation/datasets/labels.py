@@ -106,6 +106,8 @@ def _ranges(known: Sequence[int]) -> str:
     return ", ".join(str(low) if low == high else f"{low}-{high}" for low, high in runs)
 
 
-def read_map(name: str, path: Path, *, known: Sequence[int]) -> UInt8[np.ndarray, "H W"]:
-    """Read a PNG label map, grey or indexed, as classes (H, W); `known` is as `table` makes it."""
-    return convert(load_labels(path, "labels").astype(np.int64), known, path)
+def read_map(
+    name: str, path: Path, *, known: Sequence[int], formats: tuple[str, ...] = ("PNG",)
+) -> UInt8[np.ndarray, "H W"]:
+    """Read a label map, grey or indexed, as classes (H, W); `known` is as `table` makes it."""
+    return convert(load_labels(path, "labels", formats).astype(np.int64), known, path)

@@ -14,6 +14,7 @@ __all__ = [
     "find_root",
     "layout_error",
     "list_files",
+    "list_folders",
     "no_folder",
     "pair_files",
     "read_list",
@@ -96,6 +97,40 @@ def list_files(folder: Path, suffix: str) -> dict[str, Path]:
             )
         found[name] = path
     return found
+
+
+def list_folders(folders: Iterable[tuple[str, Path]], suffix: str) -> dict[str, Path]:
+    """List the files of several folders with a suffix, sorted by name.
+
+    Args:
+        folders: a prefix for the names of a folder's files, and the folder; folders that are not
+            there are left out.
+        suffix: what `list_files` takes.
+
+    Raises:
+        InputError: two files of one name.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as root:
+    ...     folders = [(f"{name}_", Path(root, name)) for name in ("seq2", "seq1")]
+    ...     for _, folder in folders:
+    ...         folder.mkdir()
+    ...         Path(folder, "0.png").touch()
+    ...     list(list_folders(folders, ".png"))
+    ['seq1_0', 'seq2_0']
+    """
+    found: dict[str, Path] = {}
+    for prefix, folder in folders:
+        for name, path in list_files(folder, suffix).items() if folder.is_dir() else ():
+            if prefix + name in found:
+                raise InputError.of(
+                    "root",
+                    got=f"{found[prefix + name]} and {path}",
+                    expected="one file per name",
+                    fix="Remove one of them.",
+                )
+            found[prefix + name] = path
+    return dict(sorted(found.items()))
 
 
 def as_path(argument: str, given: object) -> Path:
