@@ -207,7 +207,7 @@ def _resume(
             "out",
             got=f"{manifest.store.root}, whose job was another one ({shown})",
             expected="none, or a job of the same settings and input",
-            fix="Choose another folder, or pass overwrite=True to do all of it again.",
+            fix="Choose another folder, or overwrite this one, which does all of it again.",
         )
     finished = manifest.load()
     there = _find_whole(manifest.store, finished, plan, verify)

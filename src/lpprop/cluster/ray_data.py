@@ -87,9 +87,10 @@ def connect(workers: Workers) -> Iterator[None]:
 
 
 def _import_ray() -> Any:
-    # Ray would send usage reports, and hide a GPU from a worker that asks for none.
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # Ray would send usage reports, hide GPUs from workers that ask for none, and name each retry.
+    for name in ("RAY_USAGE_STATS_ENABLED", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"):
+        os.environ.setdefault(name, "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     with import_hint("--engine ray needs the extra ray: pip install 'lpprop[ray]'"):
         import ray
         import ray.data
