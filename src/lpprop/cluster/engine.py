@@ -21,7 +21,13 @@ from lpprop.batch.base import BatchMap
 from lpprop.cluster.manifest import Finished, Manifest
 from lpprop.cluster.outputs import FORMATS, check_ids, is_whole
 from lpprop.cluster.plans import Plan, make_plan
-from lpprop.cluster.ray_data import Workers, connect, map_units, run_everywhere
+from lpprop.cluster.ray_data import (
+    Workers,
+    connect,
+    count_workers,
+    map_units,
+    run_everywhere,
+)
 from lpprop.cluster.stores import Store
 from lpprop.cluster.worker import Job, ShardWorker
 from lpprop.evaluation.records import lock
@@ -134,10 +140,13 @@ def map_images(
         stopped = ""
         if todo:
             token = uuid.uuid4().hex
-            manifest.save_run(run | {"token": token})
-            store.write("plan.parquet", plan.to_parquet())
             job = Job(mapper, store.root, format, token)
             with connect(wanted):
+                count_workers(wanted, len(todo))  # may refuse them
+                if not kept:
+                    manifest.forget()
+                manifest.save_run(run | {"token": token})
+                store.write("plan.parquet", plan.to_parquet())
                 _require_shared(store.root, token)
                 stopped = _map(job, todo, plan, wanted, progress)
             # What the workers have written counts, whatever they could report.
@@ -194,7 +203,6 @@ def _resume(
     """
     before = None if overwrite else manifest.load_run()
     if before is None:
-        manifest.forget()
         return {}
     before.pop("token", None)
     differ = [name for name in (*run, *(before.keys() - run)) if run.get(name) != before.get(name)]

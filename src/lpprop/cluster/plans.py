@@ -178,7 +178,8 @@ def _read_table(source: str, inputs: Sequence[str]) -> Any:
             # Everything is text: an id 007 stays as it is.
             header, *lines = csv.reader(io.TextIOWrapper(content, "utf-8-sig", newline=""))
             lines = [line for line in lines if line]
-            table = _as_table(dict(zip(header, zip(*lines, strict=True), strict=True)))
+            columns = zip(*lines, strict=True) if lines else [()] * len(header)
+            table = _as_table(dict(zip(header, columns, strict=True)))
         else:
             table = pyarrow.parquet.read_table(content)
     except (OSError, ValueError, csv.Error) as error:  # Arrow's are ValueErrors
@@ -190,14 +191,14 @@ def _read_table(source: str, inputs: Sequence[str]) -> Any:
         ) from error
     _require_columns(source, table.column_names, ["image"])
     base = source.rpartition("/")[0]
-    columns: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for name in ("image", *(one for one in inputs if one != "image")):
         if name in table.column_names:
             values = table[name].to_pylist()
-            columns[name] = (
+            found[name] = (
                 list(map(_split_classes, values)) if name == "classes" else _locate(values, base)
             )
-    empty = [number for number, value in enumerate(columns["image"]) if not value]
+    empty = [number for number, value in enumerate(found["image"]) if not value]
     if empty:
         raise InputError.of(
             "IMAGE",
@@ -205,15 +206,15 @@ def _read_table(source: str, inputs: Sequence[str]) -> Any:
             expected="a path or a URL in each row",
             fix="Fill it in, or leave the row out.",
         )
-    ids = table["id"].to_pylist() if "id" in table.column_names else columns["image"]
-    return _as_table({"id": list(map(str, ids)), **columns})
+    ids = table["id" if "id" in table.column_names else "image"].to_pylist()
+    return _as_table({"id": list(map(str, ids)), **found})
 
 
 def _locate(values: Sequence[Any], base: str) -> list[Any]:
     """Return paths from the manifest's folder; what is no path stays as it is."""
     return [
         join(base, value)
-        if isinstance(value, str) and base and not is_url(value) and not value.startswith("/")
+        if isinstance(value, str) and value and not is_url(value) and not value.startswith("/")
         else value
         for value in values
     ]

@@ -16,7 +16,7 @@ from lpprop._core.errors import InputError
 from lpprop._core.optional import import_hint
 from lpprop._core.options import check_integer, check_number
 
-__all__ = ["Workers", "connect", "map_units", "run_everywhere"]
+__all__ = ["Workers", "connect", "count_workers", "map_units", "run_everywhere"]
 
 # Seconds in which a cluster has to answer.
 _ANSWER = 10
