@@ -22,6 +22,7 @@ from lpprop.cluster.manifest import Finished, Manifest
 from lpprop.cluster.outputs import FORMATS, check_ids, is_whole
 from lpprop.cluster.plans import Plan, make_plan
 from lpprop.cluster.ray_data import (
+    ClusterError,
     Workers,
     connect,
     count_workers,
@@ -247,6 +248,8 @@ def _find_whole(
         }
 
     def check(one: Finished) -> bool:
+        if plan.of_tars and "." not in one.output:
+            return True  # nothing tells the names of the files
         failed = {id for id, _, _ in one.errors}
         rows = plan.table["id"].slice(one.shard * plan.rows, plan.rows).to_pylist()
         ids = [id for id in rows if id not in failed]
@@ -284,14 +287,17 @@ def _map(
     """Map the shards, and return why the job had to stop; "" if it did not."""
     total = None if plan.of_tars else sum(map(plan.count, todo))
     rows: Iterator[dict[str, Any]] = map_units(ShardWorker, [job], {"shard": todo}, workers)
-    failed = 0
+    failed, stopped = 0, ""
     with Progress(total, progress, logged=True) as bar, contextlib.closing(rows):
-        for row in rows:
-            if row["stopped"]:
-                return str(row["stopped"])
-            failed += int(row["errors"])
-            bar.update(f"{failed} failed" if failed else "", count=int(row["images"]))
-    return ""
+        # To the end in any case: a worker that had to stop gives its shards back at once.
+        try:
+            for row in rows:
+                failed += int(row["errors"])
+                stopped = stopped or str(row["stopped"])
+                bar.update(f"{failed} failed" if failed else "", count=int(row["images"]))
+        except ClusterError as error:
+            return stopped or str(error)
+    return stopped
 
 
 def _list_errors(finished: Mapping[int, Finished]) -> bytes:

@@ -12,7 +12,7 @@ import torch
 from lpprop._core.errors import InputError
 from lpprop._core.optional import import_cv2
 from lpprop._core.progress import hide_progress
-from lpprop.cluster.ray_data import Workers, connect, map_units
+from lpprop.cluster.ray_data import ClusterError, Workers, connect, map_units
 from lpprop.evaluation.task import Job, Outcome, Task
 from lpprop.evaluation.workers import WorkerError
 
@@ -74,12 +74,8 @@ class RayPool:
                     for row in rows:
                         left.pop(row["job"])
                         yield pickle.loads(row["outcomes"])
-                except GeneratorExit:
-                    raise
-                except Exception as error:
-                    if not type(error).__module__.startswith("ray."):
-                        raise
-                    reason = f"a worker died, {_RETRIES + 1} times ({str(error).splitlines()[0]})"
+                except ClusterError as error:
+                    reason = f"a worker died {_RETRIES + 1} times, or all of them are lost ({error})"
                     raise WorkerError(next(iter(left.values())), reason) from error
 
 

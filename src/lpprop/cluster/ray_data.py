@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -16,13 +17,17 @@ from lpprop._core.errors import InputError
 from lpprop._core.optional import import_hint
 from lpprop._core.options import check_integer, check_number
 
-__all__ = ["Workers", "connect", "count_workers", "map_units", "run_everywhere"]
+__all__ = ["ClusterError", "Workers", "connect", "count_workers", "map_units", "run_everywhere"]
 
 # Seconds in which a cluster has to answer.
 _ANSWER = 10
 _HEALTH = 30
 # Ray makes one object per block of units, and a call of an actor takes a block.
 _BLOCKS = 10_000
+
+
+class ClusterError(RuntimeError):
+    """The cluster has failed, in a way that it does not mend itself."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +99,7 @@ def _import_ray() -> Any:
     with import_hint("--engine ray needs the extra ray: pip install 'lpprop[ray]'"):
         import ray
         import ray.data
+        import ray.exceptions
     return ray
 
 
@@ -190,6 +196,7 @@ def map_units(
 
     Raises:
         InputError: more workers than fit.
+        ClusterError: the cluster has failed.
     """
     ray = _import_ray()
     (column,) = units.values()
@@ -207,4 +214,13 @@ def map_units(
         num_gpus=workers.gpus or None,
         **options,
     )
-    yield from mapped.iter_rows()
+    try:
+        yield from mapped.iter_rows()
+    except ray.exceptions.RayError as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise ClusterError(f"{type(error).__name__}: {lines[0]}") from error
+    finally:
+        # What runs on after a disconnection would start a cluster of its own.
+        for thread in threading.enumerate():
+            if thread.name.startswith("StreamingExecutor"):
+                thread.join(_ANSWER)

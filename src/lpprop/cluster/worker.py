@@ -43,6 +43,9 @@ class Job:
 class ShardWorker:
     """Work on shards, one per call; the models are loaded once.
 
+    What would hinder every shard, such as a full disk, ends the work of this worker: it gives back
+    the shards that follow.
+
     A shard that is finished already is reported and not done again, so that a call may be repeated
     at any time. A worker that dies, with its machine or by an image that makes its process crash,
     leaves a note of its attempt. The next attempt notes each image before it begins with it, and an
@@ -56,6 +59,7 @@ class ShardWorker:
         self.job = job
         self.manifest = Manifest(Store(job.out))
         self._plan: Any = None
+        self._stopped = ""
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[Any]]:
         """Work on the shards of a batch.
@@ -71,15 +75,16 @@ class ShardWorker:
         return {name: [one[name] for one in reports] for name in reports[0]}
 
     def _report(self, shard: int) -> dict[str, Any]:
-        finished, stopped = None, ""
+        finished = None
         try:
-            finished = self.manifest.find(shard) or self.work(shard)
+            if not self._stopped:
+                finished = self.manifest.find(shard) or self.work(shard)
         except InputError as error:  # no models or no device to work with
-            stopped = str(error)
+            self._stopped = str(error)
         except Exception as error:  # such as a full disk: it would be so for every other shard
-            stopped = f"{type(error).__name__}: {error}"
+            self._stopped = f"{type(error).__name__}: {error}"
         images, errors = (0, 0) if finished is None else (finished.images, len(finished.errors))
-        return {"shard": shard, "images": images, "errors": errors, "stopped": stopped}
+        return {"shard": shard, "images": images, "errors": errors, "stopped": self._stopped}
 
     def work(self, shard: int) -> Finished:
         """Work on a shard, write its output, and then that it is finished.
