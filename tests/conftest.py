@@ -36,6 +36,7 @@ def pytest_configure(config):
     """Look for doctests in no file whose import needs a package that is not there."""
     config.addinivalue_line("markers", "gpu: runs on a CUDA device where there is one")
     config.addinivalue_line("markers", "slow_browser: runs with --all-browser-tests alone")
+    config.addinivalue_line("markers", "cluster: runs with --cluster-tests alone")
     needs = {
         "kernels/triton": "triton",
         "kernels/llvm": "llvmlite",
@@ -59,6 +60,8 @@ def pytest_configure(config):
         "dense_crf.py": "pydensecrf",
         "presets/baselines.py": "pydensecrf",
         "evaluation/analyses": "matplotlib",
+        "cluster/stores.py": "pyarrow",
+        "cluster/plans.py": "pyarrow",
     }
     absent = [name for name in needs if importlib.util.find_spec(needs[name]) is None]
     ignored = [str(SOURCE / name) for name in absent]
@@ -72,16 +75,23 @@ def pytest_collection_finish():
 
 
 def pytest_collection_modifyitems(config, items):
-    """Skip what takes long in a browser, unless it is asked for."""
-    if not config.getoption("--all-browser-tests"):
-        for item in items:
-            if item.get_closest_marker("slow_browser"):
-                item.add_marker(pytest.mark.skip(reason="make browser runs it"))
+    """Skip what takes long in a browser or on a cluster, unless it is asked for."""
+    for option, marker, target in (
+        ("--all-browser-tests", "slow_browser", "browser"),
+        ("--cluster-tests", "cluster", "cluster"),
+    ):
+        if not config.getoption(option):
+            for item in items:
+                if item.get_closest_marker(marker):
+                    item.add_marker(pytest.mark.skip(reason=f"make {target} runs it"))
 
 
 def pytest_addoption(parser):
     parser.addoption(
         "--all-browser-tests", action="store_true", help="run what takes long in a browser, too"
+    )
+    parser.addoption(
+        "--cluster-tests", action="store_true", help="run what starts a cluster of Ray, too"
     )
     parser.addoption(
         "--device",

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import pytest
 
 FLOORS = """
-cli app batch notebook
-interaction
+cli app cluster notebook
+batch interaction
 comparison
 evaluation video
 models integrations tiled
@@ -30,7 +30,7 @@ _core
 # Beside the floors: io imports viz, and viz _core. They are for whom results go out and come in.
 STORES = "io viz"
 STORES_ARE_FOR = """
-cli app batch notebook interaction comparison evaluation video models integrations tiled
+cli app cluster batch notebook interaction comparison evaluation video models integrations tiled
 regions
 """
 

@@ -105,6 +105,16 @@ class BatchMap:
         mapped = self({name: [value] for name, value in item.items()})
         return {name: column[0] for name, column in mapped.items()}
 
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The columns that are inputs."""
+        return tuple(self._names_of(self.config))
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """Those of them that a batch must have."""
+        return self._required()
+
     def load(self, rank: int | None = None) -> None:
         """Choose the device and load the models, once in a process; a call does so by itself."""
         if self._on is None:

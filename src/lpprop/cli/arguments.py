@@ -55,13 +55,18 @@ def add_command(
 
 
 def add_arrays(
-    command: argparse.ArgumentParser, *, folders: bool = False, leave: Collection[str] = ()
+    command: argparse.ArgumentParser,
+    *,
+    folders: bool = False,
+    required: bool = True,
+    leave: Collection[str] = (),
 ) -> None:
     """Add a file for the scores, and one for each input that has arrays in files.
 
     Args:
         command: the command.
         folders: whether each is a folder with a file per image, and the scores may be left out.
+        required: whether the parser itself asks for the scores, where they may not be left out.
         leave: inputs that the command does not take.
     """
     what = {"logits": ("scores of the classes, larger = likelier", "(C, h, w)")}
@@ -72,7 +77,7 @@ def add_arrays(
         command.add_argument(
             option_name(name),
             type=parse_regions if by_name else Path,
-            required=name == "logits" and not folders,
+            required=name == "logits" and required and not folders,
             metavar=("DIR" if folders else "FILE") + ("|NAME" if by_name else ""),
             help=f"{text}: {'per image ' if folders else ''}an array {shape}"
             + (f", PNG or JSON of SAM's tools, or {proposers_summary()}" if by_name else ""),

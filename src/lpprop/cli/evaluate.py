@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lpprop.cli.arguments import add_command, add_shared, name_methods
 from lpprop.cli.common import check_folder, find_device, make_folder, say
+from lpprop.cli.engines import add_engine, check_engine
 from lpprop.cli.eval_methods import add_source, plan
 from lpprop.cli.labelled import add_dataset, find_dataset, interruptible
 from lpprop.cli.messages import visible
+
+if TYPE_CHECKING:
+    from lpprop.cluster import RayPool
 
 __all__ = ["add_eval"]
 
@@ -83,6 +88,7 @@ def add_eval(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         metavar="N",
         help="that share the images, each with models of its own (default: 1)",
     )
+    add_engine(command)
 
 
 def _eval(arguments: argparse.Namespace) -> int:
@@ -94,6 +100,7 @@ def _eval(arguments: argparse.Namespace) -> int:
     for name in ("limit", "processes", "side"):
         if (number := getattr(arguments, name)) is not None:
             check_integer(f"--{name}", number)
+    pool = _pool(arguments) if check_engine(arguments) else None
     save = check_kinds([word for part in arguments.save for word in part.split(",")])
     make = plan(arguments)
     device = find_device(arguments.device)
@@ -107,7 +114,7 @@ def _eval(arguments: argparse.Namespace) -> int:
             report = evaluate(
                 dataset, predictors, out,
                 limit=arguments.limit, processes=arguments.processes, on_error="skip",
-                save=save,
+                save=save, pool=pool,
             )  # fmt: skip
     except EvaluationError as error:
         say(f"error: {error}; the same command continues")
@@ -126,3 +133,13 @@ def _eval(arguments: argparse.Namespace) -> int:
     if failed:
         say(f"error: {failed} failed and are left out; the same command tries them again")
     return 1 if failed else 0
+
+
+def _pool(arguments: argparse.Namespace) -> RayPool:
+    """Return what shares the images on a cluster."""
+    from lpprop.cluster import RayPool
+
+    return RayPool(
+        arguments.workers, address=arguments.address,
+        gpus_per_worker=arguments.gpus_per_worker or 0.0,
+    )  # fmt: skip

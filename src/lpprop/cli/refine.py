@@ -28,6 +28,7 @@ from lpprop.cli.common import (
     make_folder,
     process_images,
 )
+from lpprop.cli.engines import add_job, check_engine, parse_place, refine_on_cluster
 from lpprop.cli.rasters import add_raster_options, needs_tiles, refine_raster
 
 if TYPE_CHECKING:
@@ -84,16 +85,21 @@ def add_refine(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         commands, "refine", _refine,
         short=short, description=_HELP.format(methods=list_methods()), example=_EXAMPLE,
     )  # fmt: skip
-    add_shared(command, "image")
-    add_arrays(command)
-    add_shared(command, "--out", required=True)
+    add_shared(command, "image", type=parse_place)
+    add_arrays(command, required=False)
+    add_shared(command, "--out", required=True, type=parse_place)
     command.add_argument("--method", default="auto", help="see above (default: auto)")
     for name in ("--option", "--background", "--size", "--span", "--no-download", "--overwrite"):
         add_shared(command, name)
     add_raster_options(command)
+    add_job(command)
 
 
 def _refine(arguments: argparse.Namespace) -> int:
+    if check_engine(arguments):
+        return refine_on_cluster(arguments)
+    if arguments.logits is None:  # a manifest may name those of each image
+        arguments.command.error("the following arguments are required: --logits")
     if needs_tiles(arguments):
         return refine_raster(arguments)
     from lpprop.cli.results import Results, find_pending

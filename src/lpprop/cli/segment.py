@@ -30,6 +30,7 @@ from lpprop.cli.common import (
     refuse_one_class,
     say,
 )
+from lpprop.cli.engines import add_job, check_engine, parse_place, segment_on_cluster
 from lpprop.cli.listing import proposers_summary
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def add_segment(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         commands, "segment", _segment,
         short="segment images into classes in words", description=_HELP, example=_EXAMPLE,
     )  # fmt: skip
-    add_shared(command, "image", ", or a video", nargs="?")
+    add_shared(command, "image", ", or a video", nargs="?", type=parse_place)
     command.add_argument(
         "--classes",
         nargs="+",
@@ -107,7 +108,7 @@ def add_segment(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         metavar="WORD",
         help="list the classes that the recipe knows, all or those with the word, and stop",
     )
-    add_shared(command, "--out", " (default: out)", default=Path("out"))
+    add_shared(command, "--out", " (default: out)", default=Path("out"), type=parse_place)
     command.add_argument(
         "--references", type=Path, metavar="PATH", help="examples of the classes, see above"
     )
@@ -137,6 +138,7 @@ def add_segment(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
     add_shared(command, "--side", " (default: 448)")
     add_shared(command, "--overwrite")
+    add_job(command)
 
 
 def _segment(arguments: argparse.Namespace) -> int:
@@ -154,6 +156,8 @@ def _segment(arguments: argparse.Namespace) -> int:
     if arguments.list_classes is not None:
         return _list_classes(_name(arguments), recipe, arguments.list_classes, source)
     _check_usage(arguments)
+    if check_engine(arguments):
+        return segment_on_cluster(arguments, recipe)
     of_clip = check_clip(arguments)
     classes = arguments.classes or (source.classes if source else [])
     device = find_device(arguments.device)
@@ -217,7 +221,8 @@ def _segment(arguments: argparse.Namespace) -> int:
 
 def _check_usage(arguments: argparse.Namespace) -> None:
     """Require an image and classes; take an image back that --classes has swallowed."""
-    if arguments.classes is None and arguments.references is None:
+    of_images = arguments.engine is not None  # in a manifest or in tars
+    if arguments.classes is None and arguments.references is None and not of_images:
         arguments.command.error("the following arguments are required: --classes")
     if arguments.image is not None:
         return

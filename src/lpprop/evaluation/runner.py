@@ -10,9 +10,10 @@ import contextlib
 import platform
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import torch
@@ -44,6 +45,10 @@ from lpprop.evaluation.workers import WorkerError, run_in_processes
 __all__ = ["EvaluationError", "describe_run", "evaluate"]
 
 
+#: What shares jobs among workers, and yields the outcomes of each.
+Pool: TypeAlias = Callable[[Task, Sequence[Job]], Iterator[list[Outcome]]]
+
+
 class EvaluationError(RuntimeError):
     """A predictor failed; the message names the image and the predictor."""
 
@@ -59,6 +64,7 @@ def evaluate(
     dilation_ratio: float = 0.02,
     on_error: str = "stop",
     save: Sequence[str] = (),
+    pool: Pool | None = None,
     progress: bool | None = None,
 ) -> Report:
     """Label every image by every predictor, and measure the labels.
@@ -92,6 +98,8 @@ def evaluate(
         save: what to draw of each image into `out`: "labels" (PNG files with a palette), "overlays"
             (over the image, with a legend), or both, such as out/labels/lposs+/street.png. An image
             that is finished but lacks one of them is done again.
+        pool: what shares the images in place of processes here: a function of a task and jobs that
+            yields the outcomes of each job, in any order, such as `lpprop.cluster.RayPool`.
         progress: whether to show a progress bar. If None, there is one on a terminal and in a
             notebook, and elsewhere a line per minute.
 
@@ -136,6 +144,15 @@ def evaluate(
     named = {name: as_predictor(one) for name, one in predictors.items()}
     task = Task(dataset, named, metrics, pictures)
     config = describe_run(dataset, metrics, named, processes)
+    if processes > 1:
+        if pool is not None:
+            raise InputError.of(
+                "processes",
+                got=f"{processes} beside a pool",
+                expected="one of the two",
+                fix="Tell the pool how many workers it has.",
+            )
+        pool = partial(run_in_processes, processes=processes)
     images = len(dataset) if limit is None else min(limit, len(dataset))
     with contextlib.nullcontext() if out is None else lock(out):
         if out is not None:
@@ -153,7 +170,7 @@ def evaluate(
             for index in range(images)
         )
         jobs = [job for job in missing if job[1]]
-        for name, outcome in _run(task, jobs, processes, progress):
+        for name, outcome in _run(task, jobs, pool, progress):
             if isinstance(outcome, Failure):
                 known = any(outcome.image in one for one in failures.values())
                 failures[name][outcome.image] = outcome.reason
@@ -259,16 +276,18 @@ def _find_versions(*packages: str) -> dict[str, str]:
     return found
 
 
-def _run(task: Task, jobs: Sequence[Job], processes: int, shown: bool | None) -> Iterator[Outcome]:
+def _run(
+    task: Task, jobs: Sequence[Job], pool: Pool | None, shown: bool | None
+) -> Iterator[Outcome]:
     """Yield the outcome of each image and predictor, in any order."""
     with Progress(len(jobs), shown, logged=True) as progress:
-        if processes == 1:
+        if pool is None:
             for job in jobs:
                 yield from task.run(job)
                 progress.update()
             return
         try:
-            for outcomes in run_in_processes(task, jobs, processes):
+            for outcomes in pool(task, jobs):
                 yield from outcomes
                 progress.update()
         except WorkerError as error:
