@@ -115,8 +115,15 @@ def there():
         yield device
 
 
+@pytest.fixture
+def narrow():
+    """A device that has no float64, as MPS has none."""
+    with _device("fake", double=False) as device:
+        yield device
+
+
 @contextlib.contextmanager
-def _device(name):
+def _device(name, double=True):
     if name == "cuda" and not torch.cuda.is_available():
         pytest.skip("there is no CUDA device")
     if name != "fake":
@@ -124,7 +131,7 @@ def _device(name):
         return
     if reason := fake_device.why_not():
         pytest.skip(f"there is no fake device: {reason}")
-    with fake_device.fake_device() as device:
+    with fake_device.fake_device(double=double) as device:
         yield device
 
 

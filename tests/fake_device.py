@@ -8,6 +8,8 @@ the CPU. What it adds is what a device of its own forbids. An operation on tenso
 raises, and so does reading memory without a copy (`numpy()`, `data_ptr()`). What it lets pass is
 what CUDA does, in the versions of PyTorch that let the least pass; `_check` lists it.
 
+With `double=False` it refuses tensors of float64 too, as MPS does, and lpprop takes it for one.
+
 It cannot reach code for CUDA alone, behind `device.type == "cuda"`, nor round as a GPU does.
 """
 
@@ -22,6 +24,8 @@ import torch
 from torch import Tensor
 from torch.utils import backend_registration
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from lpprop._core import precision
 
 __all__ = ["fake_device", "why_not"]
 
@@ -38,13 +42,30 @@ def why_not() -> str | None:
 
 
 @contextlib.contextmanager
-def fake_device() -> Iterator[torch.device]:
+def fake_device(*, double: bool = True) -> Iterator[torch.device]:
     """Let tensors be made on the device, and be moved to it, within."""
     _register()
     # The first backward pass of a process starts a thread for each device. It may have been before
     # this device was known, so the calling thread goes backward by itself.
-    with torch.autograd.set_multithreading_enabled(False), _Mode():
+    with torch.autograd.set_multithreading_enabled(False), _Mode(), _without_double(not double):
         yield torch.device(NAME, 0)
+
+
+@contextlib.contextmanager
+def _without_double(active: bool) -> Iterator[None]:
+    """Refuse tensors of float64 within, and tell lpprop that this device has none."""
+    if active:
+        _REFUSED.add(torch.float64)
+        precision.WITHOUT_DOUBLE.add(NAME)
+    try:
+        yield
+    finally:
+        _REFUSED.discard(torch.float64)
+        precision.WITHOUT_DOUBLE.discard(NAME)
+
+
+# The dtypes that no tensor of the device may have.
+_REFUSED: set[torch.dtype] = set()
 
 
 class _Mode(TorchDispatchMode):
@@ -67,6 +88,8 @@ class _FakeTensor(Tensor):
     @staticmethod
     def __new__(cls, inner: Tensor) -> _FakeTensor:
         """Wrap values on the CPU."""
+        if inner.dtype in _REFUSED:
+            raise TypeError(f"this {NAME} device has no {inner.dtype}, as MPS has none.")
         strided = inner.layout == torch.strided
         with torch.inference_mode(inner.is_inference()):
             self: _FakeTensor = Tensor._make_wrapper_subclass(
@@ -119,6 +142,8 @@ def _run(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
     inner = _each(inside, args), {name: _each(inside, x) for name, x in kwargs.items()}
     stays = moved[0].type == NAME if moved else bool(given)
+    if given and any(x in _REFUSED for x in _leaves([*args, *kwargs.values()])):
+        raise TypeError(f"{func}: a tensor of this {NAME} device cannot become one of float64.")
     if given or stays:
         _check(func, [*enumerate(args), *kwargs.items()])
     result = func(*inner[0], **inner[1])

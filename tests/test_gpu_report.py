@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import dataclass, fields
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -10,11 +11,15 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+import fake_device
 
 pytest.importorskip("jsonschema", reason="results are checked by jsonschema")
 sys.path.insert(0, str(Path(__file__).parents[1]))  # benchmarks/ is no part of the package
 
 from benchmarks import contract, gpu, speed
+from benchmarks.cuda import profile, steps, sweep, timing
 from benchmarks.work import Competitor, Work
 
 GREEN = gpu.Outcome(12, 3, [], 4.2)
@@ -75,6 +80,12 @@ def test_what_fails_is_named():
         </testsuite></testsuites>""")
     outcome = gpu.counted(results)
     assert (outcome.passed, outcome.skipped, outcome.seconds) == (1, 1, 1.5)
+    assert outcome.promises == {
+        "test_a::test_good": [1, 0, 0],
+        "test_a::test_bad": [0, 1, 0],
+        "test_b::test_broken": [0, 1, 0],
+        "test_b::test_left": [0, 0, 1],
+    }
     assert list(outcome.failed) == [
         "test_a::test_bad[x]: AssertionError: 1 != 2",
         "test_b::test_broken: no module",
@@ -116,13 +127,18 @@ def test_a_work_that_fails_leaves_the_others(monkeypatch):
 
 
 def test_the_report_holds_all_of_it(result):
-    failed = gpu.Outcome(1, 0, ["test_a::test_b: AssertionError"], 0.4)
-    text = gpu.report("fake", failed, result, ["patch_step: OutOfMemoryError: 3 GiB"])
+    failed = gpu.Outcome(
+        1, 0, ["test_a::test_b: AssertionError"], 0.4, {"test_a::test_b": [1, 1, 0]}
+    )
+    problems = ["patch_step: OutOfMemoryError: 3 GiB"]
+    text = gpu.report("fake", failed, result, problems, {"Steps": "a table"})
     for line in (
         "| device | the suite's fake device |",
         f"| torch | {version('torch')} |",
         "1 passed, 1 failed, 0 skipped in 0 s.",
         "- test_a::test_b: AssertionError",
+        "| test_a::test_b | 1 | 1 | 0 |",
+        "## Steps\n\na table",
         "- patch_step: OutOfMemoryError: 3 GiB",
         "| pixel step (H 4, C 2) | 2 | 15 | 250 |",
         "| lpprop, on the CPU: lpprop, llvm: note | 500 (500–500) | 250 (250–250) |",
@@ -136,7 +152,8 @@ def test_it_writes_both_files(monkeypatch, tmp_path, capsys, result):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda *_: "NVIDIA Invented 9")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: (9, 0))
     monkeypatch.setattr(torch.version, "cuda", "12.8")
-    monkeypatch.setattr(gpu, "run_tests", lambda device: GREEN)
+    monkeypatch.setattr(gpu, "run_tests", lambda device, *_: GREEN)
+    monkeypatch.setattr(gpu, "measure_steps", lambda quick: gpu.Steps({"Steps": "x"}, []))
     monkeypatch.setattr(gpu, "measured", lambda plans, quick: (result["works"], []))
     assert gpu.main(["--quick", "--out", str(tmp_path)]) == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "gpu.md")
@@ -149,3 +166,145 @@ def test_it_writes_both_files(monkeypatch, tmp_path, capsys, result):
         gpu, "measured", lambda plans, quick: ([], ["pixel_step: RuntimeError: no"])
     )
     assert gpu.main(["--quick", "--out", str(tmp_path)]) == 1
+
+
+# --------------------------------------------------------------------------- the steps
+
+
+def test_all_of_it_is_rehearsed_without_a_gpu(monkeypatch, tmp_path, capfd):
+    """Every step, in float32, bfloat16 and a batch, is timed, profiled and written."""
+    if why := fake_device.why_not():
+        pytest.skip(why)
+    monkeypatch.setattr(gpu, "run_tests", lambda device, *_: GREEN)
+    assert gpu.main(["--device", "fake", "--out", str(tmp_path)]) == 0
+    text = (tmp_path / "gpu.md").read_text()
+    for step in steps.STEPS:
+        aim = "" if step.aim is None else f"{step.aim:g}"
+        assert f"| {step.name} | – | {aim} |  |" in text
+        assert f"| {step.name} | aten::" in text or f"| {step.name} | Python" in text
+    assert "not measured" in text
+
+
+def test_the_aims():
+    assert {step.name: step.aim for step in steps.STEPS if step.aim} == {
+        "pixel step": 2,
+        "patch step, windows": 1.5,
+        'refine("lposs+"), windows': 5,
+        "optimal path": 2,
+        "maximum velocity": 2,
+        "upsampling": 0.3,
+        "region vote": 0.2,
+        "local CRF": 5,
+    }
+
+
+def flops_by_torch(run):
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return counter.get_total_flops()
+
+
+def test_the_path_needs_its_products():
+    """Torch counts the same products, and a few more that are not needed."""
+    run, need = steps.optimal_path(steps.Setting("cpu", steps.TINY | {"C": 5, "side": 16}))
+    assert need.flops <= flops_by_torch(run) <= 1.5 * need.flops
+
+
+def test_the_patch_step_needs_its_similarities():
+    """At the published size: 2,940 patches of 768 features, and ten products with the graph."""
+    need = steps.need_of_patches(2940, 21, 768)
+    assert need.flops == 2 * 768 * 2940**2 + 10 * 2 * 21 * 2940**2
+    assert 13 * 4 * 2940**2 < need.bytes < 14 * 4 * 2940**2
+
+
+def test_the_pixel_step_needs_its_neighbours():
+    """At the published size: ten products with 168 neighbours of each pixel, for 21 classes."""
+    need = steps.need_of_pixels(448 * 597, 21, 13)
+    products = 10 * 2 * 168 * 448 * 597 * 21
+    assert products < need.flops < 1.1 * products
+    weights = 4 * 84 * 448 * 597
+    assert 12 * weights < need.bytes < 12 * weights + 11 * 10 * 4 * 448 * 597 * 21
+
+
+CEILINGS = timing.Ceilings(bandwidth=1e12, flops=1e13)
+
+
+def test_the_roofline_is_the_higher_of_both():
+    memory, arithmetic = steps.Need(2e9, 1e10), steps.Need(1e9, 1e11)
+    assert (CEILINGS.least(memory), CEILINGS.bound(memory)) == (2e-3, "memory")
+    assert (CEILINGS.least(arithmetic), CEILINGS.bound(arithmetic)) == (1e-2, "arithmetic")
+
+
+def test_steps_are_judged_by_their_aims():
+    need = steps.Need(2e9, 1e10)
+    rows = [
+        timing.Timed(
+            steps.Step(name, aim, steps.pixel_step), need, [0.004] * 3, [0.005] * 3, batches
+        )
+        for name, aim, batches in (("a", 5.0, {1: [0.004], 8: [0.016], 64: ()}), ("b", 3.0, {}))
+    ]
+    text = timing.section(rows, CEILINGS)
+    assert "| a | 4 (4–4) | 5 | met | 2,000 | 10 | 2 | 50% | memory | 5 (5–5) |" in text
+    assert "| b | 4 (4–4) | 3 | missed |" in text
+    assert "| a | 4 | 2 | – |" in text
+    assert "1 TB/s" in text
+    assert "10 TFLOP/s" in text
+
+
+def test_a_step_that_fails_leaves_the_others():
+    def build(setting):
+        if setting.batch == 8:
+            raise torch.OutOfMemoryError("3 GiB\nmore")
+        return (lambda: torch.zeros(1)), steps.Need(1, 1)
+
+    def broken(setting):
+        raise RuntimeError("no")
+
+    planned = [steps.Step("x", 1, broken), steps.Step("y", 1, build, batched=True)]
+    timed, problems = timing.time_steps(
+        planned, "cpu", {}, batches=(1, 8, 16), clock=lambda run: [1.0]
+    )
+    assert [row.step.name for row in timed] == ["y"]
+    assert timed[0].batches == {1: [1.0], 8: (), 16: [1.0]}
+    assert problems == [
+        "x, one image: RuntimeError: no",
+        "y, a batch of 8: OutOfMemoryError: 3 GiB",
+    ]
+
+
+def test_a_profile_names_where_the_time_goes():
+    kernels = [(f"k{i}", (7 - i) * 1e-4, 2) for i in range(7)]
+    text = profile.section([profile.Profile("s", kernels, 4e-3)])
+    assert "| s | k0 | 2 | 18% |" in text
+    assert "k5" not in text
+    assert "| s | all other kernels |  | 8% |" in text
+    assert "| s | no kernel runs |  | 30% |" in text
+
+
+def test_the_sweep_keeps_what_wins():
+    """Each field by itself; what is refused is passed over, and less than 2 % is noise."""
+
+    @dataclass(frozen=True)
+    class Choice:
+        a: int = 1
+        b: int = 1
+
+    def time(choice):
+        if choice.a == 3:
+            raise RuntimeError("out of registers")
+        return {1: 1.0, 2: 0.8}[choice.a] * {1: 1.0, 2: 0.99, 4: 0.5}[choice.b]
+
+    best, seconds, default = sweep.search(Choice(), {"a": (1, 2, 3), "b": (1, 2, 4)}, time)
+    assert (best, seconds, default) == (Choice(2, 4), 0.4, 1.0)
+    none, *_ = sweep.search(Choice(), {"b": (1, 2)}, time)
+    assert none == Choice()
+    text = sweep.section([sweep.Best("s", "1 x 1", {"a": 2}, 1e-3, 2e-3)])
+    assert "| s | 1 x 1 | 2 | 1 | 2.00 | a 2 |" in text
+
+
+def test_the_sweep_names_the_fields_of_the_kernels():
+    tiling = pytest.importorskip("lpprop.kernels.triton.tiling")
+    names = {field.name for field in fields(tiling.Tuning)}
+    assert set(tiling.SPACE) == names == set().union(*sweep.FIELDS.values())
+    for name, values in tiling.SPACE.items():
+        assert getattr(tiling.Tuning(), name) in values

@@ -34,6 +34,7 @@ RUNS = INTERPRETED or DEVICE == "cuda"
 if RUNS:
     from lpprop.kernels import triton as kernels
     from lpprop.kernels.triton import cg as solver
+    from lpprop.kernels.triton import tiling
 
 DTYPES = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["double", "single"])
 TAU = 0.01
@@ -53,14 +54,15 @@ def test_under_the_interpreter():
     assert " passed" in done.stdout
 
 
-def test_they_compile(tmp_path, monkeypatch):
-    """For compute capability 9.0, whether or not there is such a GPU."""
+@pytest.mark.parametrize("capability", [80, 90, 100])
+def test_they_compile(capability, tmp_path, monkeypatch):
+    """For A100, H100 and B200, whether or not there is such a GPU; the variants for one of them."""
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from lpprop.kernels.triton import cg, product, stencil, upsampling
+    from lpprop.kernels.triton import cg, product, stencil, tiling, upsampling
 
     constants = {
         "FEATURES": 3, "TILE": 128, "REACH": 1, "UNROLLED": True, "SYSTEM": True, "GROUP": 8,
@@ -77,19 +79,25 @@ def test_they_compile(tmp_path, monkeypatch):
         kinds = {k: "constexpr" if k in sizes else types.get(k, vector) for k in names}
         options = {"enable_fp_fusion": True}
         source = ASTSource(kernel, kinds, sizes)
-        return triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options).asm["ptx"]
+        return triton.compile(
+            source, target=GPUTarget("cuda", capability, 32), options=options
+        ).asm["ptx"]
 
     ptx = build(product._gather_neighbours)
     # No thread waits for what another one has read: the only barriers are of the sums at the end.
     assert ptx.rindex("ld.global") < ptx.index("bar.sync")
-    build(product._gather_neighbours, "*fp64", SYSTEM=False, UNROLLED=False, GROUP=1, COLUMNS=1)
     build(stencil._fill_stencil)
-    build(stencil._fill_stencil, SQUARED=True)
     build(cg._reduce)
-    build(cg._reduce, STEP=False)
     build(cg._lower_residual)
     build(cg._advance)
     assert "bar.sync" not in build(upsampling._mix_points, "*fp64")
+    if capability == 90:
+        build(product._gather_neighbours, "*fp64", SYSTEM=False, UNROLLED=False, GROUP=1, COLUMNS=1)
+        build(stencil._fill_stencil, SQUARED=True)
+        build(cg._reduce, STEP=False)
+        # The ends of what may be tuned.
+        build(product._gather_neighbours, TILE=32 * max(tiling.SPACE["warps"]), GROUP=32)
+        build(upsampling._mix_points, TILE=32 * min(tiling.SPACE["warps"]), GROUP=32)
 
 
 # The kernels run in the subprocess, or here on a GPU; then there is no need of the subprocess.
@@ -296,13 +304,12 @@ class TestPropagation:
         error = reference.class_error(value.cpu(), twin(f, 3, labels, max_iter=4))
         assert error <= (1e-13 if dtype == torch.float64 else 5e-5)
 
-    def test_tiles_and_blocks(self, monkeypatch):
+    def test_tiles_and_blocks(self):
         """Several programs for the pixels in every kernel, and for the classes."""
-        monkeypatch.setattr(solver, "_VECTOR", 32)
-        monkeypatch.setattr(solver, "_PARTIALS", 2)
         f, labels = features(2, 34, torch.float64), scores(9, 68, torch.float64)
         graph, plain = both(f, 3)
-        compare(graph, plain, labels, max_iter=2)
+        with tiling.tuned(tiling.Tuning(vector=32, partials=2)):
+            compare(graph, plain, labels, max_iter=2)
 
     def test_converged(self):
         """More steps than there are between two looks at what has stopped."""

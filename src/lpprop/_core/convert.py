@@ -15,6 +15,7 @@ from torch import Tensor
 
 from lpprop._core.errors import InputError, warn
 from lpprop._core.label_maps import refuse_masked
+from lpprop._core.precision import move_to
 from lpprop._core.tensors import check_kind, densify, resolve
 
 __all__ = ["as_attention", "as_grid", "as_image", "as_maps", "as_tensor", "only_item"]
@@ -55,7 +56,7 @@ def as_image(image: object, like: Tensor) -> Tensor:
         image, trusted = _read_pil(image), True
     tensor = as_tensor("image", image)
     if not isinstance(image, Tensor):
-        tensor = tensor.to(like.device)
+        tensor = move_to(like.device, tensor)
     tensor = _move_channels_first(tensor, trusted=trusted).contiguous()
     if tensor.dtype == torch.uint8:
         return tensor.to(torch.promote_types(like.dtype, torch.float32)) / 255

@@ -14,10 +14,42 @@ from lpprop._core.errors import InputError
 from lpprop._core.scans import one_call
 from lpprop._core.tensors import resolve
 
-__all__ = ["cast_back", "compute_dtype", "full_precision", "uncompiled"]
+__all__ = [
+    "cast_back",
+    "compute_dtype",
+    "full_precision",
+    "has_double",
+    "in_double",
+    "move_to",
+    "uncompiled",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+#: Types of devices that have no float64.
+WITHOUT_DOUBLE = {"mps"}
+
+
+def has_double(device: torch.device) -> bool:
+    """Tell whether a device has float64.
+
+    >>> has_double(torch.device("cpu")), has_double(torch.device("mps"))
+    (True, False)
+    """
+    return device.type not in WITHOUT_DOUBLE
+
+
+def in_double(tensor: Tensor) -> Tensor:
+    """Return a tensor in float64: where it is, or on the CPU if its device has no float64."""
+    return (tensor if has_double(tensor.device) else tensor.cpu()).double()
+
+
+def move_to(device: torch.device | str, tensor: Tensor) -> Tensor:
+    """Move a tensor to a device: as float32 if it is of float64, which the device has not."""
+    narrows = tensor.dtype == torch.float64 and not has_double(torch.device(device))
+    return (tensor.float() if narrows else tensor).to(device)
 
 
 def compute_dtype(tensor: Tensor) -> torch.dtype:

@@ -177,9 +177,10 @@ def find_array_files(paths: Mapping[str, Path], images: Sequence[Path]) -> dict[
 
 def load_inputs(paths: Mapping[str, Path], device: torch.device) -> dict[str, Any]:
     """Load the arrays of one image, by name."""
+    from lpprop._core.precision import move_to
     from lpprop.io.inputs import reader_of
 
-    arrays = {name: reader_of(name).load(path, name).to(device) for name, path in paths.items()}
+    arrays = {n: move_to(device, reader_of(n).load(path, n)) for n, path in paths.items()}
     if "attention" in arrays and arrays["attention"].ndim == 3:  # the heads of one image
         arrays["attention"] = arrays["attention"][None]
     return arrays

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from lpprop._core.errors import InputError
+from lpprop._core.precision import move_to
 from lpprop.evaluation.datasets.dataset import Files
 from lpprop.evaluation.datasets.layout import as_path, no_folder
 from lpprop.evaluation.predictors import LabelledImage, Start
@@ -105,7 +106,7 @@ class StoredStart:
                 raise self._not_one(name, [f"{sample.name} ({len(found)} files)"])
             paths[name] = found[0]
         arrays = {
-            name: _as_batch(reader_of(name).load(path, name), name).to(self.device)
+            name: move_to(self.device, _as_batch(reader_of(name).load(path, name), name))
             for name, path in paths.items()
         }
         return Start(arrays.pop("logits"), **arrays)

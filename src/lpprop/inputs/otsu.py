@@ -42,7 +42,7 @@ def otsu_threshold(values: Float[Tensor, "H W"], *, bins: int = 256) -> float:
     """
     check_tensors(values=(values, "H W"))
     bins = check_integer("bins", bins, low=2)
-    flat = values.detach().double().flatten().cpu()
+    flat = values.detach().cpu().double().flatten()
     low, high = flat.min(), flat.max()
     if low == high:
         return float(low)

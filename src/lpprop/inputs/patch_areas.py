@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Bool, Float, Int, Int64
 from torch import Tensor
 
+from lpprop._core.precision import in_double
+
 __all__ = ["areas_of_labels", "areas_of_masks"]
 
 # Bounds the table of the areas of labels, and the masks that are floats at one time.
@@ -67,7 +69,7 @@ def areas_of_labels(
         inside = (pieces >= first) & (pieces < last)
         places = (pieces[inside] - first) * cells + patch[inside]
         table.index_add_(0, places, area[inside])
-        found[first:last] = (table.double() / unit).view(-1, cells)
+        found[first:last] = (in_double(table) / unit).view(-1, cells)
     return found
 
 
@@ -82,7 +84,8 @@ def areas_of_masks(
     device = masks.device
     dtype = torch.promote_types(masks.dtype, torch.float32)
     rows, columns = (
-        _overlaps(_cut(n, m, device)).to(dtype) for n, m in zip(masks.shape[1:], grid, strict=True)
+        _overlaps(_cut(n, m, torch.device("cpu"))).to(device, dtype)
+        for n, m in zip(masks.shape[1:], grid, strict=True)
     )
     at_once = max(1, _AT_ONCE // (dtype.itemsize * masks.shape[1] * masks.shape[2]))
     parts = [rows @ part.to(dtype) @ columns.mT for part in torch.split(masks, at_once)]
@@ -91,6 +94,6 @@ def areas_of_masks(
 
 def _overlaps(axis: _Axis) -> Float[Tensor, "m n"]:
     """Return the share of each patch (row) that each pixel (column) has, along one axis."""
-    found = torch.zeros(axis.patches, axis.pixels, dtype=torch.float64, device=axis.length.device)
+    found = torch.zeros(axis.patches, axis.pixels, dtype=torch.float64)
     found[axis.patch, axis.pixel] = axis.length.double() / axis.pixels
     return found

@@ -18,6 +18,7 @@ from torch import Tensor
 from lpprop._core.checks import check_axes, check_finite, require
 from lpprop._core.convert import as_tensor
 from lpprop._core.errors import InputError, warn
+from lpprop._core.precision import move_to
 from lpprop._core.scans import has_passed, mark_passed, values_are_checked
 from lpprop._core.tensors import as_int64
 from lpprop.inputs.layout import refuse_turned
@@ -236,7 +237,7 @@ def _as_tensor(name: str, array: object, scores: Tensor) -> Tensor:
         )
     tensor = as_tensor(name, array)
     if not isinstance(array, Tensor):
-        tensor = tensor.to(scores.device)
+        tensor = move_to(scores.device, tensor)
     return as_int64(name, tensor) if _is_map(tensor) else tensor
 
 

@@ -205,8 +205,8 @@ def _check_points(
             expected="(n, 2) numbers, the row and the column of at least one click",
             fix="Pass [[row, column], ...]; without a click there is nothing to start from.",
         )
-    wide = as_int64("points", given) if not given.is_floating_point() else given.double()
-    wide = wide.detach().cpu()
+    found = given.detach().cpu()
+    wide = found.double() if found.is_floating_point() else as_int64("points", found)
     outside = ~((wide >= 0) & (wide < torch.tensor(size))).all(1)  # NaN is outside, too
     if bool(outside.any()):
         first = int(outside.nonzero()[0])

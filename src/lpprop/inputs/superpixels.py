@@ -121,6 +121,6 @@ def _each_image(
     """Number the regions of each image by a function of its pixels (H, W, 3)."""
     check_tensors(image=(image, "B 3 H W"))
     # The slack beyond [0, 1] that images of float16 may have is none for scikit-image.
-    pixels = image.detach().double().clamp(0, 1).movedim(1, -1).cpu().numpy()
+    pixels = image.detach().cpu().double().clamp(0, 1).movedim(1, -1).numpy()
     found = [torch.from_numpy(np.ascontiguousarray(cut(one), dtype=np.int64)) for one in pixels]
     return torch.stack(found).to(image.device)

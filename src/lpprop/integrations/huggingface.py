@@ -26,6 +26,7 @@ from lpprop._core.checks import check_tensors
 from lpprop._core.convert import as_grid, as_image
 from lpprop._core.errors import InputError
 from lpprop._core.options import check_integer, check_size
+from lpprop._core.precision import move_to
 from lpprop.compose.pipeline import refine
 from lpprop.inputs.windows import SlidingWindows
 from lpprop.integrations import denormalize, on_grid
@@ -213,7 +214,7 @@ def _as_images(
             fix="Pass processor.image_mean and processor.image_std.",
         )
     if mean is not None and std is not None:
-        return denormalize("images", as_grid("images", images).to(like.device), mean, std)
+        return denormalize("images", move_to(like.device, as_grid("images", images)), mean, std)
     if not isinstance(images, (list, tuple)):
         return as_image(images, like=like)
     if not images:

@@ -16,6 +16,7 @@ from lpprop._core.convert import as_image
 from lpprop._core.errors import InputError, warn
 from lpprop._core.once import first_time
 from lpprop._core.options import check_boolean
+from lpprop._core.precision import move_to
 from lpprop._core.progress import track
 from lpprop._core.scans import one_call
 from lpprop.backbones.backbone import Backbone, BackboneOutput
@@ -268,7 +269,7 @@ class Segmenter:
         channels = sum(map(len, self.backbone.groups(classes)))
         check_room(sizes["B"], size, seen, channels, self.backbone.device)
         given = self._check_regions(regions, pixels)
-        pixels = pixels.to(self.backbone.device).float()
+        pixels = move_to(self.backbone.device, pixels).float()
         return resize_image(pixels, seen, antialias=self.antialias), given, size, labels
 
     def _choose(self, logits: Float[Tensor, "n Q h w"], classes: Sequence[str]) -> Chosen:
@@ -290,7 +291,7 @@ class Segmenter:
         device = self.backbone.device
         if isinstance(given, Tensor):
             return given.to(device)
-        return [masks.to(device) for masks in given]
+        return [move_to(device, masks) for masks in given]
 
     def _prepare_whole(
         self,

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from lpprop._core.precision import in_double
 from lpprop.numerics.graphs import Graph
 
 __all__ = [
@@ -109,7 +110,7 @@ def choose_gamma(similarity: Float[Tensor, "N k"]) -> float:
     low, high = _GAMMAS
     if similarity.shape[1] < 3:  # the nearest other one is the last
         return low
-    top = similarity.detach().double().topk(similarity.shape[1]).values.clamp(min=1e-12)
+    top = in_double(similarity.detach()).topk(similarity.shape[1]).values.clamp(min=1e-12)
     falls = (top[:, -1] / top[:, 1]).log()
     falls = falls[falls < -_ALIKE]
     if not len(falls):  # all neighbours are alike
@@ -141,7 +142,7 @@ def assortativity(labels: Float[Tensor, "C N"], graph: Graph) -> float:
     >>> assortativity(torch.tensor([[1.0, 0, 1, 0], [0, 1, 0, 1]]), pairs)
     -1.0
     """
-    joined = (labels.double() @ graph.product(labels).double().mT).detach()
+    joined = (in_double(labels) @ in_double(graph.product(labels)).mT).detach()
     total = float(joined.sum())
     if total <= 0:
         return 1.0

@@ -14,9 +14,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lpprop._core.errors import InputError
+from lpprop._core.precision import has_double
 from lpprop.kernels.dispatch import kernels_for
 
-__all__ = ["GibbsKernel", "kernel_dtype"]
+__all__ = ["GibbsKernel", "kernel_device", "kernel_dtype"]
 
 # Largest exponent magnitude for which underflowing terms stay below rounding error.
 _REACH = {torch.float32: 60.0, torch.float64: 600.0}
@@ -38,6 +39,14 @@ def kernel_dtype(dtype: torch.dtype, bounds: tuple[float, float], epsilon: float
     """
     low, high = bounds
     return torch.float64 if (high - low) / epsilon > _REACH[torch.float32] else dtype
+
+
+def kernel_device(
+    cost: Float[Tensor, "N N"], bounds: tuple[float, float], epsilon: float
+) -> torch.device:
+    """Return where the kernel of a cost is made: on the CPU if its device lacks the dtype."""
+    wide = kernel_dtype(cost.dtype, bounds, epsilon) == torch.float64
+    return torch.device("cpu") if wide and not has_double(cost.device) else cost.device
 
 
 class GibbsKernel:

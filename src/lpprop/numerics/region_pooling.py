@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int, Integer
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lpprop._core.precision import has_double
 from lpprop.numerics.nearest import resample_nearest
 
 __all__ = ["Masks", "Partition"]
@@ -73,11 +74,15 @@ class Partition:
 
     def means(self, values: Float[Tensor, "C N"]) -> Float[Tensor, "C M"]:
         """Return the mean over each region: sum_i A_mi x_i / sum_i A_mi; 0 if it has no pixel."""
+        if not has_double(values.device):
+            return self._on_cpu.means(values.cpu()).to(values.device)
         scale = 1 / self.areas.clamp_min(1)
         return _linear(values, lambda x: self._sum(x, scale), lambda x: self._spread(x * scale))
 
     def shares(self, labels: Int[Tensor, " N"], classes: int) -> Float[Tensor, "C M"]:
         """Return the share of each class among the labels of a region; 0 if it has no pixel."""
+        if not has_double(labels.device):
+            return self._on_cpu.shares(labels.cpu(), classes).float().to(labels.device)
         pairs = self.numbers * classes + labels
         counts = self._zeros(classes).flatten()
         counts.index_add_(0, pairs, counts.new_ones(len(pairs)))
@@ -99,6 +104,8 @@ class Partition:
         self, values: Float[Tensor, "C N"], scale: Float[Tensor, " M"] | float = 1.0
     ) -> Float[Tensor, "C M"]:
         # In float64, since a sum of so many in float32 loses half of its digits.
+        if not has_double(values.device):
+            return self._on_cpu._sum(values.cpu()).to(values.device)
         sums = self._zeros(len(values))
         if values.device.type == "cpu":
             numbers, values = self._shorten(values.detach())
@@ -130,9 +137,13 @@ class Partition:
 
     def _zeros(self, classes: int) -> Float[Tensor, "C M1"]:
         """Return zeros for each class and region, and for the pixels in none."""
-        device = self.numbers.device
-        wide = torch.float32 if device.type == "mps" else torch.float64  # which MPS has not
-        return torch.zeros(classes, self.count + 1, dtype=wide, device=device)
+        shape = classes, self.count + 1
+        return torch.zeros(shape, dtype=torch.float64, device=self.numbers.device)
+
+    @cached_property
+    def _on_cpu(self) -> Partition:
+        """Return the same regions where there is float64, which some devices have not."""
+        return Partition(self.numbers.cpu(), self.count)
 
     def _spread(self, values: Float[Tensor, "C M"]) -> Float[Tensor, "C N"]:
         padded = torch.cat([values, values.new_zeros(len(values), 1)], 1)

@@ -20,7 +20,7 @@ from lpprop._core.checks import (
 from lpprop._core.options import check_above_0, check_from_0, check_integer
 from lpprop._core.tensors import resolve
 from lpprop.numerics.cg import _ROUNDINGS
-from lpprop.numerics.gibbs import GibbsKernel
+from lpprop.numerics.gibbs import GibbsKernel, kernel_device
 
 __all__ = ["SinkhornResult", "scale_kernel", "sinkhorn"]
 
@@ -72,7 +72,8 @@ def sinkhorn(
         tol: residual at which to stop, >= 0.
 
     Returns:
-        A `SinkhornResult`. Differentiable in both arguments, also where f is 0.
+        A `SinkhornResult`. Differentiable in both arguments, also where f is 0. It is on the CPU
+        if a small epsilon needs float64, and the device has none.
 
     Raises:
         InputError: shapes that do not match, half precision, values that are not finite, rows that
@@ -96,8 +97,10 @@ def sinkhorn(
     check_positive_sums("distribution", distribution, 1)
 
     dtype = torch.promote_types(cost.dtype, distribution.dtype)
-    kernel = GibbsKernel(cost.to(dtype), bounds, epsilon)
-    return scale_kernel(kernel, distribution, iterations=iterations, tol=tol)
+    cost = cost.to(dtype)
+    device = kernel_device(cost, bounds, epsilon)
+    kernel = GibbsKernel(cost.to(device), bounds, epsilon)
+    return scale_kernel(kernel, distribution.to(device), iterations=iterations, tol=tol)
 
 
 def scale_kernel(

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lpprop._core.checks import check_tensors
 from lpprop._core.options import check_integer, check_number, checked
-from lpprop._core.precision import cast_back, full_precision
+from lpprop._core.precision import cast_back, full_precision, in_double
 from lpprop._core.refiner import Refiner
 
 __all__ = ["GuidedFilter", "guided_filter"]
@@ -51,8 +51,8 @@ def guided_filter(
             it are smoothed, and edges far above it are kept.
 
     Returns:
-        Scores (B, C, H, W) in the dtype of `x`, computed in float64. Differentiable in `x` and in
-        `image`.
+        Scores (B, C, H, W) in the dtype of `x`, computed in float64, on the CPU if the
+        device has no float64. Differentiable in `x` and in `image`.
 
     Raises:
         InputError: shapes that do not match, values that are not finite, an image outside [0, 1],
@@ -67,9 +67,9 @@ def guided_filter(
     check_tensors(x=(x, "B C H W"), image=(image, "B 3 H W"))
 
     # In float64, since windows are differences of running sums, of which a small eps needs digits.
-    items = zip(x.double(), image.double(), strict=True)
+    items = zip(in_double(x), in_double(image), strict=True)
     scores = torch.stack([_filter(item, guide, radius, eps) for item, guide in items])
-    return cast_back(scores, x, "x")
+    return cast_back(scores, x, "x").to(x.device)
 
 
 def _filter(

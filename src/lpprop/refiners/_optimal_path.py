@@ -20,7 +20,7 @@ from lpprop._core.options import check_boolean, check_choice, check_integer, che
 from lpprop._core.precision import cast_back, full_precision
 from lpprop._core.refiner import Refiner
 from lpprop.inputs.distribution import as_distribution
-from lpprop.numerics.gibbs import GibbsKernel, kernel_dtype
+from lpprop.numerics.gibbs import GibbsKernel, kernel_device, kernel_dtype
 from lpprop.numerics.sinkhorn import scale_kernel
 from lpprop.numerics.twins import match_twins
 
@@ -104,14 +104,15 @@ def optimal_path(
         rejected = 0 * f + 0 * cost[0, 0]
         if not bool(present.any()):
             return rejected
-        kernel = GibbsKernel(cost, bounds, epsilon)
-        scaled = scale_kernel(kernel, f[present], iterations=iterations)
+        device = kernel_device(cost, bounds, epsilon)
+        kernel, mass = GibbsKernel(cost.to(device), bounds, epsilon), f[present].to(device)
+        scaled = scale_kernel(kernel, mass, iterations=iterations)
         _warn_of_marginals(float(scaled.residual.max()), iterations)
         alpha, beta = scaled.value
         # The columns of the plan sum to u, so that the cost of the path is u times a mean of C.
         total = -beta - math.log(patches)
-        mean = kernel.mean_cost(f[present].to(alpha.dtype), alpha, total)
-        mean = ((1 - mean if complement else mean) / patches).to(f.dtype)
+        mean = kernel.mean_cost(mass.to(alpha.dtype), alpha, total)
+        mean = ((1 - mean if complement else mean) / patches).to(f.dtype).to(f.device)
         return rejected.masked_scatter(present[:, None], mean)
 
     if f.requires_grad:

@@ -11,13 +11,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lpprop.kernels.interface import Offsets
-from lpprop.kernels.triton.product import MOST_CLASSES, launch_product, multiply
-from lpprop.kernels.triton.tiling import LAUNCH, count_tiles, group_of
+from lpprop.kernels.triton.product import launch_product, multiply
+from lpprop.kernels.triton.tiling import count_tiles, group_of, tuning
 
 __all__ = ["solve"]
 
-_VECTOR = 512  # pixels per program that updates vectors
-_PARTIALS = 1024  # partial sums read at a time
 # Steps between two looks at whether all classes have stopped. A look waits for the GPU, and a class
 # that has stopped costs next to nothing.
 _LOOK = 16
@@ -60,18 +58,21 @@ def solve(
     iterations = torch.zeros_like(rr, dtype=torch.int64)
     step, momentum = torch.zeros_like(rr), torch.zeros_like(rr)
 
-    group = group_of(classes, MOST_CLASSES)
+    chosen = tuning()
+    group = group_of(classes, chosen.product_classes)
     groups = triton.cdiv(classes, group)
     padded = torch.zeros(groups * group, dtype=torch.bool, device=r.device)
     padded[:classes] = size > limit
     alive = padded.view(groups, group).any(1).to(torch.int32)
 
-    tiles, blocks = count_tiles(*weights.shape[1:]), triton.cdiv(n, _VECTOR)
+    tiles = count_tiles(*weights.shape[1:], chosen.tile)
+    blocks = triton.cdiv(n, chosen.vector)
     curvatures = torch.empty((classes, tiles), dtype=r.dtype, device=r.device)
     squares = torch.empty((classes, blocks), dtype=r.dtype, device=r.device)
     system = root, damping, curvatures, alive
-    vectors = {"GROUP": group, "BLOCK": _VECTOR} | LAUNCH
-    sums = {"GROUP": group, "BLOCK": _PARTIALS} | LAUNCH | {"num_warps": 8}
+    vectors = {"GROUP": group, "BLOCK": chosen.vector} | chosen.launch
+    sums = {"GROUP": group, "BLOCK": chosen.partials} | chosen.launch
+    sums |= {"num_warps": chosen.sum_warps}
 
     with torch.cuda.device_of(r):
         for count in range(max_iter):

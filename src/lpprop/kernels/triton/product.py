@@ -11,12 +11,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lpprop.kernels.interface import Offsets
-from lpprop.kernels.triton.tiling import LAUNCH, TILE, columns_of, count_tiles, group_of
+from lpprop.kernels.triton.tiling import columns_of, count_tiles, group_of, tuning
 
-__all__ = ["MOST_CLASSES", "System", "launch_product", "multiply", "reach_of"]
+__all__ = ["System", "launch_product", "multiply", "reach_of"]
 
-#: Classes of a group at most; few, since 21 classes then fill 24 places and not 32.
-MOST_CLASSES = 8
 # Neighbours of one row are unrolled up to this reach, so that each address is one address plus a
 # constant. Wider stencils would only take longer to compile.
 _UNROLLED = 8
@@ -32,7 +30,9 @@ def multiply(
     x = x.contiguous()
     result = torch.empty_like(x)
     with torch.cuda.device_of(x):
-        launch_product(weights, offsets, x, result, group_of(len(x), MOST_CLASSES), None)
+        launch_product(
+            weights, offsets, x, result, group_of(len(x), tuning().product_classes), None
+        )
     return result
 
 
@@ -43,11 +43,12 @@ def launch_product(
     height, width = weights.shape[1:]
     groups, (reach_y, reach_x) = triton.cdiv(len(x), group), reach_of(offsets)
     root, damping, partials, alive = system or (x, x, x, x)
-    tiles = count_tiles(height, width)
+    chosen = tuning()
+    tiles = count_tiles(height, width, chosen.tile)
     _gather_neighbours[(tiles * groups,)](
         x, weights, result, root, damping, partials, alive, len(x), height, width, groups,
         tiles, reach_y, reach_x, reach_x <= _UNROLLED, system is not None, group,
-        columns_of(width), TILE, **LAUNCH,
+        columns_of(width), chosen.tile, **chosen.launch,
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from lpprop.kernels.interface import Offsets
 from lpprop.kernels.triton.cg import solve
 from lpprop.kernels.triton.product import multiply, reach_of
-from lpprop.kernels.triton.tiling import LAUNCH, TILE
+from lpprop.kernels.triton.tiling import tuning
 
 __all__ = ["Stencil", "build_stencil"]
 
@@ -35,10 +35,11 @@ def build_stencil(
     if offsets:
         # One tensor, since Triton takes Python's numbers as float32.
         constants = f.new_tensor([*spatial, tau])
+        chosen = tuning()
         with torch.cuda.device_of(f):
-            _fill_stencil[(triton.cdiv(height * width, TILE),)](
+            _fill_stencil[(triton.cdiv(height * width, chosen.tile),)](
                 f, constants, weights, len(offsets), height, width, reach_of(offsets)[1], features,
-                squared, TILE, **LAUNCH,
+                squared, chosen.tile, **chosen.launch,
             )  # fmt: skip
     return Stencil(weights, offsets)
 

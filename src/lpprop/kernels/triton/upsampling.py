@@ -11,12 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lpprop.kernels.interface import Columns, Rows
-from lpprop.kernels.triton.tiling import LAUNCH, TILE, columns_of, count_tiles, group_of
+from lpprop.kernels.triton.tiling import columns_of, count_tiles, group_of, tuning
 
 __all__ = ["upsample"]
-
-# Classes of a group at most: more than in a product, since each group computes the weights anew.
-_MOST_CLASSES = 16
 
 
 def upsample(
@@ -34,13 +31,15 @@ def upsample(
         (centres.contiguous(), exponents.to(x).contiguous())
         for centres, exponents in (rows, columns)
     )
-    group = group_of(classes, _MOST_CLASSES)
+    chosen = tuning()
+    group = group_of(classes, chosen.upsampling_classes)
     groups = triton.cdiv(classes, group)
+    programs = count_tiles(height, width, chosen.tile) * groups
     with torch.cuda.device_of(x):
-        _mix_points[(count_tiles(height, width) * groups,)](
+        _mix_points[(programs,)](
             x, points, pixels, centre_y, near_y, centre_x, near_x, result, classes, *x.shape[1:],
             height, width, groups, near_y.shape[1] // 2, near_x.shape[1] // 2,
-            group, columns_of(width), TILE, **LAUNCH,
+            group, columns_of(width), chosen.tile, **chosen.launch,
         )  # fmt: skip
     return result
 
