@@ -243,6 +243,22 @@ def lose_the_gpu(logits):
     raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
 
+def test_two_images_in_one_item_are_no_item():
+    """The labels of the second would be lost without a word."""
+    grid = np.zeros((3, 4, 4), np.float32)
+    pairs = [grid, np.stack([grid, grid])]
+    found = lpprop.batch.Refine("bilinear")({"logits": pairs, "size": [(16, 16)] * 2})
+    assert [labels.shape for labels in found["labels"]] == [(16, 16), (0, 0)]
+    assert found["error"][0] == ""
+    assert found["error"][1].startswith("logits: got 2 images in one item")
+
+
+@pytest.mark.parametrize("item", [None, "a.jpg", [np.zeros((3, 4, 4), np.float32)]])
+def test_an_item_is_a_dictionary(item):
+    with pytest.raises(InputError, match=r"^item: got"):
+        lpprop.batch.Refine("bilinear").process(item)
+
+
 def test_other_errors_are_named_by_their_type():
     batch = columns(ITEMS[:1], ["logits", "image"])
     assert Refine(fail)(batch)["error"] == ['KeyError: "a bug\\nof one\'s own"']

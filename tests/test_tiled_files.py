@@ -1,5 +1,6 @@
 """Rasters on the disk: formats and what they keep, runs that were ended, damage, full disks."""
 
+import contextlib
 import json
 import os
 import re
@@ -9,8 +10,9 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
-from lpprop import InputError
+from lpprop import InputError, InputWarning
 from lpprop.tiled import refine
 from lpprop.tiled.bands import Place
 from lpprop.tiled.journal import Journal, Layer
@@ -113,6 +115,115 @@ def test_a_mask_and_other_bands(tmp_path, expected):
     labels, scores = run(tmp_path, LOGITS, path, bands=(4, 3, 2))
     assert np.array_equal(labels, expected[0])
     assert np.array_equal(scores, expected[1], equal_nan=True)
+
+
+@pytest.mark.parametrize("nodata", [None, 7])
+def test_four_classes_in_bytes_have_no_mask(tmp_path, nodata):
+    """GDAL takes the last band for alpha, which would leave out pixels where that class has 0."""
+    scores = RANDOM.integers(0, 4, (4, H, W)).astype(np.uint8)
+    scores[:, 3, 4] = 7  # equal scores, which are a gap where 7 is no data
+    with rasterio.open(write_tif(tmp_path / "logits.tif", scores, nodata=nodata)) as file:
+        assert file.colorinterp[3] == rasterio.enums.ColorInterp.alpha
+    gaps = (scores == nodata).all(0)
+    whole = run(tmp_path, scores, np.where(gaps, 0, IMAGE | 1), nodata=0)[1]
+    tiled = run(tmp_path, tmp_path / "logits.tif", IMAGE | 1, out="b.npy", overwrite=True)[1]
+    assert np.array_equal(tiled, whole, equal_nan=True)
+
+
+def test_alpha_of_an_image_is_a_mask_unless_it_is_read(tmp_path, expected):
+    alpha = np.where(GAPS, 0, 200)[None].astype(np.uint8)
+    image = write_tif(tmp_path / "image.tif", np.concatenate([IMAGE, alpha]))
+    labels, scores = run(tmp_path, LOGITS, image)
+    assert np.array_equal(labels, expected[0])
+    assert np.array_equal(scores, expected[1], equal_nan=True)
+    labels, _ = run(tmp_path, LOGITS, image, out="infrared.npy", bands=(4, 1, 2), overwrite=True)
+    assert 255 not in labels
+
+
+def test_complex_numbers_are_refused(tmp_path):
+    """rasterio would drop their imaginary part."""
+    logits = write_tif(tmp_path / "logits.tif", LOGITS.astype(np.complex64))
+    with pytest.raises(InputError, match=r"^logits: got complex64"):
+        run(tmp_path, logits, IMAGE)
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_an_image_of_a_row_or_two_has_its_bands_last(tmp_path, rows):
+    labels, _ = run(tmp_path, LOGITS[:, :rows], IMAGE[:, :rows].transpose(1, 2, 0))
+    first, _ = run(tmp_path, LOGITS[:, :rows], IMAGE[:, :rows], out="first.npy", overwrite=True)
+    assert np.array_equal(labels, first)
+
+
+def test_bfloat16_tensors(tmp_path):
+    logits = torch.from_numpy(LOGITS).bfloat16()
+    labels, _ = run(tmp_path, logits, IMAGE)
+    wide, _ = run(tmp_path, logits.float().numpy(), IMAGE, out="wide.npy", overwrite=True)
+    assert np.array_equal(labels, wide)
+
+
+# --------------------------------------------------------------------------- other ground
+
+
+def cells(x, y=46e5, side=0.5, turn=0.0, down=-1):
+    return rasterio.Affine(side, turn, x, turn, down * side, y)
+
+
+# Patches of 10 pixels, the last of which do not fit.
+PATCHES = LOGITS[:, :6, :9]
+PLACES = {
+    "the same": (cells(5e5), "EPSG:32633", LOGITS, None),
+    "half a pixel": (cells(5e5 + 0.25), "EPSG:32633", LOGITS, None),
+    "patches": (cells(5e5, side=5), "EPSG:32633", PATCHES, None),
+    "nowhere": (rasterio.Affine.identity(), None, LOGITS, None),
+    "another zone": (cells(5e5), "EPSG:32632", LOGITS, "are in EPSG:32632, and the im"),
+    "the next sheet": (cells(5e5 + 40), "EPSG:32633", LOGITS, "a corner that is 40 units"),
+    "turned": (cells(5e5, turn=0.2), "EPSG:32633", LOGITS, "a corner that is"),
+    "upside down": (cells(5e5, 46e5 - 30, down=1), "EPSG:32633", LOGITS, "a corner that is 30 un"),
+    "patches of elsewhere": (cells(5e5 + 10, side=5), "EPSG:32633", PATCHES, "that is 13.5 units"),
+}
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_other_ground_is_told(tmp_path, name):
+    transform, crs, numbers, said = PLACES[name]
+    image = write_tif(tmp_path / "image.tif", IMAGE, **place())
+    logits = write_tif(tmp_path / "logits.tif", numbers, transform=transform, crs=crs)
+    heard = pytest.warns(InputWarning, match=f"logits: by their georeference they .*{said}")
+    with heard if said else contextlib.nullcontext():
+        run(tmp_path, logits, image)
+
+
+# --------------------------------------------------------------------------- inputs stay
+
+
+@pytest.mark.parametrize("argument", ["out", "scores"])
+@pytest.mark.parametrize("kind", [".npy", ".zarr", "mapped"])
+def test_no_input_is_replaced(tmp_path, argument, kind):
+    path = tmp_path / ("logits" + (kind if kind != "mapped" else ".npy"))
+    if kind == ".zarr":
+        zarr.create_array(str(path), shape=LOGITS.shape, dtype="f4")[:] = LOGITS
+    else:
+        np.save(path, LOGITS)
+    logits = np.load(path, mmap_mode="r") if kind == "mapped" else path
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    files = {"out": tmp_path / "labels.npy", "scores": tmp_path / "scores.npy"}
+    files[argument] = tmp_path / "." / path.name
+    with pytest.raises(InputError, match=rf"^{argument}: got .*, which is that of logits"):
+        refine(logits, IMAGE, **files, overwrite=True, **OPTIONS)
+    assert before == {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+
+
+def test_results_have_names_of_their_own(tmp_path):
+    with pytest.raises(InputError, match=r"^scores: got .*, which is that of out"):
+        run(tmp_path, LOGITS, IMAGE, out="scores.npy")
+    (tmp_path / "labels.tif").mkdir()
+    with pytest.raises(InputError, match=r"^out: got .*labels.tif, a folder"):
+        run(tmp_path, LOGITS, IMAGE, out="labels.tif", overwrite=True)
+    with pytest.raises(InputError, match=r"^out: got NoneType, expected a path"):
+        refine(LOGITS, IMAGE, None)
+
+
+# --------------------------------------------------------------------------- formats, again
 
 
 def test_every_kind_of_input_gives_the_same(tmp_path, expected):

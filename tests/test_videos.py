@@ -8,6 +8,7 @@ import pytest
 
 import clips
 from lpprop import InputError, InputWarning
+from lpprop.io import videos
 from lpprop.io.videos import describe_video, read_video, write_video
 
 
@@ -114,4 +115,43 @@ def test_a_video_is_whole_or_absent(tmp_path):
         write_video(tmp_path / "a.mp4", frames(), 10.0)
     with pytest.raises(InputError, match="frames: got none"):
         write_video(tmp_path / "a.mp4", iter([]), 10.0)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("odd", ["size", "grey", "alpha", "floats"])
+def test_a_frame_unlike_the_first_is_refused(tmp_path, odd):
+    """OpenCV leaves it out, and the video is shorter."""
+    frame = np.zeros((32, 48, 3), np.uint8)
+    others = {
+        "size": frame[:30], "grey": frame[..., 0], "alpha": np.zeros((32, 48, 4), np.uint8),
+        "floats": frame / 255,
+    }  # fmt: skip
+    with pytest.raises(InputError, match=r"^frames: got shape .* \(frame 1\)"):
+        write_video(tmp_path / "a.mp4", [frame, others[odd]], 10.0)
+    if odd != "size":
+        with pytest.raises(InputError, match=r"^frames: got shape .* \(frame 0\)"):
+            write_video(tmp_path / "a.mp4", [others[odd]], 10.0)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("shape", "rate", "said"),
+    [
+        ((16, 9000, 3), 25.0, "^frames: got 16 x 9000 pixels at 25"),
+        ((16, 16, 3), 90000.0, "^frames: got 16 x 16 pixels at 90000"),
+        ((16, 16, 3), 0.0, "^rate: got 0"),
+        ((16, 16, 3), float("nan"), "^rate: got nan"),
+    ],
+)
+def test_what_the_codec_does_not_know(tmp_path, capfd, shape, rate, said):
+    with pytest.raises(InputError, match=said):
+        write_video(tmp_path / "a.mp4", [np.zeros(shape, np.uint8)], rate)
+    assert list(tmp_path.iterdir()) == []
+    assert "codec" not in capfd.readouterr().err
+
+
+def test_frames_that_did_not_reach_the_disk(tmp_path, monkeypatch):
+    monkeypatch.setattr(videos, "_count_frames", lambda path: 1)
+    with pytest.raises(OSError, match="is the disk full"):
+        write_video(tmp_path / "a.mp4", np.zeros((2, 32, 32, 3), np.uint8), 10.0)
     assert list(tmp_path.iterdir()) == []

@@ -102,6 +102,13 @@ class BatchMap:
         Raises:
             InputError: as a call raises it.
         """
+        if not isinstance(item, Mapping):
+            raise InputError.of(
+                "item",
+                got=type(item).__name__,
+                expected="a dictionary of the item's entries",
+                fix='Pass {"image": ...}, for instance.',
+            )
         mapped = self({name: [value] for name, value in item.items()})
         return {name: column[0] for name, column in mapped.items()}
 
@@ -136,6 +143,14 @@ class BatchMap:
             return {**nothing, "error": _describe_error(error)}
 
     def _outputs_of(self, scores: Tensor) -> dict[str, Any]:
+        if len(scores) != 1:
+            name = self._required()[0]
+            raise InputError.of(
+                name,
+                got=f"{len(scores)} images in one item",
+                expected="one per item",
+                fix="Give each an entry of its own in the column.",
+            )
         if scores.shape[1] > _MOST:
             raise InputError.of(
                 "logits",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -15,6 +16,7 @@ from jaxtyping import UInt8
 
 from lpprop._core.errors import InputError, warn
 from lpprop._core.optional import import_cv2
+from lpprop._core.options import check_above_0
 from lpprop.io.atomic import atomic_write
 from lpprop.io.files import require_file
 
@@ -114,29 +116,61 @@ def write_video(path: Path, frames: Iterable[UInt8[np.ndarray, "H W 3"]], rate: 
         path: the file, an MP4.
         frames: RGB, all of one size; an odd side is made even by repeating its last line, as the
             codec wants it.
-        rate: frames per second.
+        rate: frames per second, > 0.
 
     Raises:
-        InputError: no frame.
+        InputError: no frame, one that is no RGB of 8 bits or of another size than the first, or a
+            size or rate that the codec does not know.
+        OSError: the disk is full or cannot be written to.
     """
     cv2 = import_cv2()
+    rate = check_above_0("rate", rate)
     with tempfile.TemporaryDirectory() as folder:
         # The codec writes to a name alone, and knows the format by its end.
-        part, writer = Path(folder) / "video.mp4", None
-        for frame in frames:
+        part, writer, first, written = Path(folder) / "video.mp4", None, None, 0
+        for number, frame in enumerate(frames):
+            # OpenCV would leave out, without a word, what does not fit.
+            first = frame.shape if first is None else first
+            if frame.dtype != np.uint8 or frame.shape != (*first[:2], 3):
+                raise InputError.of(
+                    "frames",
+                    got=f"shape {frame.shape} of {frame.dtype} (frame {number})",
+                    expected=f"shape {(*first[:2], 3)} of uint8, as the first frame has it",
+                    fix="Give all frames one size, in RGB from 0 to 255.",
+                )
             sides = [(0, side % 2) for side in frame.shape[:2]]
             even = np.pad(frame, [*sides, (0, 0)], mode="edge")
             if writer is None:
                 code = cv2.VideoWriter_fourcc(*"mp4v")
-                writer = cv2.VideoWriter(str(part), code, rate, even.shape[1::-1])
+                with _silence():
+                    writer = cv2.VideoWriter(str(part), code, rate, even.shape[1::-1])
+                if not writer.isOpened():
+                    raise InputError.of(
+                        "frames",
+                        got=f"{first[0]} x {first[1]} pixels at {rate:g} frames per second",
+                        expected="sides up to 8191 pixels and a rate that MPEG-4 knows",
+                        fix="Make them smaller, or pass a usual rate such as 25.",
+                    )
             writer.write(np.ascontiguousarray(even[..., ::-1]))
+            written += 1
         if writer is None:
             raise InputError.of(
                 "frames", got="none", expected="at least one", fix="Pass the frames of a clip."
             )
         writer.release()
+        if _count_frames(part) != written:  # the codec says nothing of a disk that is full
+            raise OSError(errno.EIO, "The video cannot be written whole; is the disk full?", folder)
         with atomic_write(path) as file, part.open("rb") as made:
             shutil.copyfileobj(made, file)
+
+
+def _count_frames(path: Path) -> int:
+    cv2 = import_cv2()
+    with _silence():
+        video = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+    count = int(video.get(cv2.CAP_PROP_FRAME_COUNT)) if video.isOpened() else 0
+    video.release()
+    return count
 
 
 @contextmanager

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lpprop._core.errors import InputError
+from lpprop._core.options import check_integer, is_listed
 
-__all__ = ["Place", "are_all", "choose_bands"]
+__all__ = ["Place", "are_all", "check_bands", "check_numbers", "choose_bands"]
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,40 @@ class Place:
 
     georeference: dict[str, Any] = field(default_factory=dict)
     bands: tuple[str, ...] = ()
+
+
+def check_bands(bands: object) -> tuple[int, int, int]:
+    """Require the numbers of three bands, counted from 1.
+
+    >>> check_bands((1, 2))
+    Traceback (most recent call last):
+    lpprop.InputError: bands: got (1, 2), expected three, for red, green and blue. Name the band
+    that stands for each.
+    """
+    listed = bands.tolist() if isinstance(bands, np.ndarray) else bands
+    if not is_listed(listed) or len(listed) != 3:
+        raise InputError.of(
+            "bands",
+            got=repr(bands),
+            expected="three, for red, green and blue",
+            fix="Name the band that stands for each.",
+        )
+    red, green, blue = (check_integer("bands", band) for band in listed)
+    return red, green, blue
+
+
+def check_numbers(dtype: np.dtype[Any], name: str) -> np.dtype[Any]:
+    """Require a type of real numbers.
+
+    >>> check_numbers(np.dtype("complex64"), "logits")
+    Traceback (most recent call last):
+    lpprop.InputError: logits: got complex64, expected whole numbers or floats. Pass real ones.
+    """
+    if dtype.kind not in "fiub":
+        raise InputError.of(
+            name, got=str(dtype), expected="whole numbers or floats", fix="Pass real ones."
+        )
+    return dtype
 
 
 def choose_bands(bands: Sequence[int] | None, count: int, name: str) -> list[int]:

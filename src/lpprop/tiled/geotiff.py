@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from lpprop._core.errors import InputError
 from lpprop._core.optional import import_hint
 from lpprop.io.files import fingerprint, refuse_damaged
-from lpprop.tiled.bands import Place, are_all, choose_bands
+from lpprop.tiled.bands import Place, are_all, check_numbers, choose_bands
 from lpprop.tiled.tiles import Box
 
 __all__ = ["GeoTIFF", "import_rasterio", "quiet_rasterio"]
@@ -38,11 +38,9 @@ class GeoTIFF:
             count = file.count
             self._bands = choose_bands(bands, count, name)
             self.shape = (len(self._bands), file.height, file.width)
-            self.dtype = np.dtype(file.dtypes[self._bands[0]])
-            valid = rasterio.enums.MaskFlags.all_valid
-            self.has_gaps = nodata is not None or any(
-                valid not in file.mask_flag_enums[band] for band in self._bands
-            )
+            self.dtype = check_numbers(np.dtype(file.dtypes[self._bands[0]]), name)
+            self._masks = _find_masks(file, self._bands)
+            self.has_gaps = nodata is not None or self._masks is not None
             reference = {"crs": file.crs, "transform": file.transform}
             points, system = file.gcps
             if points:
@@ -59,9 +57,10 @@ class GeoTIFF:
         """Read which pixels (y, x) of a box lack data, by the file's mask or a value."""
         if self._nodata is not None:
             return are_all(self.read(box), self._nodata)
-        if not self.has_gaps:
+        if self._masks is None:
             return np.zeros(box.size, bool)
-        return np.asarray(self._read(box, "dataset_mask") == 0)
+        masks = self._read(box, self._masks)
+        return np.asarray(masks == 0 if masks.ndim == 2 else np.all(masks == 0, axis=0))
 
     def _read(self, box: Box, what: str, **options: Any) -> Any:
         rasterio = import_rasterio()
@@ -85,6 +84,24 @@ class GeoTIFF:
         return {**fingerprint(self._path), **choice}
 
 
+def _find_masks(file: Any, bands: Sequence[int]) -> str | None:
+    """Return what reads the masks of a file: of each band, or of all; None if there are none.
+
+    GDAL takes the fourth of four bands of uint8 for alpha, unless it is told otherwise, so also
+    that of four classes or of infrared: a band that is read is no mask. And rasterio's mask of the
+    whole file is that fourth band even where the file has a nodata value.
+    """
+    from rasterio.enums import ColorInterp, MaskFlags
+
+    flags = {flag for band in bands for flag in file.mask_flag_enums[band]}
+    if MaskFlags.nodata in flags:
+        return "read_masks"
+    alphas = {band for band in range(file.count) if file.colorinterp[band] == ColorInterp.alpha}
+    if MaskFlags.per_dataset not in flags or (MaskFlags.alpha in flags and alphas & set(bands)):
+        return None
+    return "dataset_mask"
+
+
 def import_rasterio() -> Any:
     """Return rasterio with the parts that are used here.
 
@@ -101,11 +118,12 @@ def import_rasterio() -> Any:
 
 @contextmanager
 def quiet_rasterio() -> Iterator[Any]:
-    """Give rasterio with a small cache, and without a warning of pictures that lie nowhere."""
+    """Give rasterio with a small cache, and without warnings of what is no doubt here.
+
+    These are pictures that lie nowhere, and a nodata value beside an alpha band: the value counts.
+    """
     rasterio = import_rasterio()
-    missing = rasterio.errors.NotGeoreferencedWarning
-    with (
-        warnings.catch_warnings(action="ignore", category=missing),
-        rasterio.Env(GDAL_CACHEMAX=_GDAL_CACHE),
-    ):
+    with warnings.catch_warnings(), rasterio.Env(GDAL_CACHEMAX=_GDAL_CACHE):
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        warnings.simplefilter("ignore", rasterio.errors.NodataShadowWarning)
         yield rasterio

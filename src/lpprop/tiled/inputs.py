@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from lpprop._core.errors import InputError
+from lpprop._core.errors import InputError, warn
 from lpprop._core.options import check_above_0
 from lpprop.inputs.colour import lab
 from lpprop.inputs.patch_grid import spans
+from lpprop.tiled.bands import check_bands
+from lpprop.tiled.places import find_shift
 from lpprop.tiled.plan import Plan
 from lpprop.tiled.rasters import Raster, open_raster
 from lpprop.tiled.tiles import Box
@@ -62,20 +65,22 @@ class Inputs:
         Raises:
             InputError: one that cannot be used.
         """
+        bands = check_bands(bands)
+        if isinstance(nodata, bool) or not isinstance(nodata, (Real, type(None))):
+            raise InputError.of(
+                "nodata", got=repr(nodata), expected="a number, or NaN",
+                fix="Pass the value of pixels without data.",
+            )  # fmt: skip
         picture = open_raster(image, "image", bands=bands, nodata=nodata)
         scores = open_raster(logits, "logits")
         given = {
             name: None if source is None else open_raster(source, name)
             for name, source in (("feats", feats), ("regions", regions))
         }
-        if len(bands) != 3:
-            raise InputError.of(
-                "bands", got=str(tuple(bands)), expected="three, for red, green and blue",
-                fix="Name the band that stands for each.",
-            )  # fmt: skip
         white = _find_white(picture.dtype, white)
         opened = cls(scores, picture, given["feats"], given["regions"], white)
         opened._check_sizes()
+        opened._compare_places()
         return opened
 
     @property
@@ -120,6 +125,20 @@ class Inputs:
                 "regions", got=f"numbers of {self.regions.dtype}", expected="whole numbers",
                 fix="Save the number of each pixel's region as int32.",
             )  # fmt: skip
+
+    def _compare_places(self) -> None:
+        """Warn of a raster that lies elsewhere than the image, whose pixels it is taken for."""
+        for name, raster in (
+            ("logits", self.logits), ("feats", self.feats), ("regions", self.regions)
+        ):  # fmt: skip
+            away = None if raster is None else find_shift(self.image, raster)
+            if away is not None:
+                warn(
+                    f"place of {name}",
+                    f"{name}: by their georeference they {away}. Pixels are matched by row and "
+                    "column all the same: cut or warp one of the two, such as by gdalwarp, if "
+                    "they show other ground.",
+                )
 
     def fingerprints(self) -> dict[str, Any]:
         """Describe the content of the rasters that are given."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -95,6 +96,8 @@ def open_raster(
                 fix="Convert it, for instance by gdal_translate, or pass an array.",
             )
     if isinstance(source, Tensor):
+        # NumPy has no bfloat16.
+        source = source.float() if source.dtype == torch.bfloat16 else source
         source = source.detach().cpu().numpy()
     shape = getattr(source, "shape", None)
     if shape is None or not hasattr(source, "__getitem__"):
@@ -117,7 +120,11 @@ class _Array:
         if len(shape) == 2:
             shape = (1, *shape)
         self._flat = len(source.shape) == 2
-        self._last = name == "image" and len(shape) == 3 and shape[-1] in (3, 4) < shape[:1]
+        # Three bands do not fit into a first axis of one or two, which is then that of rows.
+        few = len(shape) == 3 and shape[0] < max(bands or (1,))
+        self._last = (
+            name == "image" and len(shape) == 3 and shape[-1] in (3, 4) and (few or shape[0] > 3)
+        )
         if self._last:
             shape = (shape[2], shape[0], shape[1])
         self.dtype = np.dtype(source.dtype)

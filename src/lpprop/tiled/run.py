@@ -15,7 +15,7 @@ from lpprop.tiled.inputs import Inputs
 from lpprop.tiled.job import Job
 from lpprop.tiled.plan import make_plan
 from lpprop.tiled.tiles import cut
-from lpprop.tiled.writers import check_output
+from lpprop.tiled.writers import check_output, refuse_inputs
 
 __all__ = ["TiledResult", "refine"]
 
@@ -109,10 +109,10 @@ def refine(
     >>> done.tiles, labels[20, 24:36]
     (12, array([0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1], dtype=uint8))
     """
-    out = Path(out)
-    files = {"out": out} if scores is None else {"out": out, "scores": Path(scores)}
-    for argument, path in files.items():
-        check_output(argument, path)
+    given = {"out": out} if scores is None else {"out": out, "scores": scores}
+    files = {argument: check_output(argument, path) for argument, path in given.items()}
+    refuse_inputs(files, {"logits": logits, "image": image, "feats": feats, "regions": regions})
+    out = files["out"]
     tile = check_integer("tile", tile)
     plan = make_plan(method, options, has_feats=feats is not None)
     inputs = Inputs.open(logits, image, feats, regions, bands=bands, white=white, nodata=nodata)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +26,22 @@ _BLOCK = 512
 ReadBand = Callable[[int, Box], NDArray[Any]]
 
 
-def check_output(argument: str, path: Path) -> None:
-    """Refuse a name of a file that cannot be written, before any work.
+def check_output(argument: str, given: object) -> Path:
+    """Return the path of a file to write; refuse one that cannot be written, before any work.
 
     Raises:
-        InputError: an unknown suffix, or a folder that is not there.
+        InputError: no path, an unknown suffix, a folder that is not there, or another folder of
+            this name.
         ImportError: rasterio or zarr is not installed.
     """
+    if not isinstance(given, (str, Path)):
+        raise InputError.of(
+            argument,
+            got=type(given).__name__,
+            expected="a path",
+            fix=f"Pass {argument}='labels.tif'.",
+        )
+    path = Path(given)
     suffix = path.suffix.lower()
     if suffix not in _WRITERS:
         raise InputError.of(
@@ -48,10 +57,41 @@ def check_output(argument: str, path: Path) -> None:
             expected="a folder",
             fix="Make it.",
         )
+    if suffix != ".zarr" and path.is_dir():
+        raise InputError.of(
+            argument, got=f"{path}, a folder", expected="a file", fix="Choose another name."
+        )
     if suffix in (".tif", ".tiff"):
         import_rasterio()
     elif suffix == ".zarr":
         import_zarr()
+    return path
+
+
+def refuse_inputs(files: Mapping[str, Path], inputs: Mapping[str, object]) -> None:
+    """Refuse a result in the place of an input, which would be lost, or of another result.
+
+    Raises:
+        InputError: two of them are one file.
+    """
+    places = {name: _place_of(source) for name, source in inputs.items()}
+    for argument, path in files.items():
+        here = path.resolve()
+        taken = [name for name, place in places.items() if place == here]
+        if taken:
+            raise InputError.of(
+                argument,
+                got=f"{path}, which is that of {taken[0]}",
+                expected="a file of its own",
+                fix="Choose another name.",
+            )
+        places[argument] = here
+
+
+def _place_of(source: object) -> Path | None:
+    """Return the file that a source is read from: by a path, or as a mapped array."""
+    named = getattr(source, "filename", None) if isinstance(source, np.memmap) else source
+    return Path(named).resolve() if isinstance(named, (str, Path)) else None
 
 
 def write_raster(
