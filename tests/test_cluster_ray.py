@@ -223,7 +223,9 @@ def test_a_worker_is_killed(machines, tmp_path, capsys):
     check(tmp_path / "out", images, Threshold())
     assert len(list(diary.iterdir())) == 3
     began, finished = watch.recovery()
-    say(capsys, "worker killed", f"its shard begun again after {began:.1f} s, done {finished:.1f} s")
+    say(
+        capsys, "worker killed", f"its shard begun again after {began:.1f} s, done {finished:.1f} s"
+    )
 
 
 def test_a_machine_is_lost(machines, tmp_path, capsys):
@@ -291,7 +293,9 @@ def disk(tmp_path):
     folder = tmp_path / "disk"
     folder.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder], capture_output=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder],
+        capture_output=True,
+        check=False,
     )
     if mounted.returncode:
         pytest.skip("no disk can be mounted here")
@@ -346,7 +350,9 @@ def test_a_permission_that_vanishes(machines, tmp_path, capsys):
 
 def test_more_workers_than_fit(machines, tmp_path):
     images = make_images(tmp_path / "images", 8)
-    with pytest.raises(InputError, match="workers: got 3 workers of one CPU, expected at most the 2"):
+    with pytest.raises(
+        InputError, match="workers: got 3 workers of one CPU, expected at most the 2"
+    ):
         run(machines, images, tmp_path / "out", Threshold(), workers=3)
     with pytest.raises(InputError, match="and 1 GPUs, expected at most the 0"):
         run(machines, images, tmp_path / "out", Threshold(), gpus_per_worker=1)
@@ -363,7 +369,9 @@ def test_addresses_without_a_cluster(tmp_path):
             if listens:
                 silent.listen()
             with pytest.raises(InputError, match="where no cluster answers"):
-                map_images(Threshold(), str(images), str(tmp_path / "out"), address=f"127.0.0.1:{port}")
+                map_images(
+                    Threshold(), str(images), str(tmp_path / "out"), address=f"127.0.0.1:{port}"
+                )
     with pytest.raises(InputError, match="expected HOST:PORT"):
         map_images(Threshold(), str(images), str(tmp_path / "out"), address="head")
     assert not ray.is_initialized()

@@ -10,7 +10,7 @@ import json
 import re
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -281,12 +281,10 @@ def _read_token(root: str) -> str | None:
     return None if run is None else run.get("token")
 
 
-def _map(
-    job: Job, todo: list[int], plan: Plan, workers: Workers, progress: bool | None
-) -> str:
+def _map(job: Job, todo: list[int], plan: Plan, workers: Workers, progress: bool | None) -> str:
     """Map the shards, and return why the job had to stop; "" if it did not."""
     total = None if plan.of_tars else sum(map(plan.count, todo))
-    rows: Iterator[dict[str, Any]] = map_units(ShardWorker, [job], {"shard": todo}, workers)
+    rows = map_units(ShardWorker, [job], {"shard": todo}, workers)
     failed, stopped = 0, ""
     with Progress(total, progress, logged=True) as bar, contextlib.closing(rows):
         # To the end in any case: a worker that had to stop gives its shards back at once.
