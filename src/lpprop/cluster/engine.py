@@ -81,7 +81,7 @@ def map_images(
     """Label the images of a folder, a manifest or tars on a cluster of Ray.
 
         segment = lpprop.batch.Segment(["cat", "sofa"], "clip-dino")
-        lpprop.cluster.map_images(segment, "s3://photos/2024", "s3://labels/2024", gpus_per_worker=1)
+        lpprop.cluster.map_images(segment, "s3://photos", "s3://labels", gpus_per_worker=1)
 
     The input is cut into shards. A worker reads the images of a shard, maps them one by one, writes
     the labels of the shard as a whole, and then a file that says so. The same call again does the
