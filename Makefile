@@ -1,4 +1,4 @@
-# make demo | test | browser | lint | docs | examples | derived | bench | fuzz | gpu | notebooks | dist | clean: each works alone
+# make demo | test | browser | cluster | lint | docs | examples | derived | bench | fuzz | gpu | notebooks | dist | clean: each works alone
 # on a fresh clone, and is quick afterwards.
 # make resolve | oldest | newest: what CONTRIBUTING.md asks for when dependencies change; they need an index.
 
@@ -14,7 +14,7 @@ PYTEST := -m pytest -n auto --maxprocesses 4 --dist worksteal
 # The part of the suite that tells in minutes whether a version of a dependency will do.
 FAST := $(patsubst %,tests/test_%.py,api chain cli compare contract invariants llvm refine twin_*)
 
-.PHONY: demo test browser chromium lint docs examples derived bench fuzz gpu notebooks dist torch-sparse resolve oldest newest clean
+.PHONY: demo test browser cluster chromium lint docs examples derived bench fuzz gpu notebooks dist torch-sparse resolve oldest newest clean
 
 demo: $(DEMO)
 	$(BIN)/lpprop demo --out out
@@ -25,6 +25,11 @@ test: lint
 # What is seen in a real browser, all of it; `make test` runs a part. CHROMIUM=PATH names another than the system's.
 browser: $(READY)
 	$(BIN)/python -m pytest --all-browser-tests tests/test_browser_*.py tests/test_app_api.py
+
+# Jobs on a cluster of Ray with two machines, and its faults, about six minutes; `make test` runs a part without one.
+cluster: $(READY)
+	$(PIP) -e '.[ray]'
+	$(BIN)/python -m pytest -p no:cacheprovider --cluster-tests tests/test_cluster_*.py
 
 # A browser for it, where the system has none; on Linux with the libraries that it needs.
 chromium: $(READY)

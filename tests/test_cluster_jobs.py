@@ -245,7 +245,7 @@ def test_another_job_is_refused(tmp_path, here):
         run(images, out)
     assert run(images, out, overwrite=True).images == 5
     (out / "run.json").write_text("{")
-    with pytest.raises(InputError, match="whose run.json is damaged"):
+    with pytest.raises(InputError, match=r"whose run\.json is damaged"):
         run(images, out)
 
 

@@ -25,7 +25,7 @@ import lpprop
 from cluster_mappers import Threshold
 from cluster_trees import label_plainly, make_images, read_labels
 from lpprop import InputError
-from lpprop.cluster import RayPool, map_images
+from lpprop.cluster import RayPool, map_images, ray_data
 from test_cluster_jobs import state, write_tar
 
 pytestmark = [
@@ -47,6 +47,8 @@ class Machines:
         head = {**MACHINE, "include_dashboard": False}
         self.cluster = Cluster(initialize_head=True, head_node_args=head)
         self.address = self.cluster.address
+        # While there is no other: a driver dies with the machine that it is connected to.
+        ray.init(address=self.address, log_to_driver=False, logging_level="CRITICAL")
         self.second = None
         self.restore()
 
@@ -64,6 +66,7 @@ class Machines:
 def machines():
     machines = Machines()
     yield machines
+    ray.shutdown()
     machines.cluster.shutdown()
 
 
@@ -90,17 +93,19 @@ class Watch(threading.Thread):
                         self.finished.setdefault(path.name, time.monotonic())
                     elif '"number": 1,' not in path.read_text():
                         self.again.setdefault(path.name, time.monotonic())
-            if self.at is None and len(self.finished) >= self.after:
+            begun = len(list(self.out.glob("attempts/*.json"))) == 2  # both are at work
+            if self.at is None and begun and len(self.finished) >= self.after:
                 self.at = time.monotonic()
                 self.act()
             time.sleep(0.05)
 
     def recovery(self):
         """Seconds from the fault until a shard that it hit was begun again, and was finished."""
-        self.ended = True
+        self.ended, now = True, time.monotonic()
         self.join()
         began = min(self.again.values()) - self.at
-        return began, max(self.finished[name] for name in self.again) - self.at
+        # The record of the last shard may be put away before it is seen.
+        return began, max(self.finished.get(name, now) for name in self.again) - self.at
 
 
 def say(capsys, fault, text):
@@ -223,7 +228,9 @@ def test_a_worker_is_killed(machines, tmp_path, capsys):
     check(tmp_path / "out", images, Threshold())
     assert len(list(diary.iterdir())) == 3
     began, finished = watch.recovery()
-    say(capsys, "worker killed", f"its shard begun again after {began:.1f} s, done {finished:.1f} s")
+    say(
+        capsys, "worker killed", f"its shard begun again after {began:.1f} s, done {finished:.1f} s"
+    )
 
 
 def test_a_machine_is_lost(machines, tmp_path, capsys):
@@ -291,7 +298,9 @@ def disk(tmp_path):
     folder = tmp_path / "disk"
     folder.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder], capture_output=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder],
+        capture_output=True,
+        check=False,
     )
     if mounted.returncode:
         pytest.skip("no disk can be mounted here")
@@ -329,7 +338,7 @@ def test_a_permission_that_vanishes(machines, tmp_path, capsys):
     try:
         first = run(machines, images, out, Threshold(0.1))
     finally:
-        subprocess.run(["chattr", "-i", out / "labels"], check=True)
+        subprocess.run(["chattr", "-i", out / "labels"], check=False)
     assert "PermissionError" in first.stopped
     assert 8 <= first.images < 40
     again = run(machines, images, out, Threshold(0.1))
@@ -346,15 +355,19 @@ def test_a_permission_that_vanishes(machines, tmp_path, capsys):
 
 def test_more_workers_than_fit(machines, tmp_path):
     images = make_images(tmp_path / "images", 8)
-    with pytest.raises(InputError, match="workers: got 3 workers of one CPU, expected at most the 2"):
+    with pytest.raises(
+        InputError, match="workers: got 3 workers of one CPU, expected at most the 2"
+    ):
         run(machines, images, tmp_path / "out", Threshold(), workers=3)
     with pytest.raises(InputError, match="and 1 GPUs, expected at most the 0"):
         run(machines, images, tmp_path / "out", Threshold(), gpus_per_worker=1)
 
 
-def test_addresses_without_a_cluster(tmp_path):
+def test_addresses_without_a_cluster(tmp_path, monkeypatch):
     import socket
 
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray_data, "_HEALTH", 5)
     images = make_images(tmp_path / "images", 2)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
@@ -363,7 +376,8 @@ def test_addresses_without_a_cluster(tmp_path):
             if listens:
                 silent.listen()
             with pytest.raises(InputError, match="where no cluster answers"):
-                map_images(Threshold(), str(images), str(tmp_path / "out"), address=f"127.0.0.1:{port}")
+                map_images(
+                    Threshold(), str(images), str(tmp_path / "out"), address=f"127.0.0.1:{port}"
+                )
     with pytest.raises(InputError, match="expected HOST:PORT"):
         map_images(Threshold(), str(images), str(tmp_path / "out"), address="head")
-    assert not ray.is_initialized()

@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from lpprop.cluster.engine import map_images as map_images
     from lpprop.cluster.evaluating import RayPool as RayPool
 else:
-    __getattr__ = import_later(__name__, {"RayPool": "evaluating", "Summary": "engine", "map_images": "engine"})
+    __getattr__ = import_later(
+        __name__, {"RayPool": "evaluating", "Summary": "engine", "map_images": "engine"}
+    )
 
 __all__ = ["RayPool", "Summary", "map_images"]

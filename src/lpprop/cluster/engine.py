@@ -10,7 +10,7 @@ import json
 import re
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -81,7 +81,7 @@ def map_images(
     """Label the images of a folder, a manifest or tars on a cluster of Ray.
 
         segment = lpprop.batch.Segment(["cat", "sofa"], "clip-dino")
-        lpprop.cluster.map_images(segment, "s3://photos/2024", "s3://labels/2024", gpus_per_worker=1)
+        lpprop.cluster.map_images(segment, "s3://photos", "s3://labels", gpus_per_worker=1)
 
     The input is cut into shards. A worker reads the images of a shard, maps them one by one, writes
     the labels of the shard as a whole, and then a file that says so. The same call again does the
@@ -281,12 +281,10 @@ def _read_token(root: str) -> str | None:
     return None if run is None else run.get("token")
 
 
-def _map(
-    job: Job, todo: list[int], plan: Plan, workers: Workers, progress: bool | None
-) -> str:
+def _map(job: Job, todo: list[int], plan: Plan, workers: Workers, progress: bool | None) -> str:
     """Map the shards, and return why the job had to stop; "" if it did not."""
     total = None if plan.of_tars else sum(map(plan.count, todo))
-    rows: Iterator[dict[str, Any]] = map_units(ShardWorker, [job], {"shard": todo}, workers)
+    rows = map_units(ShardWorker, [job], {"shard": todo}, workers)
     failed, stopped = 0, ""
     with Progress(total, progress, logged=True) as bar, contextlib.closing(rows):
         # To the end in any case: a worker that had to stop gives its shards back at once.

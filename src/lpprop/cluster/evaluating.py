@@ -65,17 +65,17 @@ class RayPool:
             ) from error
         with connect(self.workers):
             units = {"job": [pickle.dumps(job) for job in jobs]}
-            left = {one: job for one, job in zip(units["job"], jobs, strict=True)}
-            rows = map_units(
-                _Worker, [payload], units, self.workers, max_task_retries=_RETRIES
-            )
+            left = dict(zip(units["job"], jobs, strict=True))
+            rows = map_units(_Worker, [payload], units, self.workers, max_task_retries=_RETRIES)
             with contextlib.closing(rows):
                 try:
                     for row in rows:
                         left.pop(row["job"])
                         yield pickle.loads(row["outcomes"])
                 except ClusterError as error:
-                    reason = f"a worker died {_RETRIES + 1} times, or all of them are lost ({error})"
+                    reason = (
+                        f"a worker died {_RETRIES + 1} times, or all of them are lost ({error})"
+                    )
                     raise WorkerError(next(iter(left.values())), reason) from error
 
 

@@ -46,10 +46,10 @@ class Labelled:
 
 
 def encode(labels: NDArray[np.uint16]) -> bytes:
-    """Return labels (H, W) as the content of a PNG file.
+    r"""Return labels (H, W) as the content of a PNG file.
 
     >>> encode(np.zeros((2, 3), np.uint16))[:4]
-    b'\\x89PNG'
+    b'\x89PNG'
     """
     fits = not labels.size or labels.max() < 256
     file = io.BytesIO()

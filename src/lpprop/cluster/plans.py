@@ -40,7 +40,7 @@ class Plan:
     @property
     def shards(self) -> int:
         """The number of shards."""
-        return -(-self.table.num_rows // self.rows)
+        return -(-self.units // self.rows)
 
     @property
     def units(self) -> int:

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -181,7 +181,7 @@ def map_units(
     units: Mapping[str, Sequence[Any]],
     workers: Workers,
     **options: Any,
-) -> Iterator[dict[str, Any]]:
+) -> Generator[dict[str, Any], None, None]:
     """Map units of work over actors by Ray Data, and yield the rows of the results as they come.
 
     What goes through Ray's object store is these rows, so they have to be small. A worker that is

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -102,10 +102,8 @@ class Store:
     def remove(self, name: str) -> None:
         """Remove a file, if it is there."""
         files, path = _find(self.path(name))
-        try:
+        with suppress(FileNotFoundError):
             files.delete_file(path)
-        except FileNotFoundError:
-            pass
 
     def sizes(self, folder: str = "") -> dict[str, int]:
         """List the files in a folder with their bytes, hidden ones left out; {} if it is absent."""
@@ -186,7 +184,7 @@ def _find(place: str) -> tuple[Any, str]:
 
 @lru_cache(maxsize=64)
 def _file_system(root: str) -> tuple[Any, str]:
-    """Return the file system of a host or bucket, with the path of its root; asked for once each."""
+    """Return the file system of a host or bucket, and the path of its root; each is made once."""
     with import_hint("files on a cluster need the extra ray: pip install 'lpprop[ray]'"):
         from pyarrow import ArrowInvalid, fs
     if not root:
