@@ -16,6 +16,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Collection
 from pathlib import Path
 
@@ -28,8 +29,14 @@ RUNS, RECORDED_RUNS = 3, 5
 
 def measure_rows(file: Path, names: Collection[str], *, quick: bool) -> None:
     """Measure the rows of these names, or all, once, and write {row: {yardstick: ratio}}."""
-    rows = [row for row in plan(quick=quick) if not names or row.name in names]
-    file.write_text(json.dumps({row.name: row.run() for row in rows}))
+    measured = {}
+    for row in plan(quick=quick):
+        if not names or row.name in names:
+            start = time.perf_counter()
+            measured[row.name], busy = row.run()
+            noise = f"; other processes used {busy:.0%} of the CPU time" if busy else ""
+            print(f"{row.name}: {time.perf_counter() - start:.1f} s{noise}", file=sys.stderr)
+    file.write_text(json.dumps(measured))
 
 
 def run_apart(count: int, names: Collection[str], args: argparse.Namespace) -> judgement.Ratios:
