@@ -1,15 +1,16 @@
 """Solve for the classes that win somewhere, and prove that the others do not.
 
-Propagation multiplies the scores Y_c of each class by one matrix G = (I - alpha S')^-1, which has no
-negative entry. Let m be the largest score of a group of classes at each node. Then m >= Y_c, and so
-G m >= G Y_c for each class of the group: one column bounds them all. Where G m stays below the best
-of the classes that are solved, no class of the group wins.
+Propagation multiplies the scores Y_c of each class by one matrix G = (I - alpha S')^-1, which has
+no negative entry. Let m be the largest score of a group of classes at each node. Then m >= Y_c, and
+so G m >= G Y_c for each class of the group: one column bounds them all. Where G m stays below the
+best of the classes that are solved, no class of the group wins.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -27,8 +28,8 @@ _MANY, _HOPELESS = 0.001, 0.01
 _SPENT = 1 / 8
 # Roundings by which a bound has to stay below the best class, relative to the largest score.
 _ROUNDINGS = 64
-# Values per block of scores whose maximum is taken, which stay in the cache.
-_BLOCK = 2**19
+# Nodes per block of bounds, which stays in the cache while the classes pass.
+_BLOCK = 2**16
 # Cells of the guess by which classes are put into groups.
 _CELLS = 2048
 # Lead, relative to the median, within which classes count as rivals at a cell.
@@ -65,7 +66,7 @@ def solve_winners(
     first = find_firsts(detached)
     pending = torch.arange(len(scores), device=scores.device)
     pending = pending if first is None else pending[first == pending]
-    result = torch.empty_like(detached)
+    result = _allocate(detached)
     if len(pending) <= _LANES:
         return _fill_rest(result.index_copy_(0, pending, solve(scores[pending])), pending)
 
@@ -78,8 +79,7 @@ def solve_winners(
     kept, best, bounded = chosen, torch.full_like(detached[0], -torch.inf), 0
     while True:
         groups = _share_out(pending, lead[:, near], count)
-        bounds = [_largest(detached, group) for group in groups]
-        solved = solve(torch.cat([scores[chosen], *(bound[None] for bound in bounds)]))
+        solved = solve(torch.cat([scores[chosen], _bound(detached, groups)]))
         result.index_copy_(0, chosen, solved[: len(chosen)])
         best = torch.maximum(best, solved[: len(chosen)].detach().amax(0))
         slack = _ROUNDINGS * torch.finfo(best.dtype).eps * float(best.abs().max())
@@ -135,7 +135,24 @@ def _share_out(
     return [classes[members] for members in chosen if members]
 
 
-def _largest(scores: Float[Tensor, "C N"], classes: Int[Tensor, " K"]) -> Float[Tensor, " N"]:
-    """Return the largest of these classes' scores at each node."""
-    step = max(1, _BLOCK // len(classes))
-    return torch.cat([block[classes].amax(0) for block in scores.split(step, dim=1)])
+def _bound(
+    scores: Float[Tensor, "C N"], groups: list[Int[Tensor, " members"]]
+) -> Float[Tensor, "groups N"]:
+    """Return the largest score of each group's classes at each node."""
+    bounds = scores.new_empty((len(groups), scores.shape[1]))
+    members = [group.tolist() for group in groups]
+    for block, targets in zip(scores.split(_BLOCK, 1), bounds.split(_BLOCK, 1), strict=True):
+        rows = block.unbind(0)
+        for target, (first, *others) in zip(targets.unbind(0), members, strict=True):
+            target.copy_(rows[first])
+            for other in others:
+                torch.maximum(target, rows[other], out=target)
+    return bounds
+
+
+def _allocate(scores: Float[Tensor, "C N"]) -> Float[Tensor, "C N"]:
+    """Make a tensor of any values for the result."""
+    if scores.device.type != "cpu":
+        return torch.empty_like(scores)
+    # NumPy asks for huge pages, which take a seventh of the time; PyTorch does not.
+    return torch.from_numpy(np.empty(scores.shape, scores[:0].numpy().dtype))
