@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-__all__ = ["match_twins"]
+__all__ = ["find_firsts", "match_twins"]
 
 # Values per class that are compared first: classes that differ do so in nearly all of them.
 _SAMPLES = 8
@@ -40,7 +40,7 @@ def match_twins(
     with torch.no_grad():
         rows = scores.detach().flatten(2)
         items = [rows.transpose(0, 1).flatten(1)] if joined else list(rows)
-        firsts = [_find_firsts(item) for item in items]
+        firsts = [find_firsts(item) for item in items]
         if all(first is None for first in firsts):
             return result
         firsts = firsts * len(result) if joined else firsts
@@ -72,8 +72,12 @@ class _Replace(torch.autograd.Function):
         return tangent.clone()
 
 
-def _find_firsts(rows: Float[Tensor, "C N"]) -> Int[Tensor, " C"] | None:
-    """Return for each row the first that equals it; None if all rows differ."""
+def find_firsts(rows: Float[Tensor, "C N"]) -> Int[Tensor, " C"] | None:
+    """Return for each row the first that equals it; None if all rows differ.
+
+    >>> find_firsts(torch.tensor([[1.0, 2.0], [0.0, 1.0], [1.0, 2.0]]))
+    tensor([0, 1, 0])
+    """
     classes, count = rows.shape
     places = torch.linspace(0, count - 1, min(_SAMPLES, count), device=rows.device).long()
     samples = rows[:, places].cpu()  # few numbers, and not every device sorts rows

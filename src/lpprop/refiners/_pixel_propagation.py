@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from lpprop._core.checks import check_finite, check_tensors, require
@@ -18,7 +18,7 @@ from lpprop._core.refiner import Refiner
 from lpprop.inputs.colour import lab
 from lpprop.kernels import portable
 from lpprop.kernels.dispatch import check_backend, kernels_for
-from lpprop.kernels.interface import Kernels
+from lpprop.kernels.interface import Graph, Kernels
 from lpprop.numerics.chebyshev import count_steps
 from lpprop.numerics.graphs import stencil_graph
 from lpprop.numerics.propagation import (
@@ -28,12 +28,15 @@ from lpprop.numerics.propagation import (
     propagate,
 )
 from lpprop.numerics.twins import match_twins
+from lpprop.numerics.winners import solve_winners
 
-__all__ = ["PixelPropagation", "possible_winners", "propagate_pixels"]
+__all__ = ["PixelPropagation", "propagate_pixels"]
 
 # Multiply-adds from which compiling pays off: PyTorch then takes as long as compiling, 0.1 s, or
 # ten times as long where other processes use the cores.
 _WORTH_COMPILING = 1e8
+# Steps from which the classes that win are guessed.
+_GUESS_STEPS = 10
 
 
 @full_precision
@@ -92,9 +95,11 @@ def propagate_pixels(
             the residual for `tol`; 10 steps promise 8 % at the default alpha, and 20 0.3 %.
         backend: "torch", "llvm" (compiled code for a CPU), "triton" (a GPU), or "auto", the
             fastest that is installed and pays off; all agree to rounding.
-        prune: whether to leave out classes that cannot win at any pixel, to save their time. They
-            get a score below all others, and no gradient. The argmax is exact for the converged
-            solution, and nearly so after 10 steps, since the steps differ from class to class.
+        prune: whether to leave out classes that win at no pixel, to save their time, for labels.
+            They get a score below all others, and no gradient; the others keep their scores. The
+            argmax is proved for the converged solution; after 10 steps, which differ from class
+            to class, it was the same on all but one of 350,000 pixels. Where many classes win,
+            all are solved.
 
     Returns:
         Refined scores (B, C, H, W), in the dtype of `logits`; computed in that dtype, float32 at
@@ -124,17 +129,30 @@ def propagate_pixels(
 
     dtype = compute_dtype(logits)
 
-    def propagate_item(scores: Tensor, guide: Tensor) -> Tensor:
-        graph = stencil_graph(
+    def build(guide: Tensor, r: int) -> Graph:
+        return stencil_graph(
             lab(guide) if pixel_feats is None else guide,
             tau=tau, r=r, sigma=sigma, distance_power=distance_power, kernels=kernels,
         )  # fmt: skip
 
+    def propagate_item(scores: Tensor, guide: Tensor) -> Tensor:
+        graph = build(guide, r)
+
         def solve(scores: Tensor) -> Tensor:
             return propagate(scores, graph, **solving, solver=solver)
 
-        scores = scores.flatten(1)
-        return _solve_winners(scores, solve) if prune else solve(scores)
+        @torch.no_grad()
+        def guess() -> tuple[Tensor, Tensor]:
+            """Propagate a grid of pixels, each joined with the next ones of the grid."""
+            (rows, own_row), (columns, own_column) = (_sample(n, r) for n in scores.shape[1:])
+            small = build(guide[:, rows][:, :, columns], 3)
+            sampled = scores[:, rows][:, :, columns].flatten(1)
+            few = {**solving, "max_iter": min(max_iter, _GUESS_STEPS)}
+            cell = own_row[:, None] * len(range(*columns.indices(scores.shape[2]))) + own_column
+            return propagate(sampled, small, **few), cell.flatten().to(scores.device)
+
+        rows = scores.flatten(1)
+        return solve_winners(rows.contiguous(), solve, guess) if prune else solve(rows)
 
     guide = guide.to(dtype)
     check_finite(name, guide)  # float64 values may overflow in float32
@@ -183,41 +201,14 @@ def _choose_kernels(
     return kernels
 
 
-def _solve_winners(
-    scores: Float[Tensor, "C N"], solve: Callable[[Tensor], Tensor]
-) -> Float[Tensor, "C N"]:
-    """Solve for the classes that can win; give the others a score below all of their scores."""
-    wins = possible_winners(scores.detach())
-    solved = solve(scores[wins])
-    # Below them at every pixel, even after rounding to half precision.
-    low, high = (float(bound) for bound in torch.aminmax(solved.detach()))
-    below = low - 0.1 * (high - low) - max(abs(low), abs(high)) / 64
-    rest = torch.full_like(scores, below)
-    return rest.index_copy(0, wins.nonzero().flatten(), solved)
+def _sample(length: int, r: int) -> tuple[slice, Int[Tensor, " length"]]:
+    """Take some of so many rows or columns: which, and for each row the one that stands for it.
 
-
-def possible_winners(scores: Float[Tensor, "C N"]) -> Bool[Tensor, " C"]:
-    """Mark the classes that may win the argmax somewhere after any linear, non-negative operator.
-
-    A class that is nowhere above the mean of a set of classes stays at or below that mean, and so
-    never beats every class of the set. Such classes are left out, which raises the mean of the
-    others, until each of them is above their mean somewhere.
-
-    >>> scores = torch.tensor([[0.7, 0.3], [0.2, 0.6], [0.1, 0.1]])
-    >>> possible_winners(scores)
-    tensor([ True,  True, False])
+    After as many steps, a square of 3 x 3 of them reaches as far as r x r pixels.
     """
-    kept = torch.arange(len(scores), device=scores.device)
-    while True:
-        above = (scores[kept] > scores[kept].mean(0)).any(1)
-        if not bool(above.any()):  # the classes that are left are equal: the first wins
-            above[0] = True
-        if bool(above.all()):
-            break
-        kept = kept[above]
-    winners = torch.zeros(len(scores), dtype=torch.bool, device=scores.device)
-    winners[kept] = True
-    return winners
+    step = max(2, r // 3)
+    taken = slice(min(step // 2, length - 1), None, step)
+    return taken, (torch.arange(length) // step).clamp(max=len(range(*taken.indices(length))) - 1)
 
 
 class PixelPropagation(
