@@ -27,6 +27,8 @@ PACKAGES = "lpprop torch numpy scipy llvmlite kornia faiss-cpu pydensecrf2"
 
 IMAGE = {"H": 448, "W": 597, "C": 21}
 WINDOWS = IMAGE | {"window": 224, "stride": 112, "patch_size": 16, "D": 768}
+# 128 x 128 patches of one image: too many for a matrix of all pairs.
+GRID = {"H": 128, "W": 128, "C": 21, "window": 128, "stride": 128, "patch_size": 1, "D": 768}
 LARGE = ({"H": 1024, "W": 2048, "C": 19}, {"H": 512, "W": 683, "C": 150})
 PATCHES = {"side": 64, "C": 21}
 TINY_IMAGE = {"H": 48, "W": 64, "C": 3}
@@ -72,6 +74,7 @@ def plans(device: str, repeats: int) -> list[Plan]:
         Plan(partial(large_image, device), large, tiny | {"base": TINY_IMAGE}, few, memory=True),
         Plan(partial(upsampling, device), [sized[0]], sized[1], few, memory=True),
         Plan(step, [WINDOWS | {"k": 400}], TINY_WINDOWS | {"k": 9}, 2 * repeats, memory=True),
+        Plan(step, [GRID | {"k": 400}], TINY_WINDOWS | {"k": 9}, 1, memory=True),
         Plan(partial(both_steps, device), [WINDOWS | both[0]], TINY_WINDOWS | both[1], few),
         Plan(paths[0], [PATCHES], discrepancy.TINY, repeats),
         Plan(paths[1], [PATCHES], discrepancy.TINY, few),

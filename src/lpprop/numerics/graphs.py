@@ -85,10 +85,10 @@ def nearest_neighbours(
     n, k = len(unit), min(k, len(unit))
     rows = max(1, _SIMILARITY_BYTES // (n * unit.element_size()))
     if rows >= n:
-        found = portable.gram_matrix(unit).topk(k, sorted=False)
-        return found.indices, found.values
-    blocks = [(block @ unit.mT).topk(k, sorted=False) for block in unit.split(rows)]
-    return torch.cat([block.indices for block in blocks]), torch.cat([b.values for b in blocks])
+        return portable.largest_of_rows(portable.gram_matrix(unit), k)
+    blocks = [portable.largest_of_rows(block @ unit.mT, k) for block in unit.split(rows)]
+    indices, values = zip(*blocks, strict=True)
+    return torch.cat(indices), torch.cat(values)
 
 
 def unit_features(

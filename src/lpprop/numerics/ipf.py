@@ -17,9 +17,10 @@ from lpprop._core.checks import (
 from lpprop._core.errors import InputError
 from lpprop._core.options import check_from_0, check_integer
 from lpprop._core.tensors import resolve
+from lpprop.kernels.portable import multiply_rows
 from lpprop.numerics.cg import _ROUNDINGS
 
-__all__ = ["IPFResult", "fit_marginals", "ipf"]
+__all__ = ["Factors", "IPFResult", "fit_factors", "fit_marginals", "ipf"]
 
 
 class IPFResult(NamedTuple):
@@ -82,18 +83,7 @@ def fit_marginals(
     matrix: Float[Tensor, "N N"], *, iterations: int, tol: float = 0.0, name: str = "matrix"
 ) -> IPFResult:
     """Run `ipf` on a matrix that is already checked; `name` is what errors call it."""
-    limit = max(tol, _ROUNDINGS * torch.finfo(matrix.dtype).eps)
-
-    # One factor per row and one per column are updated, so that no matrix is written.
-    row = torch.ones_like(matrix[0])
-    sums = row @ matrix
-    for count in range(1, iterations + 1):  # noqa: B007
-        column = 1 / sums
-        row = 1 / (matrix @ column)
-        sums = row @ matrix
-        column_error = (column * sums - 1).detach().abs().max()
-        if bool(column_error <= limit):
-            break
+    row, column, column_error, count = fit_factors(matrix, iterations=iterations, tol=tol)
     value = row[:, None] * matrix
     value = value * column if value.requires_grad else value.mul_(column)
     row_error = (value.detach().sum(1) - 1).abs().max()
@@ -106,4 +96,33 @@ def fit_marginals(
             expected="a matrix nearer to a doubly stochastic one",
             fix="Take fewer iterations, or add a small number to every entry.",
         )
-    return IPFResult(value, row_error, column_error, residual, count, bool(residual <= limit))
+    converged = bool(residual <= _limit(matrix, tol))
+    return IPFResult(value, row_error, column_error, residual, count, converged)
+
+
+class Factors(NamedTuple):
+    """The doubly stochastic matrix is row_i matrix_ij column_j."""
+
+    row: Float[Tensor, " N"]
+    column: Float[Tensor, " N"]
+    column_error: Float[Tensor, ""]
+    iterations: int
+
+
+def fit_factors(matrix: Float[Tensor, "N N"], *, iterations: int, tol: float = 0.0) -> Factors:
+    """Find one factor per row and one per column, so that no matrix is written."""
+    limit = _limit(matrix, tol)
+    row = torch.ones_like(matrix[0])
+    sums = multiply_rows(row[None], matrix)[0]
+    for count in range(1, iterations + 1):  # noqa: B007
+        column = 1 / sums
+        row = 1 / multiply_rows(column[None], matrix.mT)[0]
+        sums = multiply_rows(row[None], matrix)[0]
+        column_error = (column * sums - 1).detach().abs().max()
+        if bool(column_error <= limit):
+            break
+    return Factors(row, column, column_error, count)
+
+
+def _limit(matrix: Tensor, tol: float) -> float:
+    return max(tol, _ROUNDINGS * torch.finfo(matrix.dtype).eps)

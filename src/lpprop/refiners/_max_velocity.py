@@ -9,7 +9,9 @@ criterion is that of M2N2's code.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -21,7 +23,9 @@ from lpprop._core.memory import check_memory
 from lpprop._core.options import check_choice, check_integer, check_number, checked
 from lpprop._core.precision import cast_back, compute_dtype, full_precision
 from lpprop._core.refiner import Refiner
-from lpprop.numerics.ipf import IPFResult, fit_marginals
+from lpprop.kernels.portable import multiply_rows
+from lpprop.numerics.ipf import fit_factors, fit_marginals
+from lpprop.numerics.markov import MarkovWalk
 from lpprop.numerics.twins import match_twins
 
 __all__ = ["MaxVelocity", "max_velocity"]
@@ -29,6 +33,11 @@ __all__ = ["MaxVelocity", "max_velocity"]
 # So many vectors of all classes exist at a time.
 _VECTORS = 10
 _PUBLISHED_SCALINGS = 15
+# Factors of rows and columns may be so large, or so small: their products with p and with the
+# attention then lose no digits at the ends of float32's range.
+_WIDEST = 1e12
+# Foreseen steps are off by roundings, which must not pass for an arrival.
+_LEAST_TAU = 1e-3
 
 
 @full_precision
@@ -111,17 +120,17 @@ def max_velocity(
     check_memory("attention", patches, needed, attention.device)
 
     def velocity(f: Tensor, attention: Tensor) -> Tensor:
-        fitted = fit_marginals(attention.to(dtype), iterations=ipf_iterations, name="attention")
-        _warn_of_columns(fitted, ipf_iterations)
-        T = fitted.value
+        attention = attention.to(dtype)
+        chain = _Chain.of(attention, ipf_iterations)
+        _warn_of_columns(chain.column_error, ipf_iterations)
         present = f.detach().amax(-1) > 0
         p = f[present]
         p = p / p.amax(-1, keepdim=True) if criterion == "arrival" else p
-        speeds = _walk(p, T, tau, criterion, first_step, max_steps)
+        speeds = _walk(p, chain, tau, criterion, first_step, max_steps)
         if criterion == "step":
             return torch.zeros_like(f).masked_scatter(present[:, None], speeds)
         # Zeros that depend on both inputs, so autograd works even when every class is rejected.
-        return (0 * f + 0 * T[0, 0]).masked_scatter(present[:, None], speeds)
+        return (0 * f + 0 * attention[0, 0]).masked_scatter(present[:, None], speeds)
 
     # One item at a time: items finish at different steps, and a batch equals a loop.
     pairs = zip(distribution.to(dtype), attention, strict=True)
@@ -130,9 +139,29 @@ def max_velocity(
     return cast_back(velocities, distribution, "distribution")
 
 
-def _warn_of_columns(fitted: IPFResult, iterations: int) -> None:
+class _Chain(NamedTuple):
+    """The chain of the attention: product is p -> p T."""
+
+    product: Callable[[Tensor], Tensor]
+    column_error: float
+
+    @classmethod
+    def of(cls, attention: Float[Tensor, "N N"], iterations: int) -> _Chain:
+        """Take T as factors of the rows and columns of the attention, where their range allows it.
+
+        To write T would take as long as some steps.
+        """
+        if not (attention.requires_grad and torch.is_grad_enabled()):
+            row, column, error, _ = fit_factors(attention, iterations=iterations)
+            ends = torch.stack([*row.aminmax(), *column.aminmax()])
+            if bool(((ends > 1 / _WIDEST) & (ends < _WIDEST)).all()):
+                return cls(lambda p: multiply_rows(p * row, attention) * column, float(error))
+        fitted = fit_marginals(attention, iterations=iterations, name="attention")
+        return cls(lambda p: multiply_rows(p, fitted.value), float(fitted.column_error))
+
+
+def _warn_of_columns(error: float, iterations: int) -> None:
     """Warn where as many scalings as the paper takes leave a column far from a sum of 1."""
-    error = float(fitted.column_error)
     if iterations >= _PUBLISHED_SCALINGS and error > 1:
         warn(
             "column sums",
@@ -144,31 +173,36 @@ def _warn_of_columns(fitted: IPFResult, iterations: int) -> None:
 
 def _walk(
     p: Float[Tensor, "C N"],
-    T: Float[Tensor, "N N"],
+    chain: _Chain,
     tau: float,
     criterion: str,
     first_step: str,
     max_steps: int,
 ) -> Float[Tensor, "C N"]:
     """Walk all classes at once, each until all of its patches have arrived."""
+    if len(p) == 0:
+        return p
     arrival = criterion == "arrival"
     velocity = (p > tau).to(p) if arrival else torch.zeros_like(p)
     walking = torch.arange(len(p), device=p.device)
+    foreseeable = tau >= _LEAST_TAU and not p.requires_grad
+    walk = MarkovWalk(p, chain.product, gain=1 + chain.column_error if foreseeable else None)
     for step in range(1, max_steps + 1):
         waiting = velocity[walking].detach() == 0
         pending = waiting.any(-1)
         if not bool(pending.all()):
             walking, p, waiting = walking[pending], p[pending], waiting[pending]
-        if len(walking) == 0:
-            break
-        following = p @ T
+            if len(walking) == 0:
+                break
+            walk.keep(pending)
         if arrival:
-            following = following / following.amax(-1, keepdim=True)
+            following = walk.advance()
             arrives = waiting & (following > tau)
             within_first = step == 1 and first_step == "m2n2"
             rise = 1 - tau if within_first else torch.where(arrives, following - p, 1.0)
             reached = 1 / (1 + step - (following - tau) / rise)
         else:
+            following = chain.product(p)
             arrives = waiting & ((following - p).abs() <= tau)
             reached = torch.full_like(p, 1 / step)
         now = torch.where(arrives, reached, velocity[walking])

@@ -1,0 +1,97 @@
+"""Foreseen steps of a chain, and the products and selections that speed methods up."""
+
+import numpy as np
+import pytest
+import torch
+
+import lpprop
+from lpprop.kernels.portable import largest_of_rows, multiply_rows
+from lpprop.numerics.markov import _FEWEST_PATCHES, _ROUNDINGS, MarkovWalk
+
+EPS = torch.finfo(torch.float32).eps
+N = _FEWEST_PATCHES
+
+
+def fading_chain(modes, fast=0.1):
+    """A doubly stochastic, symmetric chain with a few slow modes, and a share of fast mixing."""
+    rng = np.random.default_rng(0)
+    groups = rng.integers(0, modes, N)
+    between = 0.05 * np.ones((modes, modes)) + np.eye(modes)
+    K = between[groups][:, groups] + fast * rng.random((N, N))
+    K = K + K.T
+    scale = np.ones(N)
+    for _ in range(300):
+        scale = np.sqrt(scale / (K @ scale))
+    return torch.tensor(scale[:, None] * K * scale)
+
+
+def starts(classes):
+    p = torch.zeros(classes, N, dtype=torch.float64)
+    p[torch.arange(classes), torch.arange(classes) * 7] = 1
+    return p
+
+
+@pytest.mark.parametrize("fast", [0.1, 0.3])
+def test_foreseen_steps_are_those_of_products_in_float64(fast):
+    T, p = fading_chain(12, fast), starts(9)
+    products = []
+
+    def product(x):
+        products.append(len(x))
+        return x @ T.float()
+
+    walk = MarkovWalk(p.float(), product, gain=1.0)
+    foreseen = 0
+    for step in range(20):
+        got, p = walk.advance(), p @ T
+        p = p / p.amax(-1, keepdim=True)
+        foreseen += walk.foresight is not None
+        # The limit of a foreseen step's error, and as much for products in float32.
+        assert (got.double() - p).abs().max() <= 2 * _ROUNDINGS * EPS
+        if step == 9:  # classes leave in the midst of it
+            walk.keep(torch.arange(9) != 4)
+            p = p[torch.arange(9) != 4]
+    assert foreseen >= 10
+    assert len(products) == 20 - foreseen + 1 + 1
+
+
+def test_a_chain_whose_modes_do_not_fade_is_walked_by_products():
+    order = torch.randperm(N, generator=torch.Generator().manual_seed(0))
+    walk, p = MarkovWalk(starts(3).float(), lambda x: x[:, order], gain=1.0), starts(3).float()
+    for _ in range(20):
+        p = p[:, order]
+        assert torch.equal(walk.advance(), p)
+    assert walk.foresight is None
+
+
+def test_the_velocity_foresees_its_steps_and_is_that_of_float64():
+    f, A = starts(6)[None], fading_chain(12)[None]
+    exact = lpprop.max_velocity(f, A)
+    got = lpprop.max_velocity(f.float(), A.float())
+    # An arrival is off by the error of p over its rise in the step, here above 1e-2.
+    assert (got.double() - exact).abs().max() <= 2 * _ROUNDINGS * EPS / 1e-2
+
+
+@pytest.mark.parametrize("shape", [(1, 600, 700), (5, 513, 601), (3, 20, 30)], ids=str)
+@pytest.mark.parametrize("turned", [False, True])
+def test_products_of_few_rows(shape, turned, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    n, K, M = shape
+    generator = torch.Generator().manual_seed(0)
+    p = torch.rand(n, K, dtype=torch.float64, generator=generator)
+    matrix = torch.rand(M, K, dtype=torch.float64, generator=generator).mT
+    matrix = matrix if turned else matrix.contiguous()
+    np.testing.assert_allclose(multiply_rows(p, matrix), p.numpy() @ matrix.numpy(), rtol=1e-13)
+
+
+@pytest.mark.parametrize("k", [1, 7, 40])
+@pytest.mark.parametrize("levels", [2, 10, 10**6])
+def test_the_largest_of_rows(levels, k, monkeypatch):
+    """With ties too: the first of equal values, as a stable sort has them."""
+    monkeypatch.setattr("lpprop.kernels.portable.selection._BLOCK_BYTES", 4 * 40 * 3)
+    values = torch.randint(0, levels, (11, 40), generator=torch.Generator().manual_seed(k)) / 7
+    expected = np.argsort(-values.numpy(), axis=1, kind="stable")[:, :k]
+    places, largest = largest_of_rows(values, k)
+    np.testing.assert_array_equal(places, np.sort(expected, axis=1))
+    assert torch.equal(largest, values.gather(1, places))
+    assert largest_of_rows(values.requires_grad_(), k)[1].requires_grad
