@@ -11,7 +11,7 @@ from lpprop.numerics.propagation import propagation_system
 from lpprop.numerics.winners import solve_winners
 
 
-def make(C=30, H=40, W=50, present=4, seed=0):
+def make(C=12, H=40, W=50, present=4, seed=0):
     """Scores of some classes that are there and others that nearly are not."""
     torch.manual_seed(seed)
     coarse = torch.randn(1, C, 5, 6) * 2
@@ -45,7 +45,7 @@ def test_the_converged_labels_are_the_same(scores, seed):
     pruned = lpprop.propagate_pixels(logits, image, max_iter=1000, tol=1e-12, prune=True)
     assert torch.equal(plain.argmax(1), pruned.argmax(1))
     out = left_out(pruned[0])
-    assert out.sum() > logits.shape[1] / 2
+    assert out.sum() >= logits.shape[1] / 2
     torch.testing.assert_close(pruned[:, ~out], plain[:, ~out], rtol=0, atol=1e-12)
     assert pruned[:, out].max() < pruned[:, ~out].min()
 
