@@ -1,5 +1,5 @@
-# make demo | test | browser | lint | docs | examples | derived | bench | fuzz | gpu | notebooks | dist | clean: each works alone
-# on a fresh clone, and is quick afterwards.
+# make demo | test | browser | lint | docs | examples | derived | bench | bench-guard | fuzz | gpu | notebooks | dist | clean:
+# each works alone on a fresh clone, and is quick afterwards.
 # make resolve | oldest | newest: what CONTRIBUTING.md asks for when dependencies change; they need an index.
 
 PYTHON ?= python3
@@ -14,7 +14,7 @@ PYTEST := -m pytest -n auto --maxprocesses 4 --dist worksteal
 # The part of the suite that tells in minutes whether a version of a dependency will do.
 FAST := $(patsubst %,tests/test_%.py,api chain cli compare contract invariants llvm refine twin_*)
 
-.PHONY: demo test browser chromium lint docs examples derived bench fuzz gpu notebooks dist torch-sparse resolve oldest newest clean
+.PHONY: demo test browser chromium lint docs examples derived bench bench-guard fuzz gpu notebooks dist torch-sparse resolve oldest newest clean
 
 demo: $(DEMO)
 	$(BIN)/lpprop demo --out out
@@ -53,6 +53,11 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.discrepancy
 	$(BIN)/python -m benchmarks.regions
 	$(BIN)/python -m benchmarks.report docs/benchmarks.md README.md
+
+# Whether anything became slower than at the last release, four minutes on two quiet cores. RECORD=1 writes the history of this
+# version, in seven. WITH="taskset -c 0,1" starts each run by a command.
+bench-guard: $(READY)
+	$(BIN)/python -m benchmarks.guard $(if $(RECORD),--record) $(if $(WITH),--prefix '$(WITH)')
 
 # Odd calls of every public name, five to ten minutes on two cores; the suite makes a part. SEED=N repeats a run.
 fuzz: $(READY)

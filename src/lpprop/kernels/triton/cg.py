@@ -65,7 +65,8 @@ def solve(
     padded[:classes] = size > limit
     alive = padded.view(groups, group).any(1).to(torch.int32)
 
-    tiles = count_tiles(*weights.shape[1:], chosen.tile)
+    height, width = weights.shape[1:]
+    tiles = count_tiles(height, width, chosen.tile)
     blocks = triton.cdiv(n, chosen.vector)
     curvatures = torch.empty((classes, tiles), dtype=r.dtype, device=r.device)
     squares = torch.empty((classes, blocks), dtype=r.dtype, device=r.device)
