@@ -143,9 +143,9 @@ def plan(*, quick: bool = False) -> list[Row]:
         row("refine", both_beside_product, PRODUCT, rounds=2, **sized(*both)),
         row("optimal path", path, "products alone", "plain torch", rounds=7, **sized(*nodes)),
         row("maximum velocity", velocity, "products alone", rounds=3, **sized(*nodes)),
-        row("upsampling", partial(upsampling, "cpu"), "kornia", "bilinear", rounds=15,
+        row("upsampling", partial(upsampling, "cpu"), "kornia", "bilinear", rounds=7,
             **sized(*grid)),
-        row("region vote", vote, "index_add", "CSR", rounds=25, **sized(*regions)),
+        row("region vote", vote, "index_add", "CSR", rounds=9, **sized(*regions)),
         row("local CRF", local_crf, "DenseCRF", rounds=2, **sized(_IMAGE, _SMALL)),
     ]  # fmt: skip
     if not quick:
