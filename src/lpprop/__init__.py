@@ -42,7 +42,7 @@ _NAMES = {
 
 # The packages beside those names; much of what they import is optional.
 _PACKAGES = (
-    "backbones", "batch", "comparison", "evaluation", "integrations", "io", "models", "numerics",
+    "backbones", "batch", "cluster", "comparison", "evaluation", "integrations", "io", "models", "numerics",
     "regions", "tiled", "video", "viz",
 )  # fmt: skip
 

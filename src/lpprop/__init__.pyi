@@ -2,6 +2,7 @@
 # mypy: disable-error-code="override"
 from lpprop import backbones as backbones
 from lpprop import batch as batch
+from lpprop import cluster as cluster
 from lpprop import comparison as comparison
 from lpprop import evaluation as evaluation
 from lpprop import integrations as integrations

@@ -14,7 +14,7 @@ from lpprop.cli.labelled import add_dataset, find_dataset, interruptible
 from lpprop.cli.messages import visible
 
 if TYPE_CHECKING:
-    from lpprop.cluster import RayPool
+    from lpprop.evaluation.runner import Pool
 
 __all__ = ["add_eval"]
 
@@ -135,7 +135,7 @@ def _eval(arguments: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _pool(arguments: argparse.Namespace) -> RayPool:
+def _pool(arguments: argparse.Namespace) -> Pool:
     """Return what shares the images on a cluster."""
     from lpprop.cluster import RayPool
 
