@@ -253,11 +253,12 @@ def test_groups_of_fewer_classes_where_memory_is_short_give_the_same_bits(monkey
         "ClassGroup",
         lambda graph, count, *rest: sizes.append(count) or make(graph, count, *rest),
     )
-    plane = 4 * 40 * 56 * 4
-    for lanes, groups in ((24, [21]), (16, [16, 5]), (8, [8, 8, 5]), (1, [8, 8, 5])):
+    lanes = stencil.Weights(image[0], ((0, 1),), (1.0,), 1.0, squared=False, stored=0).lanes
+    plane = 3 * 40 * -(-50 // lanes) * lanes * 4  # r, product and q
+    for count, groups in ((24, [21]), (16, [16, 5]), (8, [8, 8, 5]), (1, [8, 8, 5])):
         sizes.clear()
         monkeypatch.setattr(
-            stencil, "available_bytes", lambda device, n=lanes: int(n * plane / 0.79)
+            stencil, "available_bytes", lambda device, n=count: int(n * plane / 0.79)
         )
         assert torch.equal(lpprop.propagate_pixels(logits, image, backend="llvm"), expected)
         assert sizes == groups

@@ -34,7 +34,8 @@ __all__ = [
     "Variable",
 ]
 
-#: Elements per vector; a machine with shorter registers takes two or more instructions for one.
+#: Elements per vector, unless a kernel asks for others; a machine with shorter registers takes two
+#: or more instructions for one.
 LANES = 8
 #: Pixels that are summed at a time, so that no addition waits for the one before it.
 BLOCK = 4
@@ -90,8 +91,9 @@ class Array:
         self.code, self.raw = code, raw
         self.element = self.fixed or code.element
 
-    def load(self, place: Value, lanes: int = LANES) -> Value:
+    def load(self, place: Value, lanes: int | None = None) -> Value:
         """Read `lanes` elements from a place on: a vector, or a scalar if there is one."""
+        lanes = self.code.lanes if lanes is None else lanes
         kind = self.element if lanes == 1 else ir.VectorType(self.element, lanes)
         address, align = self._address(place), _bytes(self.element)
         return Value(self.code, self.code.builder.load(address, align=align, typ=kind))
@@ -154,8 +156,9 @@ class Code:
     """The function that a kernel is written into."""
 
     def __init__(
-        self, module: ir.Module, name: str, dtype: np.dtype[Any], kinds: Sequence[Any]
+        self, module: ir.Module, name: str, dtype: np.dtype[Any], kinds: Sequence[Any], lanes: int
     ) -> None:
+        self.lanes = lanes
         self.element = _DOUBLE if dtype == np.float64 else _FLOAT
         types = {Index: _INT, Scalar: self.element}
         signature = ir.FunctionType(ir.VoidType(), [types.get(kind, _POINTER) for kind in kinds])
@@ -177,14 +180,14 @@ class Code:
 
     def vector(self, x: float) -> Value:
         """Return a number in every lane."""
-        return self.constant(x, ir.VectorType(self.element, LANES))
+        return self.constant(x, ir.VectorType(self.element, self.lanes))
 
     def splat(self, scalar: Value) -> Value:
         """Copy a scalar into every lane."""
-        kind = ir.VectorType(scalar.raw.type, LANES)
+        kind = ir.VectorType(scalar.raw.type, self.lanes)
         undefined = ir.Constant(kind, ir.Undefined)
         first = self.builder.insert_element(undefined, scalar.raw, _INT32(0))
-        mask = ir.Constant(ir.VectorType(_INT32, LANES), [0] * LANES)
+        mask = ir.Constant(ir.VectorType(_INT32, self.lanes), [0] * self.lanes)
         return Value(self, self.builder.shuffle_vector(first, undefined, mask))
 
     def part(self, vector: Value, start: int, count: int) -> Value:
@@ -222,7 +225,7 @@ class Code:
         """Compute 2^(x + raised) for x <= 0 to within two roundings; 0 where that is subnormal."""
         double = self.element == _DOUBLE
         fraction, lowest, terms = (52, -1022, 14) if double else (23, -126, 8)
-        integer = ir.VectorType(_INT if double else _INT32, LANES)
+        integer = ir.VectorType(_INT if double else _INT32, self.lanes)
         # 2^x = 2^n 2^f with |f| <= 1/2. Adding this number rounds x to n: the sum has no bits left
         # for f, and holds n in its last bits.
         large = 1.5 * 2.0**fraction + raised
@@ -260,7 +263,9 @@ class Code:
 
     def _intrinsic(self, name: str, *values: Value) -> Value:
         kind = values[0].raw.type
-        full = f"llvm.{name}.v{kind.count}{_SUFFIXES[kind.element]}"
+        vector = isinstance(kind, ir.VectorType)
+        kind_name = f"v{kind.count}{_SUFFIXES[kind.element]}" if vector else _SUFFIXES[kind]
+        full = f"llvm.{name}.{kind_name}"
         module = self.builder.module
         function = module.globals.get(full)
         if function is None:

@@ -11,7 +11,7 @@ import inspect
 import os
 import threading
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -21,9 +21,9 @@ from llvmlite import ir
 from numpy.typing import NDArray
 
 from lpprop._core.memory import available_bytes
-from lpprop.kernels.llvm.builder import KINDS, Code, Index, Scalar
+from lpprop.kernels.llvm.builder import KINDS, LANES, Code, Index, Scalar
 
-__all__ = ["Kernel", "compile_kernel", "specialise"]
+__all__ = ["Kernel", "compile_kernel", "has_long_registers", "specialise"]
 
 Kernel = Callable[..., None]
 
@@ -55,17 +55,26 @@ class _MachineCode:
 
 
 @lru_cache(maxsize=_KEPT)
-def specialise(make: Callable[..., Kernel], dtype: np.dtype[Any], *numbers: int) -> Kernel:
+def specialise(
+    make: Callable[..., Kernel], dtype: np.dtype[Any], *numbers: int, lanes: int = LANES
+) -> Kernel:
     """Compile the kernel that `make` makes for these numbers, unless it is kept already."""
-    return compile_kernel(make(*numbers), dtype)
+    return compile_kernel(make(*numbers), dtype, lanes)
 
 
-def compile_kernel(kernel: Kernel, dtype: np.dtype[Any]) -> Kernel:
+@cache
+def has_long_registers() -> bool:
+    """Tell whether there are 32 registers of 64 bytes, those of AVX-512, and not just 16 of 32."""
+    return "+avx512f" in llvm.get_host_cpu_features().flatten().split(",")
+
+
+def compile_kernel(kernel: Kernel, dtype: np.dtype[Any], lanes: int = LANES) -> Kernel:
     """Compile a kernel for arrays of float32 or float64.
 
     Args:
         kernel: a function of a `Code` and of arguments that their annotations declare.
         dtype: of the elements of every `Array`, and of every `Scalar`.
+        lanes: elements per vector.
 
     Returns:
         A callable that releases the interpreter's lock. It takes C-contiguous NumPy arrays of the
@@ -77,7 +86,7 @@ def compile_kernel(kernel: Kernel, dtype: np.dtype[Any]) -> Kernel:
     annotations = inspect.get_annotations(kernel, eval_str=True)
     kinds = [kind for kind in annotations.values() if kind in KINDS]
     module = ir.Module()
-    code = Code(module, "kernel", dtype, kinds)
+    code = Code(module, "kernel", dtype, kinds, lanes)
     kernel(code, *code.arguments)
     code.builder.ret_void()
     free = available_bytes(torch.device("cpu"))

@@ -1,19 +1,17 @@
-"""The loops of the pixel graph, each made for a number of features, or of vectors of classes.
+"""The loops of the pixel graph, each made for a number of features, or of classes at once.
 
-Classes lie next to each other in memory, in groups of up to three vectors, and pixels are taken in
-blocks of four. A block keeps its sums, four pixels of three vectors, in registers while its
-neighbours pass: a neighbour is read once for the four pixels, a weight once for all classes.
+Pixels of a row lie next to each other in memory, and the rows of all classes beside each other. A
+vector is one of pixels. The product keeps its sums, those of a vector in each of `ROWS` rows for
+several classes, in registers while their neighbours pass: scores are read once for all rows that
+they are neighbours of, a weight once for all of these classes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
-import numpy as np
-
 from lpprop.kernels.llvm.builder import (
-    BLOCK,
-    LANES,
     Array,
     Code,
     Doubles,
@@ -21,13 +19,15 @@ from lpprop.kernels.llvm.builder import (
     Indices,
     Scalar,
     Value,
-    Variable,
 )
 from lpprop.kernels.llvm.jit import Kernel
 
 __all__ = [
     "RAISED",
+    "ROWS",
     "Grid",
+    "Guide",
+    "add_degrees_loop",
     "advance_loop",
     "fill_loop",
     "lower_residual_loop",
@@ -39,17 +39,36 @@ __all__ = [
 #: Weights are multiplied by 2 to this power, which normalisation cancels. So a pixel unlike all
 #: others keeps weights far below the smallest float32.
 RAISED = 60
+#: Rows that a product sums at a time.
+ROWS = 4
 # Up to so many features per pixel stay in registers, or near them.
 _REGISTERS = 8
 
 
-class Grid(NamedTuple):
-    """The sizes of an image and its border, as values of the code."""
+class Guide(NamedTuple):
+    """The sizes of the features with their border, as values of the code."""
 
+    pitch: Value  # of a row
+    plane: Value  # of a feature
+    ry: Value
+    rx: Value
+    neighbours: Value  # that are stored per pixel: itself, and half of the square around it
+    width: Value  # places per row and neighbour of the weights
+
+    @classmethod
+    def of(cls, shape: Indices) -> Guide:
+        """Read them from an argument."""
+        return cls(*shape.unpack(len(cls._fields)))
+
+
+class Grid(NamedTuple):
+    """The sizes of an image with its classes, as values of the code."""
+
+    classes: Value
+    height: Value
     width: Value
     columns: Value  # the width, rounded up to whole vectors
     pitch: Value  # the columns with a border of rx on either side
-    height: Value
     ry: Value
     rx: Value
 
@@ -58,142 +77,142 @@ class Grid(NamedTuple):
         """Read them from an argument."""
         return cls(*shape.unpack(len(cls._fields)))
 
-    @property
-    def neighbours(self) -> Value:
-        """Number of places in the square around a pixel, its own included."""
-        return (self.ry * 2 + 1) * (self.rx * 2 + 1)
+    def vector(self, y: Value, c: Value, x: Value) -> Value:
+        """Return the place of a pixel in r or the product, (rows, C, columns)."""
+        return (y * self.classes + c) * self.columns + x
 
+    def padded(self, y: Value, c: Value, x: Value) -> Value:
+        """Return the place of a pixel in q, (ry + rows + ry, C, pitch)."""
+        return ((y + self.ry) * self.classes + c) * self.pitch + x + self.rx
 
-def _fill_vector(
-    code: Code, grid: Grid, features: int, squared: bool, guide: Array, decay: Array,
-    weights: Array, slope: Scalar, y: Value, x: Value, place: Value, inside: Array | None = None,
-) -> Value:  # fmt: skip
-    """Write the weights of a vector of pixels, two blocks; return their sums inside the image."""
-    plane = (grid.height + grid.ry * 2) * grid.pitch
-    centre = (y + grid.ry) * grid.pitch + x + grid.rx
-    few = features <= _REGISTERS
-    own = [guide.load(centre + plane * f) for f in (range(features) if few else ())]
-    slopes = code.splat(slope)
-    degree = code.variable(code.vector(0.0))
-    with code.loop(0, grid.ry * 2 + 1) as row, code.loop(0, grid.rx * 2 + 1) as column:
-        near = (y + row) * grid.pitch + x + column
-        square = code.vector(0.0)
-        for f, value in enumerate(own):
-            difference = value - guide.load(near + plane * f)
-            square = code.fma(difference, difference, square)
-        if not few:
-            total = code.variable(square)
-            with code.loop(0, features) as feature:
-                there = plane * feature
-                difference = guide.load(there + centre) - guide.load(there + near)
-                total.set(code.fma(difference, difference, total.get()))
-            square = total.get()
-        neighbour = row * (grid.rx * 2 + 1) + column
-        distance = square if squared else code.sqrt(square)
-        exponent = code.fma(distance, slopes, decay.splat(neighbour))
-        weight = code.exp2(exponent, RAISED)
-        for block in range(LANES // BLOCK):
-            target = place + (grid.neighbours * block + neighbour) * BLOCK
-            weights.store(target, code.part(weight, block * BLOCK, BLOCK))
-        if inside is not None:
-            degree.set(code.fma(weight, inside.load(near), degree.get()))
-    return degree.get()
+    def scores(self, y: Value, c: Value, x: Value) -> Value:
+        """Return the place of a pixel in scores (C, H, W)."""
+        return (c * self.height + y) * self.width + x
 
 
 def fill_loop(features: int, squared: bool = False) -> Kernel:
-    """Make the weights and degrees of pixels with so many features."""
+    """Make the weights of a strip of pixels with so many features.
+
+    A neighbour to the right of its pixel is stored `shift` places further right, so that seen from
+    either of the two their weight lies at a whole number of vectors or to the right of it.
+    """
 
     def fill(
-        code: Code, shape: Indices, guide: Array, decay: Array, inside: Array, weights: Array,
-        degree: Array, slope: Scalar, row: Index, top: Index, end: Index,
+        code: Code, shape: Indices, places: Indices, guide: Array, decay: Array, weights: Array,
+        slope: Scalar, base: Index, row: Index, top: Index, end: Index, left: Index,
     ) -> None:  # fmt: skip
-        # `row` is the distance between rows of weights; 0 where nobody keeps them.
-        grid = Grid.of(shape)
-        with code.loop(top, end) as y, code.loop(0, grid.columns, LANES) as x:
-            place = y * row + x * grid.neighbours
-            sums = _fill_vector(
-                code, grid, features, squared, guide, decay, weights, slope, y, x, place, inside
-            )
-            degree.store(y * grid.columns + x, sums)
+        size = Guide.of(shape)
+        few, slopes = features <= _REGISTERS, code.splat(slope)
+        with code.loop(top, end) as y, code.loop(0, size.neighbours) as neighbour:
+            shift, step = (places.load(neighbour * 2 + i, 1) for i in range(2))
+            exponents = decay.splat(neighbour)
+            with code.loop(0, size.width, code.lanes) as place:
+                centre = (y + size.ry) * size.pitch + size.rx + left + place - shift
+                square = code.vector(0.0)
+                if few:
+                    for f in range(features):
+                        own = guide.load(centre + size.plane * f)
+                        difference = own - guide.load(centre + size.plane * f + step)
+                        square = code.fma(difference, difference, square)
+                else:
+                    total = code.variable(square)
+                    with code.loop(0, features) as feature:
+                        own = size.plane * feature + centre
+                        difference = guide.load(own) - guide.load(own + step)
+                        total.set(code.fma(difference, difference, total.get()))
+                    square = total.get()
+                distance = square if squared else code.sqrt(square)
+                weight = code.exp2(code.fma(distance, slopes, exponents), RAISED)
+                weights.store(base + y * row + neighbour * size.width + place, weight)
 
     return fill
 
 
-def multiply_loop(vectors: int, features: int, squared: bool = False) -> Kernel:
-    """Multiply by weights that are stored, or that are computed from so many features."""
-    lanes = vectors * LANES
+def add_degrees_loop() -> Kernel:
+    """Sum the weights of each pixel of a tile, but those of neighbours outside the image."""
+
+    def add_degrees(
+        code: Code, shape: Indices, turns: Indices, weights: Array, base: Index, row: Index,
+        inside: Array, degree: Array, top: Index, end: Index, left: Index, right: Index,
+    ) -> None:  # fmt: skip
+        grid = Grid.of(shape)
+        with code.loop(top, end, ROWS) as y, code.loop(left, right, code.lanes) as x:
+            place = base + y * row + x - left
+            tile = _Tile(code, grid, turns, weights, row, place, inside, y, x, code.index(0), 1)
+            for n in range(ROWS):
+                degree.store((y + n) * grid.columns + x, tile.sums[n][0].get())
+
+    return add_degrees
+
+
+def multiply_loop(together: int, rest: int) -> Kernel:
+    """Multiply a tile by its weights: so many classes at a time, and those that are left."""
 
     def multiply(
-        code: Code, shape: Indices, guide: Array, decay: Array, weights: Array, q: Array,
-        scale: Array, root: Array, product: Array, dots: Doubles, slope: Scalar, own: Scalar,
+        code: Code, shape: Indices, turns: Indices, weights: Array, base: Index, row: Index,
+        q: Array, scale: Array, root: Array, product: Array, dots: Doubles, own: Scalar,
         alpha: Scalar, top: Index, end: Index, left: Index, right: Index,
     ) -> None:  # fmt: skip
         grid = Grid.of(shape)
         own_p, strength = code.splat(own), code.splat(alpha)
-        with code.loop(top, end) as y:
-            sums = [code.variable(code.vector(0.0)) for _ in range(vectors)]
-            with code.loop(left, right, LANES) as start:
-                place = (y * grid.columns + start) * grid.neighbours
-                if features:
-                    place = code.index(0)
-                    _fill_vector(
-                        code, grid, features, squared, guide, decay, weights, slope, y, start, place
-                    )
-                with code.loop(0, LANES, BLOCK) as within:
-                    x = start + within
-                    block = place + within * grid.neighbours
-                    tile = _gather(code, grid, weights, q, y, x, block, vectors)
-                    for n, k in np.ndindex(BLOCK, vectors):
-                        pixel = y * grid.columns + x + n
-                        centre = ((y + grid.ry) * grid.pitch + x + grid.rx + n) * lanes
-                        p = q.load(centre + k * LANES) * root.splat(pixel)
-                        pull = tile[n * vectors + k].get() * scale.splat(pixel) * strength
-                        value = own_p * p - pull
-                        product.store(pixel * lanes + k * LANES, value)
-                        sums[k].set(code.fma(p, value, sums[k].get()))
-            for k in range(vectors):
-                dots.add(code.index(k * LANES), sums[k].get())
+        with code.loop(top, end, ROWS) as y, code.loop(left, right, code.lanes) as x:
+            place = base + y * row + x - left
+
+            def add_classes(c: Value, count: int, y: Value = y, x: Value = x) -> None:
+                tile = _Tile(code, grid, turns, weights, row, place, q, y, x, c, count)
+                sums = [code.vector(0.0)] * count
+                for n in range(ROWS):
+                    pixel = (y + n) * grid.columns + x
+                    here, reach = root.load(pixel), scale.load(pixel) * strength
+                    for k in range(count):
+                        p = q.load(grid.padded(y + n, c + k, x)) * here
+                        value = own_p * p - tile.sums[n][k].get() * reach
+                        product.store(grid.vector(y + n, c + k, x), value)
+                        sums[k] = code.fma(p, value, sums[k])
+                for k in range(count):
+                    dots.add((c + k) * code.lanes, sums[k])
+
+            if together:
+                with code.loop(0, grid.classes - rest, together) as c:
+                    add_classes(c, together)
+            if rest:
+                add_classes(grid.classes - rest, rest)
 
     return multiply
 
 
-def _gather(
-    code: Code, grid: Grid, weights: Array, q: Array, y: Value, x: Value, block: Value,
-    vectors: int,
-) -> list[Variable]:  # fmt: skip
-    """Sum over the neighbours of a block of pixels by their weights."""
-    tile = [code.variable(code.vector(0.0)) for _ in range(BLOCK * vectors)]
-    side = grid.rx * 2 + 1
+class _Tile:
+    """The sums of `ROWS` vectors of pixels over their neighbours, for some classes."""
 
-    def add_neighbour(weight: Value, place: Value, pixels: range) -> None:
-        """Add one neighbour to the sums of those pixels."""
-        near = [q.load(place + k * LANES) for k in range(vectors)]
-        for n in pixels:
-            # Seen from pixel n, it stands n columns further left.
-            factor = weights.splat(weight - n * (BLOCK - 1))
-            for k in range(vectors):
-                total = tile[n * vectors + k]
-                total.set(code.fma(factor, near[k], total.get()))
+    def __init__(
+        self, code: Code, grid: Grid, turns: Indices, weights: Array, row: Value, place: Value,
+        q: Array, y: Value, x: Value, c: Value, count: int,
+    ) -> None:  # fmt: skip
+        self.sums = [[code.variable(code.vector(0.0)) for _ in range(count)] for _ in range(ROWS)]
+        side = grid.rx * 2 + 1
 
-    with code.loop(0, grid.ry * 2 + 1) as row:
-        weight = block + row * side * BLOCK
-        place = ((y + row) * grid.pitch + x) * (vectors * LANES)
-        # The first and last columns are neighbours of some of the pixels only.
-        for column in range(BLOCK - 1):
-            add_neighbour(
-                weight + column * BLOCK, place + column * vectors * LANES, range(column + 1)
-            )
-        with code.loop(BLOCK - 1, side) as middle:
-            add_neighbour(weight + middle * BLOCK, place + middle * (vectors * LANES), range(BLOCK))
-        for column in range(BLOCK - 1):
-            last = side + column
-            add_neighbour(
-                weight + last * BLOCK, place + last * (vectors * LANES), range(column + 1, BLOCK)
-            )
-    return tile
+        def add_row(near: Value, rows: Iterable[int]) -> None:
+            """Add what is `near` rows below the topmost neighbour, for the rows that it is near."""
+            with code.loop(0, side) as column:
+                source = ((y + near) * grid.classes + c) * grid.pitch + x + column
+                scores = [q.load(source + grid.pitch * k) for k in range(count)]
+                for n in rows:
+                    turn = turns.load((near - n) * side + column, 1)
+                    weight = weights.load(place + row * n + turn)
+                    for k in range(count):
+                        total = self.sums[n][k]
+                        total.set(code.fma(weight, scores[k], total.get()))
+
+        # The first and last rows are neighbours of some of the rows only.
+        for near in range(ROWS - 1):
+            add_row(code.index(near), range(near + 1))
+        with code.loop(ROWS - 1, grid.ry * 2 + 1) as middle:
+            add_row(middle, range(ROWS))
+        for near in range(ROWS - 1):
+            add_row(grid.ry * 2 + 1 + near, range(near + 1, ROWS))
 
 
-def lower_residual_loop(vectors: int) -> Kernel:
+def lower_residual_loop() -> Kernel:
     """Take step product off r, and sum r . r."""
 
     def lower_residual(
@@ -201,77 +220,75 @@ def lower_residual_loop(vectors: int) -> Kernel:
         top: Index, end: Index,
     ) -> None:  # fmt: skip
         grid = Grid.of(shape)
-        steps = [step.load(code.index(k * LANES)) for k in range(vectors)]
-        with code.loop(top, end) as y:
-            sums = [code.variable(code.vector(0.0)) for _ in range(vectors)]
-            with code.loop(0, grid.columns) as x:
-                for k in range(vectors):
-                    place = (y * grid.columns + x) * (vectors * LANES) + k * LANES
-                    value = r.load(place) - steps[k] * product.load(place)
-                    r.store(place, value)
-                    sums[k].set(code.fma(value, value, sums[k].get()))
-            for k in range(vectors):
-                dots.add(code.index(k * LANES), sums[k].get())
+        with code.loop(top, end) as y, code.loop(0, grid.classes) as c:
+            steps, total = step.splat(c), code.variable(code.vector(0.0))
+            with code.loop(0, grid.columns, code.lanes) as x:
+                place = grid.vector(y, c, x)
+                value = r.load(place) - steps * product.load(place)
+                r.store(place, value)
+                total.set(code.fma(value, value, total.get()))
+            dots.add(c * code.lanes, total.get())
 
     return lower_residual
 
 
-def advance_loop(vectors: int) -> Kernel:
+def advance_loop() -> Kernel:
     """Add step p to x, then set p to r + momentum p."""
 
     def advance(
         code: Code, shape: Indices, q: Array, r: Array, x: Array, scale: Array, root: Array,
-        step: Array, momentum: Array, top: Index, end: Index,
+        step: Array, momentum: Array, whole: Index, top: Index, end: Index,
     ) -> None:  # fmt: skip
         grid = Grid.of(shape)
-        steps, momenta = (
-            [factors.load(code.index(k * LANES)) for k in range(vectors)]
-            for factors in (step, momentum)
-        )
-        with code.loop(top, end) as y, code.loop(0, grid.columns) as column:
-            pixel = y * grid.columns + column
-            padded = (y + grid.ry) * grid.pitch + column + grid.rx
-            for k in range(vectors):
-                place = pixel * (vectors * LANES) + k * LANES
-                target = padded * (vectors * LANES) + k * LANES
-                p = q.load(target) * root.splat(pixel)
-                x.store(place, code.fma(steps[k], p, x.load(place)))
-                p = code.fma(momenta[k], p, r.load(place))
-                q.store(target, p * scale.splat(pixel))
+        with code.loop(top, end) as y, code.loop(0, grid.classes) as c:
+            for lanes, start, stop in ((code.lanes, code.index(0), whole), (1, whole, grid.width)):
+                steps, momenta = (
+                    a.splat(c) if lanes > 1 else a.load(c, 1) for a in (step, momentum)
+                )
+                with code.loop(start, stop, lanes) as column:
+                    pixel, target = y * grid.columns + column, grid.padded(y, c, column)
+                    p = q.load(target, lanes) * root.load(pixel, lanes)
+                    place = grid.scores(y, c, column)
+                    x.store(place, code.fma(steps, p, x.load(place, lanes)))
+                    p = code.fma(momenta, p, r.load(grid.vector(y, c, column), lanes))
+                    q.store(target, p * scale.load(pixel, lanes))
 
     return advance
 
 
-def pack_loop(vectors: int) -> Kernel:
-    """Write scores (C, N) as r and as the first q, classes next to each other."""
+def pack_loop() -> Kernel:
+    """Write scores (C, H, W) as r and as the first q, each class times its factor."""
 
     def pack(
         code: Code, shape: Indices, scores: Array, factor: Array, r: Array, scale: Array, q: Array,
-        count: Index, top: Index, end: Index,
+        whole: Index, top: Index, end: Index,
     ) -> None:  # fmt: skip
         grid = Grid.of(shape)
-        with code.loop(top, end) as y, code.loop(0, grid.width) as x, code.loop(0, count) as c:
-            source = (c * grid.height + y) * grid.width + x
-            value = scores.load(source, 1) * factor.load(c, 1)
-            pixel = y * grid.columns + x
-            r.store(pixel * (vectors * LANES) + c, value)
-            padded = (y + grid.ry) * grid.pitch + x + grid.rx
-            q.store(padded * (vectors * LANES) + c, value * scale.load(pixel, 1))
+        with code.loop(top, end) as y, code.loop(0, grid.classes) as c:
+            for lanes, start, stop in ((code.lanes, code.index(0), whole), (1, whole, grid.width)):
+                factors = factor.splat(c) if lanes > 1 else factor.load(c, 1)
+                with code.loop(start, stop, lanes) as x:
+                    value = scores.load(grid.scores(y, c, x), lanes) * factors
+                    r.store(grid.vector(y, c, x), value)
+                    reach = scale.load(y * grid.columns + x, lanes)
+                    q.store(grid.padded(y, c, x), value * reach)
 
     return pack
 
 
-def unpack_loop(vectors: int) -> Kernel:
-    """Write a vector as (C, N), pixels next to each other."""
+def unpack_loop() -> Kernel:
+    """Write a vector as scores (C, H, W), each class times its factor."""
 
     def unpack(
-        code: Code, shape: Indices, x: Array, factor: Array, value: Array, count: Index,
+        code: Code, shape: Indices, source: Array, factor: Array, scores: Array, whole: Index,
         top: Index, end: Index,
     ) -> None:  # fmt: skip
         grid = Grid.of(shape)
-        with code.loop(top, end) as y, code.loop(0, grid.width) as column, code.loop(0, count) as c:
-            source = (y * grid.columns + column) * (vectors * LANES) + c
-            target = (c * grid.height + y) * grid.width + column
-            value.store(target, x.load(source, 1) * factor.load(c, 1))
+        with code.loop(top, end) as y, code.loop(0, grid.classes) as c:
+            for lanes, start, stop in ((code.lanes, code.index(0), whole), (1, whole, grid.width)):
+                factors = factor.splat(c) if lanes > 1 else factor.load(c, 1)
+                with code.loop(start, stop, lanes) as x:
+                    value = source.load(grid.vector(y, c, x), lanes) * factors
+                    scores.store(grid.scores(y, c, x), value)
 
     return unpack
