@@ -166,7 +166,7 @@ def sizes():
     import numba
 
     own = Path(load(OURS).__file__).parent
-    names = ("builder", "jit", "stencil", "stencil_loops", "upsampling")
+    names = ("builder", "jit", "stencil", "stencil_loops", "stencil_weights", "upsampling")
     lines = lines_of_code(*(own / f"{name}.py" for name in names))
     theirs = lines_of_code(Path(__file__).parent / "numba_kernels.py")
     packages = [Path(package.__file__).parents[depth] for package, depth in ((llvm, 1), (numba, 0))]

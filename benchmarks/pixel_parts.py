@@ -15,7 +15,7 @@ import torch
 import lpprop
 from lpprop.inputs.colour import lab_features
 from lpprop.kernels import llvm
-from lpprop.kernels.llvm.builder import LANES, Array, Code, Index
+from lpprop.kernels.llvm.builder import Array, Code, Index
 from lpprop.kernels.llvm.jit import Kernel, compile_kernel
 from lpprop.kernels.llvm.parallel import workers
 from lpprop.kernels.llvm.stencil import ClassGroup
@@ -34,14 +34,14 @@ def pixel_parts(r: int, **sizes: int) -> Work:
     H, W, C = (sizes[name] for name in "HWC")
     labels = inputs.pixel_logits[0].flatten(1)
     parts = Parts(inputs.image[0], labels, r)
-    assert parts.kept.weights is not None  # weights that are not stored are made by the products
-    weights, vector = parts.kept.weights.array, parts.warm.r.nbytes
+    kept, vector = parts.kept.weights.kept, parts.warm.r.nbytes
+    assert kept is not None  # weights that are not stored are made by the products
 
     # The least to be moved: arrays larger than the cache, once for each use.
-    of_products = STEPS * (weights.nbytes + 2 * vector)  # q read, the product written
+    of_products = STEPS * (kept.array.nbytes + 2 * vector)  # q read, the product written
     of_updates = (STEPS + 1) * 3 * vector + STEPS * 5 * vector
-    of_packing = 2 * labels.nbytes + 3 * vector
-    neighbours = weights.shape[2] - 1  # the pixel itself has weight 0
+    of_packing = labels.nbytes + 2 * vector
+    neighbours = parts.kept.weights.turns.size - 1  # the pixel itself has weight 0
     sums = STEPS * H * W * C * neighbours
     rows = [
         (
@@ -58,11 +58,11 @@ def pixel_parts(r: int, **sizes: int) -> Work:
             "11 of the residual, 10 of the rest",
             parts.updates,
         ),
-        ("packing", "vectors made, classes put next to each other and back", parts.packing),
+        ("packing", "vectors made from scores", parts.packing),
         (
             "floor of the products: arithmetic",
-            f"{sums / 1e9:.2f}e9 multiply-adds from registers, in vectors of {LANES}",
-            lambda: multiply_adds(sums),
+            f"{sums / 1e9:.2f}e9 multiply-adds from registers, in vectors of {parts.warm.lanes}",
+            lambda: multiply_adds(sums, parts.warm.lanes),
         ),
         ("floor of the products: memory", moved(of_products), lambda: move(of_products)),
         ("floor of the updates: memory", moved(of_updates), lambda: move(of_updates)),
@@ -100,13 +100,14 @@ class Parts:
         return graph
 
     def group(self) -> ClassGroup:
-        scale = np.where(self.kept.degree > 0, self.kept.degree, 1) ** -0.5
+        degree = self.kept.weights.degree
+        scale = np.where(degree > 0, degree, 1) ** -0.5
         return ClassGroup(self.kept, len(self.labels), scale, for_each=None)
 
     @contextmanager
     def threads(self, group: ClassGroup) -> Iterator[ClassGroup]:
         """Give the group as many threads as a solve has."""
-        with workers(self.labels.size * self.kept.decay.size) as group.for_each:
+        with workers(len(self.labels) * self.kept.weights.work) as group.for_each:
             yield group
 
     def products(self) -> None:
@@ -116,18 +117,16 @@ class Parts:
 
     def updates(self) -> None:
         # Steps of 0 cost as much as others, and leave everything as it is.
-        nothing = np.zeros(self.warm.lanes)
+        nothing, x = np.zeros(self.warm.count), np.zeros_like(self.labels)
         with self.threads(self.warm) as group:
             group.lower_residual(nothing)
             for _ in range(STEPS):
                 group.lower_residual(nothing)
-                group.advance(nothing, nothing)
+                group.advance(x, nothing, nothing)
 
     def packing(self) -> None:
-        value = np.empty_like(self.labels)
         with self.threads(self.group()) as group:
             group.pack(self.labels, self.one)
-            group.unpack(group.x, value, self.one)
 
 
 def moved(size: int) -> str:
@@ -147,10 +146,10 @@ def move(size: int) -> None:
         for_each(pass_over, [(piece,) for piece in pieces])
 
 
-def multiply_adds(count: int) -> np.ndarray:
+def multiply_adds(count: int, lanes: int) -> np.ndarray:
     """Do at least `count` multiply-adds, in all threads; return their sums."""
-    kernel = in_registers()
-    sums = np.zeros((torch.get_num_threads(), LANES * IN_FLIGHT), np.float32)
+    kernel = in_registers(lanes)
+    sums = np.zeros((torch.get_num_threads(), lanes * IN_FLIGHT), np.float32)
     rounds = -(-count // sums.size)
 
     with workers(np.inf) as for_each:
@@ -164,9 +163,9 @@ def buffers() -> np.ndarray:
 
 
 @cache
-def in_registers() -> Kernel:
+def in_registers(lanes: int) -> Kernel:
     def multiply_add(code: Code, sums: Array, rounds: Index) -> None:
-        places = [code.index(i * LANES) for i in range(IN_FLIGHT)]
+        places = [code.index(i * lanes) for i in range(IN_FLIGHT)]
         totals = [code.variable(sums.load(place)) for place in places]
         factor = sums.load(places[0])
         with code.loop(0, rounds):
@@ -175,4 +174,4 @@ def in_registers() -> Kernel:
         for place, total in zip(places, totals, strict=True):
             sums.store(place, total.get())
 
-    return compile_kernel(multiply_add, np.dtype(np.float32))
+    return compile_kernel(multiply_add, np.dtype(np.float32), lanes)

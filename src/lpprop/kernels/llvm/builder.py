@@ -102,6 +102,16 @@ class Array:
         """Write a scalar, or a vector of elements, from a place on."""
         self.code.builder.store(value.raw, self._address(place), align=_bytes(self.element))
 
+    def prefetch(self, place: Value) -> None:
+        """Bring the cache line of a place into the second cache."""
+        module, address = self.code.builder.module, self._address(place)
+        name = "llvm.prefetch.p0"
+        function = module.globals.get(name)
+        if function is None:
+            kind = ir.FunctionType(ir.VoidType(), [_POINTER, _INT32, _INT32, _INT32])
+            function = ir.Function(module, kind, name)
+        self.code.builder.call(function, [address, _INT32(0), _INT32(2), _INT32(1)])
+
     def splat(self, place: Value) -> Value:
         """Read one element into every lane."""
         return self.code.splat(self.load(place, 1))

@@ -1,6 +1,6 @@
 """Compile kernels by LLVM, at first use, for the processor at hand.
 
-A kernel compiles in 10 to 80 ms, so nothing is kept on disk. A process keeps the kernels that it
+A kernel compiles in 10 to 190 ms, so nothing is kept on disk. A process keeps the kernels that it
 used last; the machine code of others is freed once no call uses it.
 """
 

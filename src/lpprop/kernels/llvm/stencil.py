@@ -27,11 +27,12 @@ from lpprop.kernels.llvm.stencil_loops import (
     pack_loop,
     unpack_loop,
 )
-from lpprop.kernels.llvm.stencil_weights import Weights
+from lpprop.kernels.llvm.stencil_weights import Weights, forecast_made
 
 __all__ = ["ClassGroup", "Stencil", "build_stencil", "forecast_stencil"]
 
-_STORED_BYTES = 2**30
+# Weights beyond this are made anew for each product. With 19 classes that takes no longer.
+_STORED_BYTES = 512 * 2**20
 # Vectors of the solver: r, product and q.
 _VECTORS = 3
 # Planes beside the features: degree, scale, root, and borders.
@@ -110,15 +111,14 @@ class Stencil:
 def forecast_stencil(
     classes: int, size: tuple[int, int], features: int, neighbours: int, itemsize: int
 ) -> int:
-    """Estimate the bytes of a stencil and of its solver for the smallest groups of classes.
+    """Estimate the bytes that suffice: weights made anew, the smallest groups of classes.
 
     What the pool has already counts as free.
     """
     plane = size[0] * -(-size[1] // LANES) * LANES * itemsize
-    weights = (neighbours + 1) * plane
     solver = _VECTORS * LANES * plane + classes * plane
-    kept = solver + (weights if weights <= _STORED_BYTES else 0)
-    return max(0, kept - pooled_bytes()) + (features + _PLANES) * plane
+    made = forecast_made(math.isqrt(neighbours + 1), size, itemsize)
+    return max(0, solver + made - pooled_bytes()) + (features + _PLANES) * plane
 
 
 def build_stencil(
@@ -241,9 +241,7 @@ class ClassGroup:
         kernel = specialise(pack_loop, self.dtype, lanes=self.lanes)
 
         def pack_band(top: int, end: int) -> None:
-            kernel(
-                self._shape, scores, factor, self.r, self.scale, self.q, self._whole, top, end
-            )
+            kernel(self._shape, scores, factor, self.r, self.scale, self.q, self._whole, top, end)
 
         self.for_each(pack_band, self.rows)
 
@@ -264,8 +262,9 @@ class ClassGroup:
         def multiply_tile(number: int, top: int, end: int, strip: int) -> None:
             made, base = weights.of_tile(top, end, strip)
             kernel(
-                self._shape, weights.turns, made.array, base, weights.row, self.q, self.scale,
-                self.root, self.product, dots[number], own, alpha, top, end, *weights.strips[strip],
+                self._shape, weights.turns, made.array, base, weights.row, weights.places, self.q,
+                self.scale, self.root, self.product, dots[number], own, alpha, top, end,
+                *weights.strips[strip],
             )  # fmt: skip
 
         self.for_each(multiply_tile, [(i, *tile) for i, tile in enumerate(self.tiles)])

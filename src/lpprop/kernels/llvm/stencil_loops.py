@@ -150,13 +150,21 @@ def multiply_loop(together: int, rest: int) -> Kernel:
 
     def multiply(
         code: Code, shape: Indices, turns: Indices, weights: Array, base: Index, row: Index,
-        q: Array, scale: Array, root: Array, product: Array, dots: Doubles, own: Scalar,
-        alpha: Scalar, top: Index, end: Index, left: Index, right: Index,
+        places: Index, q: Array, scale: Array, root: Array, product: Array, dots: Doubles,
+        own: Scalar, alpha: Scalar, top: Index, end: Index, left: Index, right: Index,
     ) -> None:  # fmt: skip
         grid = Grid.of(shape)
         own_p, strength = code.splat(own), code.splat(alpha)
         with code.loop(top, end, ROWS) as y, code.loop(left, right, code.lanes) as x:
             place = base + y * row + x - left
+            # What the next vector of pixels reads first lies in as many places as there are
+            # weights and classes, too many for the processor to foresee.
+            with code.loop(0, grid.ry * (grid.rx * 2 + 1) + grid.rx + 1) as neighbour:
+                for n in range(ROWS):
+                    weights.prefetch(place + row * n + neighbour * places + code.lanes)
+            with code.loop(0, grid.classes) as c:
+                for n in range(ROWS):
+                    q.prefetch(grid.padded(y + grid.ry + ROWS + n, c, x + code.lanes))
 
             def add_classes(c: Value, count: int, y: Value = y, x: Value = x) -> None:
                 tile = _Tile(code, grid, turns, weights, row, place, q, y, x, c, count)

@@ -8,6 +8,7 @@ the pixels of the next strips whose neighbours are here.
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -25,7 +26,7 @@ from lpprop.kernels.llvm.memory import Borrowed
 from lpprop.kernels.llvm.parallel import bands, workers
 from lpprop.kernels.llvm.stencil_loops import ROWS, add_degrees_loop, fill_loop
 
-__all__ = ["Weights", "count_lanes"]
+__all__ = ["Weights", "forecast_made"]
 
 # Vectors per row of a strip.
 _STRIP = 8
@@ -34,9 +35,17 @@ _MADE_ROWS = 64
 _LONG_REGISTER = 64  # bytes
 
 
-def count_lanes(dtype: np.dtype[Any]) -> int:
+def _count_lanes(dtype: np.dtype[Any]) -> int:
     """Return the elements per vector for this machine."""
     return _LONG_REGISTER // dtype.itemsize if has_long_registers() else LANES
+
+
+def forecast_made(side: int, size: tuple[int, int], itemsize: int) -> int:
+    """Estimate the bytes of the weights that all threads make at a time, of side x side squares."""
+    most = _MADE_ROWS, _STRIP * _LONG_REGISTER // itemsize
+    rows, places = (min(a, b) for a, b in zip(size, most, strict=True))
+    tile = (rows + side // 2) * (places + side) * (side * side // 2 + 1) * itemsize
+    return torch.get_num_threads() * tile
 
 
 class Weights:
@@ -46,6 +55,7 @@ class Weights:
         size: height and width of the image, and the padded number of rows and columns.
         ry, rx: how far the neighbours of a pixel reach.
         turns: from the place of a pixel in its strip to each of its weights.
+        places: numbers per neighbour and row of a strip.
         row: numbers per row of a strip.
         kept: (strip, ry + row, neighbour, place); None where each product makes its own.
         degree: (rows, columns) sums over the neighbours inside the image.
@@ -63,8 +73,8 @@ class Weights:
     ) -> None:
         """Make the weights; keep them if they take no more than `stored` bytes."""
         features = f.detach().numpy()
-        self.dtype, self.squared = features.dtype, squared
-        self.lanes = lanes = count_lanes(self.dtype)
+        self.dtype = features.dtype
+        self.lanes = lanes = _count_lanes(self.dtype)
         height, width = features.shape[1:]
         rows, columns = -(-height // ROWS) * ROWS, -(-width // lanes) * lanes
         self.size = height, width, rows, columns
@@ -76,7 +86,7 @@ class Weights:
         count = -(-columns // (_STRIP * lanes))
         strip = -(-columns // (count * lanes)) * lanes
         self.strips = [(x, min(x + strip, columns)) for x in range(0, columns, strip)]
-        places = -(-(strip + rx) // lanes) * lanes
+        self.places = places = -(-(strip + rx) // lanes) * lanes
         neighbours = ry * side + rx + 1
         self.row = neighbours * places
 
@@ -102,6 +112,9 @@ class Weights:
         self._guide = np.zeros((len(features), rows + 2 * ry, pitch), self.dtype)
         self._guide[:, ry : ry + height, rx : rx + width] = features
 
+        # Compiled here, since every thread that asks for a kernel at first would compile it.
+        kinds = len(features), squared
+        self._fill_kernel = specialise(fill_loop, self.dtype, *kinds, lanes=lanes)
         self.kept: Borrowed | None = None
         shape = len(self.strips), ry + rows, neighbours, places
         needed = math.prod(shape) * self.dtype.itemsize
@@ -114,7 +127,8 @@ class Weights:
     @property
     def work(self) -> int:
         """Multiplications per class of a product."""
-        return self.size[2] * self.size[3] * self.turns.size
+        _, _, rows, columns = self.size
+        return rows * columns * len(self.turns)
 
     def tiles(self) -> list[tuple[int, int, int]]:
         """List pieces of the image: the first row, the row after the last, the strip."""
@@ -123,7 +137,7 @@ class Weights:
         if self.kept is None:
             count = max(len(parts), -(-rows // (_MADE_ROWS // ROWS)))
             edges = [rows * i // count for i in range(count + 1)]
-            parts = list(zip(edges[:-1], edges[1:], strict=True))
+            parts = list(itertools.pairwise(edges))
         strips = range(len(self.strips))
         return [(top * ROWS, end * ROWS, strip) for strip in strips for top, end in parts]
 
@@ -137,10 +151,7 @@ class Weights:
         return made, base
 
     def _fill(self, target: Borrowed, base: int, top: int, end: int, strip: int) -> None:
-        kernel = specialise(
-            fill_loop, self.dtype, len(self._guide), self.squared, lanes=self.lanes
-        )
-        kernel(
+        self._fill_kernel(
             self._shape, self._places, self._guide, self._decay, target.array, self._slope, base,
             self.row, top, end, self.strips[strip][0],
         )  # fmt: skip
