@@ -128,7 +128,7 @@ class Weights:
     def work(self) -> int:
         """Multiplications per class of a product."""
         _, _, rows, columns = self.size
-        return rows * columns * len(self.turns)
+        return int(rows * columns * len(self.turns))
 
     def tiles(self) -> list[tuple[int, int, int]]:
         """List pieces of the image: the first row, the row after the last, the strip."""
