@@ -6,10 +6,16 @@ import torch
 
 import lpprop
 from lpprop.kernels.portable import largest_of_rows, multiply_rows
-from lpprop.numerics.markov import _FEWEST_PATCHES, _ROUNDINGS, MarkovWalk
+from lpprop.numerics.markov import _ROUNDINGS, MarkovWalk
 
 EPS = torch.finfo(torch.float32).eps
-N = _FEWEST_PATCHES
+N = 1536
+
+
+@pytest.fixture(autouse=True)
+def _few_patches(monkeypatch):
+    """Foresee steps on chains that a test can afford."""
+    monkeypatch.setattr("lpprop.numerics.markov._FEWEST_PATCHES", N)
 
 
 def fading_chain(modes, fast=0.1):

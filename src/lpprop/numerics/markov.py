@@ -32,8 +32,8 @@ _STEPS_AHEAD = 20
 # In squared roundings, relative to the mean square of a row: it keeps W small where rows of X are
 # nearly dependent.
 _DAMPING = 16
-# Below so many patches a product takes no longer than what would replace it.
-_FEWEST_PATCHES = 1536
+# At 2,304 patches and 21 classes, foreseeing took a sixth longer than the products that it saved.
+_FEWEST_PATCHES = 4096
 
 
 class MarkovWalk:
