@@ -42,8 +42,8 @@ _NAMES = {
 
 # The packages beside those names; much of what they import is optional.
 _PACKAGES = (
-    "backbones", "batch", "cluster", "comparison", "evaluation", "integrations", "io", "models", "numerics",
-    "regions", "tiled", "video", "viz",
+    "backbones", "batch", "cluster", "comparison", "evaluation", "integrations", "io", "models",
+    "numerics", "regions", "tiled", "video", "viz",
 )  # fmt: skip
 
 __all__ = [*sorted(["__version__", *_NAMES]), *_refiners]
