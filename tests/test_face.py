@@ -12,8 +12,8 @@ import lpprop
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "docs").rglob("*.ipynb")]
-PACKAGES = ("backbones", "batch", "comparison", "evaluation", "integrations", "io", "models",
-            "numerics", "presets", "regions", "tiled", "video", "viz")  # fmt: skip
+PACKAGES = ("backbones", "batch", "cluster", "comparison", "evaluation", "integrations", "io",
+            "models", "numerics", "presets", "regions", "tiled", "video", "viz")  # fmt: skip
 
 
 def fresh(script):
