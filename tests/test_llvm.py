@@ -690,11 +690,16 @@ def test_no_more_memory_is_kept_than_the_bound(monkeypatch):
 def test_what_stood_in_kept_memory_does_not_show():
     """A solve after one of other sizes, and after values that are not finite, gives the same."""
     torch.manual_seed(0)
-    logits, image = torch.rand(1, 5, 120, 90), torch.rand(1, 3, 120, 90)
+    logits, image = torch.rand(1, 30, 120, 90), torch.rand(1, 3, 120, 90)
     memory.release()
     expected = lpprop.propagate_pixels(logits, image, backend="llvm")
-    for shape in ((120, 96, 8), (120, 24, 169, 4), (132, 108, 8)):
-        memory.Borrowed(shape, np.dtype(np.float32), clear=False).array[:] = np.nan
+    memory.release()
+    # Three blocks of each size that may be asked for: none is larger than twice another.
+    sizes = [int(2**20 * 1.5**power) for power in range(6) for _ in range(3)]
+    blocks = [memory.Borrowed((n // 4,), np.dtype(np.float32), clear=False) for n in sizes]
+    for block in blocks:
+        block.array[:] = np.nan
+    del block, blocks
     lpprop.propagate_pixels(logits[..., :80, :], image[..., :80, :], backend="llvm")
     assert torch.equal(lpprop.propagate_pixels(logits, image, backend="llvm"), expected)
 

@@ -1,15 +1,17 @@
 """`python -m benchmarks.scale`: the tables of docs/scale.md.
 
-    python -m benchmarks.scale --measure
+    python -m benchmarks.scale --steps --throughput
 
-It needs the extras `models` and `demo`, and half a minute. Without --measure it renews the tables
-from the committed results.
+It takes the steps of one image, and the throughput of 500 on a cluster of this machine; five
+minutes, and the extras `models`, `demo` and `ray`. Without an option it renews the tables from the
+committed results.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from importlib import import_module
 from pathlib import Path
 
 from lpprop.io.atomic import atomic_write
@@ -18,18 +20,23 @@ from ..marked import renew
 from .tables import tables
 
 FILE = Path(__file__).parent / "results.json"
+# Files of this package that measure something.
+PARTS = ("steps", "throughput")
 PAGE = Path(__file__).parents[2] / "docs" / "scale.md"
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scale")
-    parser.add_argument("--measure", action="store_true", help="take the steps of one image anew")
-    if parser.parse_args(arguments).measure:
-        from .steps import measure
-
-        with atomic_write(FILE) as file:
-            file.write((json.dumps(measure(), indent=1) + "\n").encode())
-    renew(PAGE, tables(json.loads(FILE.read_text())))
+    for part in PARTS:
+        parser.add_argument(f"--{part}", action="store_true", help=f"measure the {part} anew")
+    args = parser.parse_args(arguments)
+    results = json.loads(FILE.read_text())
+    for part in PARTS:
+        if getattr(args, part):
+            results[part] = import_module(f"{__package__}.{part}").measure()
+            with atomic_write(FILE) as file:
+                file.write((json.dumps(results, indent=1) + "\n").encode())
+    renew(PAGE, tables(results))
 
 
 if __name__ == "__main__":

@@ -27,14 +27,15 @@ _BYTES = {
 }  # fmt: skip
 
 
-def tables(measured: dict[str, Any], assumed: Assumed | None = None) -> dict[str, str]:
+def tables(results: dict[str, Any], assumed: Assumed | None = None) -> dict[str, str]:
     """Every table by its name."""
-    assumed = assumed or Assumed()
+    assumed, measured = assumed or Assumed(), results["steps"]
     return {
         "scale steps": _steps(measured),
         "scale bytes": _bytes(measured),
         "scale gpu": _on_gpu(measured, assumed),
         "scale plan": _plan(measured, assumed),
+        "scale throughput": _throughput(results["throughput"]),
     }
 
 
@@ -93,6 +94,24 @@ def _plan(measured: dict[str, Any], assumed: Assumed) -> str:
         "", "images per s", "hours", "read, written per s", "of the network", "with features",
         "$ per million",
     ]  # fmt: skip
+    return markdown_table(head, rows)
+
+
+def _throughput(found: dict[str, Any]) -> str:
+    rows = []
+    for way in found["ways"]:
+        workers, images = way["workers"], found["images"]
+        at_work = way["work"] / (workers or 1)
+        rows.append(
+            [
+                f"{workers} worker{'s'[: workers - 1]}" if workers else "a plain loop",
+                f"{way['seconds']:.0f}",
+                f"{images / way['seconds']:.2f}",
+                f"{way['work'] / images:.3f}",
+                f"{way['seconds'] - at_work:.0f}",
+            ]
+        )
+    head = ["", "s", "images per s", "s per image at work", "s of a worker not at work"]
     return markdown_table(head, rows)
 
 

@@ -80,11 +80,10 @@ def find_firsts(rows: Float[Tensor, "C N"]) -> Int[Tensor, " C"] | None:
     """
     classes, count = rows.shape
     places = torch.linspace(0, count - 1, min(_SAMPLES, count), device=rows.device).long()
-    # And one number that depends on every value: those that are mostly 0 agree at most places.
-    weights = torch.linspace(1, 2, count, dtype=rows.dtype, device=rows.device)
-    mark = (rows * weights).amax(1, keepdim=True)
+    # And the largest with its place: rows that are mostly 0 agree at most places.
+    largest, place = rows.max(1, keepdim=True)
     # Few numbers, and not every device sorts rows.
-    samples = torch.cat([rows[:, places], mark], 1).cpu()
+    samples = torch.cat([rows[:, places], largest, place.to(rows.dtype)], 1).cpu()
     _, group, sizes = samples.unique(dim=0, return_inverse=True, return_counts=True)
     if len(sizes) == classes:
         return None

@@ -57,10 +57,11 @@ def solve_winners(
         The solutions, differentiable in the scores of the classes that were solved.
 
     >>> scores = torch.tensor([[4.0, 1.0], [1.0, 2.0]] + 8 * [[0.5, 0.5]])
-    >>> solve_winners(scores, lambda x: 2 * x, lambda: (scores, torch.arange(2)))[:3]
+    >>> solve_winners(scores, lambda x: 2 * x, lambda: (scores, torch.arange(2)))[:4]
     tensor([[8.0000, 2.0000],
             [2.0000, 4.0000],
-            [0.9750, 0.9750]])
+            [1.0000, 1.0000],
+            [0.1750, 0.1750]])
     """
     detached = scores.detach()
     first = find_firsts(detached)

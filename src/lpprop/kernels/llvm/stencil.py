@@ -227,8 +227,10 @@ class ClassGroup:
         self.scale, self.root = scale.astype(self.dtype), (1 / scale).astype(self.dtype)
         self.scale[height:], self.scale[:, width:] = 0, 0
         vector, padded = (rows, count, columns), (rows + 2 * ry, count, pitch)
+        # The first residual takes 0 times the product off, and 0 times what is no number is none.
         self._memory = [
-            Borrowed(shape, self.dtype, clear=False) for shape in (vector, vector, padded)
+            Borrowed(shape, self.dtype, clear=clear)
+            for shape, clear in ((vector, False), (vector, True), (padded, False))
         ]
         self.r, self.product, self.q = (memory.array for memory in self._memory)
         self.r[height:], self.r[..., width:] = 0, 0
