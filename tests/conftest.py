@@ -8,6 +8,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import contextlib
 import gc
 import importlib.util
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,11 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("lpprop")
+
+# The suite keeps machine code for its own run, and shares it among its processes.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    _machine_code = tempfile.TemporaryDirectory(prefix="lpprop-tests-")
+    os.environ["LPPROP_CACHE"] = _machine_code.name
 
 GOLDEN = Path(__file__).parents[2] / "shared" / "golden"
 SOURCE = Path(__file__).parents[1] / "src" / "lpprop"
