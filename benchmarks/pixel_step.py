@@ -130,6 +130,7 @@ def first_call(device: str, r: int, **sizes: int) -> Work:
             input=file.getvalue(),
             stdout=subprocess.PIPE,
             check=True,
+            env=os.environ | {"LPPROP_CACHE": ""},
         )
         return np.load(io.BytesIO(process.stdout)) if process.stdout else None
 
