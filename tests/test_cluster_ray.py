@@ -26,6 +26,7 @@ from cluster_mappers import Threshold
 from cluster_trees import label_plainly, make_images, read_labels
 from lpprop import InputError
 from lpprop.cluster import RayPool, map_images, ray_data
+from lpprop.cluster.ray_data import Workers, connect, run_everywhere
 from test_cluster_jobs import state, write_tar
 
 pytestmark = [
@@ -351,6 +352,28 @@ def test_a_permission_that_vanishes(machines, tmp_path, capsys):
 
 
 # --------------------------------------------------------------------------- refused at once
+
+
+def answer():
+    return 1
+
+
+def fail():
+    raise ModuleNotFoundError("No module named 'lpprop.cluster'")
+
+
+def test_machines_that_cannot_be_asked(machines, monkeypatch):
+    """One that is lost is left out; one without the package is named."""
+    machines.restore()
+    with connect(Workers(machines.address)):
+        nodes = ray.nodes()
+        gone = {**nodes[0], "NodeID": "ab" * 28, "NodeManagerHostname": "gone", "Alive": True}
+        monkeypatch.setattr(ray, "nodes", lambda: [*nodes, gone])
+        found = run_everywhere(answer)
+        assert len(found) == sum(node["Alive"] for node in nodes)
+        assert not any(name.startswith("gone") for name in found)
+        with pytest.raises(InputError, match=r"cannot do the work \(Module.*lpprop\.cluster'\)"):
+            run_everywhere(fail)
 
 
 def test_more_workers_than_fit(machines, tmp_path):

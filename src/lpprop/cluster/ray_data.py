@@ -161,7 +161,13 @@ def count_workers(workers: Workers, units: int) -> int:
 
 
 def run_everywhere(function: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
-    """Return what a function returns on each machine of the cluster, by the machine's name."""
+    """Return what a function returns on each machine of the cluster, by the machine's name.
+
+    A machine that is lost meanwhile is left out, as Ray leaves it out.
+
+    Raises:
+        InputError: a machine on which the function fails, such as one without this package.
+    """
     ray = _import_ray()
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -172,7 +178,21 @@ def run_everywhere(function: Callable[..., Any], *arguments: Any) -> dict[str, A
             there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
             name = f"{node['NodeManagerHostname']} ({node['NodeID'][:6]})"
             asked[name] = task.options(scheduling_strategy=there).remote(*arguments)
-    return dict(zip(asked, ray.get(list(asked.values())), strict=True))
+    found = {}
+    for name, answer in asked.items():
+        try:
+            found[name] = ray.get(answer)
+        except ray.exceptions.RayTaskError as error:
+            raise InputError.of(
+                "address",
+                got=f"a cluster whose machine {name} cannot do the work "
+                f"({str(error).strip().splitlines()[-1][:200]})",
+                expected="this version of lpprop, with the extra ray, on every machine",
+                fix="Install it there.",
+            ) from error
+        except ray.exceptions.RayError:  # the machine is lost
+            continue
+    return found
 
 
 def map_units(
