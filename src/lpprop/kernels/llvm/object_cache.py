@@ -17,7 +17,7 @@ from typing import Any
 
 __all__ = ["find_folder", "read_object", "write_object"]
 
-# Many times what the kernels of every preset, dtype and processor take, 1 to 12 KB each.
+# More than a thousand kernels, of 1 to 12 KB each.
 _MOST_BYTES = 16 * 2**20
 
 
