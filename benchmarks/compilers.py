@@ -124,7 +124,7 @@ def first_call(step, folder, **sizes):
             stdout=subprocess.PIPE,
             check=True,
             cwd=Path(__file__).parents[1],
-            env=os.environ | settings,
+            env=os.environ | {"LPPROP_CACHE": ""} | settings,
         )
         return np.load(io.BytesIO(process.stdout))
 
@@ -135,6 +135,11 @@ def first_call(step, folder, **sizes):
         tolerance=1e-5,
         competitors=[
             Competitor(OURS, f"imports, compiles, calls once, {vectors()}", partial(run, OURS)),
+            Competitor(
+                "lpprop, cached",
+                "the same, but what it needs was compiled before and lies on disk",
+                partial(run, OURS, LPPROP_CACHE=folder),
+            ),
             Competitor(THEIRS, "the same", partial(run, THEIRS)),
             Competitor(
                 "Numba, cached",

@@ -2,6 +2,7 @@
 
 import io
 import math
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -130,6 +131,7 @@ def first_call(device: str, r: int, **sizes: int) -> Work:
             input=file.getvalue(),
             stdout=subprocess.PIPE,
             check=True,
+            env=os.environ | {"LPPROP_CACHE": ""},
         )
         return np.load(io.BytesIO(process.stdout)) if process.stdout else None
 

@@ -5,9 +5,11 @@ import os
 # One thread a worker, before torch reads it: workers that share cores wait on each other's threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import atexit
 import contextlib
 import gc
 import importlib.util
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +29,12 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("lpprop")
+
+# The suite keeps machine code for its own run, and shares it among its processes.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    _machine_code = tempfile.TemporaryDirectory(prefix="lpprop-tests-")
+    atexit.register(_machine_code.cleanup)
+    os.environ["LPPROP_CACHE"] = _machine_code.name
 
 GOLDEN = Path(__file__).parents[2] / "shared" / "golden"
 SOURCE = Path(__file__).parents[1] / "src" / "lpprop"

@@ -45,7 +45,7 @@ _LINES = {
 }
 # What in the environment changes what lpprop does. None of these holds a secret.
 _SETTINGS = (
-    "LPPROP_CHECKS", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "HF_HUB_OFFLINE",
+    "LPPROP_CHECKS", "LPPROP_CACHE", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "HF_HUB_OFFLINE",
     "TRITON_INTERPRET",
 )  # fmt: skip
 

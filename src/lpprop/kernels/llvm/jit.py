@@ -1,12 +1,14 @@
 """Compile kernels by LLVM, at first use, for the processor at hand.
 
-A kernel compiles in 10 to 190 ms, so nothing is kept on disk. A process keeps the kernels that it
-used last; the machine code of others is freed once no call uses it.
+A kernel compiles in 10 to 190 ms; its machine code is kept on disk, and read in 1 ms by the next
+process. A process keeps the kernels that it used last; the machine code of others is freed once no
+call uses it.
 """
 
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import inspect
 import os
 import threading
@@ -14,6 +16,7 @@ from collections.abc import Callable
 from functools import cache, lru_cache
 from typing import Any
 
+import llvmlite
 import llvmlite.binding as llvm
 import numpy as np
 import torch
@@ -22,6 +25,7 @@ from numpy.typing import NDArray
 
 from lpprop._core.memory import available_bytes
 from lpprop.kernels.llvm.builder import KINDS, LANES, Code, Index, Scalar
+from lpprop.kernels.llvm.object_cache import read_object, write_object
 
 __all__ = ["Kernel", "compile_kernel", "has_long_registers", "specialise"]
 
@@ -29,6 +33,10 @@ Kernel = Callable[..., None]
 
 # What compiling a kernel takes at most. LLVM ends the process where it gets no memory.
 _COMPILING_BYTES = 64 * 2**20
+# How much LLVM optimises: in making machine code, and in the passes before. The kernels lay out
+# their loops by hand: unrolled further, they would run out of registers.
+_LEVEL, _SPEED = 3, 2
+_SWITCHED_OFF = ("loop_unrolling", "loop_vectorization", "slp_vectorization")
 # More than both dtypes, three group sizes and three features need.
 _KEPT = 64
 
@@ -110,19 +118,35 @@ def compile_kernel(kernel: Kernel, dtype: np.dtype[Any], lanes: int = LANES) -> 
 def _compile(module: ir.Module) -> Any:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
+    cpu, features = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
     machine = llvm.Target.from_default_triple().create_target_machine(
-        cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=3
+        cpu=cpu, features=features, opt=_LEVEL
     )
     module.triple, module.data_layout = machine.triple, str(machine.target_data)
-    parsed = llvm.parse_assembly(str(module))
-    # The kernels lay out their loops by hand: unrolled further, they would run out of registers.
-    options = llvm.create_pipeline_tuning_options(speed_level=2)
-    options.loop_unrolling = options.loop_vectorization = options.slp_vectorization = False
-    passes = llvm.create_pass_builder(machine, options)
-    passes.getModulePassManager().run(parsed, passes)
-    engine = llvm.create_mcjit_compiler(parsed, machine)
+    text = str(module)
+    settings = (cpu, features, _LEVEL, _SPEED, _SWITCHED_OFF)
+    versions = (llvmlite.__version__, llvm.llvm_version_info)
+    # All that determines the machine code.
+    key = hashlib.sha256(repr((text, settings, versions)).encode()).hexdigest()
+    code = read_object(key)
+    if code is None:
+        code = _emit(text, machine)
+        write_object(key, code)
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
     return engine
+
+
+def _emit(text: str, machine: Any) -> bytes:
+    parsed = llvm.parse_assembly(text)
+    options = llvm.create_pipeline_tuning_options(_SPEED)
+    for name in _SWITCHED_OFF:
+        setattr(options, name, False)
+    passes = llvm.create_pass_builder(machine, options)
+    passes.getModulePassManager().run(parsed, passes)
+    code: bytes = machine.emit_object(parsed)
+    return code
 
 
 def _address(array: NDArray[Any]) -> int:
