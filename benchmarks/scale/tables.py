@@ -100,18 +100,19 @@ def _plan(measured: dict[str, Any], assumed: Assumed) -> str:
 def _throughput(found: dict[str, Any]) -> str:
     rows = []
     for way in found["ways"]:
-        workers, images = way["workers"], found["images"]
+        workers, images = way["workers"], way["images"]
         at_work = way["work"] / (workers or 1)
         rows.append(
             [
                 f"{workers} worker{'s'[: workers - 1]}" if workers else "a plain loop",
+                str(images),
                 f"{way['seconds']:.0f}",
                 f"{images / way['seconds']:.2f}",
                 f"{way['work'] / images:.3f}",
                 f"{way['seconds'] - at_work:.0f}",
             ]
         )
-    head = ["", "s", "images per s", "s per image at work", "s of a worker not at work"]
+    head = ["", "images", "s", "images per s", "s per image at work", "s of a worker not at work"]
     return markdown_table(head, rows)
 
 
