@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -225,15 +226,19 @@ def map_units(
     context.enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     rows = [dict(zip(units, values, strict=True)) for values in zip(*units.values(), strict=True)]
-    mapped = ray.data.from_items(rows, override_num_blocks=min(len(rows), _BLOCKS)).map_batches(
-        function,
-        fn_constructor_args=list(arguments),
-        batch_size=1,
-        compute=ray.data.ActorPoolStrategy(size=count),
-        num_cpus=1,
-        num_gpus=workers.gpus or None,
-        **options,
-    )
+    blocks = ray.data.from_items(rows, override_num_blocks=min(len(rows), _BLOCKS))
+    with warnings.catch_warnings():
+        # Ray 2.64 takes options of the actors otherwise; the extra ends before it.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        mapped = blocks.map_batches(
+            function,
+            fn_constructor_args=list(arguments),
+            batch_size=1,
+            compute=ray.data.ActorPoolStrategy(size=count),
+            num_cpus=1,
+            num_gpus=workers.gpus or None,
+            **options,
+        )
     try:
         yield from mapped.iter_rows()
     except ray.exceptions.RayError as error:
