@@ -80,10 +80,13 @@ def find_firsts(rows: Float[Tensor, "C N"]) -> Int[Tensor, " C"] | None:
     """
     classes, count = rows.shape
     places = torch.linspace(0, count - 1, min(_SAMPLES, count), device=rows.device).long()
-    # And the largest with its place: rows that are mostly 0 agree at most places.
-    largest, place = rows.max(1, keepdim=True)
     # Few numbers, and not every device sorts rows.
-    samples = torch.cat([rows[:, places], largest, place.to(rows.dtype)], 1).cpu()
+    samples = rows[:, places].cpu()
+    if len(samples.unique(dim=0)) == classes:
+        return None
+    # Rows that are mostly 0 agree at most places: the largest value and its place tell them apart.
+    largest, place = rows.max(1, keepdim=True)
+    samples = torch.cat([samples, largest.cpu(), place.to(rows.dtype).cpu()], 1)
     _, group, sizes = samples.unique(dim=0, return_inverse=True, return_counts=True)
     if len(sizes) == classes:
         return None
