@@ -184,3 +184,10 @@ def test_the_preset_passes_it_on():
     chain = lpprop.presets.lposs_plus(prune=True, backend="torch")
     assert chain.steps[2].config["prune"] is True
     assert chain.steps[2].config["backend"] == "torch"
+
+
+def test_all_of_many_classes_win():
+    """No class is left to be bounded."""
+    scores = torch.eye(20)
+    solved = solve_winners(scores, lambda rows: 2 * rows, lambda: (scores, torch.arange(20)))
+    assert torch.equal(solved, 2 * scores)

@@ -122,6 +122,8 @@ def _share_out(
     The bound of a group is too high where its classes take turns at being the largest, so that each
     class goes to the group whose members are near the lead at other cells.
     """
+    if not len(classes):  # all others win
+        return []
     if count == 1 or len(classes) <= count:
         return list(classes.split(1 if count > 1 else len(classes)))
     lead = lead[classes][:, :: -(-lead.shape[1] // _CELLS)]
