@@ -26,7 +26,7 @@ test: lint
 browser: $(READY)
 	$(BIN)/python -m pytest --all-browser-tests tests/test_browser_*.py tests/test_app_api.py
 
-# Jobs on a cluster of Ray with two machines, and its faults, about six minutes; `make test` runs a part without one.
+# Jobs on a cluster of Ray with two machines, and its faults, about four minutes; `make test` runs a part without one.
 cluster: $(READY)
 	$(PIP) -e '.[ray]'
 	$(BIN)/python -m pytest -p no:cacheprovider --cluster-tests tests/test_cluster_*.py
@@ -59,8 +59,7 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.regions
 	$(BIN)/python -m benchmarks.report docs/benchmarks.md README.md
 
-# Whether anything became slower than at the last release, four minutes on two quiet cores. RECORD=1 writes the history of this
-# version, in seven. WITH="taskset -c 0,1" starts each run by a command.
+# Whether anything became slower than at the last release, on quiet cores. RECORD=1 writes the history of this version. WITH="taskset -c 0,1" starts each run by a command.
 bench-guard: $(READY)
 	$(BIN)/python -m benchmarks.guard $(if $(RECORD),--record) $(if $(WITH),--prefix '$(WITH)')
 

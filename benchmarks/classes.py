@@ -14,6 +14,7 @@ image if it has one in a thousand of its pixels.
 """
 
 import argparse
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -80,8 +81,10 @@ def measure_pruning(repeats: int) -> None:
         same = 100 * float((plain.argmax(1) == pruned.argmax(1)).float().mean())
         rounds = []
         for _ in range(repeats):
-            every = time_call(lambda: lpprop.propagate_pixels(logits, image))[1]  # noqa: B023
-            few = time_call(lambda: lpprop.propagate_pixels(logits, image, prune=True))[1]  # noqa: B023
+            every, few = (
+                time_call(partial(lpprop.propagate_pixels, logits, image, prune=prune))[1]
+                for prune in (False, True)
+            )
             rounds.append((every, few))
         every, few = (median(column) for column in zip(*rounds, strict=True))
         ratio = median(a / b for a, b in rounds)

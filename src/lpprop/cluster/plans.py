@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -239,8 +240,7 @@ def _require_columns(source: str, names: Collection[str], required: Sequence[str
 def _refuse_repeated(source: str, ids: Sequence[str]) -> None:
     if len(set(ids)) == len(ids):
         return
-    seen: set[str] = set()
-    twice = next(one for one in ids if one in seen or seen.add(one))  # type: ignore[func-returns-value]
+    twice, _ = Counter(ids).most_common(1)[0]
     raise InputError.of(
         "IMAGE",
         got=f"{source}, where {twice} comes twice",
