@@ -508,6 +508,9 @@ def draw_points(scene: Scene) -> Tensor:
 def judge_seeds(scene: Scene, given: dict[str, Any], result: Any) -> None:
     size = given.get("grid") or given["size"]
     assert tuple(result.shape) == (1, scene.sizes["C"], *size)
+    left_out = torch.isneginf(result[0]).all(-1).all(-1)
+    unclicked = set(range(scene.sizes["C"])) - set(given["labels"].tolist())
+    assert set(left_out.nonzero().flatten().tolist()) == unclicked, "other classes are left out"
     shares = result.clamp(min=0).sum(1)
     assert bool((shares > 0).all())
     assert bool((shares < 1 + 1e-5).all())
@@ -934,6 +937,10 @@ _REASONS = (
 )
 
 
+# These say by -inf that a class is left out of the whole image.
+_LEAVING_OUT = (lpprop.refine, lpprop.add_background, lpprop.select_classes, lpprop.seed_logits)
+
+
 def _may_refuse(message: str) -> bool:
     """Tell whether a refusal of sensible draws is documented: results beyond a dtype, and so on."""
     return any(reason in message for reason in _REASONS)
@@ -947,8 +954,7 @@ def judge(
         values = result.detach()
         assert values.dtype in _FLOATS, f"dtype {values.dtype}"
         left_out = torch.isneginf(values)
-        if target.call in (lpprop.refine, lpprop.add_background, lpprop.select_classes):
-            # A class that is left out.
+        if target.call in _LEAVING_OUT:
             left_out &= left_out.all(-1, keepdim=True).all(-2, keepdim=True)
         else:
             left_out = torch.zeros_like(values, dtype=torch.bool)

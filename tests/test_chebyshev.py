@@ -1,5 +1,7 @@
 """The pixel step by a fixed polynomial: its residual, its solution, and how far a pixel reaches."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -44,6 +46,13 @@ def test_the_fewest_steps_that_promise_the_tolerance(alpha, tol):
     assert bound_residual(alpha, steps) <= tol * (1 + 1e-9)
     assert steps == 1 or bound_residual(alpha, steps - 1) > tol * (1 - 1e-9)
     assert count_steps(alpha, tol, 3) == min(steps, 3)
+
+
+def test_the_least_floats_have_steps_too():
+    """Where 1 / x is infinite, steps are counted to the least normal number."""
+    steps = count_steps(0.5, 1e-320, 10**6)
+    assert bound_residual(0.5, steps + 1) < sys.float_info.min <= bound_residual(0.5, steps - 2)
+    assert count_steps(1e-320, 1e-320, 10**6) == 1
 
 
 def pixels(height, width, classes=3, seed=0):

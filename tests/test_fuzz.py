@@ -64,3 +64,13 @@ def test_a_hang_is_noticed(monkeypatch):
     outcome = fuzzing.try_call(0)
     assert outcome.kind == "another exception"
     assert "TimeoutError" in outcome.detail
+
+
+def test_only_classes_without_a_click_may_be_left_out():
+    scene = fuzzing.Scene.of(0)
+    given = fuzzing.TARGETS["seed_logits"].draw(scene)
+    result = lpprop.seed_logits(**given)
+    fuzzing.judge_seeds(scene, given, result)
+    result[:, given["labels"][0]] = -fuzzing.torch.inf
+    with pytest.raises(AssertionError, match="other classes are left out"):
+        fuzzing.judge_seeds(scene, given, result)

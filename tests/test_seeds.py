@@ -129,6 +129,17 @@ def test_a_click_between_pixels_counts_for_the_one_that_it_lies_in():
     assert torch.equal(seed_logits([[2.99, 3.0], [0.5, 0.999]], [0, 1], (4, 5)), whole)
 
 
+@pytest.mark.parametrize("points", [
+    [torch.tensor([2.0, 3.0], dtype=torch.bfloat16), [0, 0]],
+    [[2, torch.tensor(3.0, dtype=torch.bfloat16)], (0, 0)],
+    torch.tensor([[2.0, 3.0], [0.0, 0.0]], requires_grad=True).unbind(),
+], ids=["rows", "numbers", "with a gradient"])  # fmt: skip
+def test_a_list_may_hold_tensors_that_numpy_cannot_read(points):
+    labels = [torch.tensor(0), torch.tensor(1)]
+    expected = seed_logits([[2, 3], [0, 0]], [0, 1], (4, 5))
+    assert torch.equal(seed_logits(points, labels, (4, 5)), expected)
+
+
 @pytest.mark.parametrize("make", [np.array, torch.tensor, list, tuple], ids=lambda x: x.__name__)
 def test_lists_arrays_and_tensors_are_alike(make):
     points, labels = make([[2, 3], [0, 0]]), make([0, 1])
@@ -184,12 +195,12 @@ def test_clicks_that_hide_each_other_are_told_of():
     seed_logits(points, [0, 1, 2], (10, 10), grid=(10, 10))
 
 
-@pytest.mark.parametrize("radius", [3, 8.5])
+@pytest.mark.parametrize("radius", [3, 8.5, 1e300])
 def test_a_disc_is_round_and_ends_halfway_to_another(radius):
     found = seed_logits([[20, 20], [20, 26]], [0, 1], (41, 60), radius=radius)
     row, column = torch.meshgrid(torch.arange(41), torch.arange(60), indexing="ij")
     first, second = ((row - 20) ** 2 + (column - x) ** 2 for x in (20, 26))
-    expected = (first <= radius**2) & (first < second)
-    halved = (first == second) & (first <= radius**2)
+    expected = (first <= radius * radius) & (first < second)
+    halved = (first == second) & (first <= radius * radius)
     assert torch.equal(found[0, 0] > 0.9, expected)
     assert torch.equal(found[0, 0] == 0.5, halved)

@@ -326,6 +326,14 @@ def test_logits_of_any_size(dtype, backend):
 
 
 @DTYPES
+def test_a_result_beyond_the_dtype_is_refused(dtype, backend):
+    """And nothing warns of the overflow."""
+    logits = torch.full((1, 2, 5, 6), torch.finfo(dtype).max, dtype=dtype)
+    with pytest.raises(lpprop.InputError, match="logits whose result that dtype can hold"):
+        lpprop.propagate_pixels(logits, torch.rand(1, 3, 5, 6).to(dtype), r=3, backend=backend)
+
+
+@DTYPES
 def test_classes_stop_at_different_steps(dtype, backend):
     """After none, one or two steps, and where the budget ends, side by side in one group."""
     logits, image = make(17, C=27, H=6, W=7)

@@ -23,9 +23,15 @@ TABLE = {
     "seeds: one click without its axis": (seeds([1, 2], [0]), "points: got shape (2,)"),
     "seeds: clicks in three dimensions": (seeds([[1, 2, 3]], [0]), "points: got shape (1, 3)"),
     "seeds: clicks of several lengths": (seeds([[1, 2], [3]]), "points: got dtype object"),
+    "seeds: a click without values in a list": (seeds([torch.ones(2, device="meta"), [1, 2]]),
+        "points: got a tensor without values (meta)"),
     "seeds: clicks in words": (seeds("12", [0]), "points: got str"),
     "seeds: a mask of clicks": (seeds(torch.ones(4, 2).bool()),
         "points: got shape (4, 2) of torch.bool"),
+    "seeds: complex clicks": (seeds(torch.ones(2, 2, dtype=torch.complex64)),
+        "points: got shape (2, 2) of torch.complex64"),
+    "seeds: complex labels": (seeds(labels=torch.ones(2, dtype=torch.complex64)),
+        "labels: got shape (2,) of torch.complex64"),
     "seeds: a click below": (seeds([[1, 2], [10, 4], [-1, 3]], [0, 1, 1]),
         "points: got points[1] at (10, 4) and 1 more, outside of an image of 10 x 20 pixels, "
         "expected rows in [0, 10) and columns in [0, 20). Pass the row first, then the column, and "

@@ -189,7 +189,7 @@ def _disc(reach: float, size: tuple[int, int]) -> tuple[Int64[Tensor, "k 2"], In
     rows, columns = (torch.arange(-n, n + 1) for n in (int(min(reach, side)) for side in size))
     offsets = torch.cartesian_prod(rows, columns)
     squares = (offsets**2).sum(1)
-    within = squares <= reach**2
+    within = squares <= reach * reach  # where ** raises beyond the largest float, * is infinite
     return offsets[within], squares[within]
 
 
@@ -198,7 +198,8 @@ def _check_points(
 ) -> tuple[Int64[Tensor, "n 2"], torch.device]:
     """Return the clicked pixels on the CPU, and the device on which the points are."""
     given = _as_tensor("points", points)
-    if given.ndim != 2 or given.shape[1] != 2 or not len(given) or given.dtype == torch.bool:
+    real = given.dtype != torch.bool and not given.is_complex()
+    if given.ndim != 2 or given.shape[1] != 2 or not len(given) or not real:
         raise InputError.of(
             "points",
             got=f"shape {tuple(given.shape)} of {given.dtype}",
@@ -224,7 +225,8 @@ def _check_points(
 
 def _check_labels(labels: object, count: int) -> Int64[Tensor, " n"]:
     given = _as_tensor("labels", labels)
-    if given.ndim != 1 or given.is_floating_point() or given.dtype == torch.bool:
+    whole = not (given.is_floating_point() or given.is_complex() or given.dtype == torch.bool)
+    if given.ndim != 1 or not whole:
         raise InputError.of(
             "labels",
             got=f"shape {tuple(given.shape)} of {given.dtype}",
@@ -284,8 +286,16 @@ def _warn_of_hidden(logits: Float[Tensor, "1 C h w"], clicked: Bool[Tensor, " C"
 def _as_tensor(name: str, values: object) -> Tensor:
     """Return a tensor of an array, or of a list of numbers or of rows of numbers."""
     if is_listed(values) and not isinstance(values, np.ndarray):
+        # NumPy reads no tensor of bfloat16, none with a gradient and none of another device.
+        rows = [[_read(name, x) for x in row] if isinstance(row, (list, tuple)) else row
+                for row in (_read(name, row) for row in values)]  # fmt: skip
         try:
-            values = np.array(values)
+            values = np.array(rows)
         except ValueError:  # rows of several lengths
-            values = np.array(values, dtype=object)
+            values = np.array(rows, dtype=object)
     return as_tensor(name, values)
+
+
+def _read(name: str, item: object) -> object:
+    """Return the numbers of a tensor in a list, and every other item as it is."""
+    return as_tensor(name, item).tolist() if isinstance(item, Tensor) else item

@@ -10,6 +10,7 @@ Saad: Iterative Methods for Sparse Linear Systems, 2nd edition, SIAM 2003, Algor
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 
 from jaxtyping import Float
@@ -100,6 +101,7 @@ def count_steps(alpha: float, tol: float, most: int) -> int:
         return 1
     if tol <= 0:
         return most
-    # The hyperbolic form of T_n(1 / alpha) >= 1 / tol.
-    needed = math.acosh(max(1 / tol, 1)) / math.acosh(1 / alpha)
+    # The hyperbolic form of T_n(1 / alpha) >= 1 / tol; of the least floats 1 / x is infinite.
+    wanted, grows = (min(1 / x, sys.float_info.max) for x in (tol, alpha))
+    needed = math.acosh(max(wanted, 1)) / math.acosh(grows)
     return min(most, max(1, math.ceil(needed)))

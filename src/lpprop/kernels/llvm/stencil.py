@@ -181,7 +181,8 @@ def _solve(
         rr = rr_next
         iterations += active
     if power.any():
-        x *= np.ldexp(one, power)[:, None]
+        with np.errstate(over="ignore"):  # who casts it back refuses a result beyond the dtype
+            x *= np.ldexp(one, power)[:, None]
 
     norm, size = np.sqrt(rr), np.sqrt(first)
     return norm / np.where(size > 0, size, 1), iterations, norm <= limit
