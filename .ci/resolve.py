@@ -31,11 +31,20 @@ ENVIRONMENT = {
 } | {"MACOSX_DEPLOYMENT_TARGET": "14.0"}  # the first macOS that torch has wheels for
 
 
+with (ROOT / "pyproject.toml").open("rb") as file:
+    PROJECT = tomllib.load(file)["project"]
+EXTRAS = [
+    x
+    for name in PROJECT["optional-dependencies"]
+    if name != "torch-sparse"
+    for x in ("--extra", name)
+]
+
+
 def claimed():
     """Return the Pythons that pyproject.toml claims, such as "3.11"."""
-    with (ROOT / "pyproject.toml").open("rb") as file:
-        classifiers = tomllib.load(file)["project"]["classifiers"]
-    versions = [line.removeprefix("Programming Language :: Python :: ") for line in classifiers]
+    prefix = "Programming Language :: Python :: "
+    versions = [line.removeprefix(prefix) for line in PROJECT["classifiers"]]
     return [version for version in versions if version.startswith("3.")]
 
 
@@ -47,7 +56,8 @@ def resolve(python, platform, pins):
             *("--python-version", python, "--python-platform", platform, *pins),
             # Only pydensecrf2 has no wheels: a compiler builds it.
             *("--only-binary", ":all:", "--no-binary", "pydensecrf2"),
-            *("--extra", "demo", "--extra", "dev", "--extra", "crf", "pyproject.toml"),
+            *EXTRAS,
+            "pyproject.toml",
         ],
         capture_output=True,
         text=True,

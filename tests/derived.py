@@ -110,7 +110,8 @@ def stub(lines: list[str], body: list[str]) -> str:
     for command in (["check", "--select", "I,RUF022", "--fix", "-q"], ["format", "-q"]):
         ruff = [sys.executable, "-m", "ruff", *command, "--stdin-filename", "stub.pyi", "-"]
         source = HEAD + "\n".join(lines) + "\n\n" + text if command[0] == "check" else source
-        source = subprocess.run(ruff, input=source, capture_output=True, text=True).stdout
+        done = subprocess.run(ruff, input=source, capture_output=True, text=True, check=True)
+        source = done.stdout
     return source
 
 
