@@ -8,94 +8,40 @@ dependencies it needs pytest, hypothesis and jsonschema, and nothing from a netw
 with CUDA is installed already, `make gpu VENV= PYTHON=python3` takes that interpreter as it is, and
 `PYTHONPATH=src python3 -m benchmarks.gpu` does the same without make.
 
-The works are those of `benchmarks.speed --device cuda`, less the competitors that run on one thread
-of a CPU whatever the device, and with one more: lpprop on the CPU of the same machine. Without
-CUDA, `--device fake` runs the tests and, at tiny sizes, the steps on the suite's fake device, and
+The works are those of `benchmarks.speed --device cuda` and the local CRF, less the competitors that
+run on one thread of a CPU whatever the device, and with one more: lpprop on the CPU of the same
+machine. `benchmarks.random_field` says how to install the local CRF's peer. Without CUDA,
+`--device fake` runs the tests and, at tiny sizes, the steps on the suite's fake device, and
 measures nothing; with `--quick` in seconds, since it takes a few of the tests only.
 """
 
 from __future__ import annotations
 
 import argparse
-import shutil
-import subprocess
 import sys
-import tempfile
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import torch
 
-from lpprop._core.text import markdown_table
-
-from .contract import document, machine, save, version_of
+from .contract import document, save
 from .cuda import profile, steps, sweep, timing
-from .report import number, table
-from .speed import Plan, plans
+from .cuda.outcome import ROOT, run_tests
+from .cuda.report import ON_CPU, PACKAGES, driver, report
+from .random_field import MONAI, WITHOUT_MONAI, random_field
+from .speed import IMAGE, TINY_IMAGE, Plan, plans
 from .work import Work
 
-ROOT = Path(__file__).parents[1]
 NEEDED = ("pytest", "hypothesis", "jsonschema")
-PACKAGES = "lpprop torch triton numpy"
 # What runs on one thread of a CPU whatever the device.
 ONE_THREAD = ("SciPy", "DenseCRF")
-ON_CPU = "lpprop, on the CPU"
 # The tests of a quick run.
 FEW = "test_shape_and_dtype and float32"
-
-
-# --------------------------------------------------------------------------- the contract
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What pytest counted; `failed` has a line for each test that failed or could not start.
-
-    `promises` has the numbers passed, failed and skipped for each function of tests.
-    """
-
-    passed: int
-    skipped: int
-    failed: Sequence[str]
-    seconds: float
-    promises: Mapping[str, Sequence[int]] = field(default_factory=dict)
-
-
-def run_tests(device: str, *arguments: str) -> Outcome:
-    """Run the tests that use a GPU where there is one, on a device."""
-    files = [x for x in sorted((ROOT / "tests").glob("test_*.py")) if "mark.gpu" in x.read_text()]
-    with tempfile.TemporaryDirectory() as folder:
-        result = Path(folder) / "tests.xml"
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "gpu"]
-        command += ["--device", device, f"--junitxml={result}", *arguments, *map(str, files)]
-        done = subprocess.run(command, cwd=ROOT, check=False)
-        if not result.is_file():
-            raise RuntimeError(f"pytest ended with {done.returncode}, and counted nothing")
-        return counted(ElementTree.parse(result).getroot())
-
-
-def counted(results: ElementTree.Element) -> Outcome:
-    """Read the counts off pytest's JUnit file."""
-    failed, promises = [], {}
-    for case in results.iter("testcase"):
-        name = f"{case.get('classname', '').removeprefix('tests.')}::{case.get('name')}"
-        counts = promises.setdefault(name.split("[")[0], [0, 0, 0])
-        wrong = [x for kind in ("failure", "error") if (x := case.find(kind)) is not None]
-        if wrong:
-            failed.append(f"{name}: {wrong[0].get('message', '').split(chr(10))[0]}")
-        counts[1 if wrong else 2 if case.find("skipped") is not None else 0] += 1
-    seconds = sum(float(suite.get("time", 0)) for suite in results.iter("testsuite"))
-    passed, _, skipped = (sum(counts[i] for counts in promises.values()) for i in range(3))
-    return Outcome(passed, skipped, failed, seconds, promises)
-
-
-# --------------------------------------------------------------------------- the speed
 
 
 def beside_cpu(on_gpu: Callable[..., Work], on_cpu: Callable[..., Work], **sizes: Any) -> Work:
@@ -106,10 +52,17 @@ def beside_cpu(on_gpu: Callable[..., Work], on_cpu: Callable[..., Work], **sizes
     return replace(work, competitors=[*competitors, host])
 
 
+def planned(device: str, repeats: int) -> list[Plan]:
+    return [
+        *plans(device, repeats),
+        Plan(partial(random_field, device), [IMAGE], TINY_IMAGE, repeats),
+    ]
+
+
 def paired_plans(repeats: int) -> list[Plan]:
     return [
         replace(plan, step=partial(beside_cpu, plan.step, host.step))
-        for plan, host in zip(plans("cuda", repeats), plans("cpu", repeats), strict=True)
+        for plan, host in zip(planned("cuda", repeats), planned("cpu", repeats), strict=True)
     ]
 
 
@@ -176,92 +129,6 @@ def profiled(device: str | torch.device, sizes: Mapping[str, int], problems: lis
     return profile.section(found)
 
 
-# --------------------------------------------------------------------------- the report
-
-
-def report(
-    device: str,
-    tests: Outcome,
-    result: dict[str, Any] | None,
-    problems: Sequence[str],
-    sections: Mapping[str, str] | None = None,
-) -> str:
-    """All of it as Markdown."""
-    lines = ["# lpprop on a GPU", "", *environment(device), "", "## Tests", ""]
-    lines += [
-        f"{tests.passed} passed, {len(tests.failed)} failed, {tests.skipped} skipped "
-        f"in {tests.seconds:.0f} s.",
-        *(["", *(f"- {line}" for line in tests.failed)] if tests.failed else []),
-        "",
-        *promised(tests),
-    ]
-    for name, text in (sections or {}).items():
-        lines += [f"## {name}", "", text, ""]
-    lines += ["## Beside others", ""]
-    if problems:
-        lines += ["Not measured:", "", *(f"- {line}" for line in problems), ""]
-    if result is None:
-        lines += ["Nothing was measured."]
-    else:
-        lines += [*summary(result), "", table(result)]
-    return "\n".join(lines) + "\n"
-
-
-def promised(tests: Outcome) -> list[str]:
-    """Return the counts of each function of tests, folded in."""
-    if not tests.promises:
-        return []
-    lines = [[name, *map(str, counts)] for name, counts in tests.promises.items()]
-    rows = markdown_table(["test", "passed", "failed", "skipped"], lines)
-    return ["<details><summary>By test</summary>", "", rows, "", "</details>", ""]
-
-
-def environment(device: str) -> list[str]:
-    name = torch.cuda.get_device_name() if device == "cuda" else f"the suite's {device} device"
-    capability = ".".join(map(str, torch.cuda.get_device_capability())) if device == "cuda" else "-"
-    host = machine()
-    return [
-        "| | |",
-        "|---|---|",
-        f"| device | {name} |",
-        f"| compute capability | {capability} |",
-        f"| driver | {driver()} |",
-        f"| CUDA of torch | {torch.version.cuda or 'none'} |",
-        *(f"| {package} | {version_of(package)} |" for package in PACKAGES.split()),
-        f"| CPU | {host['cpu']}, {host['cores']} cores, {host['threads']} threads |",
-    ]
-
-
-def driver() -> str:
-    """The NVIDIA driver's version, as its own tool tells it."""
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return "unknown"
-    query = [tool, "--query-gpu=driver_version", "--format=csv,noheader"]
-    answer = subprocess.run(query, capture_output=True, text=True, check=False).stdout.split()
-    return answer[0] if answer else "unknown"
-
-
-def summary(result: dict[str, Any]) -> list[str]:
-    """A line for each work: lpprop's time, and how many times as long the others take."""
-    lines = [
-        "| | GPU, ms | backend torch, times as long | CPU, times as long |",
-        "|---|--:|--:|--:|",
-    ]
-    for work in result["works"]:
-        ours, *others = work["competitors"]
-        ratios = {c["name"]: number(c["ratio"]["median"]) for c in others}
-        sizes = ", ".join(f"{name} {size}" for name, size in work["sizes"].items())
-        cells = (
-            f"{work['name']} ({sizes})",
-            number(1e3 * ours["seconds"]["median"]),
-            ratios.get("lpprop, torch", ""),
-            ratios.get(ON_CPU, ""),
-        )
-        lines.append("| " + " | ".join(cells) + " |")
-    return lines
-
-
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu")
     parser.add_argument("--device", choices=["cuda", "fake"], default="cuda")
@@ -293,7 +160,8 @@ def main(arguments: list[str] | None = None) -> int:
         save(result, args.out / "gpu.json")
     args.out.mkdir(parents=True, exist_ok=True)
     file = args.out / "gpu.md"
-    file.write_text(report(args.device, tests, result, problems, found.sections))
+    notes = [] if MONAI else [WITHOUT_MONAI]
+    file.write_text(report(args.device, tests, result, problems, found.sections, notes))
     print(file)
     return 1 if tests.failed or problems else 0
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -18,11 +19,11 @@ import fake_device
 pytest.importorskip("jsonschema", reason="results are checked by jsonschema")
 sys.path.insert(0, str(Path(__file__).parents[1]))  # benchmarks/ is no part of the package
 
-from benchmarks import contract, gpu, speed
-from benchmarks.cuda import profile, steps, sweep, timing
+from benchmarks import contract, gpu, random_field, speed
+from benchmarks.cuda import outcome, profile, report, steps, sweep, timing
 from benchmarks.work import Competitor, Work
 
-GREEN = gpu.Outcome(12, 3, [], 4.2)
+GREEN = outcome.Outcome(12, 3, [], 4.2)
 
 
 def work(device, name="pixel step", values=1.0, **sizes):
@@ -41,7 +42,7 @@ def result():
     for competitor, seconds in zip(measured["competitors"], (0.002, 0.03, 0.1, 0.5), strict=True):
         competitor["seconds"] = contract.summary([seconds])
         competitor["ratio"] = contract.summary([seconds / 0.002])
-    return contract.document("gpu", [measured], quick=True, packages=gpu.PACKAGES)
+    return contract.document("gpu", [measured], quick=True, packages=report.PACKAGES)
 
 
 def test_without_cuda_it_says_so(monkeypatch, capsys, tmp_path):
@@ -61,11 +62,11 @@ def test_without_pytest_it_says_what_to_install(monkeypatch, capsys):
 
 def test_the_tests_run_on_the_device_that_is_named():
     """For real, on the device that is here; what is skipped needs a package that may be absent."""
-    outcome = gpu.run_tests(
+    found = gpu.run_tests(
         "fake", "-k", "test_shape_and_dtype and (pamr or pixels-llvm) and float32"
     )
-    assert (outcome.passed, outcome.skipped, list(outcome.failed)) == (2, 1, [])
-    assert outcome.seconds > 0
+    assert (found.passed, found.skipped, list(found.failed)) == (2, 1, [])
+    assert found.seconds > 0
 
 
 def test_what_fails_is_named():
@@ -78,15 +79,15 @@ def test_what_fails_is_named():
             <error message="no module"/></testcase>
           <testcase classname="tests.test_b" name="test_left"><skipped message="no"/></testcase>
         </testsuite></testsuites>""")
-    outcome = gpu.counted(results)
-    assert (outcome.passed, outcome.skipped, outcome.seconds) == (1, 1, 1.5)
-    assert outcome.promises == {
+    found = outcome.counted(results)
+    assert (found.passed, found.skipped, found.seconds) == (1, 1, 1.5)
+    assert found.promises == {
         "test_a::test_good": [1, 0, 0],
         "test_a::test_bad": [0, 1, 0],
         "test_b::test_broken": [0, 1, 0],
         "test_b::test_left": [0, 0, 1],
     }
-    assert list(outcome.failed) == [
+    assert list(found.failed) == [
         "test_a::test_bad[x]: AssertionError: 1 != 2",
         "test_b::test_broken: no module",
     ]
@@ -95,7 +96,7 @@ def test_what_fails_is_named():
 def test_the_cpu_is_a_competitor_more():
     paired = gpu.beside_cpu(partial(work, "cuda"), partial(work, "cpu"), W=7)
     assert [c.name for c in paired.competitors] == [
-        "lpprop, triton", "lpprop, torch", "PAMR", gpu.ON_CPU,
+        "lpprop, triton", "lpprop, torch", "PAMR", report.ON_CPU,
     ]  # fmt: skip
     host = paired.competitors[-1]
     assert (host.note, host.device, host.limit) == ("lpprop, llvm: note", "cpu", None)
@@ -103,7 +104,9 @@ def test_the_cpu_is_a_competitor_more():
 
 
 def test_every_work_has_its_twin_on_the_cpu():
-    for plan, planned in zip(gpu.paired_plans(3), speed.plans("cuda", 3), strict=True):
+    works = gpu.planned("cuda", 3)
+    assert len(works) == len(speed.plans("cuda", 3)) + 1
+    for plan, planned in zip(gpu.paired_plans(3), works, strict=True):
         on_gpu, on_cpu = plan.step.args
         assert on_gpu.func is on_cpu.func
         assert (on_gpu.args[0], on_cpu.args[0]) == ("cuda", "cpu")
@@ -127,11 +130,11 @@ def test_a_work_that_fails_leaves_the_others(monkeypatch):
 
 
 def test_the_report_holds_all_of_it(result):
-    failed = gpu.Outcome(
+    failed = outcome.Outcome(
         1, 0, ["test_a::test_b: AssertionError"], 0.4, {"test_a::test_b": [1, 1, 0]}
     )
     problems = ["patch_step: OutOfMemoryError: 3 GiB"]
-    text = gpu.report("fake", failed, result, problems, {"Steps": "a table"})
+    text = report.report("fake", failed, result, problems, {"Steps": "a table"})
     for line in (
         "| device | the suite's fake device |",
         f"| torch | {version('torch')} |",
@@ -144,7 +147,10 @@ def test_the_report_holds_all_of_it(result):
         "| lpprop, on the CPU: lpprop, llvm: note | 500 (500–500) | 250 (250–250) |",
     ):
         assert line in text, text
-    assert "Nothing was measured" in gpu.report("fake", GREEN, None, [])
+    assert "Nothing was measured" in report.report("fake", GREEN, None, [])
+    assert "## Beside others\n\nx is left out.\n\n" in report.report(
+        "fake", GREEN, None, [], notes=["x is left out."]
+    )
 
 
 def test_it_writes_both_files(monkeypatch, tmp_path, capsys, result):
@@ -166,6 +172,53 @@ def test_it_writes_both_files(monkeypatch, tmp_path, capsys, result):
         gpu, "measured", lambda plans, quick: ([], ["pixel_step: RuntimeError: no"])
     )
     assert gpu.main(["--quick", "--out", str(tmp_path)]) == 1
+
+
+# --------------------------------------------------------------------------- the local CRF
+
+
+class ExactFilter:
+    """MONAI's filter by all pairs, normalised by rows; its lattice is near that."""
+
+    @staticmethod
+    def apply(x, features):
+        assert x.shape[1] <= 16, "more channels than MONAI takes on a GPU"
+        points = features[0].flatten(1).T
+        kernel = (-(points[:, None] - points).square().sum(-1) / 2).exp()
+        return (x.flatten(2) @ (kernel / kernel.sum(1, keepdim=True)).T).view_as(x)
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_the_permutohedral_crf_is_there_where_monai_is(monkeypatch, there):
+    monkeypatch.setattr(random_field, "MONAI", there)
+    names = [x.name for x in random_field.random_field("cpu", H=8, W=9, C=2).competitors]
+    assert ("permutohedral CRF" in names) == there
+    assert names[:2] == ["lpprop, llvm", "lpprop, torch"]
+
+
+def test_the_permutohedral_crf_is_the_mean_field(monkeypatch):
+    """Against a loop in float64 over the equations of DenseCRF, for more classes than a group."""
+    monkeypatch.setitem(
+        sys.modules, "monai.networks.layers", SimpleNamespace(PHLFilter=ExactFilter)
+    )
+    monkeypatch.setitem(sys.modules, "monai.networks", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "monai", SimpleNamespace())
+    rng = np.random.default_rng(0)
+    image, P = rng.random((3, 5, 4)), rng.dirichlet(np.ones(18), 20).T
+    found = random_field.lattice_crf(*(torch.tensor(x)[None] for x in (P.reshape(18, 5, 4), image)))
+
+    place = np.indices((5, 4)).reshape(2, -1).T
+    far = ((place[:, None] - place) ** 2).sum(-1)
+    colours = 255 * image.reshape(3, -1).T
+    unlike = ((colours[:, None] - colours) ** 2).sum(-1)
+    kernels = [np.exp(-far / (2 * 80**2) - unlike / (2 * 13**2)), np.exp(-far / (2 * 3**2))]
+    Q = P
+    for _ in range(5):
+        energy = np.log(P)
+        for weight, k in zip((10, 3), kernels, strict=True):
+            energy = energy + weight * Q @ (k / k.sum(1, keepdims=True)).T
+        Q = np.exp(energy) / np.exp(energy).sum(0)
+    np.testing.assert_allclose(found[0].flatten(1), Q, rtol=1e-12)
 
 
 # --------------------------------------------------------------------------- the steps
