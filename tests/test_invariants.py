@@ -221,7 +221,7 @@ def test_constant_is_fixed_on_a_regular_graph(h, w, level):
     close(lpprop.propagate_pixels(logits, image, r=11), gain * logits)
 
 
-@given(seed=seeds, C=classes, level=st.floats(0, 1))
+@given(seed=seeds, C=classes, level=st.just(0.0) | st.floats(0.05, 1))  # darker ones warn
 def test_a_single_node_is_unchanged(seed, C, level):
     logits = torch.randn(1, C, 1, 1, generator=torch.Generator().manual_seed(seed))
     close(lpprop.propagate_patches(logits, torch.full((1, 3, 1, 1), level)), logits, 1e-6)
@@ -383,6 +383,11 @@ def test_velocity_falls_with_tau_and_stays_in_its_range(seed, C, h, w, low, more
     assert ((late >= 1 / 21) & (early <= 1)).all()
 
 
+# Drawn scores of a single patch may be flat, of which there are warnings.
+flat_draws = pytest.mark.filterwarnings("ignore:logits. got scores that differ")
+
+
+@flat_draws
 @given(seed=seeds, C=classes, h=sides, w=sides, nms=st.floats(0, 1), rejection=st.booleans())
 def test_distributions_sum_to_one_or_to_nothing(seed, C, h, w, nms, rejection):
     logits, _ = patch_inputs(seed, 2, C, h, w)
@@ -394,6 +399,7 @@ def test_distributions_sum_to_one_or_to_nothing(seed, C, h, w, nms, rejection):
     assert (f.sum(2) - expected).abs().max() <= 1e-12
 
 
+@flat_draws
 @given(seed=seeds, C=classes, h=sides, w=sides, data=st.data(), nms=st.floats(0, 1))
 def test_distributions_do_not_see_places_nor_the_order_of_classes(seed, C, h, w, data, nms):
     logits, _ = patch_inputs(seed, 1, C, h, w)
@@ -405,6 +411,7 @@ def test_distributions_do_not_see_places_nor_the_order_of_classes(seed, C, h, w,
     close(lpprop.class_distribution(moved, nms=nms), f[:, order][..., patches], 1e-12)
 
 
+@flat_draws
 @given(seed=seeds, C=classes, h=sides, w=sides, level=st.floats(-1e3, 1e3), nms=st.floats(0, 1))
 def test_distributions_do_not_see_a_level_of_all_logits(seed, C, h, w, level, nms):
     # The level rounds the logits to some 1e-13, which moves the threshold by as much.

@@ -27,13 +27,17 @@ class Outcome:
     promises: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
 
+def list_files() -> list[Path]:
+    """List the files that have such tests."""
+    return [x for x in sorted((ROOT / "tests").glob("test_*.py")) if "mark.gpu" in x.read_text()]
+
+
 def run_tests(device: str, *arguments: str) -> Outcome:
-    """Run the tests that use a GPU where there is one, on a device."""
-    files = [x for x in sorted((ROOT / "tests").glob("test_*.py")) if "mark.gpu" in x.read_text()]
+    """Run the tests of these files that use a GPU, on a device."""
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "tests.xml"
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "gpu"]
-        command += ["--device", device, f"--junitxml={result}", *arguments, *map(str, files)]
+        command += ["--device", device, f"--junitxml={result}", *arguments, *map(str, list_files())]
         done = subprocess.run(command, cwd=ROOT, check=False)
         if not result.is_file():
             raise RuntimeError(f"pytest ended with {done.returncode}, and counted nothing")
