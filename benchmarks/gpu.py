@@ -75,7 +75,7 @@ def measured(plans: Sequence[Plan], quick: bool) -> tuple[list[dict[str, Any]], 
         except Exception as error:
             traceback.print_exc()
             name = plan.step.args[0].func.__name__
-            problems.append(f"{name}: {type(error).__name__}: {str(error).split(chr(10))[0]}")
+            problems.append(f"{name}: {timing.describe(error)}")
     return works, problems
 
 
@@ -125,7 +125,7 @@ def profiled(device: str | torch.device, sizes: Mapping[str, int], problems: lis
             found.append(profile.profile_step(step, device, sizes))
         except Exception as error:
             traceback.print_exc()
-            problems.append(f"{step.name}, profile: {type(error).__name__}")
+            problems.append(f"{step.name}, profile: {timing.describe(error)}")
     return profile.section(found)
 
 

@@ -266,7 +266,7 @@ def test_regions_of_a_proposer_are_scored(backbone, made):
 
     same = ReferenceBackbone(backbone, made, regions=of_another_size, scores="cosine")(image[None])
     torch.testing.assert_close(same.logits, found.logits)
-    with pytest.raises(InputError, match=r"^the proposer <lambda> returned unusable regions: got"):
+    with pytest.raises(InputError, match=r"^regions of the proposer <lambda>: got shape"):
         ReferenceBackbone(backbone, made, regions=lambda x: labels)(image.expand(2, -1, -1, -1))
     with pytest.raises(
         InputError, match=r"^regions: got the proposer <lambda>, which asks for scores"

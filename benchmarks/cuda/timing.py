@@ -92,8 +92,7 @@ def time_steps(
         except Exception as error:
             if not isinstance(error, torch.OutOfMemoryError):
                 traceback.print_exc()
-            line = str(error).split("\n")[0]
-            problems.append(f"{step.name}, {of}: {type(error).__name__}: {line}")
+            problems.append(f"{step.name}, {of}: {describe(error)}")
             return None
 
     for step in steps:
@@ -109,6 +108,11 @@ def time_steps(
             row.batches[batch] = several[0] if several else ()
         timed.append(row)
     return timed, problems
+
+
+def describe(error: Exception) -> str:
+    """Name an error in a line."""
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
 
 
 def section(timed: Sequence[Timed], ceilings: Ceilings | None) -> str:

@@ -127,9 +127,9 @@ TABLE = {
         lambda: lpprop.RegionVote()(FULL, regions=no_regions),
         "image: got None, beside the proposer no_regions"),
     "proposer of an image": (lambda: voted(no_regions),
-        "the proposer no_regions returned unusable regions: got shape (64, 80) and"),
+        "regions of the proposer no_regions: got shape (64, 80) and"),
     "proposer of one image": (lambda: voted(of_another_size),
-        "the proposer of_another_size returned unusable regions: got masks of 1 images"),
+        "regions of the proposer of_another_size: got masks of 1 images"),
 }
 # fmt: on
 

@@ -83,7 +83,8 @@ class Proposal:
             regions = as_regions(found, image)
             check_regions(regions, image)
         except InputError as error:
-            raise InputError(f"the proposer {self.name} returned unusable {error}") from None
+            why = str(error).removeprefix("regions")
+            raise InputError(f"regions of the proposer {self.name}{why}") from None
         if not self.asks_for_scores:
             self.found = regions
         return regions
