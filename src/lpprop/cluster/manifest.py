@@ -46,6 +46,8 @@ class Finished:
         images: how many images it has, those that failed too.
         errors: for each image that failed, its id, its path and the reason.
         seconds: how long it took.
+        warnings: for each doubt about its images, a message, how many images it is about, and the
+            first of them.
     """
 
     shard: int
@@ -55,6 +57,7 @@ class Finished:
     images: int
     errors: tuple[tuple[str, str, str], ...]
     seconds: float
+    warnings: tuple[tuple[str, int, str], ...] = ()
 
 
 @dataclass
@@ -174,6 +177,7 @@ def _as_finished(line: bytes) -> Finished | None:
     try:
         values = json.loads(line)
         errors = tuple((str(a), str(b), str(c)) for a, b, c in values.pop("errors"))
-        return Finished(**values, errors=errors)
+        doubts = tuple((str(a), int(b), str(c)) for a, b, c in values.pop("warnings", ()))
+        return Finished(**values, errors=errors, warnings=doubts)
     except (ValueError, TypeError, KeyError, AttributeError):
         return None

@@ -9,10 +9,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lpprop._core.errors import InputError
+from lpprop._core.errors import InputError, collect_warnings
 from lpprop.batch.base import BatchMap
 from lpprop.cluster.manifest import Attempt, Finished, Manifest
 from lpprop.cluster.outputs import Labelled, encode, write_shard
+from lpprop.cluster.reports import Doubts
 from lpprop.cluster.samples import Sample, read_rows, read_tar
 from lpprop.cluster.stores import Store, open_file
 
@@ -101,18 +102,20 @@ class ShardWorker:
                 "worker processes died before their first image, while they loaded the models or "
                 "read the shard (out of memory?)"
             )
-        results = list(self._label(shard, attempt))
+        doubts = Doubts()
+        results = list(self._label(shard, attempt, doubts))
         output, size, sha256 = write_shard(self.manifest.store, shard, self.job.format, results)
         finished = Finished(
             shard, output, size, sha256, len(results),
             tuple((one.id, one.path, one.error) for one in results if one.error),
             time.monotonic() - start,
+            doubts.listed(),
         )  # fmt: skip
         self.manifest.add(finished)
         self.manifest.end_attempt(shard)
         return finished
 
-    def _label(self, shard: int, attempt: Attempt) -> Iterator[Labelled]:
+    def _label(self, shard: int, attempt: Attempt, doubts: Doubts) -> Iterator[Labelled]:
         self.job.mapper.load()
         seen: set[str] = set()
         for sample in self._read(shard):
@@ -126,7 +129,11 @@ class ShardWorker:
                 if attempt.number > 1:
                     attempt.at = sample.id
                     self.manifest.note(shard, attempt)
-                yield self._label_one(sample)
+                with collect_warnings(shown=False) as messages:
+                    labelled = self._label_one(sample)
+                for message in messages:
+                    doubts.add(message, first=sample.id)
+                yield labelled
             seen.add(sample.id)
 
     def _label_one(self, sample: Sample) -> Labelled:
