@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from lpprop._core.doubts import gather_doubts
 from lpprop._core.errors import InputError, collect_warnings
 from lpprop.batch.base import BatchMap
 from lpprop.cluster.manifest import Attempt, Finished, Manifest
 from lpprop.cluster.outputs import Labelled, encode, write_shard
-from lpprop.cluster.reports import Doubts
 from lpprop.cluster.samples import Sample, read_rows, read_tar
 from lpprop.cluster.stores import Store, open_file
 
@@ -102,20 +102,22 @@ class ShardWorker:
                 "worker processes died before their first image, while they loaded the models or "
                 "read the shard (out of memory?)"
             )
-        doubts = Doubts()
-        results = list(self._label(shard, attempt, doubts))
+        warned: list[tuple[str, list[str]]] = []
+        results = list(self._label(shard, attempt, warned))
         output, size, sha256 = write_shard(self.manifest.store, shard, self.job.format, results)
         finished = Finished(
             shard, output, size, sha256, len(results),
             tuple((one.id, one.path, one.error) for one in results if one.error),
             time.monotonic() - start,
-            doubts.listed(),
+            tuple(gather_doubts(warned)),
         )  # fmt: skip
         self.manifest.add(finished)
         self.manifest.end_attempt(shard)
         return finished
 
-    def _label(self, shard: int, attempt: Attempt, doubts: Doubts) -> Iterator[Labelled]:
+    def _label(
+        self, shard: int, attempt: Attempt, warned: list[tuple[str, list[str]]]
+    ) -> Iterator[Labelled]:
         self.job.mapper.load()
         seen: set[str] = set()
         for sample in self._read(shard):
@@ -131,8 +133,7 @@ class ShardWorker:
                     self.manifest.note(shard, attempt)
                 with collect_warnings(shown=False) as messages:
                     labelled = self._label_one(sample)
-                for message in messages:
-                    doubts.add(message, first=sample.id)
+                warned.append((sample.id, messages))
                 yield labelled
             seen.add(sample.id)
 
