@@ -264,8 +264,8 @@ class ClassGroup:
         def multiply_tile(number: int, top: int, end: int, strip: int) -> None:
             made, base = weights.of_tile(top, end, strip)
             kernel(
-                self._shape, weights.turns, made.array, base, weights.row, weights.places, self.q,
-                self.scale, self.root, self.product, dots[number], own, alpha, top, end,
+                self._shape, weights.turns, made.array, base, weights.row, self.q, self.scale,
+                self.root, self.product, dots[number], own, alpha, top, end,
                 *weights.strips[strip],
             )  # fmt: skip
 

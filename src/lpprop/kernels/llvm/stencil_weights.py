@@ -86,7 +86,7 @@ class Weights:
         count = -(-columns // (_STRIP * lanes))
         strip = -(-columns // (count * lanes)) * lanes
         self.strips = [(x, min(x + strip, columns)) for x in range(0, columns, strip)]
-        self.places = places = -(-(strip + rx) // lanes) * lanes
+        places = -(-(strip + rx) // lanes) * lanes
         neighbours = ry * side + rx + 1
         self.row = neighbours * places
 
