@@ -23,7 +23,8 @@ pytest.importorskip("llvmlite")
 from llvmlite import ir
 
 from lpprop.kernels import llvm as kernels
-from lpprop.kernels.llvm import gibbs, jit, memory, parallel, stencil, stencil_loops, upsampling
+from lpprop.kernels import memory
+from lpprop.kernels.llvm import gibbs, jit, parallel, stencil, stencil_loops, upsampling
 from lpprop.kernels.llvm.builder import LANES, Array, Code, Index, Scalar
 from lpprop.kernels.llvm.jit import compile_kernel
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from lpprop.kernels.memory import borrow_tensor
 from lpprop.numerics.twins import find_firsts
 
 __all__ = ["solve_winners"]
@@ -77,6 +77,8 @@ def solve_winners(
     chosen, pending = pending[winning], pending[~winning]
     near = torch.arange(lead.shape[1], device=lead.device)
     count = -(len(chosen) + 1) % _LANES + 1  # which fills the lanes
+    if count < len(chosen) // _LANES:  # too few bounds for so many classes would be too high
+        count += _LANES
     kept, best, bounded = chosen, torch.full_like(detached[0], -torch.inf), 0
     while True:
         groups = _share_out(pending, lead[:, near], count)
@@ -157,5 +159,5 @@ def _allocate(scores: Float[Tensor, "C N"]) -> Float[Tensor, "C N"]:
     """Make a tensor of any values for the result."""
     if scores.device.type != "cpu":
         return torch.empty_like(scores)
-    # NumPy asks for huge pages, which take a seventh of the time; PyTorch does not.
-    return torch.from_numpy(np.empty(scores.shape, scores[:0].numpy().dtype))
+    # New pages for all classes would take longer than the solution for few.
+    return borrow_tensor(tuple(scores.shape), scores[:0].numpy().dtype)

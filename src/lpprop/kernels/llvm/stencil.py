@@ -17,7 +17,6 @@ from lpprop._core.memory import available_bytes
 from lpprop.kernels.interface import Offsets
 from lpprop.kernels.llvm.builder import GROUP, LANES
 from lpprop.kernels.llvm.jit import has_long_registers, specialise
-from lpprop.kernels.llvm.memory import Borrowed, pooled_bytes
 from lpprop.kernels.llvm.parallel import ForEach, bands, workers
 from lpprop.kernels.llvm.stencil_loops import (
     RAISED,
@@ -28,6 +27,7 @@ from lpprop.kernels.llvm.stencil_loops import (
     unpack_loop,
 )
 from lpprop.kernels.llvm.stencil_weights import Weights, forecast_made
+from lpprop.kernels.memory import Borrowed, borrow_tensor, pooled_bytes
 
 __all__ = ["ClassGroup", "Stencil", "build_stencil", "forecast_stencil"]
 
@@ -69,7 +69,7 @@ class Stencil:
     ) -> tuple[Float[Tensor, "C N"], Float[Tensor, " C"], Int[Tensor, " C"], Bool[Tensor, " C"]]:
         """Solve (I - alpha D^-1/2 W D^-1/2) x = scores by conjugate gradients."""
         scores = scores.detach().contiguous()
-        value = torch.zeros_like(scores)
+        value = borrow_tensor(tuple(scores.shape), self.weights.dtype).zero_()
         scale, count = self._scale(), self._count_classes(len(scores))
         with workers(len(scores) * self.weights.work) as for_each:
             rest = [
@@ -88,7 +88,7 @@ class Stencil:
     ) -> Float[Tensor, "C N"]:
         """Take steps towards the solution of (I - alpha D^-1/2 W D^-1/2) x = scores."""
         scores = scores.detach().contiguous()
-        value = torch.zeros_like(scores)
+        value = borrow_tensor(tuple(scores.shape), self.weights.dtype).zero_()
         scale, count = self._scale(), self._count_classes(len(scores))
         with workers(len(scores) * self.weights.work) as for_each:
             for part, target in zip(scores.split(count), value.split(count), strict=True):
