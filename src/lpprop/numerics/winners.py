@@ -72,6 +72,7 @@ def solve_winners(
         return _fill_rest(result.index_copy_(0, pending, solve(scores[pending])), pending)
 
     guessed, cell = guess()
+    rows = scores.unbind()  # which are copied once, where an index would make it twice
     lead = guessed - guessed[pending].amax(0)
     winning = torch.isin(pending, pending[guessed[pending].argmax(0)])
     chosen, pending = pending[winning], pending[~winning]
@@ -82,7 +83,8 @@ def solve_winners(
     kept, best, bounded = chosen, torch.full_like(detached[0], -torch.inf), 0
     while True:
         groups = _share_out(pending, lead[:, near], count)
-        solved = solve(torch.cat([scores[chosen], _bound(detached, groups)]))
+        bounds = _bound(detached, groups)
+        solved = solve(torch.stack([*(rows[i] for i in chosen.tolist()), *bounds]))
         result.index_copy_(0, chosen, solved[: len(chosen)])
         best = torch.maximum(best, solved[: len(chosen)].detach().amax(0))
         slack = _ROUNDINGS * torch.finfo(best.dtype).eps * float(best.abs().max())

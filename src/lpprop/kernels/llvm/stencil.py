@@ -161,7 +161,8 @@ def _solve(
     """Add a group's solution to value; return its residuals, steps and whether it converged."""
     # A power of two per class, so that squares neither overflow nor underflow.
     largest = np.finfo(group.dtype).maxexp - 1
-    power = (torch.frexp(scores.abs().amax(1)).exponent - 1).clamp(-largest, largest - 1).numpy()
+    highest = torch.linalg.vector_norm(scores, math.inf, 1)
+    power = (torch.frexp(highest).exponent - 1).clamp(-largest, largest - 1).numpy()
     power = np.where(np.abs(power) > _MODERATE, power, 0)
     one = np.ones(len(scores), group.dtype)
     group.pack(scores.numpy(), np.ldexp(one, -power))
