@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from numba import njit
 
-from lpprop.kernels.llvm.memory import Borrowed
 from lpprop.kernels.llvm.parallel import bands, workers
+from lpprop.kernels.memory import Borrowed
 
 CACHE = os.environ.get("LPPROP_NUMBA_CACHE") == "1"  # keep compiled code on disk
 STRIP = 640  # columns at a time: in shorter strips, loops start too often for what caches save

@@ -23,7 +23,8 @@ pytest.importorskip("llvmlite")
 from llvmlite import ir
 
 from lpprop.kernels import llvm as kernels
-from lpprop.kernels.llvm import gibbs, jit, memory, parallel, stencil, stencil_loops, upsampling
+from lpprop.kernels import memory
+from lpprop.kernels.llvm import gibbs, jit, parallel, stencil, stencil_loops, upsampling
 from lpprop.kernels.llvm.builder import LANES, Array, Code, Index, Scalar
 from lpprop.kernels.llvm.jit import compile_kernel
 
@@ -707,6 +708,20 @@ def test_what_stood_in_kept_memory_does_not_show():
     del block, blocks
     lpprop.propagate_pixels(logits[..., :80, :], image[..., :80, :], backend="llvm")
     assert torch.equal(lpprop.propagate_pixels(logits, image, backend="llvm"), expected)
+
+
+@pytest.mark.parametrize("prune", [False, True])
+def test_a_result_that_is_held_does_not_change(prune):
+    """Its memory is nobody else's, though it came from the pool."""
+    logits, image = torch.rand(1, 12, 160, 150), torch.rand(1, 3, 160, 150)
+    logits[:, 4:] /= 100
+    memory.release()
+    held = lpprop.propagate_pixels(logits, image, backend="llvm", prune=prune)
+    copy = held.clone()
+    for factor in (2, 3):
+        lpprop.propagate_pixels(factor * logits, image, backend="llvm", prune=prune)
+    assert torch.equal(held, copy)
+    memory.release()
 
 
 # --------------------------------------------------------------------------- what could go astray

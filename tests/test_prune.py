@@ -191,3 +191,34 @@ def test_all_of_many_classes_win():
     scores = torch.eye(20)
     solved = solve_winners(scores, lambda rows: 2 * rows, lambda: (scores, torch.arange(20)))
     assert torch.equal(solved, 2 * scores)
+
+
+def test_many_winners_get_more_bounds():
+    """One bound of classes that take turns would be above all; nine, of two each, are below."""
+    winners, others = 23, 18
+    nodes = winners * others
+    places = torch.arange(nodes, dtype=torch.float64)
+    near = (places[:, None] - places) % nodes < others  # the nodes before each
+    mean = near.double() / others
+    scores = torch.cat([
+        torch.eye(winners).double().repeat_interleave(others, 1),
+        1.5 * torch.eye(others).double().repeat(1, winners),
+    ])  # fmt: skip
+    columns = []
+
+    def solve(rows):
+        columns.append(len(rows))
+        return rows @ mean.mT
+
+    found = solve_winners(scores, solve, lambda: (scores @ mean.mT, torch.arange(nodes)))
+    assert columns == [winners + 9]
+    assert torch.equal(found.amax(0), (scores @ mean.mT).amax(0))
+
+
+@pytest.mark.parametrize("size", [(1, 60), (60, 1), (1, 1)])
+def test_the_scores_stay_as_they_were(size):
+    """The sample of so small an image is the image."""
+    logits, image = torch.rand(1, 12, *size), torch.rand(1, 3, *size)
+    before = logits.clone()
+    lpprop.propagate_pixels(logits, image, prune=True)
+    assert torch.equal(logits, before)

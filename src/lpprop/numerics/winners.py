@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from lpprop.kernels.memory import borrow_tensor
 from lpprop.numerics.twins import find_firsts
 
 __all__ = ["solve_winners"]
@@ -72,15 +72,19 @@ def solve_winners(
         return _fill_rest(result.index_copy_(0, pending, solve(scores[pending])), pending)
 
     guessed, cell = guess()
+    rows = scores.unbind()  # which are copied once, where an index would make it twice
     lead = guessed - guessed[pending].amax(0)
     winning = torch.isin(pending, pending[guessed[pending].argmax(0)])
     chosen, pending = pending[winning], pending[~winning]
     near = torch.arange(lead.shape[1], device=lead.device)
     count = -(len(chosen) + 1) % _LANES + 1  # which fills the lanes
+    if count < len(chosen) // _LANES:  # too few bounds for so many classes would be too high
+        count += _LANES
     kept, best, bounded = chosen, torch.full_like(detached[0], -torch.inf), 0
     while True:
         groups = _share_out(pending, lead[:, near], count)
-        solved = solve(torch.cat([scores[chosen], _bound(detached, groups)]))
+        bounds = _bound(detached, groups)
+        solved = solve(torch.stack([*(rows[i] for i in chosen.tolist()), *bounds]))
         result.index_copy_(0, chosen, solved[: len(chosen)])
         best = torch.maximum(best, solved[: len(chosen)].detach().amax(0))
         slack = _ROUNDINGS * torch.finfo(best.dtype).eps * float(best.abs().max())
@@ -157,5 +161,5 @@ def _allocate(scores: Float[Tensor, "C N"]) -> Float[Tensor, "C N"]:
     """Make a tensor of any values for the result."""
     if scores.device.type != "cpu":
         return torch.empty_like(scores)
-    # NumPy asks for huge pages, which take a seventh of the time; PyTorch does not.
-    return torch.from_numpy(np.empty(scores.shape, scores[:0].numpy().dtype))
+    # New pages for all classes would take longer than the solution for few.
+    return borrow_tensor(tuple(scores.shape), scores[:0].numpy().dtype)

@@ -142,13 +142,21 @@ def propagate_pixels(
 
         @torch.no_grad()
         def guess() -> tuple[Tensor, Tensor]:
-            """Propagate a grid of pixels, each joined with the next ones of the grid."""
+            """Propagate a grid of pixels, each joined with the next ones of the grid.
+
+            Classes that are best at none of them keep their distance from the best.
+            """
             (rows, own_row), (columns, own_column) = (_sample(n, r) for n in scores.shape[1:])
             small = build(guide[:, rows][:, :, columns], 3)
             sampled = scores[:, rows][:, :, columns].flatten(1)
             few = {**solving, "max_iter": min(max_iter, _GUESS_STEPS)}
+            near = sampled.argmax(0).unique()
+            # A solution is about 1 / (1 - alpha) as large as its scores.
+            found = (1 - alpha) * propagate(sampled[near], small, **few)
+            guessed = sampled + (found.amax(0) - sampled.amax(0))
+            guessed[near] = found
             cell = own_row[:, None] * len(range(*columns.indices(scores.shape[2]))) + own_column
-            return propagate(sampled, small, **few), cell.flatten().to(scores.device)
+            return guessed, cell.flatten().to(scores.device)
 
         rows = scores.flatten(1)
         return solve_winners(rows.contiguous(), solve, guess) if prune else solve(rows)

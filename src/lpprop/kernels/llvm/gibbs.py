@@ -13,8 +13,8 @@ from torch import Tensor
 
 from lpprop.kernels.llvm.builder import LANES, Array, Code, Index, Scalar
 from lpprop.kernels.llvm.jit import Kernel, specialise
-from lpprop.kernels.llvm.memory import borrow_tensor
 from lpprop.kernels.llvm.parallel import workers
+from lpprop.kernels.memory import borrow_tensor
 
 __all__ = ["build_gibbs_kernel"]
 

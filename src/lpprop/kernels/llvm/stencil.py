@@ -17,7 +17,6 @@ from lpprop._core.memory import available_bytes
 from lpprop.kernels.interface import Offsets
 from lpprop.kernels.llvm.builder import GROUP, LANES
 from lpprop.kernels.llvm.jit import has_long_registers, specialise
-from lpprop.kernels.llvm.memory import Borrowed, pooled_bytes
 from lpprop.kernels.llvm.parallel import ForEach, bands, workers
 from lpprop.kernels.llvm.stencil_loops import (
     RAISED,
@@ -28,6 +27,7 @@ from lpprop.kernels.llvm.stencil_loops import (
     unpack_loop,
 )
 from lpprop.kernels.llvm.stencil_weights import Weights, forecast_made
+from lpprop.kernels.memory import Borrowed, borrow_tensor, pooled_bytes
 
 __all__ = ["ClassGroup", "Stencil", "build_stencil", "forecast_stencil"]
 
@@ -69,7 +69,7 @@ class Stencil:
     ) -> tuple[Float[Tensor, "C N"], Float[Tensor, " C"], Int[Tensor, " C"], Bool[Tensor, " C"]]:
         """Solve (I - alpha D^-1/2 W D^-1/2) x = scores by conjugate gradients."""
         scores = scores.detach().contiguous()
-        value = torch.zeros_like(scores)
+        value = borrow_tensor(tuple(scores.shape), self.weights.dtype).zero_()
         scale, count = self._scale(), self._count_classes(len(scores))
         with workers(len(scores) * self.weights.work) as for_each:
             rest = [
@@ -88,7 +88,7 @@ class Stencil:
     ) -> Float[Tensor, "C N"]:
         """Take steps towards the solution of (I - alpha D^-1/2 W D^-1/2) x = scores."""
         scores = scores.detach().contiguous()
-        value = torch.zeros_like(scores)
+        value = borrow_tensor(tuple(scores.shape), self.weights.dtype).zero_()
         scale, count = self._scale(), self._count_classes(len(scores))
         with workers(len(scores) * self.weights.work) as for_each:
             for part, target in zip(scores.split(count), value.split(count), strict=True):
@@ -161,7 +161,8 @@ def _solve(
     """Add a group's solution to value; return its residuals, steps and whether it converged."""
     # A power of two per class, so that squares neither overflow nor underflow.
     largest = np.finfo(group.dtype).maxexp - 1
-    power = (torch.frexp(scores.abs().amax(1)).exponent - 1).clamp(-largest, largest - 1).numpy()
+    highest = torch.linalg.vector_norm(scores, math.inf, 1)
+    power = (torch.frexp(highest).exponent - 1).clamp(-largest, largest - 1).numpy()
     power = np.where(np.abs(power) > _MODERATE, power, 0)
     one = np.ones(len(scores), group.dtype)
     group.pack(scores.numpy(), np.ldexp(one, -power))
@@ -265,8 +266,8 @@ class ClassGroup:
         def multiply_tile(number: int, top: int, end: int, strip: int) -> None:
             made, base = weights.of_tile(top, end, strip)
             kernel(
-                self._shape, weights.turns, made.array, base, weights.row, weights.places, self.q,
-                self.scale, self.root, self.product, dots[number], own, alpha, top, end,
+                self._shape, weights.turns, made.array, base, weights.row, self.q, self.scale,
+                self.root, self.product, dots[number], own, alpha, top, end,
                 *weights.strips[strip],
             )  # fmt: skip
 

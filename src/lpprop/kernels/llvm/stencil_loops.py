@@ -41,6 +41,8 @@ __all__ = [
 RAISED = 60
 #: Rows that a product sums at a time.
 ROWS = 4
+# The vector whose weights are asked for is so many after the one that is summed.
+_AHEAD = 2
 # Up to so many features per pixel stay in registers, or near them.
 _REGISTERS = 8
 
@@ -150,18 +152,15 @@ def multiply_loop(together: int, rest: int) -> Kernel:
 
     def multiply(
         code: Code, shape: Indices, turns: Indices, weights: Array, base: Index, row: Index,
-        places: Index, q: Array, scale: Array, root: Array, product: Array, dots: Doubles,
-        own: Scalar, alpha: Scalar, top: Index, end: Index, left: Index, right: Index,
+        q: Array, scale: Array, root: Array, product: Array, dots: Doubles, own: Scalar,
+        alpha: Scalar, top: Index, end: Index, left: Index, right: Index,
     ) -> None:  # fmt: skip
         grid = Grid.of(shape)
         own_p, strength = code.splat(own), code.splat(alpha)
         with code.loop(top, end, ROWS) as y, code.loop(left, right, code.lanes) as x:
             place = base + y * row + x - left
             # What the next vector of pixels reads first lies in as many places as there are
-            # weights and classes, too many for the processor to foresee.
-            with code.loop(0, grid.ry * (grid.rx * 2 + 1) + grid.rx + 1) as neighbour:
-                for n in range(ROWS):
-                    weights.prefetch(place + row * n + neighbour * places + code.lanes)
+            # classes and weights, too many for the processor to foresee.
             with code.loop(0, grid.classes) as c:
                 for n in range(ROWS):
                     q.prefetch(grid.padded(y + grid.ry + ROWS + n, c, x + code.lanes))
@@ -190,7 +189,11 @@ def multiply_loop(together: int, rest: int) -> Kernel:
 
 
 class _Tile:
-    """The sums of `ROWS` vectors of pixels over their neighbours, for some classes."""
+    """The sums of `ROWS` vectors of pixels over their neighbours, for some classes.
+
+    The weights of a vector to come are asked for between the sums: asked for at once, they would
+    fill the queue, and nothing would be summed meanwhile.
+    """
 
     def __init__(
         self, code: Code, grid: Grid, turns: Indices, weights: Array, row: Value, place: Value,
@@ -206,6 +209,7 @@ class _Tile:
                 scores = [q.load(source + grid.pitch * k) for k in range(count)]
                 for n in rows:
                     turn = turns.load((near - n) * side + column, 1)
+                    weights.prefetch(place + row * n + turn + _AHEAD * code.lanes)
                     weight = weights.load(place + row * n + turn)
                     for k in range(count):
                         total = self.sums[n][k]

@@ -22,9 +22,9 @@ from lpprop._core.memory import available_bytes
 from lpprop.kernels.interface import Offsets
 from lpprop.kernels.llvm.builder import LANES
 from lpprop.kernels.llvm.jit import has_long_registers, specialise
-from lpprop.kernels.llvm.memory import Borrowed
 from lpprop.kernels.llvm.parallel import bands, workers
 from lpprop.kernels.llvm.stencil_loops import ROWS, add_degrees_loop, fill_loop
+from lpprop.kernels.memory import Borrowed
 
 __all__ = ["Weights", "forecast_made"]
 
@@ -86,7 +86,7 @@ class Weights:
         count = -(-columns // (_STRIP * lanes))
         strip = -(-columns // (count * lanes)) * lanes
         self.strips = [(x, min(x + strip, columns)) for x in range(0, columns, strip)]
-        self.places = places = -(-(strip + rx) // lanes) * lanes
+        places = -(-(strip + rx) // lanes) * lanes
         neighbours = ry * side + rx + 1
         self.row = neighbours * places
 

@@ -15,8 +15,8 @@ from torch import Tensor
 from lpprop.kernels.interface import Columns, Rows
 from lpprop.kernels.llvm.builder import BLOCK, GROUP, LANES, Array, Code, Index, Indices, Value
 from lpprop.kernels.llvm.jit import Kernel, specialise
-from lpprop.kernels.llvm.memory import zeros
 from lpprop.kernels.llvm.parallel import bands, workers
+from lpprop.kernels.memory import zeros
 
 __all__ = ["upsample"]
 

@@ -1,4 +1,4 @@
-"""A pool of memory for compiled kernels.
+"""A pool of memory for results of a CPU, and for what compiled kernels need meanwhile.
 
 The system takes time to hand out new pages. So blocks go back to a bounded pool, as PyTorch keeps
 the memory of a GPU; `release` empties the pool.
