@@ -86,7 +86,7 @@ def nearest_neighbours(
     rows = max(1, _SIMILARITY_BYTES // (n * unit.element_size()))
     if rows >= n:
         return portable.largest_of_rows(portable.gram_matrix(unit), k)
-    blocks = [portable.largest_of_rows(block @ unit.mT, k) for block in unit.split(rows)]
+    blocks = [portable.largest_of_rows(portable.multiply(block, unit.mT), k) for block in unit.split(rows)]
     indices, values = zip(*blocks, strict=True)
     return torch.cat(indices), torch.cat(values)
 

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from lpprop.kernels.portable.products import multiply
+
 __all__ = ["csr_product", "gram_matrix", "symmetric_csr"]
 
 
@@ -24,7 +26,7 @@ def gram_matrix(x: Float[Tensor, "N D"]) -> Float[Tensor, "N N"]:
     step = -(-n // 8)
     for start in range(0, n, step):
         end = start + step
-        block = x[start:end] @ x[start:].mT
+        block = multiply(x[start:end], x[start:].mT)
         gram[start:end, start:] = block
         gram[end:, start:end] = block[:, step:].mT
     return gram
