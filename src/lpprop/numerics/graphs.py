@@ -97,7 +97,9 @@ def nearest_neighbours(
     if n * row <= min(_MATRIX_BYTES, room):
         return portable.largest_of_rows(portable.gram_matrix(unit), k)
     rows = max(1, min(_BLOCK_BYTES, room) // row)
-    blocks = [portable.largest_of_rows(portable.multiply(block, unit.mT), k) for block in unit.split(rows)]
+    blocks = [
+        portable.largest_of_rows(portable.multiply(block, unit.mT), k) for block in unit.split(rows)
+    ]
     indices, values = zip(*blocks, strict=True)
     return torch.cat(indices), torch.cat(values)
 
