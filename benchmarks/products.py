@@ -1,4 +1,4 @@
-"""Optimal path and maximum velocity against the bare matrix products that they consist of."""
+"""Optimal path and maximum velocity against the products of matrices in them, by PyTorch."""
 
 import torch
 from torch import Tensor

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import lpprop
-from lpprop.kernels.portable import largest_of_rows, multiply_rows
+from lpprop.kernels.portable import largest_of_rows, multiply, multiply_rows
 from lpprop.numerics.markov import _ROUNDINGS, MarkovWalk
 
 EPS = torch.finfo(torch.float32).eps
@@ -61,6 +61,21 @@ def test_foreseen_steps_are_those_of_products_in_float64(fast):
     assert len(products) == 20 - foreseen + 1 + 1
 
 
+def test_attempts_wait_until_the_sum_misses_little_enough(monkeypatch):
+    """What the sum misses falls by ten per step; so the third attempt is where it is small."""
+    walk, attempts = MarkovWalk(starts(3).float(), lambda x: x, gain=1.0), []
+
+    def miss(*_):
+        attempts.append(walk.taken)
+        return None, 10.0 ** -(walk.taken - 4)
+
+    monkeypatch.setattr("lpprop.numerics.markov._find_foresight", miss)
+    for _ in range(20):
+        walk.advance()
+    # 64 roundings over 4 are 1.9e-6, which is passed 5.7 steps after the first.
+    assert attempts[:4] == [5, 7, 10, 12]
+
+
 def test_a_chain_whose_modes_do_not_fade_is_walked_by_products():
     order = torch.randperm(N, generator=torch.Generator().manual_seed(0))
     walk, p = MarkovWalk(starts(3).float(), lambda x: x[:, order], gain=1.0), starts(3).float()
@@ -88,6 +103,34 @@ def test_products_of_few_rows(shape, turned, monkeypatch):
     matrix = torch.rand(M, K, dtype=torch.float64, generator=generator).mT
     matrix = matrix if turned else matrix.contiguous()
     np.testing.assert_allclose(multiply_rows(p, matrix), p.numpy() @ matrix.numpy(), rtol=1e-13)
+
+
+@pytest.mark.parametrize("stored", ["rows", "columns", "part"])
+@pytest.mark.parametrize("rows", [1, 5])
+def test_large_products_in_float32(rows, stored):
+    """A sum of K terms is off by sqrt(K) roundings or so, with any library."""
+    generator = torch.Generator().manual_seed(1)
+    a = torch.rand(rows, 700, generator=generator)
+    b = torch.rand(700, 700, generator=generator)
+    b = {"rows": b, "columns": b.mT, "part": b[:, :600]}[stored]
+    exact = a.double() @ b.double()
+    for product in (multiply(a, b), multiply_rows(a, b)):
+        assert (product - exact).abs().max() <= 700**0.5 * EPS * exact.max()
+
+
+# PyTorch's first dual tensor compiles its rules by what PyTorch itself calls deprecated.
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
+@pytest.mark.parametrize("product", [multiply, multiply_rows])
+def test_large_products_have_gradients(product):
+    a, b = torch.rand(5, 600), torch.rand(600, 600)
+    ones = torch.ones_like(a)
+    assert torch.equal(product(a.requires_grad_(), b), a @ b)
+    product(a, b).sum().backward()
+    torch.testing.assert_close(a.grad, b.sum(1).expand(5, 600))
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(a.detach(), ones)
+        slope = torch.autograd.forward_ad.unpack_dual(product(dual, b)).tangent
+    torch.testing.assert_close(slope, ones @ b)
 
 
 @pytest.mark.parametrize("k", [1, 7, 40])

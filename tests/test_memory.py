@@ -15,6 +15,9 @@ import pytest
 import torch
 
 import lpprop
+from lpprop.kernels import portable
+from lpprop.numerics.graphs import forecast_graph
+from lpprop.numerics.propagation import forecast_solver
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/status").exists(), reason="the high-water mark is read from /proc"
@@ -239,6 +242,28 @@ def test_the_patch_step_forecasts_what_it_takes(options, slope, monkeypatch):
     forecast = forecast_of(call, names, monkeypatch)
     assert used < forecast + BESIDE
     assert used > 0.5 * forecast - BESIDE
+
+
+def test_neighbours_are_found_in_smaller_blocks_where_memory_is_short(monkeypatch):
+    """The bits are the same; a byte less than forecast is refused."""
+    # Entries of +-1/16 have exact cosines, with many ties, by every library and in every block.
+    feats = torch.rand(1, 256, 20, 30).round() / 8 - 1 / 16
+    logits, options = torch.rand(1, 3, 20, 30), {"k": 7, "storage": "csr"}
+    expected = lpprop.propagate_patches(logits, feats, **options)
+    forecast = forecast_graph(600, 7, "csr", 4, logits.device, gradient=False)
+    forecast += forecast_solver(3, 600 * 4, alpha=0.95, max_iter=10, tol=1e-6, gradient=False)
+    blocks = []
+    multiply = portable.multiply
+    monkeypatch.setattr(portable, "multiply", lambda a, b: blocks.append(len(a)) or multiply(a, b))
+    for free in (forecast, 40 * 600 * 4, 0):
+        blocks.clear()
+        monkeypatch.setattr("lpprop.numerics.graphs.available_bytes", lambda _, free=free: free)
+        assert torch.equal(lpprop.propagate_patches(logits, feats, **options), expected)
+        assert max(blocks) == max(1, free // (4 * 600 * 4))
+        assert sum(blocks) == 600
+    monkeypatch.setattr("lpprop._core.memory.available_bytes", lambda device: forecast - 1)
+    with pytest.raises(lpprop.InputError, match="600 patches with 7 neighbours each"):
+        lpprop.propagate_patches(logits, feats, **options)
 
 
 @pytest.mark.parametrize("method", ["lposs+", "a chain"])

@@ -16,6 +16,7 @@ from torch import Tensor
 from lpprop._core.errors import InputError
 from lpprop._core.precision import has_double
 from lpprop.kernels.dispatch import kernels_for
+from lpprop.kernels.portable import multiply_rows
 
 __all__ = ["GibbsKernel", "kernel_device", "kernel_dtype"]
 
@@ -118,7 +119,7 @@ class GibbsKernel:
         """
         inner, outer = (self.column, self.row) if transposed else (self.row, self.column)
         share, size = self._compute_shares(weights, potential + inner)
-        mean = share @ (self.kernel.mT if transposed else self.kernel)
+        mean = multiply_rows(share, self.kernel.mT if transposed else self.kernel)
         if self.safe:
             return mean.log() + size + outer
         lost = self._find_lost(mean)

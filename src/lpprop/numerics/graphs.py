@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lpprop._core.errors import InputError
+from lpprop._core.memory import available_bytes
 from lpprop._core.options import check_choice
 from lpprop._core.precision import compute_dtype
 from lpprop.kernels import portable, torch_sparse
@@ -37,9 +38,15 @@ __all__ = [
     "unit_features",
 ]
 
-# Size of the blocks of rows in which similarities are computed, so that there is no N x N matrix
-# for large N.
-_SIMILARITY_BYTES = 64 * 2**20
+# Similarities up to this size are computed as one matrix, half of which mirrors the other.
+_MATRIX_BYTES = 64 * 2**20
+# Larger ones are computed in blocks of rows of this size, so that there is no N x N matrix. Glibc
+# keeps blocks below 32 MiB for the next one; the system takes time to hand out new pages.
+_BLOCK_BYTES = 30 * 2**20
+# Where memory is short, a block takes this share of what is free: the rest is for the edges.
+_FREE_SHARE = 1 / 4
+# The forecast counts on blocks that are no larger than this.
+_SMALL_BLOCK_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -75,7 +82,8 @@ def nearest_neighbours(
 ) -> tuple[Int[Tensor, "N k"], Float[Tensor, "N k"]]:
     """Find the k nodes of highest cosine similarity to each node, itself included.
 
-    The search is exact. The features are normalised in their own dtype and compared in `dtype`.
+    The search is exact, in smaller blocks where memory is short. The features are normalised in
+    their own dtype and compared in `dtype`.
 
     Returns:
         Their indices in no order, and their similarities. Ties at the k-th place are broken
@@ -83,10 +91,15 @@ def nearest_neighbours(
     """
     unit = unit_features(feats.contiguous(), dtype)
     n, k = len(unit), min(k, len(unit))
-    rows = max(1, _SIMILARITY_BYTES // (n * unit.element_size()))
-    if rows >= n:
+    free = available_bytes(unit.device)
+    room = _MATRIX_BYTES if free is None else int(_FREE_SHARE * free)
+    row = n * unit.element_size()
+    if n * row <= min(_MATRIX_BYTES, room):
         return portable.largest_of_rows(portable.gram_matrix(unit), k)
-    blocks = [portable.largest_of_rows(block @ unit.mT, k) for block in unit.split(rows)]
+    rows = max(1, min(_BLOCK_BYTES, room) // row)
+    blocks = [
+        portable.largest_of_rows(portable.multiply(block, unit.mT), k) for block in unit.split(rows)
+    ]
     indices, values = zip(*blocks, strict=True)
     return torch.cat(indices), torch.cat(values)
 
@@ -163,7 +176,7 @@ def forecast_graph(
     The coefficients are measured peaks: indices of 64 bits, weights, and what sorting them takes.
     """
     matrix, edges = n * n * itemsize, n * min(k, n)
-    block = min(_SIMILARITY_BYTES, matrix)
+    block = min(max(_SMALL_BLOCK_BYTES, n * itemsize), matrix)
     storage = _choose_storage(storage, n, k, device, gradient=gradient)
     if storage == "dense":
         return 3 * matrix + edges * (22 * itemsize if gradient else 10 + 4 * itemsize)

@@ -13,6 +13,7 @@ the error.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -62,6 +63,7 @@ class MarkovWalk:
         self.product, self.gain = product, gain if able else None
         self.steps, self.growths = [p], [torch.ones_like(p[:, :1])]
         self.taken, self.next_attempt, self.error = 0, _FIRST_ATTEMPT, 0.0
+        self.last_attempt: tuple[int, float] | None = None
         self.foresight: _Foresight | None = None
 
     def keep(self, classes: Bool[Tensor, " C"]) -> None:
@@ -79,7 +81,7 @@ class MarkovWalk:
                 self.steps, self.growths = [following], self.growths[-1:]
                 self.error = error
                 return following
-            self.foresight = None
+            self.foresight, self.last_attempt = None, None
             self.next_attempt = self.taken + _FIRST_ATTEMPT
         following = self.product(self.steps[-1])
         growth = following.amax(-1, keepdim=True)
@@ -94,11 +96,23 @@ class MarkovWalk:
         self.steps = [*self.steps[1 - kept :], following]
         self.growths = [*self.growths[1 - kept :], growth]
         if self.taken == self.next_attempt:
-            self.next_attempt += max(2, self.taken // 4)
-            self.foresight = _find_foresight(
+            self.foresight, missed = _find_foresight(
                 self.steps, self.growths, self.product, self.gain, self.error
             )
+            self._plan_attempt(missed)
         return following
+
+    def _plan_attempt(self, missed: float) -> None:
+        """Seek W again when it will miss little enough, if it falls as since the last attempt."""
+        wait = max(2, self.taken // 4)
+        if self.last_attempt is not None:
+            taken, before = self.last_attempt
+            excess = missed / _most_missed(self.steps[-1].dtype)
+            if 0 < missed < before and excess > 1:
+                fall = math.log(before / missed) / (self.taken - taken)
+                wait = min(max(2, math.ceil(math.log(excess) / fall)), 2 * wait)
+        self.last_attempt = self.taken, missed
+        self.next_attempt = self.taken + wait
 
 
 @dataclass
@@ -138,8 +152,11 @@ def _find_foresight(
     product: Callable[[Tensor], Tensor],
     gain: float,
     error: float,
-) -> _Foresight | None:
-    """Find W by least squares in all steps but the two latest; None if its steps are too wrong."""
+) -> tuple[_Foresight | None, float]:
+    """Find W by least squares in all steps but the two latest; None if its steps are too wrong.
+
+    Returns also the largest entry of D, or infinity where there is none.
+    """
     dtype = steps[-1].dtype
     eps = torch.finfo(dtype).eps
     # Each step is divided by its growth: X T is the next one times that.
@@ -149,23 +166,26 @@ def _find_foresight(
     gram.diagonal().add_(_DAMPING * eps**2 * gram.diagonal().mean())
     factor, failed = torch.linalg.cholesky_ex(gram)
     if int(failed):
-        return None
+        return None, math.inf
     W = torch.cholesky_solve(X @ steps[-2].double().mT, factor).mT
     missed = (steps[-1] - (W @ Y.double()) / growths[-1]).to(dtype)
-    limit = _ROUNDINGS * eps
-    error += float(missed.abs().max())
-    if not error <= limit / 4:
-        return None
+    largest = float(missed.abs().max())
+    if not error + largest <= _most_missed(dtype):
+        return None, largest
     spread = product(missed)
-    passed_on = gain * (error - float(missed.abs().max())) + float(spread.abs().max())
-    if not error + _STEPS_AHEAD * passed_on <= limit:
-        return None
+    passed_on = gain * error + float(spread.abs().max())
+    if not error + largest + _STEPS_AHEAD * passed_on <= _ROUNDINGS * eps:
+        return None, largest
     recurrence = torch.zeros_like(gram)
     classes = len(W)
     recurrence[:-classes, classes:] = torch.diag(torch.cat(growths[1:-1])[:-classes, 0])
     recurrence[-classes:] = growths[-2] * W
     scale = growths[-2] * growths[-1]
     present = (W / growths[-1]).to(dtype)
-    return _Foresight(
-        Y, recurrence.to(dtype), scale * missed, scale * spread, present, passed_on, gain
-    )
+    missed, spread = scale * missed, scale * spread
+    foresight = _Foresight(Y, recurrence.to(dtype), missed, spread, present, passed_on, gain)
+    return foresight, largest
+
+
+def _most_missed(dtype: torch.dtype) -> float:
+    return _ROUNDINGS * torch.finfo(dtype).eps / 4

@@ -184,32 +184,35 @@ def _walk(
         return p
     arrival = criterion == "arrival"
     velocity = (p > tau).to(p) if arrival else torch.zeros_like(p)
-    walking = torch.arange(len(p), device=p.device)
+    walking, current = torch.arange(len(p), device=p.device), velocity
     foreseeable = tau >= _LEAST_TAU and not p.requires_grad
     walk = MarkovWalk(p, chain.product, gain=1 + chain.column_error if foreseeable else None)
     for step in range(1, max_steps + 1):
-        waiting = velocity[walking].detach() == 0
+        waiting = current.detach() == 0
         pending = waiting.any(-1)
         if not bool(pending.all()):
-            walking, p, waiting = walking[pending], p[pending], waiting[pending]
+            velocity = velocity.index_copy(0, walking[~pending], current[~pending])
+            walking, p, waiting, current = (x[pending] for x in (walking, p, waiting, current))
             if len(walking) == 0:
                 break
             walk.keep(pending)
+        # Few patches arrive in a step, so that times are computed for these alone.
         if arrival:
             following = walk.advance()
-            arrives = waiting & (following > tau)
+            arrives = (waiting & (following > tau)).nonzero(as_tuple=True)
+            reaches = following[arrives]
             within_first = step == 1 and first_step == "m2n2"
-            rise = 1 - tau if within_first else torch.where(arrives, following - p, 1.0)
-            reached = 1 / (1 + step - (following - tau) / rise)
+            rise = 1 - tau if within_first else reaches - p[arrives]
+            reached = 1 / (1 + step - (reaches - tau) / rise)
         else:
             following = chain.product(p)
-            arrives = waiting & ((following - p).abs() <= tau)
-            reached = torch.full_like(p, 1 / step)
-        now = torch.where(arrives, reached, velocity[walking])
-        velocity = velocity.index_copy(0, walking, now)
+            arrives = (waiting & ((following - p).abs() <= tau)).nonzero(as_tuple=True)
+            reached = torch.full_like(p[arrives], 1 / step)
+        current = current.index_put(arrives, reached)
         if torch.equal(following, p):  # a fixed point
             break
         p = following
+    velocity = velocity.index_copy(0, walking, current)
     return torch.where(velocity == 0, 1 / (1 + max_steps), velocity)
 
 

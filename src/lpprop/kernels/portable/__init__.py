@@ -3,7 +3,7 @@
 from lpprop.kernels.portable.blurring import blur
 from lpprop.kernels.portable.gibbs import build_gibbs_kernel
 from lpprop.kernels.portable.patches import csr_product, gram_matrix, symmetric_csr
-from lpprop.kernels.portable.products import multiply_rows
+from lpprop.kernels.portable.products import multiply, multiply_rows
 from lpprop.kernels.portable.selection import largest_of_rows
 from lpprop.kernels.portable.stencil import (
     Stencil,
@@ -24,6 +24,7 @@ __all__ = [
     "gram_matrix",
     "half_offsets",
     "largest_of_rows",
+    "multiply",
     "multiply_rows",
     "stencil_weights",
     "symmetric_csr",

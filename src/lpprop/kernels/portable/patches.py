@@ -11,7 +11,13 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from lpprop.kernels.portable.products import multiply
+
 __all__ = ["csr_product", "gram_matrix", "symmetric_csr"]
+
+# For fewer rows, and 4 threads or more, oneDNN divides sums among threads: bits would depend on how
+# many there are.
+_FEWEST_ROWS = 2048
 
 
 def gram_matrix(x: Float[Tensor, "N D"]) -> Float[Tensor, "N N"]:
@@ -21,10 +27,11 @@ def gram_matrix(x: Float[Tensor, "N D"]) -> Float[Tensor, "N N"]:
     # One half mirrors the other. Blocks of an eighth save most of that half, and fit the cache.
     n = len(x)
     gram = x.new_empty((n, n))
+    product = multiply if n >= _FEWEST_ROWS else torch.matmul
     step = -(-n // 8)
     for start in range(0, n, step):
         end = start + step
-        block = x[start:end] @ x[start:].mT
+        block = product(x[start:end], x[start:].mT)
         gram[start:end, start:] = block
         gram[end:, start:end] = block[:, step:].mT
     return gram

@@ -54,8 +54,10 @@ def _fill(values: np.ndarray, places: np.ndarray, largest: np.ndarray) -> None:
     kth = np.partition(values, n - k, axis=1)[:, n - k, None]
     found = np.flatnonzero(values >= kth)
     if len(found) != places.size:  # further values equal the k-th, or some are not numbers
-        top = torch.from_numpy(values).topk(k, sorted=False)
-        places[:], largest[:] = top.indices.numpy(), top.values.numpy()
+        top = torch.from_numpy(values).topk(k, sorted=False).indices.numpy()
+        # In the order of rows without such values, whichever rows are in a block together.
+        places[:] = np.sort(top, axis=1)
+        largest[:] = np.take_along_axis(values, places, 1)
         return
     largest[:] = values.reshape(-1)[found].reshape(largest.shape)
     np.remainder(found.reshape(places.shape), n, out=places)
