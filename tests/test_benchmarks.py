@@ -49,6 +49,7 @@ def test_a_quick_run_gives_a_valid_result(result):
     assert {work["name"]: len(work["agreement"]["differences"]) for work in result["works"]} == {
         "pixel step": 3,
         "first call, a process from start to end": 1,
+        "first refine of a process": 1,
         "pixel step, its parts": 0,
         "pixel step of a large image": 0,
         "upsampling": 2,
@@ -77,6 +78,7 @@ def test_every_aim_is_in_the_result(result):
         ("pixel step", "PAMR, gathered"): 1,
         ("pixel step", "PAMR, added"): 1,
         ("first call", "lpprop, torch"): 1,
+        ("first refine of a process", "lpprop, a later call"): pytest.approx(1 / 1.5),
         ("pixel step of a large image", "the same of a small image"): 0.5,
         ("upsampling", "kornia"): 1,
         ("patch step", "X Xᵀ alone"): 0.5,
