@@ -14,12 +14,14 @@ import torch
 
 import lpprop
 import reference
+from lpprop._core import checks as checks_of_values
 
 pytest.importorskip("faiss", reason="the benchmarks compare with faiss-cpu (extra bench)")
 jsonschema = pytest.importorskip("jsonschema", reason="results are checked by jsonschema")
 sys.path.insert(0, str(Path(__file__).parents[1]))  # benchmarks/ is no part of the package
 
 from benchmarks import (  # noqa: E402
+    checks,
     contract,
     discrepancy,
     memory,
@@ -116,6 +118,18 @@ def test_a_quick_run_of_regions_gives_a_valid_result(tmp_path):
         "region vote, vote": 0,
         "region vote, probability": 0,
     }
+
+
+def test_the_cost_of_checks_is_part_of_their_calls(capsys):
+    before = vars(checks_of_values)["check_finite"]
+    checks.main(["--quick", "--repeats", "1"])
+    rows = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]
+    assert len(rows) == 4
+    for name, whole, *parts, share in rows:
+        assert 0 < sum(map(float, parts)) < float(whole), name
+        assert all(float(part) > 0 for part in parts[:2])
+        assert share.endswith("%")
+    assert vars(checks_of_values)["check_finite"] is before
 
 
 @pytest.mark.parametrize(("C", "target"), [(21, 2), (150, 5)])
