@@ -15,7 +15,7 @@ import pyarrow.parquet
 
 from cluster_mappers import Threshold
 from cluster_trees import label_plainly, make_images, read_labels
-from lpprop import InputError
+from lpprop import InputError, InputWarning
 from lpprop.batch import Refine
 from lpprop.cluster import engine
 from lpprop.cluster.engine import map_images
@@ -190,6 +190,20 @@ def test_refine_takes_folders(tmp_path, here):
         logits = np.load(tmp_path / "logits" / f"{path.stem}.npy")
         wanted = refine.process({"logits": logits, "image": path.read_bytes()})["labels"]
         assert np.array_equal(labels[path.stem], wanted)
+
+
+def test_doubts_about_images_are_told_once_for_all(tmp_path, here):
+    images = make_images(tmp_path / "images", 5)
+    (tmp_path / "logits").mkdir()
+    for path, classes in zip(sorted(images.iterdir()), (2, 1, 2, 1, 1), strict=True):
+        logits = np.random.default_rng(1).random((classes, 3, 4), np.float32)
+        np.save(tmp_path / "logits" / f"{path.stem}.npy", logits)
+    folders = {"logits": str(tmp_path / "logits")}
+    for _ in range(2):  # the same call again, with nothing left to do, tells it as well
+        with pytest.warns(InputWarning) as told:
+            run(images, tmp_path / "out", Refine("bilinear"), folders=folders)
+        (only,) = told
+        assert str(only.message).startswith("001 and 2 more: logits: got a single class")
 
 
 def state(out):

@@ -123,6 +123,18 @@ def test_attention_goes_to_the_methods_that_take_it(image):
     torch.testing.assert_close(scores, lpprop.bilinear_upsample(expected, (70, 101)))
 
 
+def test_regions_are_resized_with_the_image_that_a_model_resizes(image):
+    # The model saw 64 x 96 of 70 x 101 pixels: other factors in height and in width.
+    toy = Toy(32, "logits", "feats", resizes=True)
+    regions = torch.arange(70 * 101).view(1, 70, 101).expand(2, 70, 101) // 909
+    scores, _ = Segmenter(toy, method="region_vote")(image, CLASSES, regions=regions)
+    rows, columns = ((torch.arange(n) + 0.5) * m / n for n, m in ((64, 70), (96, 101)))
+    resized = regions[:, rows.long()][..., columns.long()]
+    refined = lpprop.bilinear_upsample(toy(image, CLASSES).logits, (64, 96))
+    refined = lpprop.region_vote(refined, resized, by="vote")
+    torch.testing.assert_close(scores, lpprop.bilinear_upsample(refined, (70, 101)))
+
+
 def test_a_custom_method_gets_every_input(image):
     given = {}
 

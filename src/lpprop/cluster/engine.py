@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import dataclasses
-import io
 import json
 import re
 import time
@@ -29,37 +27,15 @@ from lpprop.cluster.ray_data import (
     map_units,
     run_everywhere,
 )
+from lpprop.cluster.reports import Summary, list_errors, warn_of_doubts
 from lpprop.cluster.stores import Store
 from lpprop.cluster.worker import Job, ShardWorker
 from lpprop.evaluation.records import lock
 
-__all__ = ["Summary", "map_images"]
+__all__ = ["map_images"]
 
 # How many outputs are checked at once.
 _CHECKS = 8
-
-
-@dataclasses.dataclass(frozen=True)
-class Summary:
-    """What a call has done.
-
-    Attributes:
-        images: images that this call has worked on, those that failed too.
-        failed: those of them that failed.
-        skipped: images that were done already.
-        failed_before: those of them that failed.
-        seconds: how long the call took.
-        stopped: why it could not go on; "" if all shards are finished.
-        out: the job's folder.
-    """
-
-    images: int
-    failed: int
-    skipped: int
-    failed_before: int
-    seconds: float
-    stopped: str
-    out: str
 
 
 def map_images(
@@ -106,6 +82,9 @@ def map_images(
 
     Returns:
         The summary; `out` also receives errors.csv with the images that failed.
+
+    Warns:
+        InputWarning: what the mapper warned of, once per kind for all images of the job.
 
     Raises:
         ImportError: Ray is not installed.
@@ -154,7 +133,8 @@ def map_images(
             found |= manifest.load()
         with contextlib.suppress(OSError) if stopped else contextlib.nullcontext():
             manifest.compact(found)
-            store.write("errors.csv", _list_errors(found))
+            store.write("errors.csv", list_errors(found))
+    warn_of_doubts(found)
     made = [one for shard, one in found.items() if shard not in kept]
     return Summary(
         images=sum(one.images for one in made),
@@ -296,13 +276,3 @@ def _map(job: Job, todo: list[int], plan: Plan, workers: Workers, progress: bool
         except ClusterError as error:
             return stopped or str(error)
     return stopped
-
-
-def _list_errors(finished: Mapping[int, Finished]) -> bytes:
-    """Return a table of the images that failed."""
-    file = io.StringIO(newline="")
-    writer = csv.writer(file)
-    writer.writerow(["id", "path", "reason"])
-    for shard in sorted(finished):
-        writer.writerows(finished[shard].errors)
-    return file.getvalue().encode("utf-8", "backslashreplace")

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from lpprop._core.doubts import Doubt
 from lpprop._core.errors import InputError
 from lpprop.cluster.stores import Store
 
@@ -46,6 +47,7 @@ class Finished:
         images: how many images it has, those that failed too.
         errors: for each image that failed, its id, its path and the reason.
         seconds: how long it took.
+        warnings: what was warned of.
     """
 
     shard: int
@@ -55,6 +57,7 @@ class Finished:
     images: int
     errors: tuple[tuple[str, str, str], ...]
     seconds: float
+    warnings: tuple[Doubt, ...] = ()
 
 
 @dataclass
@@ -174,6 +177,7 @@ def _as_finished(line: bytes) -> Finished | None:
     try:
         values = json.loads(line)
         errors = tuple((str(a), str(b), str(c)) for a, b, c in values.pop("errors"))
-        return Finished(**values, errors=errors)
+        doubts = tuple(Doubt(str(a), int(b), str(c)) for a, b, c in values.pop("warnings", ()))
+        return Finished(**values, errors=errors, warnings=doubts)
     except (ValueError, TypeError, KeyError, AttributeError):
         return None

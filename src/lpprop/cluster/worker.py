@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lpprop._core.errors import InputError
+from lpprop._core.doubts import gather_doubts
+from lpprop._core.errors import InputError, collect_warnings
 from lpprop.batch.base import BatchMap
 from lpprop.cluster.manifest import Attempt, Finished, Manifest
 from lpprop.cluster.outputs import Labelled, encode, write_shard
@@ -101,18 +102,22 @@ class ShardWorker:
                 "worker processes died before their first image, while they loaded the models or "
                 "read the shard (out of memory?)"
             )
-        results = list(self._label(shard, attempt))
+        warned: list[tuple[str, list[str]]] = []
+        results = list(self._label(shard, attempt, warned))
         output, size, sha256 = write_shard(self.manifest.store, shard, self.job.format, results)
         finished = Finished(
             shard, output, size, sha256, len(results),
             tuple((one.id, one.path, one.error) for one in results if one.error),
             time.monotonic() - start,
+            tuple(gather_doubts(warned)),
         )  # fmt: skip
         self.manifest.add(finished)
         self.manifest.end_attempt(shard)
         return finished
 
-    def _label(self, shard: int, attempt: Attempt) -> Iterator[Labelled]:
+    def _label(
+        self, shard: int, attempt: Attempt, warned: list[tuple[str, list[str]]]
+    ) -> Iterator[Labelled]:
         self.job.mapper.load()
         seen: set[str] = set()
         for sample in self._read(shard):
@@ -126,7 +131,10 @@ class ShardWorker:
                 if attempt.number > 1:
                     attempt.at = sample.id
                     self.manifest.note(shard, attempt)
-                yield self._label_one(sample)
+                with collect_warnings(shown=False) as messages:
+                    labelled = self._label_one(sample)
+                warned.append((sample.id, messages))
+                yield labelled
             seen.add(sample.id)
 
     def _label_one(self, sample: Sample) -> Labelled:

@@ -1,44 +1,15 @@
-"""What is doubtful about a run: its labels, and what predictors warned of."""
+"""What is doubtful about the true labels of a run."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
 from lpprop._core.text import percent
 from lpprop.evaluation.metrics import SegmentationMetrics
 
-__all__ = ["Doubt", "gather_doubts", "label_doubts"]
-
-
-class Doubt(NamedTuple):
-    """What a predictor warned of, on how many images, and the first of them."""
-
-    message: str
-    images: int
-    first: str
-
-
-def gather_doubts(warned: Sequence[tuple[str, Sequence[str]]]) -> list[Doubt]:
-    """Count the images of each warning; warnings that differ in numbers and names are one.
-
-    Args:
-        warned: for each image its name and the messages.
-
-    >>> gather_doubts([("a", []), ("b", ["b has 3 patches"]), ("c", ["c has 5 patches"])])
-    [Doubt(message='b has 3 patches', images=2, first='b')]
-    """
-    found: dict[str, Doubt] = {}
-    for image, messages in warned:
-        for message in messages:
-            plain = re.sub(rf"(?<!\w){re.escape(image)}(?!\w)", "#", message)
-            kind = re.sub(r"\d+(\.\d+)?(e[+-]?\d+)?", "#", plain)
-            known = found.get(kind, Doubt(message, 0, image))
-            found[kind] = known._replace(images=known.images + 1)
-    return list(found.values())
+__all__ = ["label_doubts"]
 
 
 def label_doubts(

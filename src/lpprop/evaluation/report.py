@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
+from lpprop._core.doubts import Doubt
 from lpprop._core.errors import InputError
 from lpprop._core.options import check_choice
 from lpprop._core.text import markdown_table, percent, printable
 from lpprop.evaluation.datasets.layout import as_path
-from lpprop.evaluation.doubts import Doubt, label_doubts
+from lpprop.evaluation.doubts import label_doubts
 from lpprop.evaluation.metrics import SegmentationMetrics
 from lpprop.evaluation.records import (
     Records,

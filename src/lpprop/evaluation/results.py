@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from lpprop.evaluation.doubts import Doubt, gather_doubts
+from lpprop._core.doubts import Doubt, gather_doubts
 from lpprop.evaluation.metrics import SegmentationMetrics
 from lpprop.evaluation.records import empty_metrics
 

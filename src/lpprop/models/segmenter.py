@@ -306,16 +306,19 @@ class Segmenter:
         # The method gets the image that the affinity's grid spans from edge to edge. Where it
         # measures distances between patches, they are in the pixels that the model saw.
         spanned = cover(image, span)
-        pixels = tuple(cells * self.affinity.patch_size for cells in seen.grid)
-        if seen.feats is not None and pixels != span:
+        pixels = span
+        if seen.feats is not None:
+            (rows, columns), side = seen.grid, self.affinity.patch_size
+            pixels = rows * side, columns * side
+        if pixels != span:
             spanned = F.interpolate(spanned, pixels, mode="bilinear", antialias=True).clamp(0, 1)
 
         chosen = self._choose(logits, classes)
         arguments = {
             "logits": chosen.logits, "feats": seen.feats, "image": spanned,
             "attention": self._attention(seen), "method": self.method,
-            "span": (spanned.shape[-2], spanned.shape[-1]),
-            **_as_input(regions, (height, width), span),
+            "span": pixels,
+            **_as_input(regions, (height, width), span, pixels),
         }  # fmt: skip
 
         def finish(refined: Tensor) -> Tensor:
@@ -334,15 +337,16 @@ class Segmenter:
         assert self.windows is not None
         window, stride = self.windows
         height, width = image.shape[-2:]
-        image = cover(image, (max(height, window), max(width, window)))
-        windows = SlidingWindows((image.shape[-2], image.shape[-1]), window, stride)
+        covered = max(height, window), max(width, window)
+        image = cover(image, covered)
+        windows = SlidingWindows(covered, window, stride)
         logits, seen = self._see(windows.split(image), classes)
 
         chosen = self._choose(logits, classes)
         arguments = {
             "logits": chosen.logits, "feats": seen.feats, "image": image,
             "attention": self._attention(seen), "method": self.method, "windows": windows,
-            **_as_input(regions, (height, width), (image.shape[-2], image.shape[-1])),
+            **_as_input(regions, (height, width), covered, covered),
         }  # fmt: skip
 
         def finish(refined: Tensor) -> Tensor:
@@ -368,11 +372,15 @@ class Segmenter:
         return seen.attention if self._wants_attention else None
 
 
-def _as_input(regions: _Regions, seen: tuple[int, int], spanned: tuple[int, int]) -> dict[str, Any]:
+def _as_input(
+    regions: _Regions, seen: tuple[int, int], spanned: tuple[int, int], pixels: tuple[int, int]
+) -> dict[str, Any]:
     """Return regions as an input of `refine`, on the pixels that the image has there."""
     if regions is None:
         return {}
-    return {"regions": regions if callable(regions) else cover_regions(regions, seen, spanned)}
+    if not callable(regions):
+        regions = cover_regions(cover_regions(regions, seen, spanned), pixels, pixels)
+    return {"regions": regions}
 
 
 def _call(model: Backbone, *inputs: Any) -> Any:
