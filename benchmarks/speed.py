@@ -41,17 +41,23 @@ TINY_WINDOWS = TINY_IMAGE | {"window": 32, "stride": 16, "patch_size": 8, "D": 1
 
 @dataclass(frozen=True)
 class Plan:
-    """A work at its full sizes and at tiny ones; `memory`: whether to measure its peak."""
+    """A work at its full sizes and at tiny ones.
+
+    `memory`: whether to measure its peak; `processes`: whether each call starts one, which takes
+    so long that a quick run makes each call once.
+    """
 
     step: partial[Work]
     full: Sequence[Mapping[str, Any]]
     tiny: Mapping[str, Any]
     repeats: int
     memory: bool = False
+    processes: bool = False
 
     def run(self, device: str, quick: bool) -> list[dict[str, Any]]:
         if quick:
-            return [measure(partial(self.step, **self.tiny), repeats=self.repeats, device=device)]
+            repeats = 0 if self.processes else self.repeats
+            return [measure(partial(self.step, **self.tiny), repeats=repeats, device=device)]
         return [
             measure(
                 partial(self.step, **sizes),
@@ -74,8 +80,8 @@ def plans(device: str, repeats: int) -> list[Plan]:
     paths = [partial(products.optimal_path, device, cost) for cost in discrepancy.COSTS]
     return [
         Plan(partial(pixel_step, device), [full], tiny, few, memory=True),
-        Plan(partial(first_call, device), [full], tiny, few),
-        Plan(partial(first_refine, device), [ONE_VIEW], TINY_VIEW, few),
+        Plan(partial(first_call, device), [full], tiny, few, processes=True),
+        Plan(partial(first_refine, device), [ONE_VIEW], TINY_VIEW, few, processes=True),
         Plan(partial(large_image, device), large, tiny | {"base": TINY_IMAGE}, few, memory=True),
         Plan(partial(upsampling, device), [sized[0]], sized[1], few, memory=True),
         Plan(step, [WINDOWS | {"k": 400}], TINY_WINDOWS | {"k": 9}, 2 * repeats, memory=True),
