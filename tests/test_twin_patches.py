@@ -359,8 +359,10 @@ def test_graphs_of_few_nodes_and_of_many_are_compressed_to_the_same(few, dtype, 
         both[i, neighbours[i, j]] += weights[i, j]
         both[neighbours[i, j], i] += weights[i, j]
     crow, col, values = patches.symmetric_csr(neighbours, weights)
-    found = torch.sparse_csr_tensor(crow, col, values, (60, 60), check_invariants=True)
-    assert torch.equal(found.to_dense(), both)
+    found = torch.zeros(60, 60, dtype=dtype)
+    for i, (start, end) in enumerate(zip(crow[:-1].tolist(), crow[1:].tolist(), strict=True)):
+        found[i, col[start:end].long()] = values[start:end]
+    assert torch.equal(found, both)
     assert len(values) == both.count_nonzero()
 
 
