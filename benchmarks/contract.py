@@ -188,6 +188,8 @@ def save(result: dict[str, Any], file: Path) -> None:
 def _timed(competitor: Competitor, device: str) -> tuple[Any, float]:
     gc.collect()
     result, seconds = time_call(competitor.run, torch.device(device))
+    if competitor.clocked:
+        result, seconds = result
     return result, competitor.times * seconds
 
 

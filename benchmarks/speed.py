@@ -1,9 +1,10 @@
 """How fast every step is, against a yardstick each: `python -m benchmarks.speed`.
 
 It times the pixel step against SciPy, DenseCRF and PAMR, its first call, its parts and large
-images; the patch step and the two discrepancy methods against the bare matrix products that they
-consist of; both steps together; the upsampling against kornia. All sides take the same float32
-arrays, and all that belongs to a method (colours, graph, weights, solve) is timed.
+images; the first call of `refine` against a later one; the patch step and the two discrepancy
+methods against the bare matrix products that they consist of; both steps together; the upsampling
+against kornia. All sides take the same float32 arrays, and all that belongs to a method (colours,
+graph, weights, solve) is timed.
 
 DenseCRF is left out if it is not installed, and `versions` of the result says so. Aims are for a
 CPU.
@@ -18,6 +19,7 @@ from typing import Any
 from . import discrepancy, products
 from .command import publish, read_arguments
 from .contract import measure
+from .first_refine import first_refine
 from .patch_step import both_steps, patch_step
 from .pixel_step import first_call, large_image, pixel_step
 from .upsampling import upsampling
@@ -31,23 +33,31 @@ WINDOWS = IMAGE | {"window": 224, "stride": 112, "patch_size": 16, "D": 768}
 GRID = {"H": 128, "W": 128, "C": 21, "window": 128, "stride": 128, "patch_size": 1, "D": 768}
 LARGE = ({"H": 1024, "W": 2048, "C": 19}, {"H": 512, "W": 683, "C": 150})
 PATCHES = {"side": 64, "C": 21}
+ONE_VIEW = IMAGE | {"patch_size": 16, "D": 768, "k": 100}
 TINY_IMAGE = {"H": 48, "W": 64, "C": 3}
+TINY_VIEW = TINY_IMAGE | {"patch_size": 8, "D": 16, "k": 9}
 TINY_WINDOWS = TINY_IMAGE | {"window": 32, "stride": 16, "patch_size": 8, "D": 16}
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A work at its full sizes and at tiny ones; `memory`: whether to measure its peak."""
+    """A work at its full sizes and at tiny ones.
+
+    `memory`: whether to measure its peak; `processes`: whether each call starts one, which takes
+    so long that a quick run makes each call once.
+    """
 
     step: partial[Work]
     full: Sequence[Mapping[str, Any]]
     tiny: Mapping[str, Any]
     repeats: int
     memory: bool = False
+    processes: bool = False
 
     def run(self, device: str, quick: bool) -> list[dict[str, Any]]:
         if quick:
-            return [measure(partial(self.step, **self.tiny), repeats=self.repeats, device=device)]
+            repeats = 0 if self.processes else self.repeats
+            return [measure(partial(self.step, **self.tiny), repeats=repeats, device=device)]
         return [
             measure(
                 partial(self.step, **sizes),
@@ -70,7 +80,8 @@ def plans(device: str, repeats: int) -> list[Plan]:
     paths = [partial(products.optimal_path, device, cost) for cost in discrepancy.COSTS]
     return [
         Plan(partial(pixel_step, device), [full], tiny, few, memory=True),
-        Plan(partial(first_call, device), [full], tiny, few),
+        Plan(partial(first_call, device), [full], tiny, few, processes=True),
+        Plan(partial(first_refine, device), [ONE_VIEW], TINY_VIEW, few, processes=True),
         Plan(partial(large_image, device), large, tiny | {"base": TINY_IMAGE}, few, memory=True),
         Plan(partial(upsampling, device), [sized[0]], sized[1], few, memory=True),
         Plan(step, [WINDOWS | {"k": 400}], TINY_WINDOWS | {"k": 9}, 2 * repeats, memory=True),

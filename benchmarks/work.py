@@ -13,7 +13,8 @@ class Competitor:
     faster. `limit` is the aim for its peak memory beyond inputs and output, in MiB. A competitor
     that does other work, such as a bare matrix product as a floor, is not `comparable`. If it does
     a part of the work only, its time counts `times` times.
-    `device` is where it runs, if not on the work's device.
+    `device` is where it runs, if not on the work's device. If `clocked`, it returns its result and
+    the seconds that it measured, since what starts its process does not count.
     """
 
     name: str
@@ -24,6 +25,7 @@ class Competitor:
     comparable: bool = True
     times: float = 1.0
     device: str | None = None
+    clocked: bool = False
 
 
 def aim(device: str, ratio: float) -> float | None:

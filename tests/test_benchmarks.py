@@ -14,12 +14,14 @@ import torch
 
 import lpprop
 import reference
+from lpprop._core import checks as checks_of_values
 
 pytest.importorskip("faiss", reason="the benchmarks compare with faiss-cpu (extra bench)")
 jsonschema = pytest.importorskip("jsonschema", reason="results are checked by jsonschema")
 sys.path.insert(0, str(Path(__file__).parents[1]))  # benchmarks/ is no part of the package
 
 from benchmarks import (  # noqa: E402
+    checks,
     contract,
     discrepancy,
     memory,
@@ -49,6 +51,7 @@ def test_a_quick_run_gives_a_valid_result(result):
     assert {work["name"]: len(work["agreement"]["differences"]) for work in result["works"]} == {
         "pixel step": 3,
         "first call, a process from start to end": 1,
+        "first refine of a process": 1,
         "pixel step, its parts": 0,
         "pixel step of a large image": 0,
         "upsampling": 2,
@@ -77,6 +80,7 @@ def test_every_aim_is_in_the_result(result):
         ("pixel step", "PAMR, gathered"): 1,
         ("pixel step", "PAMR, added"): 1,
         ("first call", "lpprop, torch"): 1,
+        ("first refine of a process", "lpprop, a later call"): pytest.approx(1 / 1.5),
         ("pixel step of a large image", "the same of a small image"): 0.5,
         ("upsampling", "kornia"): 1,
         ("patch step", "X Xᵀ alone"): pytest.approx(1 / 1.5),
@@ -114,6 +118,18 @@ def test_a_quick_run_of_regions_gives_a_valid_result(tmp_path):
         "region vote, vote": 0,
         "region vote, probability": 0,
     }
+
+
+def test_the_cost_of_checks_is_part_of_their_calls(capsys):
+    before = vars(checks_of_values)["check_finite"]
+    checks.main(["--quick", "--repeats", "1"])
+    rows = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]
+    assert len(rows) == 4
+    for name, whole, *parts, share in rows:
+        assert 0 < sum(map(float, parts)) < float(whole), name
+        assert all(float(part) > 0 for part in parts[:2])
+        assert share.endswith("%")
+    assert vars(checks_of_values)["check_finite"] is before
 
 
 @pytest.mark.parametrize(("C", "target"), [(21, 2), (150, 5)])

@@ -95,11 +95,11 @@ def test_what_needs_no_opencv_runs_without_it(fails, arrays):
 def test_without_kornia_one_line_says_what_to_install(fails, arrays):
     fails("kornia", "No module named 'kornia'")
     with pytest.raises(ImportError) as error:
-        lpprop.refine(arrays["logits"], arrays["feats"], arrays["image"], method="lposs+")
+        lpprop.lab_features(torch.rand(1, 3, 4, 4, requires_grad=True))
     assert str(error.value) == (
         "kornia cannot be imported: pip install kornia (No module named 'kornia')"
     )
-    lpprop.refine(arrays["logits"], arrays["feats"], arrays["image"], method="lposs")
+    lpprop.refine(arrays["logits"], arrays["feats"], arrays["image"], method="lposs+")
 
 
 SCRIPT = """

@@ -8,6 +8,7 @@ import torch
 
 import lpprop
 import reference
+from lpprop.kernels.portable import patches
 from lpprop.numerics.cg import cg
 
 STORAGES = ["auto", "dense", "csr", "torch-sparse"]
@@ -342,6 +343,27 @@ def test_storages_agree(k, dtype, storage):
     dense = lpprop.propagate_patches(*tensors, k=k, storage="dense")
     got = lpprop.propagate_patches(*tensors, k=k, storage=storage)
     assert reference.class_error(got, dense) <= TOLERANCE[dtype]
+
+
+@DTYPES
+@pytest.mark.parametrize("few", [0, 60])
+def test_graphs_of_few_nodes_and_of_many_are_compressed_to_the_same(few, dtype, monkeypatch):
+    """Those of few nodes by way of a matrix, others by SciPy."""
+    monkeypatch.setattr(patches, "_FEW_NODES", few)
+    generator = torch.Generator().manual_seed(0)
+    weights = torch.rand(60, 7, generator=generator, dtype=dtype)
+    weights[3:5] = 0
+    neighbours = torch.rand(60, 60, generator=generator).argsort(1)[:, :7]
+    both = torch.zeros(60, 60, dtype=dtype)
+    for i, j in np.ndindex(60, 7):
+        both[i, neighbours[i, j]] += weights[i, j]
+        both[neighbours[i, j], i] += weights[i, j]
+    crow, col, values = patches.symmetric_csr(neighbours, weights)
+    found = torch.zeros(60, 60, dtype=dtype)
+    for i, (start, end) in enumerate(zip(crow[:-1].tolist(), crow[1:].tolist(), strict=True)):
+        found[i, col[start:end].long()] = values[start:end]
+    assert torch.equal(found, both)
+    assert len(values) == both.count_nonzero()
 
 
 def test_the_solver_takes_numbers_of_numpy_and_fractions():

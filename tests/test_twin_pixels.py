@@ -194,15 +194,21 @@ def colours():
     return np.stack(np.meshgrid(steps, steps, steps, indexing="ij")).reshape(1, 3, 17, 289)
 
 
-def test_lab():
+# With a gradient kornia computes them, without one our own lines.
+GRADIENT = pytest.mark.parametrize("gradient", [False, True])
+
+
+@GRADIENT
+def test_lab(gradient):
     image = colours()
-    got = lpprop.lab_features(torch.tensor(image))
+    got = lpprop.lab_features(torch.tensor(image, requires_grad=gradient)).detach()
     np.testing.assert_allclose(got[0].numpy(), reference.lab_features(image[0]), rtol=0, atol=1e-12)
 
 
-def test_lab_single_precision():
+@GRADIENT
+def test_lab_single_precision(gradient):
     image = colours().astype(np.float32)
-    got = lpprop.lab_features(torch.tensor(image))
+    got = lpprop.lab_features(torch.tensor(image, requires_grad=gradient)).detach()
     assert got.dtype == torch.float32
     np.testing.assert_allclose(got[0].numpy(), reference.lab_features(image[0]), rtol=0, atol=2e-6)
 

@@ -87,15 +87,18 @@ def zeros(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
 
 
 def _take(size: int) -> NDArray[np.uint8] | None:
-    """Take a block out of the pool that is large enough, and not much larger."""
-    others = []
+    """Take the smallest block out of the pool that is large enough, and not much larger."""
+    fitting = [block for block in tuple(_pool) if size <= block.nbytes <= 2 * size]
+    if not fitting:
+        return None
+    best, others = min(fitting, key=lambda block: block.nbytes), []
     try:
         while True:
             block = _pool.popleft()
-            if size <= block.nbytes <= 2 * size:
+            if block is best:
                 return block
             others.append(block)
-    except IndexError:
+    except IndexError:  # another thread has taken it
         return None
     finally:
         _pool.extend(others)

@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lpprop._core.checks import check_tensors
+from lpprop._core.memory import check_room
 from lpprop._core.options import check_integer, check_number, check_size, checked
 from lpprop._core.precision import cast_back, compute_dtype, full_precision
 from lpprop._core.refiner import Refiner
@@ -29,6 +30,8 @@ __all__ = ["JointBilateralUpsample", "find_points", "joint_bilateral_upsample"]
 
 # Multiply-adds from which compiling pays off: PyTorch then takes longer by as much as it takes.
 _WORTH_COMPILING = 1e9
+# What the weights and sums of a block take in PyTorch, measured.
+_BLOCKS_BYTES = 16 * 2**20
 
 _positive = partial(check_number, low=1e-9, high=1e9)
 
@@ -90,9 +93,9 @@ def joint_bilateral_upsample(
     """
     check_tensors(x=(x, "B C h w"), image=(image, "B 3 H W"))
     size = (image.shape[-2], image.shape[-1]) if size is None else (size[0], size[1])
-    near = math.prod(min(2 * radius + 1, 2 * side - 1) for side in x.shape[-2:])
-    work = x.shape[1] * math.prod(size) * near
+    work = x.shape[1] * math.prod(size) * _count_points(x, radius)
     kernels = kernels_for(backend, x, ("image", image), work, worth=_WORTH_COMPILING)
+    _check_room(x, size, radius, compiled=kernels is not portable)
 
     dtype, grid = compute_dtype(x), (x.shape[-2], x.shape[-1])
     guide = image.to(dtype)
@@ -108,8 +111,35 @@ def joint_bilateral_upsample(
     # One item at a time, so that memory does not grow with the batch.
     items = zip(x.to(dtype), points, pixels, strict=True)
     upsample = kernels.upsample if kernels is portable else partial(_Upsample.apply, kernels)
-    scores = [upsample(*item, rows, columns) for item in items]
-    return cast_back(match_twins(torch.stack(scores), x), x, "x")
+    every = [upsample(*item, rows, columns) for item in items]
+    scores = torch.stack(every) if len(every) > 1 else every[0][None]
+    return cast_back(match_twins(scores, x), x, "x")
+
+
+def _count_points(x: Tensor, radius: int) -> int:
+    """Return how many points of the grid are around a pixel at most."""
+    return math.prod(min(2 * radius + 1, 2 * side - 1) for side in x.shape[-2:])
+
+
+def _check_room(x: Tensor, size: tuple[int, int], radius: int, *, compiled: bool) -> None:
+    """Refuse a result that does not fit into memory, before any work.
+
+    Items are made one by one, from blocks of rows, and then joined: either takes a copy. Compiled
+    code has an eighth of an item in blocks.
+    """
+    plane = math.prod(size) * compute_dtype(x).itemsize
+    item = x.shape[1] * plane
+    needed = 2 * len(x) * item if len(x) > 1 or not compiled else 9 * item // 8
+    needed += 3 * plane
+    if not compiled:
+        needed += min(_BLOCKS_BYTES, 4 * _count_points(x, radius) * plane)
+    check_room(
+        "x",
+        f"{x.shape[1]} classes of {size[0]} x {size[1]} pixels, whose upsampling needs",
+        needed,
+        x.device,
+        "Pass a smaller size, or some classes at a time.",
+    )
 
 
 def find_points(
@@ -157,6 +187,17 @@ class JointBilateralUpsample(
     """
 
     merges_windows = True
+    size: tuple[int, int] | None
+    radius: int
+    backend: str
+
+    def check_room(self, logits: Tensor, inputs: Mapping[str, Any]) -> None:
+        """Refuse an image whose upsampling does not fit into memory."""
+        image, windows = inputs.get("image"), inputs.get("windows")
+        if image is not None:
+            pixels = (image.shape[-2], image.shape[-1]) if windows is None else windows.crop_size
+            compiled = self.backend in ("auto", "llvm", "triton")  # which takes less
+            _check_room(logits, self.size or pixels, self.radius, compiled=compiled)
 
     def _call(self, logits: Tensor, inputs: Mapping[str, Any]) -> Tensor:
         windows, image = inputs.get("windows"), inputs["image"]

@@ -188,7 +188,7 @@ def _choose_kernels(
     size = compute_dtype(logits).itemsize
     plane = size * height * width
     counts = classes, (height, width), features, math.prod(side) - 1, size
-    needed = kernels.forecast_stencil(*counts) + 3 * features * plane
+    needed = kernels.forecast_stencil(*counts) + features * plane
     wants = torch.is_grad_enabled()
     gradient = wants and (logits.requires_grad or guide[1].requires_grad)
     fused = kernels.forecast_stencil is not portable.forecast_stencil and solver == "cg"

@@ -116,7 +116,7 @@ def forecast_stencil(
     What the pool has already counts as free.
     """
     plane = size[0] * -(-size[1] // LANES) * LANES * itemsize
-    solver = _VECTORS * LANES * plane + classes * plane
+    solver = _VECTORS * min(classes, LANES) * plane + classes * plane
     made = forecast_made(math.isqrt(neighbours + 1), size, itemsize)
     return max(0, solver + made - pooled_bytes()) + (features + _PLANES) * plane
 
