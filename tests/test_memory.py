@@ -176,7 +176,7 @@ PROPAGATIONS = {
 
 def forecast_of(call, names, monkeypatch):
     """MB that a call says it needs, on a machine that has none, in a process that keeps none."""
-    if kept := sys.modules.get("lpprop.kernels.llvm.memory"):
+    if kept := sys.modules.get("lpprop.kernels.memory"):
         kept.release()
     monkeypatch.setattr("lpprop._core.memory.available_bytes", lambda device: 0)
     with pytest.raises(lpprop.InputError, match=r"needs? ") as refused:
