@@ -22,17 +22,19 @@ def pixel_peers(device: str, probabilities: Tensor, image: Tensor) -> list[Compe
     peers = []
     if DENSECRF:
         note = f"pydensecrf2, {ITERATIONS} iterations, sxy 3 compat 3, sxy 80 srgb 13 compat 10, "
-        peers.append(
-            ("DenseCRF", note + "one CPU thread", partial(dense_crf, probabilities, image))
-        )
+        run = partial(dense_crf, probabilities, image)
+        peers.append(("DenseCRF", note + "one CPU thread", run, 2))
     on_device = probabilities.to(device), image.to(device)
     note = f"torch, {ITERATIONS} iterations, dilations 8 and 16, "
     for name, how, function in (
         ("PAMR, gathered", "the neighbours of every pixel brought together", pamr_gathered),
         ("PAMR, added", "lpprop.pamr, one neighbour after the other", pamr),
     ):
-        peers.append((name, note + how, partial(function, *on_device, iterations=ITERATIONS)))
-    return [Competitor(*peer, target=aim(device, 1), comparable=False) for peer in peers]
+        peers.append((name, note + how, partial(function, *on_device, iterations=ITERATIONS), 1))
+    return [
+        Competitor(name, note, run, target=aim(device, target), comparable=False)
+        for name, note, run, target in peers
+    ]
 
 
 def pamr(scores: Tensor, image: Tensor, **options: int) -> Tensor:

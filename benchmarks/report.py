@@ -17,14 +17,15 @@ from .marked import renew
 HEAD = [
     "", "median, ms (quartiles)", "time / lpprop's (quartiles)", "aim", "peak memory, MiB",
 ]  # fmt: skip
-#: What the README shows: a step, its benchmark, and the names of the others by their competitors.
+#: What the README shows: a step, its benchmark, whose first sizes it names, and the names of the
+#: others by their competitors.
 SPEED = [
-    ("pixels: 448 x 597, r 13, 21 classes", "pixel step",
+    ("pixels: {H} x {W}, r {r}, {C} classes", "pixel step",
      {"SciPy, CSR": "SciPy", "DenseCRF": "DenseCRF", "PAMR, added": "PAMR"}),
-    ("patches: 2,940 of 15 windows, k 400, 21 classes", "patch step",
+    ("patches: {patches:,} of {windows} windows, k {k}, {C} classes", "patch step",
      {"SciPy + faiss-cpu": "SciPy with faiss"}),
-    ("maximum velocity: 4,096 patches, 21 classes", "maximum velocity and its products",
-     {"products alone": "its matrix products alone"}),
+    ("maximum velocity: {N:,} patches, {C} classes", "maximum velocity and its products",
+     {"products alone": "its matrix products by PyTorch alone"}),
 ]  # fmt: skip
 
 
@@ -106,18 +107,17 @@ def report() -> str:
 
 def speed() -> str:
     """Return three steps with their times and those of others, for the README."""
-    works = {
-        work["name"]: work for work in json.loads((RESULTS / "speed_cpu.json").read_text())["works"]
-    }
+    works = json.loads((RESULTS / "speed_cpu.json").read_text())["works"]
     lines = []
-    for step, work, names in SPEED:
-        times = {competitor["name"]: competitor for competitor in works[work]["competitors"]}
+    for step, name, names in SPEED:
+        work = next(work for work in works if work["name"] == name)
+        times = {competitor["name"]: competitor for competitor in work["competitors"]}
         ours = next(time for name, time in times.items() if name.startswith("lpprop"))
         others = [
             f"{name} {seconds(times[found])} ({times[found]['ratio']['median']:.2g})"
             for found, name in names.items()
         ]
-        lines.append([step, seconds(ours), ", ".join(others)])
+        lines.append([step.format(**work["sizes"]), seconds(ours), ", ".join(others)])
     return markdown_table(["step", "lpprop", "others (their time / lpprop's)"], lines)
 
 

@@ -81,7 +81,7 @@ def plans(device: str, repeats: int) -> list[Plan]:
     return [
         Plan(partial(pixel_step, device), [full], tiny, few, memory=True),
         Plan(partial(first_call, device), [full], tiny, few, processes=True),
-        Plan(partial(first_refine, device), [ONE_VIEW], TINY_VIEW, few, processes=True),
+        Plan(partial(first_refine, device), [ONE_VIEW], TINY_VIEW, repeats, processes=True),
         Plan(partial(large_image, device), large, tiny | {"base": TINY_IMAGE}, few, memory=True),
         Plan(partial(upsampling, device), [sized[0]], sized[1], few, memory=True),
         Plan(step, [WINDOWS | {"k": 400}], TINY_WINDOWS | {"k": 9}, 2 * repeats, memory=True),

@@ -104,7 +104,7 @@ def times() -> str:
     lines = []
     for name, (file, work, competitor) in TIMED.items():
         works = json.loads((RESULTS / f"{file}.json").read_text())["works"]
-        (competitors,) = (each["competitors"] for each in works if each["name"] == work)
+        competitors = next(each["competitors"] for each in works if each["name"] == work)
         (seconds,) = (x["seconds"]["median"] for x in competitors if x["name"] == competitor)
         lines.append([name, f"{seconds:.2g}"])
     return markdown_table(["", "seconds"], lines)
