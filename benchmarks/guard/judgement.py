@@ -12,8 +12,8 @@ from lpprop._core.text import markdown_table
 #: The ratios of several runs, by the name of a row and of its yardstick.
 Ratios = Mapping[tuple[str, str], Sequence[float]]
 
-# A fall below a tenth is no fall: what a process is given of memory and threads differs as much.
-LEAST = 0.1
+# A smaller fall is none: what a process is given of memory and threads differs as much.
+LEAST = 0.15
 # On another kind of machine vectors, caches and libraries differ, and ratios with them.
 ELSEWHERE = 0.5
 
