@@ -100,11 +100,11 @@ def calls(*, H: int, W: int, C: int, windows: bool) -> dict[str, Callable[[], to
         cut = scene(H=H, W=W, window=224, stride=112, patch_size=16, D=768, C=C)
         boxes = lpprop.SlidingWindows((H, W), 224, 112)
         steps['refine("lposs+"), 15 windows'] = partial(
-            lpprop.refine, cut.patch_logits, cut.patch_feats, image, windows=boxes
+            lpprop.refine, cut.patch_logits, cut.patch_feats, image, windows=boxes, method="lposs+"
         )
     else:
         feats = torch.rand(1, 768, *grid.shape[-2:])
-        steps['refine("lposs+")'] = partial(lpprop.refine, grid, feats, image, k=4)
+        steps['refine("lposs+")'] = partial(lpprop.refine, grid, feats, image, method="lposs+", k=4)
     return {f"{name}, {size}": call for name, call in steps.items()}
 
 

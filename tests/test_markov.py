@@ -120,6 +120,7 @@ def test_large_products_in_float32(rows, stored):
 
 # PyTorch's first dual tensor compiles its rules by what PyTorch itself calls deprecated.
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:FutureWarning")
 @pytest.mark.parametrize("product", [multiply, multiply_rows])
 def test_large_products_have_gradients(product):
     a, b = torch.rand(5, 600), torch.rand(600, 600)
